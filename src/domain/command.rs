@@ -1,0 +1,48 @@
+//! What is asked. Commands are imperative; what they lead to is in [`super::event`].
+
+use super::{Alias, Content, Name, Num, RecordId, Role, RoomKind, UserId};
+
+/// What somebody asks of a room.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    Create(Create),
+    Update { name: Option<Name> },
+    Archive,
+    Join,
+    Leave,
+    Invite { user: UserId, role: Role },
+    Kick { user: UserId, reason: Option<Name> },
+    ChangeRole { user: UserId, role: Role },
+    Post { content: Content },
+    Edit { message: RecordId, content: Content },
+    Delete { message: RecordId },
+}
+
+/// What a new room is to be. `num` and `alias` have been reserved in the tenant's directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Create {
+    pub kind: RoomKind,
+    pub num: Num,
+    pub alias: Option<Alias>,
+    pub name: Option<Name>,
+    /// Members besides the creator, with their roles: the other one of a direct room, the first of a group.
+    pub members: Vec<(UserId, Role)>,
+}
+
+impl Command {
+    /// The message this command is about, which the room has to know before it decides.
+    pub fn target(&self) -> Option<RecordId> {
+        match self {
+            Self::Edit { message, .. } | Self::Delete { message } => Some(*message),
+            Self::Create(_)
+            | Self::Update { .. }
+            | Self::Archive
+            | Self::Join
+            | Self::Leave
+            | Self::Invite { .. }
+            | Self::Kick { .. }
+            | Self::ChangeRole { .. }
+            | Self::Post { .. } => None,
+        }
+    }
+}

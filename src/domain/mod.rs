@@ -1,0 +1,30 @@
+//! The rules: what a room is, who may do what in it, and what follows from a command.
+//!
+//! Everything here is a pure value. Nothing awaits, logs, locks, reads a clock or draws a random number; time and
+//! randomness arrive as arguments. The module knows no wire format, no storage and no actor: `wire` and `store`
+//! convert their own shapes into these, `actors` host them.
+
+pub mod command;
+pub mod content;
+pub mod directory;
+pub mod event;
+pub mod ids;
+pub mod policy;
+pub mod principal;
+pub mod recent;
+pub mod rejection;
+pub mod room;
+pub mod session;
+
+pub use command::{Command, Create};
+pub use content::Content;
+pub use directory::DirectoryEvent;
+pub use event::{Event, Record, RoomEvent};
+pub use ids::{
+    Alias, ClientId, Epoch, Name, Num, Position, RecordId, RoomId, RoomKey, RoomName, Seq, StreamId, TenantId,
+    Timestamp, UserId,
+};
+pub use policy::{Role, RoomKind};
+pub use principal::Principal;
+pub use rejection::Rejection;
+pub use room::Room;

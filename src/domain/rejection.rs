@@ -1,0 +1,95 @@
+//! Why the rules said no.
+
+/// Why a command was not carried out. Each has a stable code, by which programs recognise it, and a sentence for
+/// people. `docs/errors.md` lists them all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Rejection {
+    /// Also the answer to who may not know that the room exists.
+    #[error("there is no such room")]
+    RoomNotFound,
+    #[error("a room of this name or for this pair exists already")]
+    RoomExists,
+    #[error("the room is archived: it can be read, not changed")]
+    RoomArchived,
+    #[error("a channel needs an alias")]
+    AliasRequired,
+    #[error("a direct room is between exactly two different users")]
+    NotAPair,
+    #[error("you are not a member of this room; join it first")]
+    NotMember,
+    #[error("the user is a member already")]
+    AlreadyMember,
+    #[error("this room is joined by invitation")]
+    NotInvited,
+    #[error("your role in this room does not allow that")]
+    Forbidden,
+    #[error("this kind of room does not allow that")]
+    KindForbids,
+    #[error("the user is not a member of this room")]
+    NoSuchMember,
+    #[error("the room would be left without an owner; make somebody else an owner first")]
+    LastOwner,
+    #[error("the room has as many members as it may have")]
+    RoomFull,
+    #[error("there is no such message in this room")]
+    MessageNotFound,
+    #[error("the message has been deleted")]
+    MessageDeleted,
+    #[error("only the author of a message may edit it")]
+    NotAuthor,
+    #[error("the message has been edited as often as it may be")]
+    TooManyEdits,
+    #[error("the content is empty or larger than 32768 bytes")]
+    ContentSize,
+    #[error("this client id was used already for something else")]
+    ClientIdReused,
+}
+
+impl Rejection {
+    pub const ALL: [Self; 19] = [
+        Self::RoomNotFound,
+        Self::RoomExists,
+        Self::RoomArchived,
+        Self::AliasRequired,
+        Self::NotAPair,
+        Self::NotMember,
+        Self::AlreadyMember,
+        Self::NotInvited,
+        Self::Forbidden,
+        Self::KindForbids,
+        Self::NoSuchMember,
+        Self::LastOwner,
+        Self::RoomFull,
+        Self::MessageNotFound,
+        Self::MessageDeleted,
+        Self::NotAuthor,
+        Self::TooManyEdits,
+        Self::ContentSize,
+        Self::ClientIdReused,
+    ];
+
+    /// The code by which programs know this refusal. It never changes its meaning.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::RoomNotFound => "room_not_found",
+            Self::RoomExists => "room_exists",
+            Self::RoomArchived => "room_archived",
+            Self::AliasRequired => "alias_required",
+            Self::NotAPair => "not_a_pair",
+            Self::NotMember => "not_member",
+            Self::AlreadyMember => "already_member",
+            Self::NotInvited => "not_invited",
+            Self::Forbidden => "forbidden",
+            Self::KindForbids => "kind_forbids",
+            Self::NoSuchMember => "no_such_member",
+            Self::LastOwner => "last_owner",
+            Self::RoomFull => "room_full",
+            Self::MessageNotFound => "message_not_found",
+            Self::MessageDeleted => "message_deleted",
+            Self::NotAuthor => "not_author",
+            Self::TooManyEdits => "too_many_edits",
+            Self::ContentSize => "content_size",
+            Self::ClientIdReused => "client_id_reused",
+        }
+    }
+}

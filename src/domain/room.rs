@@ -1,0 +1,412 @@
+//! A room: the state its log folds to, and what may be done in it.
+//!
+//! [`Room::decide`] says what a command leads to and changes nothing; [`Room::apply`] takes note of what happened and
+//! cannot refuse. Replaying a log through `apply` always gives the same room.
+
+use std::collections::BTreeMap;
+
+use super::policy::{Entry, Leave, Policy};
+use super::{
+    Alias, Command, Content, Create, Event, Name, Num, Position, Principal, Record, RecordId, Rejection, Role,
+    RoomEvent, RoomKind, Seq, Timestamp, UserId,
+};
+
+/// The most members a room may have.
+pub const MEMBERS_MAX: usize = 10_000;
+
+/// The most edits of one message: each is a record, and deleting the message erases them all.
+pub const EDITS_MAX: usize = 256;
+
+/// What a room is, apart from who is in it: small, and the same until somebody changes the room itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Header {
+    pub kind: RoomKind,
+    pub num: Num,
+    pub alias: Option<Alias>,
+    pub name: Option<Name>,
+    pub created_at: Timestamp,
+    pub archived: bool,
+}
+
+/// Somebody's membership.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    pub role: Role,
+    /// The record by which it began; leave and kick name it.
+    pub joined: RecordId,
+}
+
+/// What a room has to know of a message to decide about it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Message {
+    pub id: RecordId,
+    pub author: UserId,
+    /// Where its edits are recorded, oldest first.
+    pub edits: Vec<Seq>,
+    pub deleted: bool,
+}
+
+/// A room's state.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Room {
+    header: Option<Header>,
+    head: Option<Position>,
+    members: BTreeMap<UserId, Member>,
+    invited: BTreeMap<UserId, Role>,
+    /// The messages that commands referred to of late: see [`Room::know`].
+    known: BTreeMap<Seq, Message>,
+}
+
+/// Everything that a room is at one position, to be kept and woken from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Snapshot {
+    pub head: Position,
+    pub header: Header,
+    pub members: BTreeMap<UserId, Member>,
+    pub invited: BTreeMap<UserId, Role>,
+}
+
+impl Room {
+    /// Wakes a room as it was at `snapshot.head`.
+    pub fn restore(snapshot: Snapshot) -> Self {
+        Self {
+            header: Some(snapshot.header),
+            head: Some(snapshot.head),
+            members: snapshot.members,
+            invited: snapshot.invited,
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// What [`Room::restore`] needs; `None` for a room that does not exist yet.
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        Some(Snapshot {
+            head: self.head?,
+            header: self.header.clone()?,
+            members: self.members.clone(),
+            invited: self.invited.clone(),
+        })
+    }
+
+    /// The position of the last record taken note of.
+    pub fn head(&self) -> Option<Position> {
+        self.head
+    }
+
+    /// What the room is; `None` while it does not exist.
+    pub fn header(&self) -> Option<&Header> {
+        self.header.as_ref()
+    }
+
+    pub fn member(&self, user: &UserId) -> Option<&Member> {
+        self.members.get(user)
+    }
+
+    pub fn members(&self) -> impl Iterator<Item = (&UserId, &Member)> {
+        self.members.iter()
+    }
+
+    /// The role with which `user` is invited.
+    pub fn invitation(&self, user: &UserId) -> Option<Role> {
+        self.invited.get(user).copied()
+    }
+
+    /// Lets the room know a message that the next command refers to. From then on `apply` keeps what is known of it
+    /// up to date, so a message is loaded once, however many commands about it are under way.
+    pub fn know(&mut self, message: Message) {
+        self.known.entry(message.id.seq()).or_insert(message);
+    }
+
+    /// The message of this id, if it is known.
+    pub fn known(&self, id: RecordId) -> Option<&Message> {
+        self.known.get(&id.seq()).filter(|message| message.id == id)
+    }
+
+    /// Forgets the known messages. Only right when everything applied has been committed.
+    pub fn forget_messages(&mut self) {
+        self.known.clear();
+    }
+
+    /// How many messages are known.
+    pub fn known_count(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Returns the events that `command` leads to, or why not. Changes nothing. No events means that the room is as
+    /// asked already.
+    ///
+    /// The message that the command refers to has to be [known](Room::know); one that is not does not exist.
+    pub fn decide(&self, by: &Principal, command: Command) -> Result<Vec<RoomEvent>, Rejection> {
+        let Some(header) = &self.header else {
+            return match command {
+                Command::Create(create) => created(by, create),
+                Command::Update { .. }
+                | Command::Archive
+                | Command::Join
+                | Command::Leave
+                | Command::Invite { .. }
+                | Command::Kick { .. }
+                | Command::ChangeRole { .. }
+                | Command::Post { .. }
+                | Command::Edit { .. }
+                | Command::Delete { .. } => Err(Rejection::RoomNotFound),
+            };
+        };
+        let policy = header.kind.policy();
+        let user = &by.user;
+
+        let event = match command {
+            Command::Create(_) => return Err(self.existence(policy, user, Rejection::RoomExists)),
+            Command::Join => {
+                RoomEvent::MemberJoined { user: user.clone(), role: self.entry_role(header, policy, user)? }
+            }
+            Command::Leave => {
+                let member = self.insider(policy, user)?;
+                self.may_leave(policy, member)?;
+                RoomEvent::MemberLeft { user: user.clone(), joined: member.joined }
+            }
+            Command::Update { name } => {
+                self.acting(header, policy, user, Some(policy.update))?;
+                if header.name == name {
+                    return Ok(Vec::new());
+                }
+                RoomEvent::RoomUpdated { name }
+            }
+            Command::Archive => {
+                self.acting(header, policy, user, policy.archive)?;
+                RoomEvent::RoomArchived
+            }
+            Command::Invite { user: guest, role } => {
+                let member = self.acting(header, policy, user, Some(policy.invite))?;
+                return self.invited(policy, member, guest, role).map(|event| vec![event]);
+            }
+            Command::Kick { user: target, reason } => {
+                let member = self.acting(header, policy, user, policy.kick)?;
+                let target_member = self.members.get(&target).ok_or(Rejection::NoSuchMember)?;
+                if target_member.role >= member.role || target == *user {
+                    return Err(Rejection::Forbidden);
+                }
+                RoomEvent::MemberKicked { user: target, joined: target_member.joined, reason }
+            }
+            Command::ChangeRole { user: target, role } => {
+                let member = self.acting(header, policy, user, policy.kick)?;
+                let was = self.members.get(&target).ok_or(Rejection::NoSuchMember)?.role;
+                let above = member.role == Role::Owner || (was < member.role && role < member.role);
+                if !above {
+                    return Err(Rejection::Forbidden);
+                }
+                if was == role {
+                    return Ok(Vec::new());
+                }
+                if was == Role::Owner && self.owners() == 1 {
+                    return Err(Rejection::LastOwner);
+                }
+                RoomEvent::RoleChanged { user: target, role, was }
+            }
+            Command::Post { content } => {
+                self.acting(header, policy, user, Some(policy.post))?;
+                checked(&content)?;
+                RoomEvent::MessagePosted { content }
+            }
+            Command::Edit { message, content } => {
+                self.acting(header, policy, user, Some(policy.post))?;
+                let message = self.standing(message)?;
+                if message.author != *user {
+                    return Err(Rejection::NotAuthor);
+                }
+                if message.edits.len() >= EDITS_MAX {
+                    return Err(Rejection::TooManyEdits);
+                }
+                checked(&content)?;
+                RoomEvent::MessageEdited { message: message.id, by: message.author.clone(), content }
+            }
+            Command::Delete { message } => {
+                let member = self.acting(header, policy, user, Some(Role::Viewer))?;
+                let message = self.standing(message)?;
+                let moderates = policy.moderate.is_some_and(|least| member.role >= least);
+                if message.author != *user && !moderates {
+                    return Err(Rejection::Forbidden);
+                }
+                RoomEvent::MessageDeleted { message: message.id, by: message.author.clone() }
+            }
+        };
+        Ok(vec![event])
+    }
+
+    /// Takes note of a record. Cannot refuse: what is in the log has happened.
+    pub fn apply(&mut self, record: &Record) {
+        self.head = Some(record.position);
+        let Event::Room(event) = &record.event else { return };
+        match event {
+            RoomEvent::RoomCreated { kind, alias, num, name } => {
+                self.header = Some(Header {
+                    kind: *kind,
+                    num: *num,
+                    alias: alias.clone(),
+                    name: name.clone(),
+                    created_at: record.at,
+                    archived: false,
+                });
+            }
+            RoomEvent::RoomUpdated { name } => {
+                if let Some(header) = &mut self.header {
+                    header.name.clone_from(name);
+                }
+            }
+            RoomEvent::RoomArchived => {
+                if let Some(header) = &mut self.header {
+                    header.archived = true;
+                }
+            }
+            RoomEvent::MemberJoined { user, role } => {
+                self.invited.remove(user);
+                self.members.insert(user.clone(), Member { role: *role, joined: record.id });
+            }
+            RoomEvent::MemberInvited { user, role } => {
+                self.invited.insert(user.clone(), *role);
+            }
+            RoomEvent::MemberLeft { user, .. } | RoomEvent::MemberKicked { user, .. } => {
+                self.members.remove(user);
+            }
+            RoomEvent::RoleChanged { user, role, .. } => {
+                if let Some(member) = self.members.get_mut(user) {
+                    member.role = *role;
+                }
+            }
+            RoomEvent::MessageEdited { message, .. } => {
+                if let Some(known) = self.known.get_mut(&message.seq()) {
+                    known.edits.push(record.position.seq);
+                }
+            }
+            RoomEvent::MessageDeleted { message, .. } => {
+                if let Some(known) = self.known.get_mut(&message.seq()) {
+                    known.deleted = true;
+                }
+            }
+            RoomEvent::MessagePosted { .. } | RoomEvent::MessageErased => {}
+        }
+    }
+
+    /// `refusal` for those who may know that the room exists, `RoomNotFound` for the others: an answer must not tell
+    /// a stranger more than silence would.
+    fn existence(&self, policy: Policy, user: &UserId, refusal: Rejection) -> Rejection {
+        let may_know =
+            policy.entry == Entry::Open || self.members.contains_key(user) || self.invited.contains_key(user);
+        if may_know { refusal } else { Rejection::RoomNotFound }
+    }
+
+    fn insider(&self, policy: Policy, user: &UserId) -> Result<&Member, Rejection> {
+        self.members.get(user).ok_or_else(|| self.existence(policy, user, Rejection::NotMember))
+    }
+
+    /// The member that `user` is, provided that the room can be changed and that the role is at least `least`;
+    /// `None` means that this kind of room has no such thing.
+    fn acting(
+        &self,
+        header: &Header,
+        policy: Policy,
+        user: &UserId,
+        least: Option<Role>,
+    ) -> Result<&Member, Rejection> {
+        let member = self.insider(policy, user)?;
+        if header.archived {
+            return Err(Rejection::RoomArchived);
+        }
+        if member.role < least.ok_or(Rejection::KindForbids)? {
+            return Err(Rejection::Forbidden);
+        }
+        Ok(member)
+    }
+
+    fn entry_role(&self, header: &Header, policy: Policy, user: &UserId) -> Result<Role, Rejection> {
+        if self.members.contains_key(user) {
+            return Err(Rejection::AlreadyMember);
+        }
+        let invitation = self.invitation(user);
+        let role = match policy.entry {
+            Entry::Open => invitation.unwrap_or(Role::Member),
+            Entry::Invited => invitation.ok_or(Rejection::RoomNotFound)?,
+            Entry::Added | Entry::Closed => return Err(Rejection::RoomNotFound),
+        };
+        if header.archived {
+            return Err(Rejection::RoomArchived);
+        }
+        if self.members.len() >= MEMBERS_MAX {
+            return Err(Rejection::RoomFull);
+        }
+        Ok(role)
+    }
+
+    fn may_leave(&self, policy: Policy, member: &Member) -> Result<(), Rejection> {
+        let owner = member.role == Role::Owner;
+        match policy.leave {
+            Leave::Never => Err(Rejection::KindForbids),
+            Leave::UnlessOwner if owner => Err(Rejection::LastOwner),
+            Leave::UnlessLastOwner if owner && self.owners() == 1 && self.members.len() > 1 => {
+                Err(Rejection::LastOwner)
+            }
+            Leave::UnlessOwner | Leave::UnlessLastOwner => Ok(()),
+        }
+    }
+
+    fn invited(&self, policy: Policy, member: &Member, guest: UserId, role: Role) -> Result<RoomEvent, Rejection> {
+        if self.members.contains_key(&guest) {
+            return Err(Rejection::AlreadyMember);
+        }
+        if role > member.role {
+            return Err(Rejection::Forbidden);
+        }
+        if self.members.len() + self.invited.len() >= MEMBERS_MAX && !self.invited.contains_key(&guest) {
+            return Err(Rejection::RoomFull);
+        }
+        match policy.entry {
+            Entry::Open | Entry::Invited => Ok(RoomEvent::MemberInvited { user: guest, role }),
+            Entry::Added => Ok(RoomEvent::MemberJoined { user: guest, role }),
+            Entry::Closed => Err(Rejection::KindForbids),
+        }
+    }
+
+    fn standing(&self, id: RecordId) -> Result<&Message, Rejection> {
+        let message = self.known(id).ok_or(Rejection::MessageNotFound)?;
+        if message.deleted { Err(Rejection::MessageDeleted) } else { Ok(message) }
+    }
+
+    fn owners(&self) -> usize {
+        self.members.values().filter(|member| member.role == Role::Owner).count()
+    }
+}
+
+fn created(by: &Principal, create: Create) -> Result<Vec<RoomEvent>, Rejection> {
+    let Create { kind, num, alias, name, members } = create;
+    let policy = kind.policy();
+    if policy.needs_alias && alias.is_none() {
+        return Err(Rejection::AliasRequired);
+    }
+    if members.len() >= MEMBERS_MAX {
+        return Err(Rejection::RoomFull);
+    }
+    let others: BTreeMap<UserId, Role> = members.into_iter().filter(|(user, _)| *user != by.user).collect();
+    if kind == RoomKind::Direct && others.len() != 1 {
+        return Err(Rejection::NotAPair);
+    }
+    let joined = |(user, role)| match kind {
+        RoomKind::Direct => RoomEvent::MemberJoined { user, role: policy.creator },
+        RoomKind::Channel | RoomKind::Group | RoomKind::Box | RoomKind::Canvas => match policy.entry {
+            Entry::Added => RoomEvent::MemberJoined { user, role },
+            Entry::Open | Entry::Invited | Entry::Closed => RoomEvent::MemberInvited { user, role },
+        },
+    };
+    let mut events = vec![
+        RoomEvent::RoomCreated { kind, alias, num, name },
+        RoomEvent::MemberJoined { user: by.user.clone(), role: policy.creator },
+    ];
+    events.extend(others.into_iter().map(joined));
+    Ok(events)
+}
+
+fn checked(content: &Content) -> Result<(), Rejection> {
+    match content.bytes() {
+        1..=Content::BYTES_MAX => Ok(()),
+        _ => Err(Rejection::ContentSize),
+    }
+}

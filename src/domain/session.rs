@@ -1,0 +1,147 @@
+//! How far one client connection has got in one room it follows, and what it may be handed next.
+//!
+//! Two sources feed a follower: pages read from the log, and publications that arrive while it keeps up. A [`Follow`]
+//! takes from either only what continues where it stands, so that whatever the interleaving every record is handed
+//! over once and in order. It holds no records and knows no queue; its host does what the answers say.
+
+use super::{Position, Seq};
+
+/// Which opening of a follow something belongs to. A page that was asked for by an older one goes nowhere.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Generation(pub u64);
+
+/// One room followed by one session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Follow {
+    generation: Generation,
+    stage: Stage,
+    /// The newest seq that any publication mentioned.
+    announced: Seq,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// Registered for publications; whether it may follow, and from where, is not known yet.
+    Opening,
+    /// Reads pages; publications only tell it that there is more to read.
+    Behind(Position),
+    /// Has everything up to here and takes publications.
+    Live(Position),
+    /// Takes nothing any more.
+    Ended,
+}
+
+/// What to do with a publication.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Offer {
+    /// Hand over the records after this one.
+    Take { after: Seq },
+    /// Nothing for this follower, now or in this way.
+    Skip,
+}
+
+/// What to do with a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// Hand the page over and read on.
+    TakeAndRead,
+    /// Hand the page over; from here publications carry on.
+    TakeAndLive,
+    /// It belongs to an older opening, or is not the continuation: drop it.
+    Drop,
+}
+
+impl Follow {
+    /// A follow that is registered for publications and waits to be admitted.
+    pub fn opening(generation: Generation) -> Self {
+        Self { generation, stage: Stage::Opening, announced: Seq::ZERO }
+    }
+
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The follower may read from `at`: it is behind until a page has shown that there is nothing more.
+    pub fn admit(&mut self, at: Position) {
+        if self.stage == Stage::Opening {
+            self.stage = Stage::Behind(at);
+        }
+    }
+
+    /// Where the next page has to start; `None` when none is needed.
+    pub fn wants_page_after(&self) -> Option<Position> {
+        match self.stage {
+            Stage::Behind(at) => Some(at),
+            Stage::Opening | Stage::Live(_) | Stage::Ended => None,
+        }
+    }
+
+    /// Where the follower stands, once it has been admitted.
+    pub fn at(&self) -> Option<Position> {
+        match self.stage {
+            Stage::Behind(at) | Stage::Live(at) => Some(at),
+            Stage::Opening | Stage::Ended => None,
+        }
+    }
+
+    /// Whether publications are taken.
+    pub fn is_live(&self) -> bool {
+        matches!(self.stage, Stage::Live(_))
+    }
+
+    /// The records from `first` to `last` have been published.
+    pub fn publication(&mut self, first: Seq, last: Position) -> Offer {
+        self.announced = self.announced.max(last.seq);
+        let Stage::Live(at) = self.stage else { return Offer::Skip };
+        if last.seq <= at.seq {
+            return Offer::Skip;
+        }
+        if first > at.seq.next() {
+            self.stage = Stage::Behind(at);
+            return Offer::Skip;
+        }
+        self.stage = Stage::Live(last);
+        Offer::Take { after: at.seq }
+    }
+
+    /// The room's head is known to be at `head`: a follower that was live and has less reads on.
+    pub fn announce(&mut self, head: Seq) {
+        self.announced = self.announced.max(head);
+        if let Stage::Live(at) = self.stage
+            && at.seq < head
+        {
+            self.stage = Stage::Behind(at);
+        }
+    }
+
+    /// A page that was asked for by `generation` and read after `after` ends with `last` (`None` for an empty one);
+    /// `complete` says that nothing lay beyond it.
+    pub fn page(&mut self, generation: Generation, after: Seq, last: Option<Position>, complete: bool) -> Turn {
+        let Stage::Behind(at) = self.stage else { return Turn::Drop };
+        if generation != self.generation || after != at.seq {
+            return Turn::Drop;
+        }
+        let at = last.unwrap_or(at);
+        if complete && self.announced <= at.seq {
+            self.stage = Stage::Live(at);
+            Turn::TakeAndLive
+        } else {
+            self.stage = Stage::Behind(at);
+            Turn::TakeAndRead
+        }
+    }
+
+    /// What was handed over after `to` never left and has been thrown away: the follower reads it again.
+    pub fn rewind(&mut self, to: Position) {
+        if let Stage::Behind(at) | Stage::Live(at) = self.stage
+            && to.seq <= at.seq
+        {
+            self.stage = Stage::Behind(to);
+        }
+    }
+
+    /// Takes nothing from now on.
+    pub fn end(&mut self) {
+        self.stage = Stage::Ended;
+    }
+}

@@ -1,0 +1,8 @@
+//! Chinwag: a realtime chat and message broker in one binary, with its own durable log.
+//!
+//! `ARCHITECTURE.md` is the map. The folders' doors open one way: `domain` is used by `wire` and `store`, these by
+//! `actors`, and all of them by `http`.
+
+#![forbid(unsafe_code)]
+
+pub mod domain;

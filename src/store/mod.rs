@@ -1,0 +1,147 @@
+//! The log: records in streams, and small rows beside them, durable before anyone hears of them.
+//!
+//! Knows the domain's values and how to keep them; knows no wire format, no HTTP and no actor. Everything above talks
+//! to [`Store`]; [`sled`] is the one that ships, [`memory`] the one for tests, which fails on demand.
+
+mod codec;
+pub mod memory;
+pub mod rows;
+pub mod sled;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+
+use crate::domain::{Epoch, Position, Record, Seq, StreamId};
+
+/// An answer of the store; it may arrive on any thread.
+pub type StoreFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Where records and rows are kept.
+///
+/// Order: commits of one stream are carried out in the order of their calls, and each future resolves only after its
+/// commit has settled. Durability: what a future of [`Store::commit`] resolved with `Ok` survives a power cut, and
+/// nothing that is not on disk yet is ever shown by a read. When the store is full of requests, calls wait.
+pub trait Store: Send + Sync + 'static {
+    /// The epoch in which new records have to be written.
+    fn epoch(&self) -> Epoch;
+
+    /// Appends and puts, all or nothing; resolves with `Ok` once that is on disk.
+    fn commit(&self, commit: Commit) -> StoreFuture<Result<(), CommitError>>;
+
+    /// Waits until every commit of `stream` that was called before has settled, and returns the stream's head: how a
+    /// successor learns what became of a commit whose caller died.
+    fn settle(&self, stream: &StreamId) -> StoreFuture<Result<Option<Position>, StoreError>>;
+
+    /// The last record's position; `None` for a stream without any.
+    fn head(&self, stream: &StreamId) -> StoreFuture<Result<Option<Position>, StoreError>>;
+
+    /// Records after `after`, oldest first: at most `limit`, fewer where a page would pass [`PAGE_BYTES`], none only
+    /// where there are none.
+    fn read(&self, stream: &StreamId, after: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>>;
+
+    /// Records before `before`, oldest first: the `limit` latest of them, fewer where a page would pass
+    /// [`PAGE_BYTES`], none only where there are none.
+    fn read_back(&self, stream: &StreamId, before: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>>;
+
+    /// The row filed under `stream` as `key`.
+    fn get(&self, stream: &StreamId, key: &[u8]) -> StoreFuture<Result<Option<Bytes>, StoreError>>;
+
+    /// Rows filed under `stream` whose keys begin with `prefix` and come after `after`, in the order of their keys, at
+    /// most `limit`.
+    fn scan(
+        &self,
+        stream: &StreamId,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> StoreFuture<Result<Vec<(Bytes, Bytes)>, StoreError>>;
+
+    /// Whether the store takes commits now.
+    fn health(&self) -> Health;
+
+    /// Settles what was called, syncs, and lets go of the files. Calls afterwards fail with `Closed`.
+    fn close(&self) -> StoreFuture<()>;
+}
+
+/// Consecutive records of one stream, oldest first.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Page {
+    pub records: Vec<Record>,
+    /// Nothing durable lay beyond the page, in the direction it was read, when it was read.
+    pub complete: bool,
+}
+
+/// A page of records ends with the one that passes this.
+pub const PAGE_BYTES: usize = 128 * 1024;
+
+/// The largest record, encoded; larger ones are refused with [`CommitError::TooLarge`].
+pub const RECORD_BYTES_MAX: usize = 64 * 1024;
+
+/// What is to be written at once, all or nothing.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    pub stream: StreamId,
+    /// The head that `records` follow; anything else is a `Conflict`. `None` for an empty stream.
+    pub expected: Option<Position>,
+    /// May be empty, for rows alone.
+    pub records: Vec<Record>,
+    pub puts: Vec<Put>,
+    /// Records of this stream whose content is to be erased where it lies: each reads as `MessageErased` afterwards,
+    /// in its old place, with its ids and times.
+    pub erase: Vec<Seq>,
+}
+
+/// A row to write, or to remove where `value` is `None`.
+///
+/// A row belongs to the stream whose commits write it, and no other stream writes it. It may be filed under another
+/// stream, so that it is found from there: a room files a row under each member's user stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Put {
+    pub under: StreamId,
+    pub key: Bytes,
+    pub value: Option<Bytes>,
+}
+
+/// Why a commit is not known to be on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Nothing was written: the stream's head is not what the caller expected.
+    #[error("the stream has another head than expected")]
+    Conflict,
+    /// Nothing was written: a record is larger than [`RECORD_BYTES_MAX`].
+    #[error("a record is larger than the log takes")]
+    TooLarge,
+    /// Nothing was written: free space is below the limit. Service comes back by itself when there is space.
+    #[error("free disk space is below the limit")]
+    Full,
+    /// Nothing was written, and nothing will be: the storage is broken or closed.
+    #[error("the storage does not take writes")]
+    Failed,
+    /// It may or may not be on disk; [`Store::settle`] tells.
+    #[error("the outcome of the commit is unknown")]
+    Unknown,
+}
+
+/// Why a read has no answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A record does not match its checksum, or one is missing. Never served as if it were whole.
+    #[error("damaged: {0}")]
+    Damaged(String),
+    #[error("the storage failed: {0}")]
+    Failed(String),
+    #[error("the storage is closed")]
+    Closed,
+}
+
+/// Whether commits are taken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Health {
+    Good,
+    /// Reads go on; commits are refused with `Full` until there is space.
+    Full,
+    /// The process has to end; `reason` is for the operator.
+    Broken { reason: String },
+}
