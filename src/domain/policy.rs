@@ -139,6 +139,20 @@ pub struct Policy {
     pub leave: Leave,
 }
 
+impl Policy {
+    /// Whether somebody who is not a member may know that a room of this kind exists; `invited` says that the user is.
+    pub fn is_known_to(self, invited: bool) -> bool {
+        invited || self.entry == Entry::Open
+    }
+}
+
+/// What a user is to a room that stands in the user's list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    Member,
+    Invited,
+}
+
 /// How somebody becomes a member.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Entry {

@@ -290,9 +290,8 @@ impl Room {
     /// `refusal` for those who may know that the room exists, `RoomNotFound` for the others: an answer must not tell
     /// a stranger more than silence would.
     fn existence(&self, policy: Policy, user: &UserId, refusal: Rejection) -> Rejection {
-        let may_know =
-            policy.entry == Entry::Open || self.members.contains_key(user) || self.invited.contains_key(user);
-        if may_know { refusal } else { Rejection::RoomNotFound }
+        let known = self.members.contains_key(user) || self.invited.contains_key(user);
+        if policy.is_known_to(known) { refusal } else { Rejection::RoomNotFound }
     }
 
     fn insider(&self, policy: Policy, user: &UserId) -> Result<&Member, Rejection> {
@@ -334,7 +333,8 @@ impl Room {
         if self.members.len() >= MEMBERS_MAX {
             return Err(Rejection::RoomFull);
         }
-        Ok(role)
+        // Whoever comes into an empty room answers for it from then on.
+        Ok(if self.members.is_empty() { policy.creator } else { role })
     }
 
     fn may_leave(&self, policy: Policy, member: &Member) -> Result<(), Rejection> {
@@ -410,3 +410,6 @@ fn checked(content: &Content) -> Result<(), Rejection> {
         _ => Err(Rejection::ContentSize),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,10 @@ pub struct Follow {
     stage: Stage,
     /// The newest seq that any publication mentioned.
     announced: Seq,
+    /// Where the membership began on which the follow stands.
+    joined: Seq,
+    /// The last removal heard of while opening: it counts against a membership that began before it.
+    removed: Seq,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,18 +58,43 @@ pub enum Turn {
 impl Follow {
     /// A follow that is registered for publications and waits to be admitted.
     pub fn opening(generation: Generation) -> Self {
-        Self { generation, stage: Stage::Opening, announced: Seq::ZERO }
+        Self { generation, stage: Stage::Opening, announced: Seq::ZERO, joined: Seq::ZERO, removed: Seq::ZERO }
     }
 
     pub fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// The follower may read from `at`: it is behind until a page has shown that there is nothing more.
-    pub fn admit(&mut self, at: Position) {
-        if self.stage == Stage::Opening {
-            self.stage = Stage::Behind(at);
+    /// The follower's membership, which began at `joined`, lets it read from `at`; it is behind until a page has shown
+    /// that there is nothing more. False when that membership has ended since it was looked up.
+    pub fn admit(&mut self, at: Position, joined: Seq) -> bool {
+        if self.stage != Stage::Opening || self.removed > joined {
+            return false;
         }
+        self.joined = joined;
+        self.stage = Stage::Behind(at);
+        true
+    }
+
+    /// The follower's user was removed from the room by the record at `seq`. True when that ends the follow; a removal
+    /// from before the present membership does not.
+    pub fn removal(&mut self, seq: Seq) -> bool {
+        match self.stage {
+            Stage::Opening => {
+                self.removed = self.removed.max(seq);
+                false
+            }
+            Stage::Behind(_) | Stage::Live(_) if seq > self.joined => {
+                self.stage = Stage::Ended;
+                true
+            }
+            Stage::Behind(_) | Stage::Live(_) | Stage::Ended => false,
+        }
+    }
+
+    /// Whether a membership that began at `joined` still stands, as far as this follower has heard.
+    pub fn stands(&self, joined: Seq) -> bool {
+        self.stage != Stage::Ended && self.removed <= joined
     }
 
     /// Where the next page has to start; `None` when none is needed.

@@ -1,0 +1,405 @@
+//! Given records, when a command, then events or a rejection.
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::{Epoch, TenantId};
+
+#[test]
+fn a_channel_is_joined_by_anyone_and_posted_to_by_members() {
+    given(channel("ann")).when("bob", Command::Join).then([joined("bob", Role::Member)]);
+    given(channel("ann")).when("bob", post("hi")).refused(Rejection::NotMember);
+    given(channel("ann")).and("bob", Command::Join).when("bob", post("hi")).then([posted("hi")]);
+}
+
+#[test]
+fn a_channel_needs_an_alias() {
+    given(vec![]).when("ann", create(RoomKind::Channel, None, &[])).refused(Rejection::AliasRequired);
+}
+
+#[test]
+fn a_room_is_created_once() {
+    given(channel("ann")).when("bob", create(RoomKind::Channel, Some("lobby"), &[])).refused(Rejection::RoomExists);
+}
+
+#[test]
+fn nothing_can_be_done_in_a_room_that_does_not_exist() {
+    for command in everything("bob") {
+        if !matches!(command, Command::Create(_)) {
+            given(vec![]).when("ann", command).refused(Rejection::RoomNotFound);
+        }
+    }
+}
+
+#[test]
+fn a_stranger_cannot_tell_a_private_room_from_none() {
+    for kind in [RoomKind::Group, RoomKind::Direct, RoomKind::Box, RoomKind::Canvas] {
+        for command in everything("zoe") {
+            given(room(kind, "ann", &["bob"])).when("zoe", command).refused(Rejection::RoomNotFound);
+        }
+    }
+}
+
+#[test]
+fn a_group_is_joined_by_invitation_only() {
+    let group = given(room(RoomKind::Group, "ann", &["bob"]));
+    group.clone().when("bob", Command::Join).then([joined("bob", Role::Member)]);
+    group.clone().when("bob", post("hi")).refused(Rejection::NotMember);
+    let invite = Command::Invite { user: user("zoe"), role: Role::Guest };
+    group.clone().and("ann", invite.clone()).when("zoe", Command::Join).then([joined("zoe", Role::Guest)]);
+    group.and("bob", Command::Join).when("bob", invite).refused(Rejection::Forbidden);
+}
+
+#[test]
+fn nobody_invites_above_the_own_role() {
+    let invite = Command::Invite { user: user("zoe"), role: Role::Owner };
+    let admin = Command::ChangeRole { user: user("bob"), role: Role::Admin };
+    given(room(RoomKind::Group, "ann", &["bob"]))
+        .and("bob", Command::Join)
+        .and("ann", admin)
+        .when("bob", invite)
+        .refused(Rejection::Forbidden);
+}
+
+#[test]
+fn a_direct_room_is_for_exactly_two_and_for_good() {
+    let alone = create(RoomKind::Direct, None, &["ann"]);
+    given(vec![]).when("ann", alone).refused(Rejection::NotAPair);
+    let direct = given(room(RoomKind::Direct, "ann", &["bob"]));
+    direct.clone().when("bob", post("hi")).then([posted("hi")]);
+    direct.clone().when("bob", Command::Leave).refused(Rejection::KindForbids);
+    let invite = Command::Invite { user: user("zoe"), role: Role::Member };
+    direct.clone().when("ann", invite).refused(Rejection::Forbidden);
+    direct.when("ann", kick("bob")).refused(Rejection::KindForbids);
+}
+
+#[test]
+fn a_box_belongs_to_its_owner() {
+    let shut = given(room(RoomKind::Box, "ann", &["bob"])).and("bob", Command::Join);
+    shut.clone().when("bob", post("sealed")).then([posted("sealed")]);
+    shut.clone().when("ann", Command::Leave).refused(Rejection::LastOwner);
+    shut.clone().when("bob", Command::Archive).refused(Rejection::Forbidden);
+    let invite = Command::Invite { user: user("zoe"), role: Role::Member };
+    shut.when("bob", invite).refused(Rejection::Forbidden);
+}
+
+#[test]
+fn members_of_a_canvas_are_added_with_a_role_and_viewers_only_watch() {
+    let canvas = given(room(RoomKind::Canvas, "ann", &[]));
+    let add = Command::Invite { user: user("vic"), role: Role::Viewer };
+    canvas.clone().when("ann", add.clone()).then([joined("vic", Role::Viewer)]);
+    canvas.clone().and("ann", add).when("vic", post("x")).refused(Rejection::Forbidden);
+    canvas.when("bob", Command::Join).refused(Rejection::RoomNotFound);
+}
+
+#[test]
+fn kick_and_leave_name_the_join_that_they_end() {
+    let lobby = given(channel("ann")).and("bob", Command::Join);
+    let join = lobby.last_id();
+    let kicked = RoomEvent::MemberKicked { user: user("bob"), joined: join, reason: None };
+    lobby.clone().when("ann", kick("bob")).then([kicked]);
+    lobby.when("bob", Command::Leave).then([RoomEvent::MemberLeft { user: user("bob"), joined: join }]);
+}
+
+#[test]
+fn a_kicked_member_cannot_post_and_may_join_a_channel_again() {
+    let kicked = given(channel("ann")).and("bob", Command::Join).and("ann", kick("bob"));
+    kicked.clone().when("bob", post("hi")).refused(Rejection::NotMember);
+    kicked.when("bob", Command::Join).then([joined("bob", Role::Member)]);
+}
+
+#[test]
+fn members_kick_nobody_and_admins_nobody_of_their_rank() {
+    let lobby = given(channel("ann")).and("bob", Command::Join).and("cas", Command::Join);
+    lobby.clone().when("bob", kick("cas")).refused(Rejection::Forbidden);
+    lobby.clone().when("ann", kick("ann")).refused(Rejection::Forbidden);
+    lobby.clone().when("ann", kick("zoe")).refused(Rejection::NoSuchMember);
+    let promote = |name: &str| Command::ChangeRole { user: user(name), role: Role::Admin };
+    let admins = lobby.and("ann", promote("bob")).and("ann", promote("cas"));
+    admins.clone().when("bob", kick("cas")).refused(Rejection::Forbidden);
+    admins.when("bob", kick("ann")).refused(Rejection::Forbidden);
+}
+
+#[test]
+fn the_last_owner_stays_while_others_remain() {
+    let lobby = given(channel("ann")).and("bob", Command::Join);
+    lobby.clone().when("ann", Command::Leave).refused(Rejection::LastOwner);
+    let demote = Command::ChangeRole { user: user("ann"), role: Role::Member };
+    lobby.clone().when("ann", demote).refused(Rejection::LastOwner);
+    lobby.clone().and("bob", Command::Leave).when("ann", Command::Leave).accepted();
+    let promote = Command::ChangeRole { user: user("bob"), role: Role::Owner };
+    lobby.and("ann", promote).when("ann", Command::Leave).accepted();
+}
+
+#[test]
+fn authors_edit_their_own_and_moderators_delete_any() {
+    let lobby = given(channel("ann")).and("bob", Command::Join).and("cas", Command::Join).and("bob", post("hi"));
+    let message = lobby.last_id();
+    let edit = Command::Edit { message, content: Content::text("ho") };
+    let edited = RoomEvent::MessageEdited { message, by: user("bob"), content: Content::text("ho") };
+    let deleted = RoomEvent::MessageDeleted { message, by: user("bob") };
+    lobby.clone().when("bob", edit.clone()).then([edited]);
+    lobby.clone().when("ann", edit.clone()).refused(Rejection::NotAuthor);
+    lobby.clone().when("cas", Command::Delete { message }).refused(Rejection::Forbidden);
+    lobby.clone().when("bob", Command::Delete { message }).then([deleted.clone()]);
+    lobby.clone().when("ann", Command::Delete { message }).then([deleted]);
+    let gone = lobby.and("ann", Command::Delete { message });
+    gone.clone().when("bob", edit).refused(Rejection::MessageDeleted);
+    gone.when("bob", Command::Delete { message }).refused(Rejection::MessageDeleted);
+}
+
+#[test]
+fn a_message_is_edited_a_bounded_number_of_times() {
+    let mut lobby = given(channel("ann")).and("ann", post("0"));
+    let message = lobby.last_id();
+    for _ in 0..EDITS_MAX {
+        lobby = lobby.and("ann", Command::Edit { message, content: Content::text("again") });
+    }
+    lobby.when("ann", Command::Edit { message, content: Content::text("again") }).refused(Rejection::TooManyEdits);
+}
+
+#[test]
+fn an_unknown_message_is_not_found() {
+    let message = RecordId(Uuid::from_u128(7));
+    given(channel("ann")).when("ann", Command::Delete { message }).refused(Rejection::MessageNotFound);
+}
+
+#[test]
+fn an_archived_room_can_only_be_left() {
+    let archived = given(channel("ann")).and("bob", Command::Join).and("ann", Command::Archive);
+    archived.clone().when("bob", post("hi")).refused(Rejection::RoomArchived);
+    archived.clone().when("ann", kick("bob")).refused(Rejection::RoomArchived);
+    archived.clone().when("zoe", Command::Join).refused(Rejection::RoomArchived);
+    archived.when("bob", Command::Leave).accepted();
+}
+
+#[test]
+fn what_is_as_asked_already_leads_to_nothing() {
+    let name = Some(Name::new("Lobby").unwrap());
+    let named = given(channel("ann")).and("ann", Command::Update { name: name.clone() });
+    named.clone().when("ann", Command::Update { name }).then([]);
+    named.when("ann", Command::Update { name: None }).then([RoomEvent::RoomUpdated { name: None }]);
+}
+
+#[test]
+fn content_is_neither_empty_nor_too_large() {
+    let large = "x".repeat(Content::BYTES_MAX + 1);
+    given(channel("ann")).when("ann", post("")).refused(Rejection::ContentSize);
+    given(channel("ann")).when("ann", post(&large)).refused(Rejection::ContentSize);
+    given(channel("ann")).when("ann", post(&large[1..])).accepted();
+}
+
+proptest! {
+    #[test]
+    fn replaying_the_log_gives_the_same_room(steps in steps()) {
+        let played = play(&steps);
+        let mut replayed = Room::default();
+        for record in &played.records {
+            replayed.apply(record);
+        }
+        prop_assert_eq!(replayed.snapshot(), played.room.snapshot());
+    }
+
+    #[test]
+    fn a_snapshot_and_the_rest_give_the_same_room(steps in steps(), cut in 0.0..1.0_f64) {
+        let played = play(&steps);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "small and positive")]
+        let cut = (played.records.len() as f64 * cut) as usize;
+        let mut early = Room::default();
+        for record in &played.records[..cut] {
+            early.apply(record);
+        }
+        let mut woken = early.snapshot().map(Room::restore).unwrap_or_default();
+        for record in &played.records[cut..] {
+            woken.apply(record);
+        }
+        prop_assert_eq!(woken.snapshot(), played.room.snapshot());
+    }
+
+    #[test]
+    fn a_rejected_command_changes_nothing_and_seq_has_no_gap(steps in steps()) {
+        let mut given = given(vec![]);
+        for (by, command) in &steps {
+            let before = given.room.clone();
+            let decided = given.room.decide(&principal(by), command.clone());
+            prop_assert_eq!(&given.room, &before);
+            if decided.is_ok() {
+                given = given.and(by, command.clone());
+            }
+        }
+        for (index, record) in given.records.iter().enumerate() {
+            prop_assert_eq!(record.position.seq, Seq(index as u64 + 1));
+        }
+    }
+
+    #[test]
+    fn a_room_with_members_has_somebody_to_answer_for_it(steps in steps()) {
+        let room = play(&steps).room;
+        let answers = room.members().any(|(_, member)| member.role == Role::Owner);
+        let direct = room.header().is_some_and(|header| header.kind == RoomKind::Direct);
+        prop_assert!(answers || direct || room.members().count() == 0);
+    }
+}
+
+/// A room and the records that made it.
+#[derive(Clone)]
+struct Given {
+    room: Room,
+    records: Vec<Record>,
+}
+
+struct Decided(Result<Vec<RoomEvent>, Rejection>);
+
+fn given(steps: Vec<(&str, Command)>) -> Given {
+    let empty = Given { room: Room::default(), records: Vec::new() };
+    steps.into_iter().fold(empty, |given, (by, command)| given.and(by, command))
+}
+
+fn play(steps: &[(&'static str, Command)]) -> Given {
+    steps.iter().fold(given(vec![]), |given, (by, command)| match given.room.decide(&principal(by), command.clone()) {
+        Ok(_) => given.and(by, command.clone()),
+        Err(_) => given,
+    })
+}
+
+impl Given {
+    /// Something that was done before.
+    fn and(mut self, by: &str, command: Command) -> Self {
+        self.know(&command);
+        let events = self.room.decide(&principal(by), command).expect("what is given was accepted");
+        for event in events {
+            let seq = Seq(self.records.len() as u64 + 1);
+            let at = Timestamp(1_000 + i64::try_from(seq.0).unwrap());
+            let record = Record {
+                position: Position { epoch: Epoch(1), seq },
+                id: RecordId::new(at, seq, 0),
+                num: Num(seq.0),
+                at,
+                author: user(by),
+                client_id: None,
+                event: Event::Room(event),
+            };
+            self.room.apply(&record);
+            self.records.push(record);
+        }
+        self
+    }
+
+    fn when(mut self, by: &str, command: Command) -> Decided {
+        self.know(&command);
+        Decided(self.room.decide(&principal(by), command))
+    }
+
+    fn last_id(&self) -> RecordId {
+        self.records.last().unwrap().id
+    }
+
+    /// Does what a room's host does before a command about a message.
+    fn know(&mut self, command: &Command) {
+        let found = command.target().and_then(|id| self.records.iter().find(|record| record.id == id));
+        if let Some(Record { id, author, event: Event::Room(RoomEvent::MessagePosted { .. }), .. }) = found {
+            self.room.know(Message { id: *id, author: author.clone(), edits: Vec::new(), deleted: false });
+        }
+    }
+}
+
+impl Decided {
+    #[track_caller]
+    fn then<const N: usize>(self, events: [RoomEvent; N]) {
+        assert_eq!(self.0, Ok(events.to_vec()));
+    }
+
+    #[track_caller]
+    fn accepted(self) {
+        assert!(self.0.is_ok(), "{:?}", self.0);
+    }
+
+    #[track_caller]
+    fn refused(self, rejection: Rejection) {
+        assert_eq!(self.0, Err(rejection));
+    }
+}
+
+fn channel(owner: &str) -> Vec<(&str, Command)> {
+    vec![(owner, create(RoomKind::Channel, Some("lobby"), &[]))]
+}
+
+fn room<'a>(kind: RoomKind, owner: &'a str, others: &[&str]) -> Vec<(&'a str, Command)> {
+    vec![(owner, create(kind, None, others))]
+}
+
+fn create(kind: RoomKind, alias: Option<&str>, members: &[&str]) -> Command {
+    let alias = alias.map(|alias| Alias::new(alias).unwrap());
+    let members = members.iter().map(|name| (user(name), Role::Member)).collect();
+    Command::Create(Create { kind, num: Num(1), alias, name: None, members })
+}
+
+fn post(text: &str) -> Command {
+    Command::Post { content: Content { text: (!text.is_empty()).then(|| text.into()), body: None } }
+}
+
+fn kick(name: &str) -> Command {
+    Command::Kick { user: user(name), reason: None }
+}
+
+fn posted(text: &str) -> RoomEvent {
+    RoomEvent::MessagePosted { content: Content::text(text) }
+}
+
+fn joined(name: &str, role: Role) -> RoomEvent {
+    RoomEvent::MemberJoined { user: user(name), role }
+}
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+fn principal(name: &str) -> Principal {
+    Principal { tenant: TenantId::default_tenant(), user: user(name), expires_at: Timestamp(i64::MAX) }
+}
+
+/// One of each command, about `other`.
+fn everything(other: &str) -> Vec<Command> {
+    let message = RecordId(Uuid::from_u128(3));
+    vec![
+        create(RoomKind::Channel, Some("lobby"), &[]),
+        Command::Update { name: None },
+        Command::Archive,
+        Command::Join,
+        Command::Leave,
+        Command::Invite { user: user(other), role: Role::Member },
+        kick(other),
+        Command::ChangeRole { user: user(other), role: Role::Member },
+        post("hi"),
+        Command::Edit { message, content: Content::text("hi") },
+        Command::Delete { message },
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<(&'static str, Command)>> {
+    let name = || prop::sample::select(vec!["ann", "bob", "cas", "dan"]);
+    let role = || prop::sample::select(Role::ALL.to_vec());
+    let command = prop_oneof![
+        3 => Just(Command::Join),
+        1 => Just(Command::Leave),
+        1 => (name(), role()).prop_map(|(name, role)| Command::Invite { user: user(name), role }),
+        1 => name().prop_map(kick),
+        1 => (name(), role()).prop_map(|(name, role)| Command::ChangeRole { user: user(name), role }),
+        3 => "[a-z]{0,4}".prop_map(|text| post(&text)),
+        1 => (1_u64..40).prop_map(|seq| Command::Delete { message: id_at(seq) }),
+        1 => (1_u64..40).prop_map(|seq| Command::Edit { message: id_at(seq), content: Content::text("new") }),
+        1 => Just(Command::Update { name: None }),
+    ];
+    let kind = prop::sample::select(RoomKind::ALL.to_vec());
+    let first = kind.prop_map(|kind| ("ann", create(kind, Some("lobby"), &["bob"])));
+    (first, prop::collection::vec((name(), command), 0..40)).prop_map(|(first, rest)| {
+        let mut steps = vec![first];
+        steps.extend(rest);
+        steps
+    })
+}
+
+fn id_at(seq: u64) -> RecordId {
+    RecordId::new(Timestamp(1_000 + i64::try_from(seq).unwrap()), Seq(seq), 0)
+}
