@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 /// The content of a message: a JSON object, kept as its `text` member and the rest.
 ///
-/// The rules never look inside. Whoever makes one has checked it: `body` is the text of a JSON object without a
-/// member `text`, or nothing when that object would be empty.
+/// The rules never look inside. Whoever makes one has checked it: `body` is the text of a JSON object, written without
+/// spaces, in which no member `text` is a string, or nothing when that object would be empty.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Content {
     /// The member `text`, where it is a string.

@@ -122,6 +122,25 @@ impl Role {
     }
 }
 
+/// What a user is to a room in the user's own list of rooms.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Standing {
+    Member,
+    /// May join.
+    Invited,
+}
+
+impl Standing {
+    pub const ALL: [Self; 2] = [Self::Member, Self::Invited];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Invited => "invited",
+        }
+    }
+}
+
 /// What a kind of room allows. A role stands for itself and every stronger one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policy {

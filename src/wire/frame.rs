@@ -1,0 +1,116 @@
+//! WebSocket frames as a server sends them: whole and unmasked (RFC 6455, section 5).
+//!
+//! Appending to one buffer frames a batch contiguously, so that it is shared and written as one piece. Knows nothing
+//! of what the payloads say; what clients send is read by [`super::inbound`].
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// What a frame is. Only those that a server sends (RFC 6455, section 11.8): nothing is ever sent in fragments.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Opcode {
+    Text,
+    Binary,
+    Close,
+    Ping,
+    Pong,
+}
+
+/// The most payload a close, ping or pong frame may have (RFC 6455, section 5.5).
+pub const CONTROL_BYTES_MAX: usize = 125;
+
+/// The longest header of a frame without a mask: two bytes and a 64-bit length.
+pub const HEADER_BYTES_MAX: usize = 10;
+
+const FIN: u8 = 0x80;
+
+impl Opcode {
+    fn bits(self) -> u8 {
+        match self {
+            Self::Text => 0x1,
+            Self::Binary => 0x2,
+            Self::Close => 0x8,
+            Self::Ping => 0x9,
+            Self::Pong => 0xa,
+        }
+    }
+}
+
+/// Frames `payload`.
+pub fn frame(opcode: Opcode, payload: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(HEADER_BYTES_MAX + payload.len());
+    put_frame(&mut out, opcode, payload);
+    out.freeze()
+}
+
+/// Appends `payload`, framed, to `out`. The payload of a control frame is at most [`CONTROL_BYTES_MAX`] long.
+pub fn put_frame(out: &mut BytesMut, opcode: Opcode, payload: &[u8]) {
+    out.reserve(HEADER_BYTES_MAX + payload.len());
+    put_header(out, opcode, payload.len());
+    out.put_slice(payload);
+}
+
+/// Frames a ping whose pong proves that everything sent before it has arrived; `token` comes back in it.
+pub fn ping(token: u64) -> Bytes {
+    frame(Opcode::Ping, &token.to_be_bytes())
+}
+
+/// The token of the [`ping`] that a pong's `payload` answers; `None` for a pong to something else.
+pub fn pong_token(payload: &[u8]) -> Option<u64> {
+    payload.try_into().ok().map(u64::from_be_bytes)
+}
+
+/// The length in the fewest bytes that hold it, as section 5.2 demands.
+fn put_header(out: &mut BytesMut, opcode: Opcode, payload_bytes: usize) {
+    out.put_u8(FIN | opcode.bits());
+    match payload_bytes {
+        0..=125 => out.put_u8(payload_bytes as u8),
+        126..=0xffff => {
+            out.put_u8(126);
+            out.put_u16(payload_bytes as u16);
+        }
+        _ => {
+            out.put_u8(127);
+            out.put_u64(payload_bytes as u64);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_takes_the_fewest_bytes_that_hold_it() {
+        let header = |payload_bytes: usize| {
+            let framed = frame(Opcode::Binary, &vec![7; payload_bytes]);
+            framed[..framed.len() - payload_bytes].to_vec()
+        };
+        assert_eq!(header(0), [0x82, 0]);
+        assert_eq!(header(125), [0x82, 125]);
+        assert_eq!(header(126), [0x82, 126, 0, 126]);
+        assert_eq!(header(0xffff), [0x82, 126, 0xff, 0xff]);
+        assert_eq!(header(0x1_0000), [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn the_examples_of_the_rfc_come_out() {
+        // RFC 6455, section 5.7.
+        assert_eq!(&frame(Opcode::Text, b"Hello")[..], b"\x81\x05Hello");
+        assert_eq!(&frame(Opcode::Ping, b"Hello")[..], b"\x89\x05Hello");
+    }
+
+    #[test]
+    fn a_batch_is_framed_in_one_piece() {
+        let mut out = BytesMut::new();
+        put_frame(&mut out, Opcode::Text, b"{}");
+        put_frame(&mut out, Opcode::Text, b"[]");
+        assert_eq!(&out[..], b"\x81\x02{}\x81\x02[]");
+    }
+
+    #[test]
+    fn a_pong_gives_the_token_of_its_ping_back() {
+        let framed = ping(0x0123_4567_89ab_cdef);
+        assert_eq!(pong_token(&framed[2..]), Some(0x0123_4567_89ab_cdef));
+        assert_eq!(pong_token(b"beat"), None);
+    }
+}

@@ -1,0 +1,614 @@
+//! What clients send, as objects, and how it becomes a [`Request`].
+//!
+//! A message is read twice: first its `id` and `type` alone, then the members of a command of that type. Members that
+//! the command does not have are skipped without being built; a member that comes twice is refused.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::value::{CowStrDeserializer, MapAccessDeserializer};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use uuid::Uuid;
+
+use super::DEPTH_MAX;
+use super::content::{Content, Text};
+use crate::domain::ids::IdError;
+use crate::domain::room::MEMBERS_MAX;
+use crate::domain::{
+    self, Alias, ClientId, Command, Name, Num, RecordId, Rejection, Role, RoomId, RoomKind, RoomName, UserId,
+};
+use crate::wire::{Ask, DecodeError, From, Refusal, Request};
+
+/// The longest `id` of a request.
+const ID_BYTES_MAX: usize = 64;
+
+/// The most that one page of history or of rooms holds.
+const PAGE_MAX: u64 = 100;
+/// A page of history of a client that does not say how much it wants.
+const HISTORY_PAGE: u64 = 50;
+
+pub fn decode_json(payload: &[u8]) -> Result<Request, DecodeError> {
+    decode(&json(payload)?)
+}
+
+pub fn decode_json_before_auth(payload: &[u8]) -> Result<Request, DecodeError> {
+    decode_before_auth(&json(payload)?)
+}
+
+pub fn decode_msgpack(payload: &[u8]) -> Result<Request, DecodeError> {
+    decode(&MsgpackPayload(payload))
+}
+
+pub fn decode_msgpack_before_auth(payload: &[u8]) -> Result<Request, DecodeError> {
+    decode_before_auth(&MsgpackPayload(payload))
+}
+
+fn decode<'de>(payload: &impl Payload<'de>) -> Result<Request, DecodeError> {
+    let (id, kind) = head(payload)?;
+    match ask(payload, kind) {
+        Ok(ask) => Ok(Request { id, ask }),
+        Err(refusal) => Err(DecodeError { id: Some(id), refusal }),
+    }
+}
+
+fn decode_before_auth<'de>(payload: &impl Payload<'de>) -> Result<Request, DecodeError> {
+    let (id, kind) = head(payload)?;
+    if kind != Kind::Auth {
+        return Ok(Request { id, ask: Ask::NotYet });
+    }
+    match ask(payload, kind) {
+        Ok(ask) => Ok(Request { id, ask }),
+        Err(refusal) => Err(DecodeError { id: Some(id), refusal }),
+    }
+}
+
+/// A message that can be read as any of the shapes below.
+trait Payload<'de> {
+    fn read<T: Deserialize<'de>>(&self) -> Result<T, Refusal>;
+}
+
+/// Text that is not nested too deep.
+struct JsonPayload<'de>(&'de str);
+
+struct MsgpackPayload<'de>(&'de [u8]);
+
+impl<'de> Payload<'de> for JsonPayload<'de> {
+    fn read<T: Deserialize<'de>>(&self) -> Result<T, Refusal> {
+        serde_json::from_str(self.0).map(|Object(read)| read).map_err(Refusal::bad_request)
+    }
+}
+
+impl<'de> Payload<'de> for MsgpackPayload<'de> {
+    fn read<T: Deserialize<'de>>(&self) -> Result<T, Refusal> {
+        let mut deserializer = rmp_serde::Deserializer::from_read_ref(self.0);
+        // It counts down and refuses at zero.
+        deserializer.set_max_depth(DEPTH_MAX + 1);
+        let Object(read) = Object::deserialize(&mut deserializer).map_err(|error| match error {
+            rmp_serde::decode::Error::DepthLimitExceeded => Refusal::too_deep(),
+            error => Refusal::bad_request(error),
+        })?;
+        // The end is where no further marker can be read.
+        match IgnoredAny::deserialize(&mut deserializer) {
+            Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(read),
+            _ => Err(Refusal::bad_request("something follows the object")),
+        }
+    }
+}
+
+fn json(payload: &[u8]) -> Result<JsonPayload<'_>, DecodeError> {
+    let text = std::str::from_utf8(payload)
+        .map_err(|_| DecodeError { id: None, refusal: Refusal::bad_request("the frame is not UTF-8") })?;
+    if depth(text) > DEPTH_MAX {
+        return Err(DecodeError { id: None, refusal: Refusal::too_deep() });
+    }
+    Ok(JsonPayload(text))
+}
+
+/// How deep brackets are nested outside of strings. Whether they match is found out by the parser.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut bytes = json.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => {
+                while let Some(byte) = bytes.next() {
+                    match byte {
+                        b'\\' => drop(bytes.next()),
+                        b'"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    deepest
+}
+
+fn head<'de>(payload: &impl Payload<'de>) -> Result<(String, Kind), DecodeError> {
+    let Head { id, kind } = payload.read().map_err(|refusal| DecodeError { id: None, refusal })?;
+    let id = id.map(|Text(id)| id.into_owned()).filter(|id| (1..=ID_BYTES_MAX).contains(&id.len()));
+    let Some(id) = id else {
+        let refusal = Refusal::bad_request("`id` has to be a string of 1 to 64 bytes");
+        return Err(DecodeError { id: None, refusal });
+    };
+    let Some(Text(kind)) = kind else {
+        return Err(DecodeError { id: Some(id), refusal: Refusal::bad_request("`type` is missing") });
+    };
+    match Kind::ALL.into_iter().find(|known| known.as_str() == kind) {
+        Some(kind) => Ok((id, kind)),
+        None => Err(DecodeError { id: Some(id), refusal: Refusal::unknown_command(&kind) }),
+    }
+}
+
+fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, Refusal> {
+    Ok(match kind {
+        Kind::Auth => {
+            let Auth { token: Text(token) } = payload.read()?;
+            Ask::Auth { token: token.into_owned() }
+        }
+        Kind::Create => {
+            let Create { kind, alias, name, members } = payload.read()?;
+            let members = members.map_or_else(Vec::new, |Invitees(members)| members);
+            Ask::Create { kind: kind.0, alias: alias.map(|it| it.0), name: name.map(|it| it.0), members }
+        }
+        Kind::Update => {
+            let Update { room, name } = payload.read()?;
+            command(room, Command::Update { name: name.map(|it| it.0) })
+        }
+        Kind::Archive => {
+            let Room { room } = payload.read()?;
+            command(room, Command::Archive)
+        }
+        Kind::Join => {
+            let Room { room } = payload.read()?;
+            command(room, Command::Join)
+        }
+        Kind::Leave => {
+            let Room { room } = payload.read()?;
+            command(room, Command::Leave)
+        }
+        Kind::Invite => {
+            let Invite { room, user, role } = payload.read()?;
+            command(room, Command::Invite { user: user.0, role: role.map_or(Role::Member, |it| it.0) })
+        }
+        Kind::Kick => {
+            let Kick { room, user, reason } = payload.read()?;
+            command(room, Command::Kick { user: user.0, reason: reason.map(|it| it.0) })
+        }
+        Kind::Role => {
+            let ChangeRole { room, user, role } = payload.read()?;
+            command(room, Command::ChangeRole { user: user.0, role: role.0 })
+        }
+        Kind::Post => {
+            let Post { room, content, client_id } = payload.read()?;
+            publish(room, Command::Post { content: filled(content)? }, client_id)
+        }
+        Kind::Edit => {
+            let Edit { room, message, content, client_id } = payload.read()?;
+            publish(room, Command::Edit { message: message.0, content: filled(content)? }, client_id)
+        }
+        Kind::Delete => {
+            let Delete { room, message, client_id } = payload.read()?;
+            publish(room, Command::Delete { message: message.0 }, client_id)
+        }
+        Kind::Follow => {
+            let Follow { room, from } = payload.read()?;
+            Ask::Follow { room: room.0, from: from.map_or(From::Now, |Text(from)| start(&from)) }
+        }
+        Kind::Unfollow => {
+            let Room { room } = payload.read()?;
+            Ask::Unfollow { room: room.0 }
+        }
+        Kind::History => {
+            let History { room, before, limit } = payload.read()?;
+            let before = before.map(|Text(before)| before.into_owned());
+            Ask::History { room: room.0, before, limit: page(limit.unwrap_or(HISTORY_PAGE))? }
+        }
+        Kind::Rooms => {
+            let Rooms { after, limit } = payload.read()?;
+            Ask::Rooms { after: after.map(|it| it.0), limit: page(limit.unwrap_or(PAGE_MAX))? }
+        }
+    })
+}
+
+fn command(room: RoomText, command: Command) -> Ask {
+    Ask::Command { room: room.0, command, client_id: None }
+}
+
+fn publish(room: RoomText, command: Command, client_id: Option<Parsed<ClientId>>) -> Ask {
+    Ask::Command { room: room.0, command, client_id: client_id.map(|it| it.0) }
+}
+
+/// The content, provided that it says anything at all.
+fn filled(Content(content): Content) -> Result<domain::Content, Refusal> {
+    if content == domain::Content::default() { Err(Rejection::ContentSize.into()) } else { Ok(content) }
+}
+
+fn start(from: &str) -> From {
+    match from {
+        "start" => From::Start,
+        "now" => From::Now,
+        cursor => From::Cursor(cursor.to_owned()),
+    }
+}
+
+fn page(limit: u64) -> Result<usize, Refusal> {
+    match usize::try_from(limit) {
+        Ok(rows) if (1..=PAGE_MAX).contains(&limit) => Ok(rows),
+        _ => Err(Refusal::bad_request("`limit` has to be 1 to 100")),
+    }
+}
+
+/// The `type` of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Auth,
+    Create,
+    Update,
+    Archive,
+    Join,
+    Leave,
+    Invite,
+    Kick,
+    Role,
+    Post,
+    Edit,
+    Delete,
+    Follow,
+    Unfollow,
+    History,
+    Rooms,
+}
+
+impl Kind {
+    const ALL: [Self; 16] = [
+        Self::Auth,
+        Self::Create,
+        Self::Update,
+        Self::Archive,
+        Self::Join,
+        Self::Leave,
+        Self::Invite,
+        Self::Kick,
+        Self::Role,
+        Self::Post,
+        Self::Edit,
+        Self::Delete,
+        Self::Follow,
+        Self::Unfollow,
+        Self::History,
+        Self::Rooms,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Archive => "archive",
+            Self::Join => "join",
+            Self::Leave => "leave",
+            Self::Invite => "invite",
+            Self::Kick => "kick",
+            Self::Role => "role",
+            Self::Post => "post",
+            Self::Edit => "edit",
+            Self::Delete => "delete",
+            Self::Follow => "follow",
+            Self::Unfollow => "unfollow",
+            Self::History => "history",
+            Self::Rooms => "rooms",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow)]
+    id: Option<Text<'a>>,
+    #[serde(borrow, rename = "type")]
+    kind: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Auth<'a> {
+    #[serde(borrow)]
+    token: Text<'a>,
+}
+
+#[derive(Deserialize)]
+struct Create {
+    kind: Parsed<RoomKind>,
+    alias: Option<Parsed<Alias>>,
+    name: Option<Parsed<Name>>,
+    members: Option<Invitees>,
+}
+
+/// `name` has to be there, so that none is given up by mistake; null is none.
+#[derive(Deserialize)]
+struct Update {
+    room: RoomText,
+    #[serde(deserialize_with = "Option::deserialize")]
+    name: Option<Parsed<Name>>,
+}
+
+/// The commands that name a room and nothing else.
+#[derive(Deserialize)]
+struct Room {
+    room: RoomText,
+}
+
+#[derive(Deserialize)]
+struct Invite {
+    room: RoomText,
+    user: Parsed<UserId>,
+    role: Option<Parsed<Role>>,
+}
+
+#[derive(Deserialize)]
+struct Kick {
+    room: RoomText,
+    user: Parsed<UserId>,
+    reason: Option<Parsed<Name>>,
+}
+
+#[derive(Deserialize)]
+struct ChangeRole {
+    room: RoomText,
+    user: Parsed<UserId>,
+    role: Parsed<Role>,
+}
+
+#[derive(Deserialize)]
+struct Post {
+    room: RoomText,
+    content: Content,
+    client_id: Option<Parsed<ClientId>>,
+}
+
+#[derive(Deserialize)]
+struct Edit {
+    room: RoomText,
+    message: Parsed<RecordId>,
+    content: Content,
+    client_id: Option<Parsed<ClientId>>,
+}
+
+#[derive(Deserialize)]
+struct Delete {
+    room: RoomText,
+    message: Parsed<RecordId>,
+    client_id: Option<Parsed<ClientId>>,
+}
+
+#[derive(Deserialize)]
+struct Follow<'a> {
+    room: RoomText,
+    #[serde(borrow)]
+    from: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct History<'a> {
+    room: RoomText,
+    #[serde(borrow)]
+    before: Option<Text<'a>>,
+    limit: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Rooms {
+    after: Option<Parsed<RoomId>>,
+    limit: Option<u64>,
+}
+
+/// `members` of a new room.
+struct Invitees(Vec<(UserId, Role)>);
+
+#[derive(Deserialize)]
+struct Invitee {
+    user: Parsed<UserId>,
+    role: Option<Parsed<Role>>,
+}
+
+impl<'de> Deserialize<'de> for Invitees {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+
+        impl<'de> Visitor<'de> for List {
+            type Value = Vec<(UserId, Role)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of members")
+            }
+
+            /// Grows with what is there: the length that MessagePack announces is the client's word only.
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(Object(Invitee { user, role })) = seq.next_element()? {
+                    if members.len() >= MEMBERS_MAX {
+                        return Err(A::Error::custom("there are more members than a room may have"));
+                    }
+                    members.push((user.0, role.map_or(Role::Member, |it| it.0)));
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_any(List).map(Self)
+    }
+}
+
+/// A room by its uuid, its number or its alias; the number as a number or as text.
+struct RoomText(RoomName);
+
+impl<'de> Deserialize<'de> for RoomText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumOrText;
+
+        impl Visitor<'_> for NumOrText {
+            type Value = RoomName;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a room: its uuid, its number or its alias")
+            }
+
+            fn visit_u64<E: Error>(self, value: u64) -> Result<RoomName, E> {
+                Ok(RoomName::Num(Num(value)))
+            }
+
+            /// MessagePack libraries may write a positive number as a signed one.
+            fn visit_i64<E: Error>(self, value: i64) -> Result<RoomName, E> {
+                let value = u64::try_from(value).map_err(|_| E::custom("a room's number is not negative"))?;
+                self.visit_u64(value)
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<RoomName, E> {
+                RoomName::parse(value).map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_any(NumOrText).map(Self)
+    }
+}
+
+/// A text that is the name of one of the domain's values.
+struct Parsed<T>(T);
+
+trait FromText: Sized {
+    type Error: fmt::Display;
+
+    fn from_text(text: &str) -> Result<Self, Self::Error>;
+}
+
+impl<'de, T: FromText> Deserialize<'de> for Parsed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Text(text) = Text::deserialize(deserializer)?;
+        T::from_text(&text).map(Self).map_err(D::Error::custom)
+    }
+}
+
+macro_rules! from_text {
+    ($($name:ident)*) => {$(
+        impl FromText for $name {
+            type Error = IdError;
+
+            fn from_text(text: &str) -> Result<Self, IdError> {
+                Self::new(text)
+            }
+        }
+    )*};
+}
+
+from_text! { UserId ClientId Name Alias }
+
+impl FromText for RecordId {
+    type Error = &'static str;
+
+    fn from_text(text: &str) -> Result<Self, Self::Error> {
+        Uuid::try_parse(text).map(Self).map_err(|_| "`message` has to be the id of a record")
+    }
+}
+
+impl FromText for RoomId {
+    type Error = &'static str;
+
+    fn from_text(text: &str) -> Result<Self, Self::Error> {
+        Uuid::try_parse(text).map(Self).map_err(|_| "`after` has to be the uuid of a room")
+    }
+}
+
+impl FromText for Role {
+    type Error = &'static str;
+
+    fn from_text(text: &str) -> Result<Self, Self::Error> {
+        let known = Self::ALL.into_iter().find(|role| role.as_str() == text);
+        known.ok_or("a role is one of viewer, guest, member, admin, owner")
+    }
+}
+
+impl FromText for RoomKind {
+    type Error = &'static str;
+
+    fn from_text(text: &str) -> Result<Self, Self::Error> {
+        let known = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        known.ok_or("a kind is one of channel, group, direct, box, canvas")
+    }
+}
+
+/// A `T` written as an object whose names are strings. Left to itself, serde takes a list of the members in their
+/// order for the same, and MessagePack's numbers for their names.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(TextNames(map)))
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
+    }
+}
+
+struct TextNames<A>(A);
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for TextNames<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        let Some(Text(name)) = self.0.next_key()? else { return Ok(None) };
+        let name: CowStrDeserializer<'_, A::Error> = name.into_deserializer();
+        seed.deserialize(name).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.0.next_value_seed(seed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brackets_count_outside_of_strings_only() {
+        assert_eq!(depth(r#"{"a":[[]],"b":{}}"#), 3);
+        assert_eq!(depth(r#"{"[[[[\"[[\\":"[["}"#), 1);
+        assert_eq!(depth("]]]]["), 1);
+        assert_eq!(depth(r#"""#), 0);
+        assert_eq!(depth(r#""\"#), 0);
+    }
+
+    #[test]
+    fn every_type_is_found_by_its_name() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::ALL.into_iter().find(|known| known.as_str() == kind.as_str()), Some(kind));
+        }
+    }
+
+    #[test]
+    fn a_list_is_not_taken_for_an_object_nor_a_number_for_a_name() {
+        assert!(decode_json(br#"["7","rooms"]"#).is_err());
+        assert!(decode_json(br#"{"id":"7","type":"create","kind":"group","members":[["ann","member"]]}"#).is_err());
+        assert!(decode_msgpack(b"\x92\xa17\xa5rooms").is_err());
+        assert!(decode_msgpack(b"\x82\x00\xa17\x01\xa5rooms").is_err());
+        assert!(decode_msgpack(b"\x82\xa2id\xa17\xa4type\xa5rooms").is_ok());
+    }
+}

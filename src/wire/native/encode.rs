@@ -1,0 +1,295 @@
+//! What clients are sent, as objects: records, replies and notices, each described once for both notations.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::PROTOCOL;
+use super::writer::Writer;
+use crate::domain::{Alias, Content, DirectoryEvent, Event, Name, Position, Record, RoomEvent, RoomKey, Timestamp};
+use crate::wire::{Cursor, Listed, Notice, Refusal, Reply};
+
+/// What a record takes besides its content, or a reply besides its lists: most are half of it.
+const FRAME_BYTES: usize = 384;
+
+pub fn record<W: Writer>(room: &RoomKey, record: &Record) -> Bytes {
+    let mut out = W::with_capacity(record_bytes(record));
+    put_record(&mut out, room, record);
+    out.finish()
+}
+
+pub fn reply<W: Writer>(id: Option<&str>, reply: &Reply) -> Bytes {
+    let mut out = W::with_capacity(reply_bytes(reply));
+    out.open_map();
+    out.member("type", "reply");
+    out.member("id", &id);
+    out.member("ok", &!matches!(reply, Reply::Refused(_)));
+    put_result(&mut out, reply);
+    out.close_map();
+    out.finish()
+}
+
+pub fn notice<W: Writer>(notice: &Notice) -> Bytes {
+    let mut out = W::with_capacity(FRAME_BYTES);
+    out.open_map();
+    match notice {
+        Notice::Hello { epoch, heartbeat, authenticated } => {
+            out.member("type", "hello");
+            out.member("protocol", PROTOCOL);
+            out.member("epoch", &format!("{:x}", epoch.0));
+            out.member("heartbeat_ms", &u64::try_from(heartbeat.as_millis()).unwrap_or(u64::MAX));
+            out.member("authenticated", authenticated);
+            out.member("durability", "synced");
+        }
+        Notice::Removed { room, reason } => {
+            out.member("type", "removed");
+            put_uuid(&mut out, "room", room.0);
+            out.member("reason", reason.as_str());
+        }
+        Notice::RoomGained { room, standing, role } => {
+            out.member("type", "room_gained");
+            put_uuid(&mut out, "room", room.0);
+            out.member("standing", standing.as_str());
+            out.member("role", role.as_str());
+        }
+        Notice::RoomLost { room } => {
+            out.member("type", "room_lost");
+            put_uuid(&mut out, "room", room.0);
+        }
+        Notice::FollowFailed { room, refusal } => {
+            out.member("type", "follow_failed");
+            put_uuid(&mut out, "room", room.0);
+            put_error(&mut out, refusal);
+        }
+    }
+    out.close_map();
+    out.finish()
+}
+
+/// What a record will probably take at most: where a content has much to escape, the buffer grows.
+fn record_bytes(record: &Record) -> usize {
+    let content = match &record.event {
+        Event::Room(RoomEvent::MessagePosted { content } | RoomEvent::MessageEdited { content, .. }) => content.bytes(),
+        Event::Room(
+            RoomEvent::RoomCreated { .. }
+            | RoomEvent::RoomUpdated { .. }
+            | RoomEvent::RoomArchived
+            | RoomEvent::MemberJoined { .. }
+            | RoomEvent::MemberInvited { .. }
+            | RoomEvent::MemberLeft { .. }
+            | RoomEvent::MemberKicked { .. }
+            | RoomEvent::RoleChanged { .. }
+            | RoomEvent::MessageDeleted { .. }
+            | RoomEvent::MessageErased,
+        )
+        | Event::Directory(_) => 0,
+    };
+    FRAME_BYTES + content + content / 8
+}
+
+fn reply_bytes(reply: &Reply) -> usize {
+    let list = match reply {
+        Reply::History { records, .. } => records.iter().map(record_bytes).sum(),
+        Reply::Rooms { rooms, .. } => rooms.len() * 128,
+        Reply::Authenticated { .. }
+        | Reply::Created { .. }
+        | Reply::Changed { .. }
+        | Reply::Published { .. }
+        | Reply::Following { .. }
+        | Reply::Unfollowed { .. }
+        | Reply::Refused(_) => 0,
+    };
+    FRAME_BYTES + list
+}
+
+fn put_record(out: &mut impl Writer, room: &RoomKey, record: &Record) {
+    let Record { position, id, num, at, author, client_id, event } = record;
+    out.open_map();
+    out.member("type", "record");
+    put_uuid(out, "room", room.room.0);
+    put_position(out, room, *position);
+    put_uuid(out, "id", id.0);
+    out.member("num", &num.0);
+    put_time(out, *at);
+    out.member("author", author.as_str());
+    if let Some(client_id) = client_id {
+        out.member("client_id", client_id.as_str());
+    }
+    match event {
+        Event::Room(event) => put_event(out, event),
+        // No room's stream has one. Its place would be shown, and what it says about names kept.
+        Event::Directory(DirectoryEvent::RoomReserved { .. } | DirectoryEvent::NumsLeased { .. }) => {
+            out.member("event", "hidden");
+        }
+    }
+    out.close_map();
+}
+
+fn put_event(out: &mut impl Writer, event: &RoomEvent) {
+    match event {
+        RoomEvent::RoomCreated { kind, alias, num, name } => {
+            out.member("event", "room_created");
+            out.member("kind", kind.as_str());
+            out.member("room_num", &num.0);
+            out.member("alias", &alias.as_ref().map(Alias::as_str));
+            out.member("name", &name.as_ref().map(Name::as_str));
+        }
+        RoomEvent::RoomUpdated { name } => {
+            out.member("event", "room_updated");
+            out.member("name", &name.as_ref().map(Name::as_str));
+        }
+        RoomEvent::RoomArchived => out.member("event", "room_archived"),
+        RoomEvent::MemberJoined { user, role } => {
+            out.member("event", "member_joined");
+            out.member("user", user.as_str());
+            out.member("role", role.as_str());
+        }
+        RoomEvent::MemberInvited { user, role } => {
+            out.member("event", "member_invited");
+            out.member("user", user.as_str());
+            out.member("role", role.as_str());
+        }
+        RoomEvent::MemberLeft { user, joined } => {
+            out.member("event", "member_left");
+            out.member("user", user.as_str());
+            put_uuid(out, "joined", joined.0);
+        }
+        RoomEvent::MemberKicked { user, joined, reason } => {
+            out.member("event", "member_kicked");
+            out.member("user", user.as_str());
+            put_uuid(out, "joined", joined.0);
+            out.member("reason", &reason.as_ref().map(Name::as_str));
+        }
+        RoomEvent::RoleChanged { user, role, was } => {
+            out.member("event", "role_changed");
+            out.member("user", user.as_str());
+            out.member("role", role.as_str());
+            out.member("was", was.as_str());
+        }
+        RoomEvent::MessagePosted { content } => {
+            out.member("event", "message_posted");
+            put_content(out, content);
+        }
+        RoomEvent::MessageEdited { message, by, content } => {
+            out.member("event", "message_edited");
+            put_uuid(out, "message", message.0);
+            out.member("by", by.as_str());
+            put_content(out, content);
+        }
+        RoomEvent::MessageDeleted { message, by } => {
+            out.member("event", "message_deleted");
+            put_uuid(out, "message", message.0);
+            out.member("by", by.as_str());
+        }
+        RoomEvent::MessageErased => out.member("event", "message_erased"),
+    }
+}
+
+fn put_result(out: &mut impl Writer, reply: &Reply) {
+    match reply {
+        Reply::Authenticated { principal } => {
+            out.member("user", principal.user.as_str());
+            out.member("tenant", principal.tenant.as_str());
+            out.member("expires_at", &principal.expires_at.0);
+        }
+        Reply::Created { room, num, alias, receipt } => {
+            put_uuid(out, "room", room.room.0);
+            out.member("num", &num.0);
+            out.member("alias", &alias.as_ref().map(Alias::as_str));
+            put_position(out, room, receipt.position);
+            put_time(out, receipt.at);
+        }
+        Reply::Changed { room, position, at } => {
+            put_uuid(out, "room", room.room.0);
+            put_position(out, room, *position);
+            put_time(out, *at);
+        }
+        Reply::Published { room, receipt, duplicate } => {
+            put_uuid(out, "room", room.room.0);
+            put_position(out, room, receipt.position);
+            put_uuid(out, "record", receipt.id.0);
+            out.member("num", &receipt.num.0);
+            put_time(out, receipt.at);
+            if *duplicate {
+                out.member("duplicate", &true);
+            }
+        }
+        Reply::Following { room, at, head } => {
+            put_uuid(out, "room", room.room.0);
+            out.member("cursor", &Cursor::encode(room, *at));
+            out.member("head", &head.0);
+        }
+        Reply::Unfollowed { room } => put_uuid(out, "room", room.0),
+        Reply::History { room, records, before } => {
+            put_uuid(out, "room", room.room.0);
+            out.key("records");
+            out.open_list();
+            for record in records {
+                out.item();
+                put_record(out, room, record);
+            }
+            out.close_list();
+            out.member("before", &before.map(|before| Cursor::encode(room, before)));
+        }
+        Reply::Rooms { rooms, after } => {
+            out.key("rooms");
+            out.open_list();
+            for listed in rooms {
+                out.item();
+                put_listed(out, listed);
+            }
+            out.close_list();
+            match after {
+                Some(after) => put_uuid(out, "after", after.0),
+                None => out.member("after", &()),
+            }
+        }
+        Reply::Refused(refusal) => put_error(out, refusal),
+    }
+}
+
+fn put_listed(out: &mut impl Writer, Listed { room, kind, role, standing }: &Listed) {
+    out.open_map();
+    put_uuid(out, "room", room.0);
+    out.member("kind", kind.as_str());
+    out.member("role", role.as_str());
+    out.member("standing", standing.as_str());
+    out.close_map();
+}
+
+fn put_error(out: &mut impl Writer, refusal: &Refusal) {
+    out.key("error");
+    out.open_map();
+    out.member("code", refusal.code());
+    out.member("message", refusal.message());
+    out.member("retry", refusal.retry().as_str());
+    if let Some(after) = refusal.retry_after_ms() {
+        out.member("retry_after_ms", &after);
+    }
+    out.close_map();
+}
+
+/// The content as the one object it was posted as.
+fn put_content(out: &mut impl Writer, content: &Content) {
+    out.key("content");
+    out.open_map();
+    if let Some(text) = &content.text {
+        out.member("text", &**text);
+    }
+    if let Some(body) = &content.body {
+        out.members_of(body);
+    }
+    out.close_map();
+}
+
+fn put_position(out: &mut impl Writer, room: &RoomKey, position: Position) {
+    out.member("seq", &position.seq.0);
+    out.member("cursor", &Cursor::encode(room, position));
+}
+
+fn put_time(out: &mut impl Writer, at: Timestamp) {
+    out.member("at", &at.0);
+}
+
+fn put_uuid(out: &mut impl Writer, name: &str, id: Uuid) {
+    out.member(name, &*id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+}

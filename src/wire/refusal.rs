@@ -1,0 +1,320 @@
+//! What a client is told when something is refused, and the one table of all codes.
+//!
+//! A code never changes its meaning. `docs/errors.md` shows the same table, and a test compares them. Sockets and REST
+//! use the same codes.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::domain::Rejection;
+
+use super::cursor::CursorError;
+
+/// A refusal: a code for programs, a sentence for people, and whether to try again.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Refusal {
+    code: &'static str,
+    message: String,
+    retry: Retry,
+    retry_after_ms: Option<u64>,
+}
+
+/// Whether sending the same again helps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Retry {
+    /// It will be refused again.
+    No,
+    /// It may have happened already: send the same again, with the same `client_id`, now or after having connected
+    /// again.
+    Same,
+    /// It has not happened, and may succeed later.
+    Later,
+}
+
+/// What a code means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CodeInfo {
+    pub code: &'static str,
+    pub meaning: &'static str,
+    pub retry: Retry,
+}
+
+impl Retry {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Same => "same",
+            Self::Later => "later",
+        }
+    }
+}
+
+/// What is asked to wait where nothing better is known.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A cause that the client is told of should not fill a frame with what the client sent.
+const MESSAGE_BYTES_MAX: usize = 240;
+
+impl Refusal {
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub fn retry(&self) -> Retry {
+        self.retry
+    }
+
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        self.retry_after_ms
+    }
+
+    /// `cause` says what is wrong with what the client sent.
+    pub fn bad_request(cause: impl fmt::Display) -> Self {
+        Self { message: shortened(cause.to_string()), ..Self::of(BAD_REQUEST) }
+    }
+
+    /// `kind` is what the client wrote.
+    pub fn unknown_command(kind: &str) -> Self {
+        Self { message: shortened(format!("there is no command {kind:?}")), ..Self::of(UNKNOWN_COMMAND) }
+    }
+
+    pub fn too_deep() -> Self {
+        Self::of(TOO_DEEP)
+    }
+
+    pub fn frame_too_big() -> Self {
+        Self::of(FRAME_TOO_BIG)
+    }
+
+    pub fn unauthenticated() -> Self {
+        Self::of(UNAUTHENTICATED)
+    }
+
+    pub fn token_invalid() -> Self {
+        Self::of(TOKEN_INVALID)
+    }
+
+    pub fn token_expired() -> Self {
+        Self::of(TOKEN_EXPIRED)
+    }
+
+    pub fn already_authenticated() -> Self {
+        Self::of(ALREADY_AUTHENTICATED)
+    }
+
+    pub fn cursor_invalid() -> Self {
+        Self::of(CURSOR_INVALID)
+    }
+
+    pub fn cursor_foreign() -> Self {
+        Self::of(CURSOR_FOREIGN)
+    }
+
+    pub fn epoch_changed() -> Self {
+        Self::of(EPOCH_CHANGED)
+    }
+
+    pub fn not_following() -> Self {
+        Self::of(NOT_FOLLOWING)
+    }
+
+    pub fn too_many_follows() -> Self {
+        Self::of(TOO_MANY_FOLLOWS)
+    }
+
+    /// `after` is when there should be room again.
+    pub fn busy(after: Duration) -> Self {
+        Self::of(BUSY).after(after)
+    }
+
+    pub fn unavailable() -> Self {
+        Self::of(UNAVAILABLE).after(PAUSE)
+    }
+
+    pub fn storage_full() -> Self {
+        Self::of(STORAGE_FULL).after(30 * PAUSE)
+    }
+
+    pub fn shutting_down() -> Self {
+        Self::of(SHUTTING_DOWN).after(PAUSE)
+    }
+
+    /// `after` is when the room is tried again.
+    pub fn room_shut(after: Duration) -> Self {
+        Self::of(ROOM_SHUT).after(after)
+    }
+
+    pub fn command_refused() -> Self {
+        Self::of(COMMAND_REFUSED)
+    }
+
+    pub fn internal() -> Self {
+        Self::of(INTERNAL)
+    }
+
+    pub fn origin_refused() -> Self {
+        Self::of(ORIGIN_REFUSED)
+    }
+
+    /// `cause` says what is wrong with the handshake.
+    pub fn bad_handshake(cause: impl fmt::Display) -> Self {
+        Self { message: shortened(cause.to_string()), ..Self::of(BAD_HANDSHAKE) }
+    }
+
+    pub fn subprotocol_unknown() -> Self {
+        Self::of(SUBPROTOCOL_UNKNOWN)
+    }
+
+    pub fn upgrade_required() -> Self {
+        Self::of(UPGRADE_REQUIRED)
+    }
+
+    fn of(CodeInfo { code, meaning, retry }: CodeInfo) -> Self {
+        Self { code, message: meaning.to_owned(), retry, retry_after_ms: None }
+    }
+
+    fn after(self, pause: Duration) -> Self {
+        Self { retry_after_ms: Some(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)), ..self }
+    }
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        // Only another command changes what the rules answer, so the same again is refused again.
+        Self { code: rejection.code(), message: rejection.to_string(), retry: Retry::No, retry_after_ms: None }
+    }
+}
+
+impl From<CursorError> for Refusal {
+    fn from(error: CursorError) -> Self {
+        match error {
+            CursorError::Invalid => Self::cursor_invalid(),
+            CursorError::Foreign => Self::cursor_foreign(),
+        }
+    }
+}
+
+fn shortened(mut message: String) -> String {
+    if message.len() > MESSAGE_BYTES_MAX {
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+        message.push_str("...");
+    }
+    message
+}
+
+const BAD_REQUEST: CodeInfo = no("bad_request", "the frame or request is not of the documented form");
+const UNKNOWN_COMMAND: CodeInfo = no("unknown_command", "there is no command of this type");
+const TOO_DEEP: CodeInfo = no("too_deep", "objects and arrays are nested more than 32 deep");
+const FRAME_TOO_BIG: CodeInfo = no("frame_too_big", "the frame or body is larger than the limit");
+const UNAUTHENTICATED: CodeInfo = no("unauthenticated", "this needs a token; send `auth` first");
+const TOKEN_INVALID: CodeInfo = no("token_invalid", "the token cannot be verified");
+const TOKEN_EXPIRED: CodeInfo = no("token_expired", "the token has expired; a new one is needed");
+const ALREADY_AUTHENTICATED: CodeInfo =
+    no("already_authenticated", "this connection has a user already; open another one for another token");
+const CURSOR_INVALID: CodeInfo = no("cursor_invalid", "this is not a cursor of this server");
+const CURSOR_FOREIGN: CodeInfo = no("cursor_foreign", "this is the cursor of another room");
+const EPOCH_CHANGED: CodeInfo = no(
+    "epoch_changed",
+    "the log was restored or repaired after this cursor was issued; follow from the start, or from `history`",
+);
+const NOT_FOLLOWING: CodeInfo = no("not_following", "this connection does not follow the room");
+const TOO_MANY_FOLLOWS: CodeInfo = no("too_many_follows", "this connection follows as many rooms as it may");
+const BUSY: CodeInfo = later("busy", "too much is under way; slow down");
+const UNAVAILABLE: CodeInfo =
+    same("unavailable", "the outcome is not known: the command may or may not have been recorded");
+const STORAGE_FULL: CodeInfo =
+    later("storage_full", "the server has no space left to record anything; reading goes on");
+const SHUTTING_DOWN: CodeInfo = same("shutting_down", "the server restarts; connect again");
+const ROOM_SHUT: CodeInfo = later("room_shut", "the room has failed too often and is shut for a while");
+const COMMAND_REFUSED: CodeInfo = no("command_refused", "this command has made the room fail and is not tried again");
+const INTERNAL: CodeInfo = same("internal", "the server has failed at this; it has been logged");
+const ORIGIN_REFUSED: CodeInfo = no("origin_refused", "web pages of this origin may not connect");
+const BAD_HANDSHAKE: CodeInfo = no("bad_handshake", "the WebSocket handshake is not that of RFC 6455");
+const SUBPROTOCOL_UNKNOWN: CodeInfo = no("subprotocol_unknown", "none of the offered sub-protocols is spoken here");
+const UPGRADE_REQUIRED: CodeInfo = no("upgrade_required", "this address speaks WebSocket only");
+
+/// Every code there is: first what the rules refuse, then the rest.
+pub const CODES: &[CodeInfo] = &[
+    no("room_not_found", "there is no such room, or you may not know that there is"),
+    no("room_exists", "a room of this name or for this pair exists already"),
+    no("room_archived", "the room is archived: it can be read, not changed"),
+    no("alias_required", "a channel needs an alias"),
+    no("not_a_pair", "a direct room is between exactly two different users"),
+    no("not_member", "you are not a member of this room; join it first"),
+    no("already_member", "the user is a member already"),
+    no("not_invited", "this room is joined by invitation"),
+    no("forbidden", "your role in this room does not allow that"),
+    no("kind_forbids", "this kind of room does not allow that"),
+    no("no_such_member", "the user is not a member of this room"),
+    no("last_owner", "the room would be left without an owner; make somebody else an owner first"),
+    no("room_full", "the room has as many members as it may have"),
+    no("message_not_found", "there is no such message in this room"),
+    no("message_deleted", "the message has been deleted"),
+    no("not_author", "only the author of a message may edit it"),
+    no("too_many_edits", "the message has been edited as often as it may be"),
+    no("content_size", "the content is empty or larger than 32768 bytes"),
+    no("client_id_reused", "this client id was used already for something else"),
+    BAD_REQUEST,
+    UNKNOWN_COMMAND,
+    TOO_DEEP,
+    FRAME_TOO_BIG,
+    UNAUTHENTICATED,
+    TOKEN_INVALID,
+    TOKEN_EXPIRED,
+    ALREADY_AUTHENTICATED,
+    CURSOR_INVALID,
+    CURSOR_FOREIGN,
+    EPOCH_CHANGED,
+    NOT_FOLLOWING,
+    TOO_MANY_FOLLOWS,
+    BUSY,
+    UNAVAILABLE,
+    STORAGE_FULL,
+    SHUTTING_DOWN,
+    ROOM_SHUT,
+    COMMAND_REFUSED,
+    INTERNAL,
+    ORIGIN_REFUSED,
+    BAD_HANDSHAKE,
+    SUBPROTOCOL_UNKNOWN,
+    UPGRADE_REQUIRED,
+];
+
+const fn no(code: &'static str, meaning: &'static str) -> CodeInfo {
+    CodeInfo { code, meaning, retry: Retry::No }
+}
+
+const fn same(code: &'static str, meaning: &'static str) -> CodeInfo {
+    CodeInfo { code, meaning, retry: Retry::Same }
+}
+
+const fn later(code: &'static str, meaning: &'static str) -> CodeInfo {
+    CodeInfo { code, meaning, retry: Retry::Later }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_of_the_rules_is_in_the_table_and_no_code_is_there_twice() {
+        let codes: std::collections::BTreeSet<_> = CODES.iter().map(|info| info.code).collect();
+        assert_eq!(codes.len(), CODES.len());
+        for rejection in Rejection::ALL {
+            let refusal = Refusal::from(rejection);
+            let info = CODES.iter().find(|info| info.code == refusal.code()).expect("the rules' codes are listed");
+            assert_eq!(refusal.retry(), info.retry);
+        }
+    }
+
+    #[test]
+    fn a_refusal_does_not_repeat_a_frame_full_of_text() {
+        let refusal = Refusal::bad_request("é".repeat(10_000));
+        assert!(refusal.message().len() <= MESSAGE_BYTES_MAX + 3);
+    }
+}

@@ -1,0 +1,111 @@
+//! What a client is told besides records: replies to what it asked, and notices it did not ask for.
+
+use std::time::Duration;
+
+use crate::domain::policy::{Role, RoomKind, Standing};
+use crate::domain::recent::Receipt;
+use crate::domain::{Alias, Epoch, Num, Position, Principal, Record, RoomId, RoomKey, Seq, Timestamp};
+
+use super::Refusal;
+
+/// The answer to one request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    Authenticated {
+        principal: Principal,
+    },
+    Created {
+        room: RoomKey,
+        num: Num,
+        alias: Option<Alias>,
+        receipt: Receipt,
+    },
+    /// `position` is that of the record, or of the head where nothing had to change.
+    Changed {
+        room: RoomKey,
+        position: Position,
+        at: Timestamp,
+    },
+    /// `duplicate` says that the client id had been published before, with this receipt.
+    Published {
+        room: RoomKey,
+        receipt: Receipt,
+        duplicate: bool,
+    },
+    /// Records after `at` follow; the log reaches to `head` now.
+    Following {
+        room: RoomKey,
+        at: Position,
+        head: Seq,
+    },
+    Unfollowed {
+        room: RoomId,
+    },
+    /// `before` is where the next older page ends; `None` when there is nothing older.
+    History {
+        room: RoomKey,
+        records: Vec<Record>,
+        before: Option<Position>,
+    },
+    /// `after` is where the next page starts; `None` when there are no more.
+    Rooms {
+        rooms: Vec<Listed>,
+        after: Option<RoomId>,
+    },
+    Refused(Refusal),
+}
+
+/// A room in a user's list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listed {
+    pub room: RoomId,
+    pub kind: RoomKind,
+    pub role: Role,
+    pub standing: Standing,
+}
+
+/// What the server says without having been asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// The first frame of every connection.
+    Hello {
+        epoch: Epoch,
+        /// How often the server pings.
+        heartbeat: Duration,
+        authenticated: bool,
+    },
+    /// The follow of this room has ended, because the user is no longer a member.
+    Removed {
+        room: RoomId,
+        reason: Removal,
+    },
+    RoomGained {
+        room: RoomId,
+        standing: Standing,
+        role: Role,
+    },
+    RoomLost {
+        room: RoomId,
+    },
+    /// The follow of this room has ended for a fault of ours.
+    FollowFailed {
+        room: RoomId,
+        refusal: Refusal,
+    },
+}
+
+/// How a membership ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Removal {
+    Left,
+    Kicked,
+}
+
+impl Removal {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Kicked => "kicked",
+        }
+    }
+}

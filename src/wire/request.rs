@@ -1,0 +1,69 @@
+//! What a client asks, whatever its dialect.
+
+use crate::domain::{Alias, ClientId, Command, Name, Role, RoomId, RoomKind, RoomName, UserId};
+
+use super::Refusal;
+
+/// One command of a client.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// The client's own name for it, repeated in the reply.
+    pub id: String,
+    pub ask: Ask,
+}
+
+/// What is asked. `room` is as the client named it; whoever carries the request out looks it up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ask {
+    Auth {
+        token: String,
+    },
+    Create {
+        kind: RoomKind,
+        alias: Option<Alias>,
+        name: Option<Name>,
+        members: Vec<(UserId, Role)>,
+    },
+    Command {
+        room: RoomName,
+        command: Command,
+        client_id: Option<ClientId>,
+    },
+    Follow {
+        room: RoomName,
+        from: From,
+    },
+    Unfollow {
+        room: RoomName,
+    },
+    /// `before` is a cursor, read once the room is known.
+    History {
+        room: RoomName,
+        before: Option<String>,
+        limit: usize,
+    },
+    Rooms {
+        after: Option<RoomId>,
+        limit: usize,
+    },
+    /// A command that has to wait until the client has said who it is. What it says has not been looked at.
+    NotYet,
+}
+
+/// Where a follow starts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum From {
+    Start,
+    Now,
+    /// Read once the room is known.
+    Cursor(String),
+}
+
+/// Why a frame is no request.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{refusal}")]
+pub struct DecodeError {
+    /// The request's id, where that much could be read.
+    pub id: Option<String>,
+    pub refusal: Refusal,
+}
