@@ -5,4 +5,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod auth;
+pub mod clock;
 pub mod domain;
