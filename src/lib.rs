@@ -5,5 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod auth;
+pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod wire;

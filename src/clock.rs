@@ -1,0 +1,76 @@
+//! What time it is, as something that is handed in: the system's clock, or one that tests move.
+//!
+//! The rules and the token checks take a `Timestamp`; their hosts hold a [`Clock`] to ask for it.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::domain::Timestamp;
+
+/// Tells the time of day. For how long something took, or when to wake, use tokio's clock: this one may jump.
+pub trait Clock: Send + Sync + 'static {
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        // A clock that stands before 1970 has not been set: that is the epoch to us.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(millis(since))
+    }
+}
+
+/// A clock that stands still until it is moved.
+#[derive(Debug)]
+pub struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    pub fn at(start: Timestamp) -> Self {
+        Self(AtomicI64::new(start.0))
+    }
+
+    /// Moves the clock on by `by`.
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(millis(by), Ordering::Relaxed);
+    }
+
+    /// Sets the clock, forwards or backwards.
+    pub fn set(&self, to: Timestamp) {
+        self.0.store(to.0, Ordering::Relaxed);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::Relaxed))
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_stands_still_until_it_is_moved() {
+        let clock = ManualClock::at(Timestamp(1_000));
+        assert_eq!(clock.now(), Timestamp(1_000));
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(clock.now(), Timestamp(3_000));
+        clock.set(Timestamp(5));
+        assert_eq!(clock.now(), Timestamp(5));
+    }
+
+    #[test]
+    fn the_system_clock_counts_milliseconds_since_1970() {
+        let year_2020 = Timestamp(1_577_836_800_000);
+        assert!(SystemClock.now() > year_2020);
+    }
+}
