@@ -4,9 +4,7 @@
 //! to [`Store`]; [`sled`] is the one that ships, [`memory`] the one for tests, which fails on demand.
 
 mod codec;
-pub mod memory;
 pub mod rows;
-pub mod sled;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -143,5 +141,7 @@ pub enum Health {
     /// Reads go on; commits are refused with `Full` until there is space.
     Full,
     /// The process has to end; `reason` is for the operator.
-    Broken { reason: String },
+    Broken {
+        reason: String,
+    },
 }
