@@ -4,6 +4,7 @@
 //! to [`Store`]; [`sled`] is the one that ships, [`memory`] the one for tests, which fails on demand.
 
 mod codec;
+pub mod memory;
 pub mod rows;
 
 use std::future::Future;
