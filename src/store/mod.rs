@@ -6,6 +6,7 @@
 mod codec;
 pub mod memory;
 pub mod rows;
+pub mod sled;
 
 use std::future::Future;
 use std::pin::Pin;
