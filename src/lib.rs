@@ -9,4 +9,5 @@ pub mod auth;
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod store;
 pub mod wire;

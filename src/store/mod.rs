@@ -143,5 +143,7 @@ pub enum Health {
     /// Reads go on; commits are refused with `Full` until there is space.
     Full,
     /// The process has to end; `reason` is for the operator.
-    Broken { reason: String },
+    Broken {
+        reason: String,
+    },
 }

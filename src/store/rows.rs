@@ -4,11 +4,14 @@
 //! head. Keys and values are this module's; the domain's words go in and come out.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::StoreError;
+use super::codec::{self, Id, StoredKind, StoredRole, damage};
 use crate::domain::policy::{Role, RoomKind};
 use crate::domain::room::{Header, Member, Message};
-use crate::domain::{Alias, Num, RoomId, Seq, UserId};
+use crate::domain::{Alias, Name, Num, RecordId, RoomId, Seq, Timestamp, UserId};
 
 /// A value that is kept as a row.
 pub trait Row: Sized {
@@ -37,4 +40,294 @@ pub struct Place {
 pub enum Standing {
     Member,
     Invited,
+}
+
+/// Under a room's stream: what the room is, a [`Header`].
+pub const HEADER: &[u8] = b"h";
+
+/// Under a room's stream: before the key of every [`Member`].
+pub const MEMBERS: &[u8] = b"m";
+
+/// Under a room's stream: before the key of every invitation, a [`Role`].
+pub const INVITATIONS: &[u8] = b"i";
+
+/// Under a room's stream: before the key of every [`Message`].
+pub const MESSAGES: &[u8] = b"s";
+
+/// Under a user's stream: before the key of every [`Place`].
+pub const PLACES: &[u8] = b"p";
+
+/// Under a directory's stream: the [`Num`] below which all may have been used.
+pub const LEASE: &[u8] = b"l";
+
+/// Under a room's stream: the [`Member`] that `user` is.
+pub fn member(user: &UserId) -> Bytes {
+    joined(MEMBERS, user.as_str().as_bytes())
+}
+
+/// Under a room's stream: the [`Role`] with which `user` is invited.
+pub fn invitation(user: &UserId) -> Bytes {
+    joined(INVITATIONS, user.as_str().as_bytes())
+}
+
+/// Under a room's stream: the [`Message`] that was posted at `seq`. Keys are in the order of the seqs.
+pub fn message(seq: Seq) -> Bytes {
+    joined(MESSAGES, &seq.0.to_be_bytes())
+}
+
+/// Under a user's stream: the [`Place`] of `room` in the user's list.
+pub fn place(room: RoomId) -> Bytes {
+    joined(PLACES, room.0.as_bytes())
+}
+
+/// Under a directory's stream: the [`Reservation`] of an alias.
+pub fn alias(alias: &Alias) -> Bytes {
+    joined(b"a", alias.as_str().as_bytes())
+}
+
+/// Under a directory's stream: the [`Reservation`] of a num.
+pub fn num(num: Num) -> Bytes {
+    joined(b"n", &num.0.to_be_bytes())
+}
+
+/// Under a directory's stream: the [`Reservation`] of a room.
+pub fn room(room: RoomId) -> Bytes {
+    joined(b"r", room.0.as_bytes())
+}
+
+/// Whose key [`member`] or [`invitation`] made.
+pub fn user_of(key: &[u8]) -> Result<UserId, StoreError> {
+    let text = key.strip_prefix(MEMBERS).or_else(|| key.strip_prefix(INVITATIONS));
+    let text = text.and_then(|text| std::str::from_utf8(text).ok());
+    codec::user(text.ok_or_else(|| damage("a key that names no user"))?)
+}
+
+/// Of which room [`place`] made the key.
+pub fn room_of(key: &[u8]) -> Result<RoomId, StoreError> {
+    let id = key.strip_prefix(PLACES).and_then(|id| Uuid::from_slice(id).ok());
+    id.map(RoomId).ok_or_else(|| damage("a key that names no room"))
+}
+
+fn joined(prefix: &[u8], rest: &[u8]) -> Bytes {
+    [prefix, rest].concat().into()
+}
+
+impl Row for Header {
+    fn encode(&self) -> Bytes {
+        let stored = StoredHeader {
+            kind: self.kind.into(),
+            num: self.num.0,
+            alias: self.alias.as_ref().map(Alias::as_str),
+            name: self.name.as_ref().map(Name::as_str),
+            created_at: self.created_at.0,
+            archived: self.archived,
+        };
+        codec::version(&stored).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let stored: StoredHeader = codec::versioned(bytes)?;
+        Ok(Self {
+            kind: stored.kind.into(),
+            num: Num(stored.num),
+            alias: codec::alias(stored.alias)?,
+            name: codec::name(stored.name)?,
+            created_at: Timestamp(stored.created_at),
+            archived: stored.archived,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredHeader<'a> {
+    kind: StoredKind,
+    num: u64,
+    #[serde(borrow)]
+    alias: Option<&'a str>,
+    name: Option<&'a str>,
+    created_at: i64,
+    archived: bool,
+}
+
+impl Row for Member {
+    fn encode(&self) -> Bytes {
+        codec::version(&StoredMember { role: self.role.into(), joined: Id(self.joined.0) }).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let stored: StoredMember = codec::versioned(bytes)?;
+        Ok(Self { role: stored.role.into(), joined: RecordId(stored.joined.0) })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredMember {
+    role: StoredRole,
+    joined: Id,
+}
+
+/// An invitation: the role that the invited will have.
+impl Row for Role {
+    fn encode(&self) -> Bytes {
+        codec::version(&StoredRole::from(*self)).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        codec::versioned::<StoredRole>(bytes).map(Self::from)
+    }
+}
+
+impl Row for Message {
+    fn encode(&self) -> Bytes {
+        let stored = StoredMessage {
+            id: Id(self.id.0),
+            author: self.author.as_str(),
+            edits: self.edits.iter().map(|seq| seq.0).collect(),
+            deleted: self.deleted,
+        };
+        codec::version(&stored).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let stored: StoredMessage = codec::versioned(bytes)?;
+        Ok(Self {
+            id: RecordId(stored.id.0),
+            author: codec::user(stored.author)?,
+            edits: stored.edits.into_iter().map(Seq).collect(),
+            deleted: stored.deleted,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredMessage<'a> {
+    id: Id,
+    #[serde(borrow)]
+    author: &'a str,
+    edits: Vec<u64>,
+    deleted: bool,
+}
+
+impl Row for Reservation {
+    fn encode(&self) -> Bytes {
+        let alias = self.alias.as_ref().map(Alias::as_str);
+        codec::version(&StoredReservation { room: Id(self.room.0), num: self.num.0, alias }).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let stored: StoredReservation = codec::versioned(bytes)?;
+        Ok(Self { room: RoomId(stored.room.0), num: Num(stored.num), alias: codec::alias(stored.alias)? })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredReservation<'a> {
+    room: Id,
+    num: u64,
+    #[serde(borrow)]
+    alias: Option<&'a str>,
+}
+
+impl Row for Place {
+    fn encode(&self) -> Bytes {
+        let invited = match self.standing {
+            Standing::Member => false,
+            Standing::Invited => true,
+        };
+        codec::version(&StoredPlace { kind: self.kind.into(), role: self.role.into(), invited }).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let stored: StoredPlace = codec::versioned(bytes)?;
+        let standing = if stored.invited { Standing::Invited } else { Standing::Member };
+        Ok(Self { kind: stored.kind.into(), role: stored.role.into(), standing })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredPlace {
+    kind: StoredKind,
+    role: StoredRole,
+    invited: bool,
+}
+
+impl Row for Num {
+    fn encode(&self) -> Bytes {
+        codec::version(&self.0).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        codec::versioned(bytes).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_row_comes_back_as_it_was() {
+        let id = RecordId(Uuid::from_u128(3));
+        let alias = Some(Alias::forced("42").unwrap());
+        round(Header {
+            kind: RoomKind::Canvas,
+            num: Num(7),
+            alias: alias.clone(),
+            name: None,
+            created_at: Timestamp(-1),
+            archived: true,
+        });
+        round(Member { role: Role::Admin, joined: id });
+        round(Message { id, author: ann(), edits: vec![Seq(4), Seq(u64::MAX)], deleted: false });
+        round(Reservation { room: RoomId(Uuid::from_u128(1)), num: Num(1 << 40), alias });
+        round(Num(u64::MAX));
+        for role in Role::ALL {
+            round(role);
+        }
+        for standing in [Standing::Member, Standing::Invited] {
+            round(Place { kind: RoomKind::Direct, role: Role::Owner, standing });
+        }
+    }
+
+    #[test]
+    fn a_key_names_its_user_or_room() {
+        let id = RoomId(Uuid::from_u128(77));
+        assert_eq!(user_of(&member(&ann())), Ok(ann()));
+        assert_eq!(user_of(&invitation(&ann())), Ok(ann()));
+        assert_eq!(room_of(&place(id)), Ok(id));
+        assert!(room_of(&member(&ann())).is_err());
+        assert!(user_of(HEADER).is_err());
+    }
+
+    #[test]
+    fn messages_are_in_the_order_of_their_seqs() {
+        assert!(message(Seq(255)) < message(Seq(256)));
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..128)) {
+            let _ = Header::decode(&bytes);
+            let _ = Member::decode(&bytes);
+            let _ = Role::decode(&bytes);
+            let _ = Message::decode(&bytes);
+            let _ = Reservation::decode(&bytes);
+            let _ = Place::decode(&bytes);
+            let _ = Num::decode(&bytes);
+            let _ = user_of(&bytes);
+            let _ = room_of(&bytes);
+        }
+    }
+
+    fn round<T: Row + PartialEq + Debug>(row: T) {
+        assert_eq!(T::decode(&row.encode()), Ok(row));
+    }
+
+    fn ann() -> UserId {
+        UserId::new("ann").unwrap()
+    }
 }

@@ -1,0 +1,533 @@
+//! Stored shapes: how a record looks on disk, and back.
+//!
+//! A stored record is a version byte and a MessagePack array. Its position is not part of it: that is where it lies.
+//! The shapes here are this module's own, so that a rename in the domain never changes a byte on disk. Decoding takes
+//! whatever a disk may hold and never panics.
+
+use std::sync::Arc;
+
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
+
+use super::StoreError;
+use crate::domain::{
+    Alias, ClientId, Content, DirectoryEvent, Event, Name, Num, Position, Record, RecordId, Role, RoomEvent, RoomId,
+    RoomKey, RoomKind, StreamId, TenantId, Timestamp, UserId,
+};
+
+/// The version of the shapes below. A new one gets a new number, and the old stays readable.
+const VERSION: u8 = 1;
+
+/// Appends `record` to `out`, without its position.
+pub(super) fn encode(record: &Record, out: &mut Vec<u8>) {
+    let stored = StoredRecord {
+        id: Id(record.id.0),
+        num: record.num.0,
+        at: record.at.0,
+        author: record.author.as_str(),
+        client_id: record.client_id.as_ref().map(ClientId::as_str),
+        event: StoredEvent::of(&record.event),
+    };
+    out.push(VERSION);
+    rmp_serde::encode::write(out, &stored).expect("writing plain values to memory does not fail");
+}
+
+/// Reads what [`encode`] wrote, as the record at `position`.
+pub(super) fn decode(position: Position, bytes: &[u8]) -> Result<Record, StoreError> {
+    let stored: StoredRecord = versioned(bytes)?;
+    Ok(Record {
+        position,
+        id: RecordId(stored.id.0),
+        num: Num(stored.num),
+        at: Timestamp(stored.at),
+        author: user(stored.author)?,
+        client_id: stored.client_id.map(|text| ClientId::new(text).map_err(damage)).transpose()?,
+        event: stored.event.into_domain()?,
+    })
+}
+
+/// The record as it reads once its content is erased; `None` for one that has no content.
+pub(super) fn erased(record: &Record) -> Option<Record> {
+    match &record.event {
+        Event::Room(RoomEvent::MessagePosted { .. } | RoomEvent::MessageEdited { .. }) => {
+            Some(Record { event: Event::Room(RoomEvent::MessageErased), ..record.clone() })
+        }
+        Event::Room(
+            RoomEvent::RoomCreated { .. }
+            | RoomEvent::RoomUpdated { .. }
+            | RoomEvent::RoomArchived
+            | RoomEvent::MemberJoined { .. }
+            | RoomEvent::MemberInvited { .. }
+            | RoomEvent::MemberLeft { .. }
+            | RoomEvent::MemberKicked { .. }
+            | RoomEvent::RoleChanged { .. }
+            | RoomEvent::MessageDeleted { .. }
+            | RoomEvent::MessageErased,
+        )
+        | Event::Directory(_) => None,
+    }
+}
+
+/// A stream's name in keys and checksums. No name is the beginning of another, so that a prefix scan of one stream
+/// never meets a second.
+pub(super) fn stream_key(stream: &StreamId) -> Arc<[u8]> {
+    let mut key = Vec::with_capacity(32);
+    match stream {
+        StreamId::Room(room) => {
+            tenant_key(b'r', &room.tenant, &mut key);
+            key.extend_from_slice(room.room.0.as_bytes());
+        }
+        StreamId::User(tenant, user) => {
+            tenant_key(b'u', tenant, &mut key);
+            key.push(u8::try_from(user.as_str().len()).expect("a user id has at most 128 bytes"));
+            key.extend_from_slice(user.as_str().as_bytes());
+        }
+        StreamId::Directory(tenant) => tenant_key(b'd', tenant, &mut key),
+    }
+    key.into()
+}
+
+fn tenant_key(kind: u8, tenant: &TenantId, key: &mut Vec<u8>) {
+    key.push(kind);
+    key.push(u8::try_from(tenant.as_str().len()).expect("a tenant id has at most 64 bytes"));
+    key.extend_from_slice(tenant.as_str().as_bytes());
+}
+
+/// Splits what begins with a stream's name into the stream and the rest.
+pub(super) fn split_stream(key: &[u8]) -> Option<(StreamId, &[u8])> {
+    let (&kind, rest) = key.split_first()?;
+    let (tenant, rest) = split_text(rest)?;
+    let tenant = TenantId::new(tenant).ok()?;
+    match kind {
+        b'r' => {
+            let (id, rest) = rest.split_first_chunk::<16>()?;
+            Some((StreamId::Room(RoomKey { tenant, room: RoomId(Uuid::from_bytes(*id)) }), rest))
+        }
+        b'u' => {
+            let (user, rest) = split_text(rest)?;
+            Some((StreamId::User(tenant, UserId::new(user).ok()?), rest))
+        }
+        b'd' => Some((StreamId::Directory(tenant), rest)),
+        _ => None,
+    }
+}
+
+fn split_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (&len, rest) = bytes.split_first()?;
+    let (text, rest) = rest.split_at_checked(usize::from(len))?;
+    Some((std::str::from_utf8(text).ok()?, rest))
+}
+
+/// The checksum of a stored record, which ties its bytes to the place they lie at. `stream` is the checksum of the
+/// stream's name, computed once for many records.
+pub(super) fn checksum(stream: u32, position: Position, bytes: &[u8]) -> u32 {
+    let mut place = [0; 16];
+    place[..8].copy_from_slice(&position.epoch.0.to_le_bytes());
+    place[8..].copy_from_slice(&position.seq.0.to_le_bytes());
+    crc32c::crc32c_append(crc32c::crc32c_append(stream, &place), bytes)
+}
+
+/// Reads a value behind its version byte.
+pub(super) fn versioned<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, StoreError> {
+    let Some((&version, rest)) = bytes.split_first() else { return Err(damage("an empty value")) };
+    if version != VERSION {
+        return Err(damage(format!("a value of version {version}")));
+    }
+    rmp_serde::from_slice(rest).map_err(damage)
+}
+
+/// Writes a value behind its version byte.
+pub(super) fn version(value: &impl Serialize) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    rmp_serde::encode::write(&mut out, value).expect("writing plain values to memory does not fail");
+    out
+}
+
+pub(super) fn damage(what: impl ToString) -> StoreError {
+    StoreError::Damaged(what.to_string())
+}
+
+pub(super) fn user(text: &str) -> Result<UserId, StoreError> {
+    UserId::new(text).map_err(damage)
+}
+
+pub(super) fn alias(text: Option<&str>) -> Result<Option<Alias>, StoreError> {
+    text.map(|text| Alias::forced(text).map_err(damage)).transpose()
+}
+
+pub(super) fn name(text: Option<&str>) -> Result<Option<Name>, StoreError> {
+    text.map(|text| Name::new(text).map_err(damage)).transpose()
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredRecord<'a> {
+    id: Id,
+    num: u64,
+    at: i64,
+    #[serde(borrow)]
+    author: &'a str,
+    client_id: Option<&'a str>,
+    event: StoredEvent<'a>,
+}
+
+/// The names are on disk in every record, hence short.
+#[derive(Serialize, Deserialize)]
+enum StoredEvent<'a> {
+    #[serde(rename = "rc")]
+    RoomCreated {
+        kind: StoredKind,
+        #[serde(borrow)]
+        alias: Option<&'a str>,
+        num: u64,
+        name: Option<&'a str>,
+    },
+    #[serde(rename = "ru")]
+    RoomUpdated { name: Option<&'a str> },
+    #[serde(rename = "ra")]
+    RoomArchived,
+    #[serde(rename = "mj")]
+    MemberJoined { user: &'a str, role: StoredRole },
+    #[serde(rename = "mi")]
+    MemberInvited { user: &'a str, role: StoredRole },
+    #[serde(rename = "ml")]
+    MemberLeft { user: &'a str, joined: Id },
+    #[serde(rename = "mk")]
+    MemberKicked { user: &'a str, joined: Id, reason: Option<&'a str> },
+    #[serde(rename = "mr")]
+    RoleChanged { user: &'a str, role: StoredRole, was: StoredRole },
+    #[serde(rename = "p")]
+    MessagePosted { text: Option<&'a str>, body: Option<&'a str> },
+    #[serde(rename = "e")]
+    MessageEdited { message: Id, by: &'a str, text: Option<&'a str>, body: Option<&'a str> },
+    #[serde(rename = "d")]
+    MessageDeleted { message: Id, by: &'a str },
+    #[serde(rename = "x")]
+    MessageErased,
+    #[serde(rename = "dr")]
+    RoomReserved { room: Id, num: u64, alias: Option<&'a str> },
+    #[serde(rename = "dl")]
+    NumsLeased { before: u64 },
+}
+
+impl<'a> StoredEvent<'a> {
+    fn of(event: &'a Event) -> Self {
+        match event {
+            Event::Room(event) => Self::of_room(event),
+            Event::Directory(DirectoryEvent::RoomReserved { room, num, alias }) => {
+                Self::RoomReserved { room: Id(room.0), num: num.0, alias: alias.as_ref().map(Alias::as_str) }
+            }
+            Event::Directory(DirectoryEvent::NumsLeased { before }) => Self::NumsLeased { before: before.0 },
+        }
+    }
+
+    fn of_room(event: &'a RoomEvent) -> Self {
+        match event {
+            RoomEvent::RoomCreated { kind, alias, num, name } => Self::RoomCreated {
+                kind: (*kind).into(),
+                alias: alias.as_ref().map(Alias::as_str),
+                num: num.0,
+                name: name.as_ref().map(Name::as_str),
+            },
+            RoomEvent::RoomUpdated { name } => Self::RoomUpdated { name: name.as_ref().map(Name::as_str) },
+            RoomEvent::RoomArchived => Self::RoomArchived,
+            RoomEvent::MemberJoined { user, role } => Self::MemberJoined { user: user.as_str(), role: (*role).into() },
+            RoomEvent::MemberInvited { user, role } => {
+                Self::MemberInvited { user: user.as_str(), role: (*role).into() }
+            }
+            RoomEvent::MemberLeft { user, joined } => Self::MemberLeft { user: user.as_str(), joined: Id(joined.0) },
+            RoomEvent::MemberKicked { user, joined, reason } => Self::MemberKicked {
+                user: user.as_str(),
+                joined: Id(joined.0),
+                reason: reason.as_ref().map(Name::as_str),
+            },
+            RoomEvent::RoleChanged { user, role, was } => {
+                Self::RoleChanged { user: user.as_str(), role: (*role).into(), was: (*was).into() }
+            }
+            RoomEvent::MessagePosted { content } => {
+                Self::MessagePosted { text: content.text.as_deref(), body: content.body.as_deref() }
+            }
+            RoomEvent::MessageEdited { message, by, content } => Self::MessageEdited {
+                message: Id(message.0),
+                by: by.as_str(),
+                text: content.text.as_deref(),
+                body: content.body.as_deref(),
+            },
+            RoomEvent::MessageDeleted { message, by } => {
+                Self::MessageDeleted { message: Id(message.0), by: by.as_str() }
+            }
+            RoomEvent::MessageErased => Self::MessageErased,
+        }
+    }
+
+    fn into_domain(self) -> Result<Event, StoreError> {
+        Ok(Event::Room(match self {
+            Self::RoomCreated { kind, alias: text, num, name: called } => {
+                RoomEvent::RoomCreated { kind: kind.into(), alias: alias(text)?, num: Num(num), name: name(called)? }
+            }
+            Self::RoomUpdated { name: called } => RoomEvent::RoomUpdated { name: name(called)? },
+            Self::RoomArchived => RoomEvent::RoomArchived,
+            Self::MemberJoined { user: who, role } => RoomEvent::MemberJoined { user: user(who)?, role: role.into() },
+            Self::MemberInvited { user: who, role } => RoomEvent::MemberInvited { user: user(who)?, role: role.into() },
+            Self::MemberLeft { user: who, joined } => {
+                RoomEvent::MemberLeft { user: user(who)?, joined: RecordId(joined.0) }
+            }
+            Self::MemberKicked { user: who, joined, reason } => {
+                RoomEvent::MemberKicked { user: user(who)?, joined: RecordId(joined.0), reason: name(reason)? }
+            }
+            Self::RoleChanged { user: who, role, was } => {
+                RoomEvent::RoleChanged { user: user(who)?, role: role.into(), was: was.into() }
+            }
+            Self::MessagePosted { text, body } => RoomEvent::MessagePosted { content: content(text, body) },
+            Self::MessageEdited { message, by, text, body } => {
+                RoomEvent::MessageEdited { message: RecordId(message.0), by: user(by)?, content: content(text, body) }
+            }
+            Self::MessageDeleted { message, by } => {
+                RoomEvent::MessageDeleted { message: RecordId(message.0), by: user(by)? }
+            }
+            Self::MessageErased => RoomEvent::MessageErased,
+            Self::RoomReserved { room, num, alias: text } => {
+                let (room, num, alias) = (RoomId(room.0), Num(num), alias(text)?);
+                return Ok(Event::Directory(DirectoryEvent::RoomReserved { room, num, alias }));
+            }
+            Self::NumsLeased { before } => {
+                return Ok(Event::Directory(DirectoryEvent::NumsLeased { before: Num(before) }));
+            }
+        }))
+    }
+}
+
+fn content(text: Option<&str>, body: Option<&str>) -> Content {
+    Content { text: text.map(Arc::from), body: body.map(Arc::from) }
+}
+
+/// A uuid as sixteen raw bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Id(pub Uuid);
+
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0.as_bytes())
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Sixteen;
+
+        impl Visitor<'_> for Sixteen {
+            type Value = Id;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("sixteen bytes")
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Id, E> {
+                Uuid::from_slice(bytes).map(Id).map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_bytes(Sixteen)
+    }
+}
+
+#[derive(Serialize, Deserialize, Clone, Copy)]
+pub(super) enum StoredKind {
+    #[serde(rename = "c")]
+    Channel,
+    #[serde(rename = "g")]
+    Group,
+    #[serde(rename = "d")]
+    Direct,
+    #[serde(rename = "b")]
+    Box,
+    #[serde(rename = "v")]
+    Canvas,
+}
+
+impl From<RoomKind> for StoredKind {
+    fn from(kind: RoomKind) -> Self {
+        match kind {
+            RoomKind::Channel => Self::Channel,
+            RoomKind::Group => Self::Group,
+            RoomKind::Direct => Self::Direct,
+            RoomKind::Box => Self::Box,
+            RoomKind::Canvas => Self::Canvas,
+        }
+    }
+}
+
+impl From<StoredKind> for RoomKind {
+    fn from(kind: StoredKind) -> Self {
+        match kind {
+            StoredKind::Channel => Self::Channel,
+            StoredKind::Group => Self::Group,
+            StoredKind::Direct => Self::Direct,
+            StoredKind::Box => Self::Box,
+            StoredKind::Canvas => Self::Canvas,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize, Clone, Copy)]
+pub(super) enum StoredRole {
+    #[serde(rename = "v")]
+    Viewer,
+    #[serde(rename = "g")]
+    Guest,
+    #[serde(rename = "m")]
+    Member,
+    #[serde(rename = "a")]
+    Admin,
+    #[serde(rename = "o")]
+    Owner,
+}
+
+impl From<Role> for StoredRole {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Viewer => Self::Viewer,
+            Role::Guest => Self::Guest,
+            Role::Member => Self::Member,
+            Role::Admin => Self::Admin,
+            Role::Owner => Self::Owner,
+        }
+    }
+}
+
+impl From<StoredRole> for Role {
+    fn from(role: StoredRole) -> Self {
+        match role {
+            StoredRole::Viewer => Self::Viewer,
+            StoredRole::Guest => Self::Guest,
+            StoredRole::Member => Self::Member,
+            StoredRole::Admin => Self::Admin,
+            StoredRole::Owner => Self::Owner,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::{Epoch, Seq};
+
+    #[test]
+    fn every_kind_of_event_comes_back_as_it_was() {
+        for event in every_event() {
+            let record = record(event);
+            let mut bytes = Vec::new();
+            encode(&record, &mut bytes);
+            assert_eq!(decode(record.position, &bytes), Ok(record));
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_version_is_damaged_and_not_guessed_at() {
+        let mut bytes = Vec::new();
+        encode(&record(Event::Room(RoomEvent::RoomArchived)), &mut bytes);
+        bytes[0] = VERSION + 1;
+        assert!(matches!(decode(PLACE, &bytes), Err(StoreError::Damaged(_))));
+    }
+
+    #[test]
+    fn a_checksum_holds_a_record_to_its_place() {
+        let stream = crc32c::crc32c(b"stream");
+        let elsewhere = Position { seq: Seq(8), ..PLACE };
+        let later = Position { epoch: Epoch(2), ..PLACE };
+        let sum = checksum(stream, PLACE, b"bytes");
+        assert_ne!(sum, checksum(stream, elsewhere, b"bytes"));
+        assert_ne!(sum, checksum(stream, later, b"bytes"));
+        assert_ne!(sum, checksum(crc32c::crc32c(b"other"), PLACE, b"bytes"));
+        assert_ne!(sum, checksum(stream, PLACE, b"bytez"));
+    }
+
+    #[test]
+    fn a_stream_is_found_again_from_its_key() {
+        let tenant = TenantId::default_tenant();
+        let room = RoomKey { tenant: tenant.clone(), room: RoomId(Uuid::from_u128(7)) };
+        for stream in [
+            StreamId::Room(room),
+            StreamId::User(tenant.clone(), UserId::new("ann").unwrap()),
+            StreamId::Directory(tenant),
+        ] {
+            let mut key = stream_key(&stream).to_vec();
+            key.extend_from_slice(b"rest");
+            assert_eq!(split_stream(&key), Some((stream, &b"rest"[..])));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+            let _ = decode(PLACE, &bytes);
+            let _ = split_stream(&bytes);
+        }
+
+        #[test]
+        fn decoding_what_was_changed_never_panics(
+            which in 0..every_event().len(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = Vec::new();
+            encode(&record(every_event().swap_remove(which)), &mut bytes);
+            for (index, byte) in changes {
+                let at = index.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let _ = decode(PLACE, &bytes);
+            let _ = decode(PLACE, &bytes[..cut.index(bytes.len())]);
+        }
+    }
+
+    const PLACE: Position = Position { epoch: Epoch(1), seq: Seq(7) };
+
+    fn record(event: Event) -> Record {
+        Record {
+            position: PLACE,
+            id: RecordId(Uuid::from_u128(u128::MAX - 3)),
+            num: Num(12),
+            at: Timestamp(1_700_000_000_000),
+            author: UserId::new("ann").unwrap(),
+            client_id: Some(ClientId::new("c-1").unwrap()),
+            event,
+        }
+    }
+
+    fn every_event() -> Vec<Event> {
+        let user = UserId::new("bob").unwrap();
+        let alias = Some(Alias::new("lobby").unwrap());
+        let name = Some(Name::new("Lobby, the").unwrap());
+        let id = RecordId(Uuid::from_u128(5));
+        let content = Content { text: Some("hi".into()), body: Some(r#"{"a":1}"#.into()) };
+        let mut events: Vec<Event> = [
+            RoomEvent::RoomUpdated { name: name.clone() },
+            RoomEvent::RoomArchived,
+            RoomEvent::MemberLeft { user: user.clone(), joined: id },
+            RoomEvent::MemberKicked { user: user.clone(), joined: id, reason: None },
+            RoomEvent::MessagePosted { content: content.clone() },
+            RoomEvent::MessageEdited { message: id, by: user.clone(), content },
+            RoomEvent::MessageDeleted { message: id, by: user.clone() },
+            RoomEvent::MessageErased,
+        ]
+        .map(Event::Room)
+        .into();
+        for kind in RoomKind::ALL {
+            let (alias, name) = (alias.clone(), name.clone());
+            events.push(Event::Room(RoomEvent::RoomCreated { kind, alias, num: Num(4), name }));
+        }
+        for role in Role::ALL {
+            let user = user.clone();
+            events.push(Event::Room(RoomEvent::MemberJoined { user: user.clone(), role }));
+            events.push(Event::Room(RoomEvent::MemberInvited { user: user.clone(), role }));
+            events.push(Event::Room(RoomEvent::RoleChanged { user, role, was: Role::Guest }));
+        }
+        let room = RoomId(Uuid::from_u128(9));
+        events.push(Event::Directory(DirectoryEvent::RoomReserved { room, num: Num(1), alias }));
+        events.push(Event::Directory(DirectoryEvent::NumsLeased { before: Num(1000) }));
+        events
+    }
+}

@@ -1,0 +1,363 @@
+//! Commit chunks: how the records of one write lie together in one value.
+//!
+//! A chunk is a header and *runs*; a run is the consecutive records of one stream in one chunk, and names the chunk
+//! of the stream's run before, so that a log is walked backwards from its tail. All numbers are little-endian.
+//!
+//! ```text
+//! chunk   version 1 | zero 1 | runs 2 | number 8 | crc 4, of the twelve bytes before
+//! run     crc 4, of the rest of the header | stream length 1 | zero 1 | records 2 | bytes of the records 4
+//!         | epoch 8 | first seq 8 | previous chunk 8, zero for none | stream
+//! record  length 4 | crc 4, see `codec::checksum` | bytes
+//! ```
+
+use ::sled::IVec;
+
+use super::super::StoreError;
+use super::super::codec::{self, damage};
+use crate::domain::{Epoch, Position, Record, Seq};
+
+/// Where a chunk ends and the next one begins. A record that is larger has a chunk of its own.
+pub(super) const CHUNK_BYTES: usize = 64 * 1024;
+
+const VERSION: u8 = 1;
+const CHUNK_HEADER: usize = 16;
+const RUN_HEADER: usize = 36;
+/// Before the bytes of each record.
+pub(super) const FRAME_HEADER: usize = 8;
+
+/// Appends `record` as it will lie in a chunk. `stream` is the checksum of the stream's name.
+pub(super) fn frame(record: &Record, stream: u32, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(&[0; FRAME_HEADER]);
+    codec::encode(record, out);
+    let bytes = &out[start + FRAME_HEADER..];
+    let len = u32::try_from(bytes.len()).expect("a record is far smaller than 4 GiB");
+    let crc = codec::checksum(stream, record.position, bytes);
+    out[start..start + 4].copy_from_slice(&len.to_le_bytes());
+    out[start + 4..start + FRAME_HEADER].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// The length of the frame that `frames` begins with.
+pub(super) fn frame_len(frames: &[u8]) -> Option<usize> {
+    let len = FRAME_HEADER + usize::try_from(u32_at(frames, 0)?).ok()?;
+    (len <= frames.len()).then_some(len)
+}
+
+/// Puts the runs of one chunk together.
+pub(super) struct Builder {
+    bytes: Vec<u8>,
+    runs: u16,
+    /// Where the run being written begins.
+    open: Option<usize>,
+}
+
+impl Builder {
+    pub(super) fn new(number: u64, capacity: usize) -> Self {
+        let mut bytes = Vec::with_capacity(CHUNK_HEADER + capacity);
+        bytes.extend_from_slice(&[VERSION, 0, 0, 0]);
+        bytes.extend_from_slice(&number.to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        Self { bytes, runs: 0, open: None }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs == 0
+    }
+
+    /// Whether a run of `stream` that begins with `frame` fits.
+    pub(super) fn fits(&self, stream: &[u8], frame: usize) -> bool {
+        let header = if self.open.is_some() { 0 } else { RUN_HEADER + stream.len() };
+        self.is_empty() || self.bytes.len() + header + frame <= CHUNK_BYTES
+    }
+
+    pub(super) fn begin(&mut self, stream: &[u8], epoch: Epoch, first: Seq, previous: u64) {
+        self.open = Some(self.bytes.len());
+        self.runs += 1;
+        self.bytes.extend_from_slice(&[0; 4]);
+        self.bytes.push(u8::try_from(stream.len()).expect("a stream's name has at most 195 bytes"));
+        self.bytes.extend_from_slice(&[0; 7]);
+        self.bytes.extend_from_slice(&epoch.0.to_le_bytes());
+        self.bytes.extend_from_slice(&first.0.to_le_bytes());
+        self.bytes.extend_from_slice(&previous.to_le_bytes());
+        self.bytes.extend_from_slice(stream);
+    }
+
+    pub(super) fn push(&mut self, frame: &[u8]) {
+        self.bytes.extend_from_slice(frame);
+    }
+
+    /// Ends the run that was begun, of `count` records, and returns how many bytes these take.
+    pub(super) fn end(&mut self, stream: &[u8], count: u16) -> u32 {
+        let Some(start) = self.open.take() else { return 0 };
+        let records = self.bytes.len() - start - RUN_HEADER - stream.len();
+        let records = u32::try_from(records).expect("a chunk is far smaller than 4 GiB");
+        seal_run(&mut self.bytes[start..start + RUN_HEADER + stream.len()], count, records);
+        records
+    }
+
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.bytes[2..4].copy_from_slice(&self.runs.to_le_bytes());
+        let crc = crc32c::crc32c(&self.bytes[..12]);
+        self.bytes[12..CHUNK_HEADER].copy_from_slice(&crc.to_le_bytes());
+        self.bytes
+    }
+}
+
+fn seal_run(header: &mut [u8], count: u16, records: u32) {
+    header[6..8].copy_from_slice(&count.to_le_bytes());
+    header[8..12].copy_from_slice(&records.to_le_bytes());
+    let crc = crc32c::crc32c(&header[4..]);
+    header[..4].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// A run in a chunk that was read.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    chunk: IVec,
+    header: usize,
+    records: usize,
+    end: usize,
+    /// The checksum of the stream's name.
+    stream: u32,
+    pub(super) epoch: Epoch,
+    pub(super) first: Seq,
+    pub(super) count: u16,
+    /// The chunk of the stream's run before; zero for none.
+    pub(super) previous: u64,
+}
+
+impl Run {
+    pub(super) fn last(&self) -> Position {
+        Position { epoch: self.epoch, seq: Seq(self.first.0 + u64::from(self.count) - 1) }
+    }
+
+    pub(super) fn stream(&self) -> &[u8] {
+        &self.chunk[self.header + RUN_HEADER..self.records]
+    }
+
+    /// The bytes that the records take.
+    pub(super) fn bytes(&self) -> u32 {
+        u32::try_from(self.end - self.records).expect("its length was read from 32 bits")
+    }
+
+    /// The records as they lie, oldest first.
+    pub(super) fn frames(&self) -> Result<Vec<Frame>, StoreError> {
+        let mut frames = Vec::with_capacity(usize::from(self.count));
+        let mut at = self.records;
+        let mut seq = self.first;
+        for _ in 0..self.count {
+            let len = frame_len(&self.chunk[at..self.end]).ok_or_else(|| damage("a record is cut off"))?;
+            frames.push(Frame { at, len, position: Position { epoch: self.epoch, seq } });
+            at += len;
+            seq = seq.next();
+        }
+        if at == self.end { Ok(frames) } else { Err(damage("a run is longer than its records")) }
+    }
+
+    /// The stored bytes of a record, checked.
+    pub(super) fn bytes_of(&self, frame: &Frame) -> Result<&[u8], StoreError> {
+        let bytes = &self.chunk[frame.at + FRAME_HEADER..frame.at + frame.len];
+        let crc = u32_at(&self.chunk, frame.at + 4);
+        if crc == Some(codec::checksum(self.stream, frame.position, bytes)) {
+            Ok(bytes)
+        } else {
+            Err(damage(format!("the record at {} does not match its checksum", frame.position.seq)))
+        }
+    }
+
+    pub(super) fn decode(&self, frame: &Frame) -> Result<Record, StoreError> {
+        codec::decode(frame.position, self.bytes_of(frame)?)
+    }
+
+    /// Checks every record.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        self.frames()?.iter().try_for_each(|frame| self.bytes_of(frame).map(drop))
+    }
+}
+
+/// Where a record lies in its chunk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame {
+    at: usize,
+    len: usize,
+    pub(super) position: Position,
+}
+
+impl Frame {
+    /// The bytes of the record.
+    pub(super) fn bytes(&self) -> usize {
+        self.len - FRAME_HEADER
+    }
+}
+
+/// The runs of a chunk, whose headers are checked on the way.
+pub(super) struct Runs {
+    chunk: IVec,
+    at: usize,
+    left: u16,
+}
+
+impl Runs {
+    pub(super) fn of(chunk: &IVec, number: u64) -> Result<Self, StoreError> {
+        let whole = chunk.len() >= CHUNK_HEADER
+            && u32_at(chunk, 12) == Some(crc32c::crc32c(&chunk[..12]))
+            && u64_at(chunk, 4) == Some(number);
+        if !whole {
+            return Err(damage(format!("the header of chunk {number} does not match its checksum")));
+        }
+        if chunk[0] != VERSION {
+            return Err(damage(format!("chunk {number} is of version {}", chunk[0])));
+        }
+        let left = u16::from_le_bytes([chunk[2], chunk[3]]);
+        Ok(Self { chunk: chunk.clone(), at: CHUNK_HEADER, left })
+    }
+
+    /// The run of `stream`, if there is one.
+    pub(super) fn find(self, stream: &[u8]) -> Result<Option<Run>, StoreError> {
+        for run in self {
+            let run = run?;
+            if run.stream() == stream {
+                return Ok(Some(run));
+            }
+        }
+        Ok(None)
+    }
+
+    fn run(&self) -> Option<Run> {
+        let chunk = &self.chunk;
+        let at = self.at;
+        let records = at + RUN_HEADER + usize::from(*chunk.get(at + 4)?);
+        let end = records + usize::try_from(u32_at(chunk, at + 8)?).ok()?;
+        let sealed = chunk.get(at + 4..records)?;
+        let count = u16::from_le_bytes([chunk[at + 6], chunk[at + 7]]);
+        let first = u64_at(chunk, at + 20)?;
+        if end > chunk.len() || u32_at(chunk, at)? != crc32c::crc32c(sealed) || count == 0 {
+            return None;
+        }
+        first.checked_add(u64::from(count))?;
+        Some(Run {
+            stream: crc32c::crc32c(&chunk[at + RUN_HEADER..records]),
+            epoch: Epoch(u64_at(chunk, at + 12)?),
+            first: Seq(first),
+            count,
+            previous: u64_at(chunk, at + 28)?,
+            chunk: chunk.clone(),
+            header: at,
+            records,
+            end,
+        })
+    }
+}
+
+impl Iterator for Runs {
+    type Item = Result<Run, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return (self.at != self.chunk.len()).then(|| {
+                self.at = self.chunk.len();
+                Err(damage("a chunk is longer than its runs"))
+            });
+        }
+        let Some(run) = self.run() else {
+            self.left = 0;
+            self.at = self.chunk.len();
+            return Some(Err(damage("the header of a run does not match its checksum")));
+        };
+        self.left -= 1;
+        self.at = run.end;
+        Some(Ok(run))
+    }
+}
+
+/// Rewrites `frames`, consecutive records from `first` on, so that the one at `seq` has lost its content.
+pub(super) fn erase_frame(frames: &mut Vec<u8>, stream: u32, first: Position, seq: Seq) -> Result<(), StoreError> {
+    let mut at = 0;
+    for _ in first.seq.0..seq.0 {
+        at += frame_len(&frames[at..]).ok_or_else(|| damage("a record is cut off"))?;
+    }
+    let end = at + frame_len(&frames[at..]).ok_or_else(|| damage("a record is cut off"))?;
+    let record = codec::decode(Position { seq, ..first }, &frames[at + FRAME_HEADER..end])?;
+    if let Some(erased) = codec::erased(&record) {
+        let mut shorter = Vec::new();
+        frame(&erased, stream, &mut shorter);
+        frames.splice(at..end, shorter);
+    }
+    Ok(())
+}
+
+/// The chunk as it is once the record of `stream` at `seq` has lost its content.
+pub(super) fn erase(chunk: &IVec, number: u64, stream: &[u8], seq: Seq) -> Result<Vec<u8>, StoreError> {
+    let run = Runs::of(chunk, number)?.find(stream)?.ok_or_else(|| damage("a run is missing from its chunk"))?;
+    let frame = run.frames()?.into_iter().find(|frame| frame.position.seq == seq);
+    run.bytes_of(&frame.ok_or_else(|| damage(format!("the record at {seq} is missing")))?)?;
+    let mut frames = chunk[run.records..run.end].to_vec();
+    erase_frame(&mut frames, run.stream, Position { epoch: run.epoch, seq: run.first }, seq)?;
+    let mut rewritten = Vec::with_capacity(chunk.len());
+    rewritten.extend_from_slice(&chunk[..run.records]);
+    let records = u32::try_from(frames.len()).expect("a chunk is far smaller than 4 GiB");
+    seal_run(&mut rewritten[run.header..], run.count, records);
+    rewritten.extend_from_slice(&frames);
+    rewritten.extend_from_slice(&chunk[run.end..]);
+    Ok(rewritten)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn reading_a_changed_chunk_never_panics(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = sample();
+            for (index, byte) in changes {
+                let at = index.index(bytes.len());
+                bytes[at] = byte;
+            }
+            bytes.truncate(cut.index(bytes.len()) + 1);
+            read(&IVec::from(bytes));
+        }
+    }
+
+    #[test]
+    fn a_record_longer_than_a_chunk_gets_one_of_its_own() {
+        let mut builder = Builder::new(1, 0);
+        assert!(builder.fits(b"s", CHUNK_BYTES + 1));
+        builder.begin(b"s", Epoch(1), Seq(1), 0);
+        builder.push(&[0; CHUNK_BYTES + 1]);
+        assert!(!builder.fits(b"s", 1));
+    }
+
+    fn sample() -> Vec<u8> {
+        let mut builder = Builder::new(9, 0);
+        for stream in [&b"one"[..], b"two"] {
+            builder.begin(stream, Epoch(1), Seq(5), 3);
+            for _ in 0..3 {
+                builder.push(&[4, 0, 0, 0, 1, 2, 3, 4, 9, 9, 9, 9]);
+            }
+            builder.end(stream, 3);
+        }
+        builder.finish()
+    }
+
+    fn read(chunk: &IVec) {
+        let Ok(runs) = Runs::of(chunk, 9) else { return };
+        for run in runs.flatten() {
+            let _ = (run.last(), run.stream(), run.bytes(), run.check());
+        }
+        let _ = erase(chunk, 9, b"two", Seq(6));
+    }
+}

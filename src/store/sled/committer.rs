@@ -1,0 +1,730 @@
+//! The one thread that writes. It takes what has gathered while the last write was being synced, joins it into one
+//! batch, syncs, and only then lets anybody know: many commits share one sync.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ::sled::{Batch, Db, IVec};
+use tokio::sync::{oneshot, watch};
+
+use super::super::codec::{self, damage};
+use super::super::{Commit, CommitError, Health, RECORD_BYTES_MAX, StoreError};
+use super::chunk::{self, Builder, FRAME_HEADER};
+use super::dir::Ballast;
+use super::highwater::{HighWater, Mark};
+use super::index::{CHECKPOINT, Change, Tail, Tails, chunk_key, place_key, row_key, seal, tail_key};
+use super::read::{Pool, Reader, failure, panic_text};
+use super::{Hooks, Options};
+use crate::domain::{Epoch, Position, Seq};
+
+/// How much is encoded and waits to be written; what is called beyond that waits as it was called, in its place.
+/// `RELIABILITY.md` section 2.5.
+const QUEUE_REQUESTS: usize = 4096;
+const QUEUE_BYTES: usize = 8 * 1024 * 1024;
+
+/// How much is written and synced together. A single commit may be larger.
+const GROUP_RECORDS: usize = 256;
+const GROUP_BYTES: usize = 1024 * 1024;
+
+/// When the tails in the tree are brought up to date: bounds the memory for them and the work of opening.
+const CHECKPOINT_STREAMS: usize = 4096;
+const CHECKPOINT_CHUNKS: usize = 4096;
+const CHECKPOINT_BYTES: usize = 16 * 1024 * 1024;
+
+type Answer = oneshot::Sender<Result<(), CommitError>>;
+type HeadAnswer = oneshot::Sender<Result<Option<Position>, StoreError>>;
+
+/// What has been called and not yet been taken up.
+pub(super) struct Queue {
+    line: Mutex<Line>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Line {
+    requests: VecDeque<Request>,
+    /// Requests that are encoded, and their bytes.
+    encoded: usize,
+    bytes: usize,
+    /// Nothing is taken any more.
+    stopped: bool,
+}
+
+enum Request {
+    Commit(Body, Answer),
+    Settle(Arc<[u8]>, HeadAnswer),
+    Close(oneshot::Sender<()>),
+}
+
+enum Body {
+    Encoded(Box<Prepared>),
+    /// Called when the queue was full: encoded when there is room.
+    Called(Box<Commit>),
+}
+
+/// A commit in the form it is written in.
+struct Prepared {
+    stream: Arc<[u8]>,
+    expected: Option<Position>,
+    epoch: Epoch,
+    records: usize,
+    frames: Vec<u8>,
+    rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    erase: Vec<Seq>,
+}
+
+impl Queue {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { line: Mutex::default(), arrived: Condvar::new() })
+    }
+
+    /// Puts a commit in line, at once and in the order of the calls.
+    pub(super) fn commit(&self, commit: Commit, epoch: Epoch) -> oneshot::Receiver<Result<(), CommitError>> {
+        let (done, answer) = oneshot::channel();
+        let full = {
+            let line = self.line();
+            line.encoded >= QUEUE_REQUESTS || line.bytes >= QUEUE_BYTES
+        };
+        let body = if full {
+            Body::Called(Box::new(commit))
+        } else {
+            match prepare(commit, epoch) {
+                Ok(prepared) => Body::Encoded(Box::new(prepared)),
+                Err(error) => {
+                    let _ = done.send(Err(error));
+                    return answer;
+                }
+            }
+        };
+        self.push(Request::Commit(body, done));
+        answer
+    }
+
+    pub(super) fn settle(&self, stream: Arc<[u8]>) -> oneshot::Receiver<Result<Option<Position>, StoreError>> {
+        let (done, answer) = oneshot::channel();
+        self.push(Request::Settle(stream, done));
+        answer
+    }
+
+    pub(super) fn close(&self) -> oneshot::Receiver<()> {
+        let (done, answer) = oneshot::channel();
+        self.push(Request::Close(done));
+        answer
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.line().requests.len()
+    }
+
+    fn push(&self, request: Request) {
+        let mut line = self.line();
+        if line.stopped {
+            drop(line);
+            request.refuse();
+            return;
+        }
+        if let Request::Commit(Body::Encoded(prepared), _) = &request {
+            line.encoded += 1;
+            line.bytes += prepared.bytes();
+        }
+        line.requests.push_back(request);
+        drop(line);
+        self.arrived.notify_one();
+    }
+
+    /// Takes what has gathered, at most a group; waits until something has, or until `deadline`.
+    fn take(&self, deadline: Option<Instant>) -> Vec<Request> {
+        let mut line = self.line();
+        while line.requests.is_empty() {
+            line = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return Vec::new(),
+                Some(left) => self.arrived.wait_timeout(line, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.arrived.wait(line).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        let mut group = Vec::new();
+        let (mut records, mut bytes) = (0, 0);
+        while let Some(request) = line.requests.front() {
+            let (more_records, more_bytes) = request.size();
+            let fits = records + more_records <= GROUP_RECORDS && bytes + more_bytes <= GROUP_BYTES;
+            if !(group.is_empty() || fits) {
+                break;
+            }
+            (records, bytes) = (records + more_records, bytes + more_bytes);
+            let Some(request) = line.requests.pop_front() else { break };
+            if let Request::Commit(Body::Encoded(prepared), _) = &request {
+                line.encoded -= 1;
+                line.bytes -= prepared.bytes();
+            }
+            group.push(request);
+        }
+        group
+    }
+
+    /// Refuses everything in line, and whatever is called from now on.
+    fn stop(&self) {
+        let requests = {
+            let mut line = self.line();
+            line.stopped = true;
+            std::mem::take(&mut line.requests)
+        };
+        requests.into_iter().for_each(Request::refuse);
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Request {
+    fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Commit(Body::Encoded(prepared), _) => (prepared.records, prepared.bytes()),
+            Self::Commit(Body::Called(commit), _) => (commit.records.len(), 0),
+            Self::Settle(..) | Self::Close(_) => (0, 0),
+        }
+    }
+
+    fn refuse(self) {
+        match self {
+            Self::Commit(_, done) => answer(done, Err(CommitError::Failed)),
+            Self::Settle(_, done) => answer(done, Err(StoreError::Closed)),
+            Self::Close(done) => answer(done, ()),
+        }
+    }
+}
+
+impl Prepared {
+    fn bytes(&self) -> usize {
+        self.frames.len()
+            + self.rows.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum::<usize>()
+    }
+
+    fn first(&self) -> Position {
+        Position { epoch: self.epoch, seq: self.expected.map_or(Seq::ZERO, |head| head.seq).next() }
+    }
+}
+
+fn prepare(commit: Commit, epoch: Epoch) -> Result<Prepared, CommitError> {
+    let stream = codec::stream_key(&commit.stream);
+    let crc = crc32c::crc32c(&stream);
+    let mut next = commit.expected.map_or(Seq::ZERO, |head| head.seq);
+    let mut frames = Vec::with_capacity(commit.records.len() * 192);
+    for record in &commit.records {
+        next = next.next();
+        if record.position != (Position { epoch, seq: next }) {
+            return Err(CommitError::Conflict);
+        }
+        let start = frames.len();
+        chunk::frame(record, crc, &mut frames);
+        if frames.len() - start > RECORD_BYTES_MAX + FRAME_HEADER {
+            return Err(CommitError::TooLarge);
+        }
+    }
+    let mut rows = Vec::with_capacity(commit.puts.len());
+    for put in commit.puts {
+        if put.value.as_ref().is_some_and(|value| value.len() > RECORD_BYTES_MAX) {
+            return Err(CommitError::TooLarge);
+        }
+        let key = row_key(&codec::stream_key(&put.under), &put.key);
+        let value = put.value.map(|value| seal(&key, &value));
+        rows.push((key, value));
+    }
+    let (expected, records, erase) = (commit.expected, commit.records.len(), commit.erase);
+    Ok(Prepared { stream, expected, epoch, records, frames, rows, erase })
+}
+
+/// Tells who called, who may be gone.
+fn answer<T>(done: oneshot::Sender<T>, answer: T) {
+    let _ = done.send(answer);
+}
+
+/// What others may see of the committer at any time.
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) syncs: AtomicU64,
+    pub(super) commits: AtomicU64,
+    pub(super) tails: AtomicUsize,
+}
+
+/// Everything the writing thread owns.
+pub(super) struct Committer {
+    pub(super) queue: Arc<Queue>,
+    pub(super) reader: Reader,
+    pub(super) pool: Arc<Pool>,
+    pub(super) db: Db,
+    /// A second handle on sled's file: sled's own flush does not sync it.
+    pub(super) file: File,
+    pub(super) water: HighWater,
+    pub(super) ballast: Ballast,
+    pub(super) health: watch::Sender<Health>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) dir: PathBuf,
+    pub(super) options: Options,
+    pub(super) epoch: Epoch,
+    /// The last chunk that is on disk.
+    pub(super) number: u64,
+    /// Since the tails in the tree were last brought up to date.
+    pub(super) chunks: usize,
+    pub(super) bytes: usize,
+    pub(super) space_checked: Option<Instant>,
+}
+
+/// Why a write ended, and whether anything of it may have reached the disk.
+struct Broken {
+    reason: String,
+    begun: bool,
+}
+
+impl Broken {
+    fn before(error: impl ToString) -> Self {
+        Self { reason: error.to_string(), begun: false }
+    }
+
+    fn within(error: impl ToString) -> Self {
+        Self { reason: error.to_string(), begun: true }
+    }
+}
+
+impl Committer {
+    /// Writes until the store is closed or broken.
+    pub(super) fn run(mut self) {
+        let queue = self.queue.clone();
+        let health = self.health.clone();
+        let ended = catch_unwind(AssertUnwindSafe(move || {
+            let done = self.work()?;
+            self.close()?;
+            Ok(done)
+        }));
+        let ended = ended.unwrap_or_else(|panic| Err(format!("the committer panicked: {}", panic_text(&*panic))));
+        match ended {
+            // Whoever closed it may be gone.
+            Ok(done) => answer(done, ()),
+            Err(reason) => {
+                tracing::error!(reason, "the storage is broken");
+                health.send_replace(Health::Broken { reason });
+                queue.stop();
+            }
+        }
+    }
+
+    /// Returns who asked to close.
+    fn work(&mut self) -> Result<oneshot::Sender<()>, String> {
+        loop {
+            let mut group = self.queue.take(self.deadline());
+            let closing = group.iter().position(|request| matches!(request, Request::Close(_)));
+            let rest = closing.map(|at| group.split_off(at)).unwrap_or_default();
+            if self.has_space() {
+                self.write(group).map_err(|broken| broken.reason)?;
+            } else {
+                self.refuse_for_space(group);
+            }
+            if self.water.due().is_some_and(|due| due <= Instant::now()) {
+                self.water.sync().map_err(|error| error.to_string())?;
+            }
+            let mut rest = rest.into_iter();
+            if let Some(Request::Close(done)) = rest.next() {
+                rest.for_each(Request::refuse);
+                self.queue.stop();
+                return Ok(done);
+            }
+        }
+    }
+
+    /// When there is something to do even if nobody calls.
+    fn deadline(&self) -> Option<Instant> {
+        let full = *self.health.borrow() == Health::Full;
+        let space = full.then(|| Instant::now() + self.options.space_check_every.max(Duration::from_millis(1)));
+        [space, self.water.due()].into_iter().flatten().min()
+    }
+
+    /// Looks at the free space now and then, and says so when that changes what is taken.
+    fn has_space(&mut self) -> bool {
+        let now = Instant::now();
+        let full = *self.health.borrow() == Health::Full;
+        if self.space_checked.is_some_and(|at| now < at + self.options.space_check_every) {
+            return !full;
+        }
+        self.space_checked = Some(now);
+        // Space that can not be told is not the reason to stop: the write itself will say.
+        let free = self.options.hooks.free_bytes(&self.dir).unwrap_or(u64::MAX);
+        if free < self.options.free_bytes_min {
+            if !full {
+                tracing::warn!(free, min = self.options.free_bytes_min, "free disk space is below the limit");
+                self.health.send_replace(Health::Full);
+            }
+            return false;
+        }
+        if full {
+            self.health.send_replace(Health::Good);
+        }
+        self.ballast.restore(free, self.options.free_bytes_min);
+        true
+    }
+
+    fn refuse_for_space(&mut self, group: Vec<Request>) {
+        for request in group {
+            match request {
+                Request::Commit(_, done) => answer(done, Err(CommitError::Full)),
+                Request::Settle(stream, done) => answer(done, self.reader.head(&stream)),
+                Request::Close(done) => answer(done, ()),
+            }
+        }
+    }
+
+    fn write(&mut self, group: Vec<Request>) -> Result<(), Broken> {
+        let mut plan = Plan::default();
+        let (mut accepted, mut settles) = (Vec::new(), Vec::new());
+        let mut requests = group.into_iter();
+        while let Some(request) = requests.next() {
+            match request {
+                Request::Commit(body, done) => match self.accept(&mut plan, body) {
+                    Ok(Ok(())) => accepted.push(done),
+                    Ok(Err(error)) => answer(done, Err(error)),
+                    Err(error) => {
+                        accepted.push(done);
+                        accepted.into_iter().for_each(|done| answer(done, Err(CommitError::Failed)));
+                        requests.for_each(Request::refuse);
+                        return Err(Broken::before(error));
+                    }
+                },
+                Request::Settle(stream, done) => settles.push((stream, done)),
+                Request::Close(done) => answer(done, ()),
+            }
+        }
+        if !accepted.is_empty() {
+            let commits = accepted.len();
+            // A panic in between drops the senders, which callers take for `Unknown`.
+            if let Err(broken) = self.put(plan) {
+                let error = if broken.begun { CommitError::Unknown } else { CommitError::Failed };
+                accepted.into_iter().for_each(|done| answer(done, Err(error)));
+                return Err(broken);
+            }
+            self.counters.commits.fetch_add(commits as u64, Ordering::Relaxed);
+            accepted.into_iter().for_each(|done| answer(done, Ok(())));
+        }
+        settles.into_iter().for_each(|(stream, done)| answer(done, self.reader.head(&stream)));
+        Ok(())
+    }
+
+    /// Adds a commit to the plan, or tells why it is refused; an outer error is one of the storage itself.
+    fn accept(&self, plan: &mut Plan, body: Body) -> Result<Result<(), CommitError>, StoreError> {
+        let prepared = match body {
+            Body::Encoded(prepared) => *prepared,
+            Body::Called(commit) => match prepare(*commit, self.epoch) {
+                Ok(prepared) => prepared,
+                Err(error) => return Ok(Err(error)),
+            },
+        };
+        let pending = match plan.by_key.get(&prepared.stream) {
+            Some(&at) => at,
+            None => {
+                let tail = match self.tail(&prepared.stream) {
+                    Ok(tail) => tail,
+                    Err(StoreError::Damaged(what)) => return Ok(Err(self.refuse_damaged(&what))),
+                    Err(error @ (StoreError::Failed(_) | StoreError::Closed)) => return Err(error),
+                };
+                plan.add(prepared.stream.clone(), tail)
+            }
+        };
+        if plan.streams[pending].head != prepared.expected {
+            return Ok(Err(CommitError::Conflict));
+        }
+        match plan.take(&self.reader, pending, prepared) {
+            Ok(()) => Ok(Ok(())),
+            Err(StoreError::Damaged(what)) => Ok(Err(self.refuse_damaged(&what))),
+            Err(error @ (StoreError::Failed(_) | StoreError::Closed)) => Err(error),
+        }
+    }
+
+    /// One stream's damage does not stop the others.
+    fn refuse_damaged(&self, what: &str) -> CommitError {
+        tracing::error!(what, "a commit was refused because what it builds on is damaged");
+        CommitError::Failed
+    }
+
+    fn tail(&self, stream: &[u8]) -> Result<Option<Tail>, StoreError> {
+        let durable = self.reader.durable.read().unwrap_or_else(PoisonError::into_inner);
+        let known = durable.tails.get(stream).copied();
+        drop(durable);
+        if known.is_some() { Ok(known) } else { self.reader.tail_in_tree(stream) }
+    }
+
+    /// Writes a plan, syncs it, and lets reads see it.
+    fn put(&mut self, plan: Plan) -> Result<(), Broken> {
+        let mut batch = Batch::default();
+        let mut change = Change::default();
+        for (key, value) in plan.rows {
+            change.old.insert(key.clone(), self.reader.tree.get(&key).map_err(Broken::before)?);
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        for (number, (old, new)) in plan.rewritten {
+            let key = chunk_key(number);
+            change.old.insert(key.into(), Some(old));
+            batch.insert(&key, new);
+        }
+        let checkpoint = self.checkpoint(&mut batch);
+        let (last, bytes, tails) = lay_out(plan.streams, self.epoch, self.number, &mut batch);
+
+        let change = Arc::new(change);
+        let before = self.reader.durable.read().unwrap_or_else(PoisonError::into_inner).at.clone();
+        before.next.set(change.clone()).map_err(|_| Broken::before("two writes at once"))?;
+        drop(before);
+        self.reader.tree.apply_batch(batch).map_err(Broken::within)?;
+        self.sync().map_err(Broken::within)?;
+        self.water.write(Mark { chunk: last, epoch: self.epoch, closed: None }).map_err(Broken::within)?;
+
+        let mut durable = self.reader.durable.write().unwrap_or_else(PoisonError::into_inner);
+        durable.at = change;
+        if checkpoint {
+            durable.tails = Tails::new();
+            (self.chunks, self.bytes) = (0, 0);
+        }
+        durable.tails.extend(tails);
+        self.counters.tails.store(durable.tails.len(), Ordering::Relaxed);
+        drop(durable);
+        self.chunks += usize::try_from(last - self.number).unwrap_or(usize::MAX);
+        self.bytes += bytes;
+        self.number = last;
+        Ok(())
+    }
+
+    /// Adds the tails as they are on disk now to the batch, when enough have gathered.
+    fn checkpoint(&self, batch: &mut Batch) -> bool {
+        let durable = self.reader.durable.read().unwrap_or_else(PoisonError::into_inner);
+        let due = durable.tails.len() >= CHECKPOINT_STREAMS
+            || self.chunks >= CHECKPOINT_CHUNKS
+            || self.bytes >= CHECKPOINT_BYTES;
+        if due {
+            write_tails(&durable.tails, self.number, batch);
+        }
+        due
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.db.flush().map_err(failure)?;
+        self.options.hooks.before_sync().map_err(|error| StoreError::Failed(error.to_string()))?;
+        self.file.sync_data().map_err(|error| StoreError::Failed(error.to_string()))?;
+        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Brings the tails up to date, lets go of sled, and marks the directory as closed in order.
+    fn close(self) -> Result<(), String> {
+        let mut batch = Batch::default();
+        let durable = self.reader.durable.read().unwrap_or_else(PoisonError::into_inner);
+        if !durable.tails.is_empty() {
+            write_tails(&durable.tails, self.number, &mut batch);
+            self.reader.tree.apply_batch(batch).map_err(|error| error.to_string())?;
+        }
+        drop(durable);
+        self.sync().map_err(|error| error.to_string())?;
+        self.pool.close();
+        let Self { reader, db, file, mut water, .. } = self;
+        let lock = reader.lock.clone();
+        drop((reader, db));
+        let closed = file.sync_all().and_then(|()| file.metadata()).and_then(|data| {
+            water.write(Mark { closed: Some(data.len()), ..water.mark() })?;
+            water.sync()
+        });
+        drop(lock);
+        closed.map_err(|error| error.to_string())
+    }
+}
+
+fn write_tails(tails: &Tails, number: u64, batch: &mut Batch) {
+    for (stream, tail) in tails {
+        let key = tail_key(stream);
+        let value = seal(&key, &tail.encode());
+        batch.insert(key, value);
+    }
+    batch.insert(CHECKPOINT, seal(CHECKPOINT, &number.to_le_bytes()));
+}
+
+/// A group of commits, as it is going to be written.
+#[derive(Default)]
+struct Plan {
+    streams: Vec<Pending>,
+    by_key: HashMap<Arc<[u8]>, usize>,
+    rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Chunks on disk that lose content: as they were, and as they will be.
+    rewritten: BTreeMap<u64, (IVec, Vec<u8>)>,
+}
+
+/// What a stream gets.
+struct Pending {
+    key: Arc<[u8]>,
+    tail: Option<Tail>,
+    head: Option<Position>,
+    parts: Vec<Part>,
+}
+
+/// The records of one commit.
+struct Part {
+    first: Position,
+    records: usize,
+    frames: Vec<u8>,
+}
+
+impl Part {
+    fn holds(&self, seq: Seq) -> bool {
+        (self.first.seq.0..self.first.seq.0 + self.records as u64).contains(&seq.0)
+    }
+}
+
+impl Plan {
+    fn add(&mut self, key: Arc<[u8]>, tail: Option<Tail>) -> usize {
+        let at = self.streams.len();
+        self.by_key.insert(key.clone(), at);
+        self.streams.push(Pending { key, tail, head: tail.map(|tail| tail.head), parts: Vec::new() });
+        at
+    }
+
+    /// Takes a commit over. Everything that can fail comes before anything is changed.
+    fn take(&mut self, reader: &Reader, at: usize, prepared: Prepared) -> Result<(), StoreError> {
+        let pending = &self.streams[at];
+        let crc = if prepared.erase.is_empty() { 0 } else { crc32c::crc32c(&pending.key) };
+        let mut own = Part { first: prepared.first(), records: prepared.records, frames: prepared.frames };
+        let mut parts: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        let mut rewritten: BTreeMap<u64, (IVec, Vec<u8>)> = BTreeMap::new();
+        for seq in prepared.erase {
+            if own.holds(seq) {
+                chunk::erase_frame(&mut own.frames, crc, own.first, seq)?;
+            } else if let Some(index) = pending.parts.iter().position(|part| part.holds(seq)) {
+                let part = &pending.parts[index];
+                let frames = parts.entry(index).or_insert_with(|| part.frames.clone());
+                chunk::erase_frame(frames, crc, part.first, seq)?;
+            } else if let Some(tail) = pending.tail.filter(|tail| (1..=tail.head.seq.0).contains(&seq.0)) {
+                let number = reader.locate(&pending.key, seq, &tail)?;
+                let (old, now) = match rewritten.remove(&number).or_else(|| self.rewritten.get(&number).cloned()) {
+                    Some(touched) => touched,
+                    None => {
+                        let chunk = reader.tree.get(chunk_key(number)).map_err(failure)?;
+                        let chunk = chunk.ok_or_else(|| damage(format!("chunk {number} is missing")))?;
+                        let now = chunk.to_vec();
+                        (chunk, now)
+                    }
+                };
+                let new = chunk::erase(&IVec::from(now), number, &pending.key, seq)?;
+                rewritten.insert(number, (old, new));
+            }
+        }
+        let pending = &mut self.streams[at];
+        for (index, frames) in parts {
+            pending.parts[index].frames = frames;
+        }
+        if own.records > 0 {
+            let last = own.first.seq.0 + own.records as u64 - 1;
+            pending.head = Some(Position { epoch: own.first.epoch, seq: Seq(last) });
+            pending.parts.push(own);
+        }
+        self.rewritten.extend(rewritten);
+        self.rows.extend(prepared.rows);
+        Ok(())
+    }
+}
+
+/// Lays the records out in chunks after `number`, and returns the last chunk's number, their bytes and the new tails.
+/// A group of rows alone gets an empty chunk, so that its loss would be noticed too.
+fn lay_out(
+    streams: Vec<Pending>,
+    epoch: Epoch,
+    number: u64,
+    batch: &mut Batch,
+) -> (u64, usize, Vec<(Arc<[u8]>, Tail)>) {
+    let total: usize = streams.iter().flat_map(|stream| &stream.parts).map(|part| part.frames.len()).sum();
+    let mut tails = Vec::with_capacity(streams.len());
+    let mut chunks = Chunks { number: number + 1, left: total + streams.len() * 96, bytes: 0, batch, builder: None };
+    for pending in streams {
+        let Some(start) = pending.parts.first().map(|part| part.first.seq) else { continue };
+        let Pending { key, mut tail, parts, .. } = pending;
+        let mut run = OpenRun { first: start, count: 0 };
+        for part in &parts {
+            let mut frames = &part.frames[..];
+            while let Some(len) = chunk::frame_len(frames) {
+                let (frame, rest) = frames.split_at(len);
+                if !chunks.builder().fits(&key, frame.len()) {
+                    run = chunks.end(&key, epoch, run, &mut tail);
+                    chunks.turn();
+                }
+                if run.count == 0 {
+                    chunks.builder().begin(&key, epoch, run.first, tail.map_or(0, |tail| tail.chunk));
+                }
+                chunks.builder().push(frame);
+                run.count += 1;
+                frames = rest;
+            }
+        }
+        chunks.end(&key, epoch, run, &mut tail);
+        tails.extend(tail.map(|tail| (key, tail)));
+    }
+    chunks.builder();
+    let last = chunks.number;
+    chunks.turn();
+    (last, chunks.bytes, tails)
+}
+
+struct OpenRun {
+    first: Seq,
+    count: u16,
+}
+
+struct Chunks<'a> {
+    number: u64,
+    /// How many bytes are still to come, about.
+    left: usize,
+    bytes: usize,
+    batch: &'a mut Batch,
+    builder: Option<Builder>,
+}
+
+impl Chunks<'_> {
+    fn builder(&mut self) -> &mut Builder {
+        let capacity = self.left.min(chunk::CHUNK_BYTES);
+        self.builder.get_or_insert_with(|| Builder::new(self.number, capacity))
+    }
+
+    /// Ends the run, if one was begun, notes its place where that is due, and returns where the next one begins.
+    fn end(&mut self, key: &[u8], epoch: Epoch, run: OpenRun, tail: &mut Option<Tail>) -> OpenRun {
+        if run.count == 0 {
+            return run;
+        }
+        let number = self.number;
+        let bytes = self.builder().end(key, run.count);
+        let next = Seq(run.first.0 + u64::from(run.count));
+        let head = Position { epoch, seq: Seq(next.0 - 1) };
+        let previous = tail.map_or(0, |tail| tail.chunk);
+        let (after, note) = Tail::after(*tail, head, number, bytes);
+        if note {
+            let place = place_key(key, run.first);
+            let value = seal(&place, &previous.to_le_bytes());
+            self.batch.insert(place, value);
+        }
+        *tail = Some(after);
+        OpenRun { first: next, count: 0 }
+    }
+
+    /// Hands the chunk to the batch and turns to the next one.
+    fn turn(&mut self) {
+        let Some(builder) = self.builder.take() else { return };
+        let chunk = builder.finish();
+        self.bytes += chunk.len();
+        self.left = self.left.saturating_sub(chunk.len());
+        self.batch.insert(&chunk_key(self.number), chunk);
+        self.number += 1;
+    }
+}
+
+impl Hooks {
+    fn before_sync(&self) -> std::io::Result<()> {
+        self.before_sync.as_ref().map_or(Ok(()), |hook| hook())
+    }
+}

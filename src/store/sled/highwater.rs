@@ -1,0 +1,146 @@
+//! The high-water mark: how far the log had come, kept outside of sled, so that a log that comes back shorter is
+//! noticed.
+//!
+//! Two slots of 512 bytes, a disk's smallest unit, are written in turn, so that a torn write never harms both. A slot
+//! is written with every write of the log, after the log's own sync, and synced at least every second: after a kill it
+//! is exact, after a power cut at most a second behind.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::domain::Epoch;
+
+const SLOT: usize = 512;
+const MAGIC: &[u8; 8] = b"chinwagH";
+/// Magic, serial, chunk, epoch, length and state.
+const SEALED: usize = 41;
+
+/// How long a mark may stay unsynced. `RELIABILITY.md` allows a second.
+pub(super) const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+/// What a slot says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Mark {
+    /// The last chunk that was on disk.
+    pub(super) chunk: u64,
+    pub(super) epoch: Epoch,
+    /// The length of sled's file, where the log was closed in order.
+    pub(super) closed: Option<u64>,
+}
+
+pub(super) struct HighWater {
+    file: File,
+    serial: u64,
+    mark: Mark,
+    synced_at: Instant,
+    dirty: bool,
+}
+
+impl HighWater {
+    /// Writes the first mark into a new file.
+    pub(super) fn create(path: &Path, mark: Mark) -> io::Result<()> {
+        let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+        file.write_all_at(&slot(1, mark), SLOT as u64)?;
+        file.write_all_at(&[0; SLOT], 0)?;
+        file.sync_all()
+    }
+
+    /// Opens the file and reads the later of its marks; `None` where neither slot is whole.
+    pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let Some((serial, mark)) = latest(&file)? else { return Ok(None) };
+        Ok(Some(Self { file, serial, mark, synced_at: Instant::now(), dirty: false }))
+    }
+
+    /// Reads the later of the marks and leaves the file alone.
+    pub(super) fn peek(path: &Path) -> io::Result<Option<Mark>> {
+        Ok(latest(&File::open(path)?)?.map(|(_, mark)| mark))
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    /// Writes `mark` over the older slot.
+    pub(super) fn write(&mut self, mark: Mark) -> io::Result<()> {
+        self.serial += 1;
+        self.mark = mark;
+        self.dirty = true;
+        let place = (self.serial % 2) * SLOT as u64;
+        self.file.write_all_at(&slot(self.serial, mark), place)
+    }
+
+    /// When the mark has to be synced at the latest; `None` where nothing is to be synced.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.dirty.then_some(self.synced_at + SYNC_EVERY)
+    }
+
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()?;
+        self.synced_at = Instant::now();
+        self.dirty = false;
+        Ok(())
+    }
+}
+
+fn slot(serial: u64, mark: Mark) -> [u8; SLOT] {
+    let mut bytes = [0; SLOT];
+    bytes[..8].copy_from_slice(MAGIC);
+    bytes[8..16].copy_from_slice(&serial.to_le_bytes());
+    bytes[16..24].copy_from_slice(&mark.chunk.to_le_bytes());
+    bytes[24..32].copy_from_slice(&mark.epoch.0.to_le_bytes());
+    bytes[32..40].copy_from_slice(&mark.closed.unwrap_or_default().to_le_bytes());
+    bytes[40] = u8::from(mark.closed.is_some());
+    let crc = crc32c::crc32c(&bytes[..SEALED]);
+    bytes[SEALED..SEALED + 4].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+fn latest(file: &File) -> io::Result<Option<(u64, Mark)>> {
+    let mut bytes = [0; 2 * SLOT];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], filled as u64)? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    Ok(bytes.chunks(SLOT).filter_map(parse).max_by_key(|(serial, _)| *serial))
+}
+
+fn parse(slot: &[u8]) -> Option<(u64, Mark)> {
+    let number = |at: usize| Some(u64::from_le_bytes(*slot.get(at..)?.first_chunk()?));
+    let crc = u32::from_le_bytes(*slot.get(SEALED..)?.first_chunk()?);
+    if slot.get(..8)? != MAGIC || crc != crc32c::crc32c(&slot[..SEALED]) {
+        return None;
+    }
+    let closed = if slot[40] == 1 { Some(number(32)?) } else { None };
+    Some((number(8)?, Mark { chunk: number(16)?, epoch: Epoch(number(24)?), closed }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_slot_leaves_the_mark_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("highwater");
+        HighWater::create(&path, mark(0)).unwrap();
+        let mut water = HighWater::open(&path).unwrap().unwrap();
+        water.write(mark(1)).unwrap();
+        water.write(mark(2)).unwrap();
+        assert_eq!(HighWater::peek(&path).unwrap(), Some(mark(2)));
+        water.file.write_all_at(&[7; 40], SLOT as u64).unwrap();
+        assert_eq!(HighWater::peek(&path).unwrap(), Some(mark(1)));
+        water.file.write_all_at(&[7; 40], 0).unwrap();
+        assert_eq!(HighWater::peek(&path).unwrap(), None);
+    }
+
+    fn mark(chunk: u64) -> Mark {
+        Mark { chunk, epoch: Epoch(1), closed: None }
+    }
+}

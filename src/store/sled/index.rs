@@ -1,0 +1,160 @@
+//! Where a stream's log ends and how a place in it is found, and the view that reads have of the tree.
+//!
+//! The tree is sled's one tree. Its keys begin with a letter: `c` chunks by number, `t` tails and `i` places by
+//! stream, `r` rows by stream and key, `m` what the log has to know of itself.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock};
+
+use ::sled::IVec;
+
+use super::super::StoreError;
+use super::super::codec::damage;
+use super::chunk::Run;
+use crate::domain::{Epoch, Position, Seq};
+
+/// A place is noted for every so many runs of a stream, so that reading from the middle walks over few of them.
+pub(super) const RUNS_PER_PLACE: u8 = 16;
+
+/// A place is noted also after so many bytes, so that few large runs do not make long walks either.
+pub(super) const BYTES_PER_PLACE: u32 = 64 * 1024;
+
+/// The number of the last chunk that the tails in the tree know of.
+pub(super) const CHECKPOINT: &[u8] = b"mcheckpoint";
+
+/// The epoch in which records are written.
+pub(super) const EPOCH: &[u8] = b"mepoch";
+
+pub(super) const CHUNKS: u8 = b'c';
+pub(super) const TAILS: u8 = b't';
+pub(super) const PLACES: u8 = b'i';
+pub(super) const ROWS: u8 = b'r';
+
+pub(super) fn chunk_key(number: u64) -> [u8; 9] {
+    let mut key = [CHUNKS; 9];
+    key[1..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// The number of a chunk by its key.
+pub(super) fn chunk_number(key: &[u8]) -> Option<u64> {
+    key.strip_prefix(&[CHUNKS])?.try_into().ok().map(u64::from_be_bytes)
+}
+
+pub(super) fn tail_key(stream: &[u8]) -> Vec<u8> {
+    [&[TAILS], stream].concat()
+}
+
+pub(super) fn place_key(stream: &[u8], first: Seq) -> Vec<u8> {
+    [&[PLACES], stream, &first.0.to_be_bytes()].concat()
+}
+
+pub(super) fn row_key(stream: &[u8], key: &[u8]) -> Vec<u8> {
+    [&[ROWS], stream, key].concat()
+}
+
+/// A row's value with its checksum before it, over key and value.
+pub(super) fn seal(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(key), value);
+    [&crc.to_le_bytes(), value].concat()
+}
+
+/// The value that [`seal`] wrote under `key`.
+pub(super) fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Result<&'a [u8], StoreError> {
+    let split = sealed.split_first_chunk::<4>();
+    let whole =
+        split.filter(|(crc, value)| u32::from_le_bytes(**crc) == crc32c::crc32c_append(crc32c::crc32c(key), value));
+    whole.map(|(_, value)| value).ok_or_else(|| damage("a row does not match its checksum"))
+}
+
+/// Where a stream ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Tail {
+    pub(super) head: Position,
+    /// The chunk of its latest run.
+    pub(super) chunk: u64,
+    /// Runs and bytes since the last place was noted.
+    runs: u8,
+    bytes: u32,
+}
+
+impl Tail {
+    /// The tail after a run, and whether the run's beginning is to be noted as a place.
+    pub(super) fn after(before: Option<Self>, head: Position, chunk: u64, bytes: u32) -> (Self, bool) {
+        let Some(before) = before else { return (Self { head, chunk, runs: 1, bytes }, false) };
+        if before.runs >= RUNS_PER_PLACE || before.bytes >= BYTES_PER_PLACE {
+            return (Self { head, chunk, runs: 1, bytes }, true);
+        }
+        let bytes = before.bytes.saturating_add(bytes);
+        (Self { head, chunk, runs: before.runs + 1, bytes }, false)
+    }
+
+    /// The tail after a run that was read back.
+    pub(super) fn after_run(before: Option<Self>, run: &Run, chunk: u64) -> (Self, bool) {
+        Self::after(before, run.last(), chunk, run.bytes())
+    }
+
+    pub(super) fn encode(&self) -> [u8; 29] {
+        let mut bytes = [0; 29];
+        bytes[..8].copy_from_slice(&self.head.epoch.0.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.head.seq.0.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.chunk.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.bytes.to_le_bytes());
+        bytes[28] = self.runs;
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let bytes: &[u8; 29] = bytes.try_into().map_err(|_| damage("a tail of another length"))?;
+        let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        Ok(Self {
+            head: Position { epoch: Epoch(number(0)), seq: Seq(number(8)) },
+            chunk: number(16),
+            bytes: u32::from_le_bytes(bytes[24..28].try_into().expect("four bytes")),
+            runs: bytes[28],
+        })
+    }
+}
+
+/// The streams whose tails in the tree are out of date.
+pub(super) type Tails = HashMap<Arc<[u8]>, Tail>;
+
+/// What is on disk, as reads see it.
+pub(super) struct Durable {
+    pub(super) at: Arc<Change>,
+    pub(super) tails: Tails,
+}
+
+/// What one write changed, for readers that began before it was on disk.
+///
+/// sled shows a batch before it is synced. So every write first links its change behind the one before, with the old
+/// value of each key it is going to replace. A reader holds on to the last change that was on disk when it began,
+/// reads the tree, and then looks for what it read in the changes after: the first that has the key has its value as
+/// it was. Changes that no reader can ask for any more are freed with the last reader that could.
+#[derive(Default)]
+pub(super) struct Change {
+    /// `None` where there was no value.
+    pub(super) old: BTreeMap<Vec<u8>, Option<IVec>>,
+    pub(super) next: OnceLock<Arc<Change>>,
+}
+
+impl Change {
+    pub(super) fn later(&self) -> impl Iterator<Item = &Change> {
+        std::iter::successors(self.next.get(), |change| change.next.get()).map(|change| &**change)
+    }
+
+    /// The value that `key` had at this change, where one after it replaced it.
+    pub(super) fn before(&self, key: &[u8]) -> Option<Option<IVec>> {
+        self.later().find_map(|change| change.old.get(key).cloned())
+    }
+}
+
+impl Drop for Change {
+    /// Frees a long chain without recursion, which would overflow the stack.
+    fn drop(&mut self) {
+        let mut next = self.next.take();
+        while let Some(mut change) = next.and_then(Arc::into_inner) {
+            next = change.next.take();
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The contract, run against every store.
+
+use chinwag::domain::{Epoch, Event, Position, RoomEvent, Seq};
+use chinwag::store::memory::MemoryStore;
+use chinwag::store::{Commit, CommitError, Health, PAGE_BYTES, Page, RECORD_BYTES_MAX, Store, StoreError};
+
+use crate::support::{all, at, open, post, posts, put, puts, records, room, said, user};
+
+/// Runs each of the named promises against each store.
+macro_rules! contract {
+    ($($promise:ident)*) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $promise() {
+                super::$promise(&super::MemoryStore::new()).await;
+            })*
+        }
+
+        mod sled {
+            $(#[tokio::test]
+            async fn $promise() {
+                let dir = tempfile::tempdir().unwrap();
+                super::$promise(&super::open(dir.path())).await;
+            })*
+        }
+    };
+}
+
+contract! {
+    an_empty_stream_has_no_head_and_no_records
+    what_was_committed_is_read_back_as_it_was
+    a_stream_is_paged_forwards
+    a_stream_is_paged_backwards
+    a_page_ends_with_the_record_that_fills_it
+    streams_do_not_mix
+    a_commit_that_does_not_follow_the_head_is_a_conflict
+    a_conflict_writes_nothing
+    records_of_another_epoch_or_place_are_a_conflict
+    a_record_that_is_too_large_is_refused_and_nothing_with_it_is_written
+    commits_called_together_are_carried_out_in_order
+    settling_waits_for_every_commit_before_it
+    rows_and_records_are_committed_together
+    rows_are_found_by_prefix_in_the_order_of_their_keys
+    a_removed_row_is_gone
+    the_last_put_of_a_key_counts
+    a_row_may_be_filed_under_another_stream
+    an_erased_record_keeps_its_place
+    a_record_is_erased_in_the_commit_that_appends_it
+    erasing_what_has_no_content_changes_nothing
+    a_closed_store_refuses_everything
+    a_large_commit_is_read_back_whole
+}
+
+async fn an_empty_stream_has_no_head_and_no_records(store: &dyn Store) {
+    assert_eq!(store.head(&room(1)).await, Ok(None));
+    assert_eq!(store.settle(&room(1)).await, Ok(None));
+    let empty = Page { records: Vec::new(), complete: true };
+    assert_eq!(store.read(&room(1), Seq::ZERO, 10).await, Ok(empty.clone()));
+    assert_eq!(store.read_back(&room(1), Seq(u64::MAX), 10).await, Ok(empty));
+    assert_eq!(store.get(&room(1), b"key").await, Ok(None));
+    assert_eq!(store.scan(&room(1), b"", None, 10).await, Ok(Vec::new()));
+    assert_eq!(store.health(), Health::Good);
+}
+
+async fn what_was_committed_is_read_back_as_it_was(store: &dyn Store) {
+    let written = records(store.epoch(), 0, &["one", "two", "three"]);
+    let commit = Commit { records: written.clone(), ..posts(store.epoch(), &room(1), 0, &[]) };
+    assert_eq!(store.commit(commit).await, Ok(()));
+    assert_eq!(store.head(&room(1)).await, Ok(at(store.epoch(), 3)));
+    let page = store.read(&room(1), Seq::ZERO, 10).await.unwrap();
+    assert_eq!(page, Page { records: written, complete: true });
+}
+
+async fn a_stream_is_paged_forwards(store: &dyn Store) {
+    for seq in 0..100 {
+        post(store, &room(1), seq, &[&(seq + 1).to_string()]).await.unwrap();
+    }
+    for after in 0..=101 {
+        let page = store.read(&room(1), Seq(after), 7).await.unwrap();
+        let expected: Vec<String> = (after + 1..=100).take(7).map(|seq| seq.to_string()).collect();
+        assert_eq!(said(&page.records), expected);
+        assert_eq!(page.complete, after + 7 >= 100, "after {after}");
+    }
+    let none = store.read(&room(1), Seq(3), 0).await.unwrap();
+    assert_eq!(none, Page { records: Vec::new(), complete: false });
+}
+
+async fn a_stream_is_paged_backwards(store: &dyn Store) {
+    for seq in 0..100 {
+        post(store, &room(1), seq, &[&(seq + 1).to_string()]).await.unwrap();
+    }
+    for before in 0..=102 {
+        let page = store.read_back(&room(1), Seq(before), 7).await.unwrap();
+        let end = before.saturating_sub(1).min(100);
+        let expected: Vec<String> = (end.saturating_sub(6).max(1)..=end).map(|seq| seq.to_string()).collect();
+        assert_eq!(said(&page.records), expected, "before {before}");
+        assert_eq!(page.complete, end <= 7, "before {before}");
+    }
+    let latest = store.read_back(&room(1), Seq(u64::MAX), 2).await.unwrap();
+    assert_eq!(said(&latest.records), ["99", "100"]);
+}
+
+async fn a_page_ends_with_the_record_that_fills_it(store: &dyn Store) {
+    let large = "x".repeat(PAGE_BYTES / 4);
+    for seq in 0..10 {
+        post(store, &room(1), seq, &[&large]).await.unwrap();
+    }
+    let page = store.read(&room(1), Seq(1), 10).await.unwrap();
+    assert_eq!((page.records.len(), page.complete), (4, false));
+    let page = store.read_back(&room(1), Seq(10), 10).await.unwrap();
+    assert_eq!((page.records.len(), page.complete), (4, false));
+    assert_eq!(page.records[0].position.seq, Seq(6));
+}
+
+async fn streams_do_not_mix(store: &dyn Store) {
+    post(store, &room(1), 0, &["in one"]).await.unwrap();
+    post(store, &room(2), 0, &["in two"]).await.unwrap();
+    store.commit(puts(&user("ann"), None, &[("key", Some("ann's"))])).await.unwrap();
+    store.commit(puts(&user("anna"), None, &[("key", Some("anna's"))])).await.unwrap();
+    assert_eq!(said(&all(store, &room(1)).await), ["in one"]);
+    assert_eq!(said(&all(store, &room(2)).await), ["in two"]);
+    assert_eq!(store.get(&user("ann"), b"key").await.unwrap().unwrap(), "ann's");
+    assert_eq!(store.scan(&user("ann"), b"", None, 10).await.unwrap().len(), 1);
+}
+
+async fn a_commit_that_does_not_follow_the_head_is_a_conflict(store: &dyn Store) {
+    post(store, &room(1), 0, &["one"]).await.unwrap();
+    assert_eq!(post(store, &room(1), 0, &["again"]).await, Err(CommitError::Conflict));
+    assert_eq!(post(store, &room(1), 2, &["too far"]).await, Err(CommitError::Conflict));
+    let rows = puts(&room(1), None, &[("key", Some("value"))]);
+    assert_eq!(store.commit(rows).await, Err(CommitError::Conflict));
+    assert_eq!(said(&all(store, &room(1)).await), ["one"]);
+}
+
+async fn a_conflict_writes_nothing(store: &dyn Store) {
+    post(store, &room(1), 0, &["one"]).await.unwrap();
+    let mut commit = posts(store.epoch(), &room(1), 0, &["again"]);
+    commit.puts.push(put(&room(1), "key", Some("value")));
+    commit.erase.push(Seq(1));
+    assert_eq!(store.commit(commit).await, Err(CommitError::Conflict));
+    assert_eq!(said(&all(store, &room(1)).await), ["one"]);
+    assert_eq!(store.get(&room(1), b"key").await, Ok(None));
+}
+
+async fn records_of_another_epoch_or_place_are_a_conflict(store: &dyn Store) {
+    let elsewhere = Epoch(store.epoch().0 + 1);
+    assert_eq!(store.commit(posts(elsewhere, &room(1), 0, &["one"])).await, Err(CommitError::Conflict));
+    let mut commit = posts(store.epoch(), &room(1), 0, &["one", "two"]);
+    commit.records[1].position.seq = Seq(3);
+    assert_eq!(store.commit(commit).await, Err(CommitError::Conflict));
+    assert_eq!(store.head(&room(1)).await, Ok(None));
+}
+
+async fn a_record_that_is_too_large_is_refused_and_nothing_with_it_is_written(store: &dyn Store) {
+    let large = "x".repeat(RECORD_BYTES_MAX);
+    assert_eq!(post(store, &room(1), 0, &["small", &large]).await, Err(CommitError::TooLarge));
+    assert_eq!(store.commit(puts(&room(1), None, &[("key", Some(&(large + "x")))])).await, Err(CommitError::TooLarge));
+    assert_eq!(store.head(&room(1)).await, Ok(None));
+    let fits = "x".repeat(RECORD_BYTES_MAX - 100);
+    assert_eq!(post(store, &room(1), 0, &["small", &fits, "small"]).await, Ok(()));
+    assert_eq!(said(&all(store, &room(1)).await), ["small", &fits, "small"]);
+}
+
+async fn commits_called_together_are_carried_out_in_order(store: &dyn Store) {
+    let calls: Vec<_> =
+        (0..500).map(|seq| store.commit(posts(store.epoch(), &room(1), seq, &[&seq.to_string()]))).collect();
+    // The last one may be asked for first.
+    for call in calls.into_iter().rev() {
+        assert_eq!(call.await, Ok(()));
+    }
+    let expected: Vec<String> = (0..500).map(|seq| seq.to_string()).collect();
+    assert_eq!(said(&all(store, &room(1)).await), expected);
+}
+
+async fn settling_waits_for_every_commit_before_it(store: &dyn Store) {
+    // Nobody waits for these.
+    for seq in 0..50 {
+        drop(store.commit(posts(store.epoch(), &room(1), seq, &["a word"])));
+    }
+    assert_eq!(store.settle(&room(1)).await, Ok(at(store.epoch(), 50)));
+    assert_eq!(store.head(&room(1)).await, Ok(at(store.epoch(), 50)));
+}
+
+async fn rows_and_records_are_committed_together(store: &dyn Store) {
+    let mut commit = posts(store.epoch(), &room(1), 0, &["one"]);
+    commit.puts.push(put(&room(1), "key", Some("value")));
+    store.commit(commit).await.unwrap();
+    assert_eq!(store.get(&room(1), b"key").await.unwrap().unwrap(), "value");
+    assert_eq!(said(&all(store, &room(1)).await), ["one"]);
+}
+
+async fn rows_are_found_by_prefix_in_the_order_of_their_keys(store: &dyn Store) {
+    let rows = ["a", "b1", "b2", "b3", "b30", "c"].map(|key| (key, Some(key)));
+    store.commit(puts(&room(1), None, &rows)).await.unwrap();
+    let keys = async |prefix: &str, after: Option<&str>, limit| {
+        let after = after.map(str::as_bytes);
+        let rows = store.scan(&room(1), prefix.as_bytes(), after, limit).await.unwrap();
+        rows.iter().map(|(key, _)| String::from_utf8(key.to_vec()).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(keys("b", None, 10).await, ["b1", "b2", "b3", "b30"]);
+    assert_eq!(keys("b", None, 2).await, ["b1", "b2"]);
+    assert_eq!(keys("b", Some("b2"), 10).await, ["b3", "b30"]);
+    assert_eq!(keys("b", Some("b3"), 10).await, ["b30"]);
+    assert_eq!(keys("b", Some("a"), 1).await, ["b1"]);
+    assert_eq!(keys("b", Some("c"), 10).await, [""; 0]);
+    assert_eq!(keys("", None, 10).await.len(), 6);
+    assert_eq!(keys("", None, 0).await, [""; 0]);
+}
+
+async fn a_removed_row_is_gone(store: &dyn Store) {
+    store.commit(puts(&room(1), None, &[("key", Some("value"))])).await.unwrap();
+    store.commit(puts(&room(1), None, &[("key", None), ("other", None)])).await.unwrap();
+    assert_eq!(store.get(&room(1), b"key").await, Ok(None));
+    assert_eq!(store.scan(&room(1), b"", None, 10).await, Ok(Vec::new()));
+}
+
+async fn the_last_put_of_a_key_counts(store: &dyn Store) {
+    store.commit(puts(&room(1), None, &[("key", Some("one")), ("key", Some("two"))])).await.unwrap();
+    assert_eq!(store.get(&room(1), b"key").await.unwrap().unwrap(), "two");
+    let calls = ["three", "four"].map(|value| store.commit(puts(&room(1), None, &[("key", Some(value))])));
+    for call in calls {
+        call.await.unwrap();
+    }
+    assert_eq!(store.get(&room(1), b"key").await.unwrap().unwrap(), "four");
+}
+
+async fn a_row_may_be_filed_under_another_stream(store: &dyn Store) {
+    let mut commit = posts(store.epoch(), &room(1), 0, &["one"]);
+    commit.puts.push(put(&user("ann"), "room-1", Some("a member")));
+    store.commit(commit).await.unwrap();
+    assert_eq!(store.get(&user("ann"), b"room-1").await.unwrap().unwrap(), "a member");
+    assert_eq!(store.get(&room(1), b"room-1").await, Ok(None));
+    assert_eq!(store.head(&user("ann")).await, Ok(None));
+}
+
+async fn an_erased_record_keeps_its_place(store: &dyn Store) {
+    post(store, &room(1), 0, &["one", "two", "three"]).await.unwrap();
+    post(store, &room(1), 3, &["four"]).await.unwrap();
+    let before = all(store, &room(1)).await;
+    let erase = Commit { erase: vec![Seq(2), Seq(4)], ..posts(store.epoch(), &room(1), 4, &["five"]) };
+    store.commit(erase).await.unwrap();
+    let after = all(store, &room(1)).await;
+    assert_eq!(said(&after), ["one", "(erased)", "three", "(erased)", "five"]);
+    let erased = Event::Room(RoomEvent::MessageErased);
+    let mut expected = before[1].clone();
+    expected.event = erased;
+    assert_eq!(after[1], expected);
+    assert_eq!(said(&store.read_back(&room(1), Seq(4), 2).await.unwrap().records), ["(erased)", "three"]);
+}
+
+async fn a_record_is_erased_in_the_commit_that_appends_it(store: &dyn Store) {
+    let first = store.commit(posts(store.epoch(), &room(1), 0, &["zero"]));
+    let own = Commit { erase: vec![Seq(3)], ..posts(store.epoch(), &room(1), 1, &["one", "two", "three"]) };
+    let (own, next) = (store.commit(own), posts(store.epoch(), &room(1), 4, &["four"]));
+    let next = store.commit(Commit { erase: vec![Seq(1), Seq(4)], ..next });
+    assert_eq!((first.await, own.await, next.await), (Ok(()), Ok(()), Ok(())));
+    assert_eq!(said(&all(store, &room(1)).await), ["(erased)", "one", "(erased)", "(erased)", "four"]);
+}
+
+async fn erasing_what_has_no_content_changes_nothing(store: &dyn Store) {
+    post(store, &room(1), 0, &["one"]).await.unwrap();
+    for _ in 0..2 {
+        let erase = vec![Seq(0), Seq(1), Seq(7), Seq(u64::MAX)];
+        store.commit(Commit { erase, ..posts(store.epoch(), &room(1), 1, &[]) }).await.unwrap();
+        assert_eq!(said(&all(store, &room(1)).await), ["(erased)"]);
+    }
+}
+
+async fn a_closed_store_refuses_everything(store: &dyn Store) {
+    let before = store.commit(posts(store.epoch(), &room(1), 0, &["one"]));
+    store.close().await;
+    assert_eq!(before.await, Ok(()));
+    assert_eq!(post(store, &room(1), 1, &["two"]).await, Err(CommitError::Failed));
+    assert_eq!(store.head(&room(1)).await, Err(StoreError::Closed));
+    assert_eq!(store.settle(&room(1)).await, Err(StoreError::Closed));
+    assert_eq!(store.read(&room(1), Seq::ZERO, 1).await, Err(StoreError::Closed));
+    assert_eq!(store.get(&room(1), b"key").await, Err(StoreError::Closed));
+    store.close().await;
+}
+
+async fn a_large_commit_is_read_back_whole(store: &dyn Store) {
+    let texts: Vec<String> = (0..2000).map(|n| format!("{n} {}", "x".repeat(n % 900))).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    post(store, &room(1), 0, &texts).await.unwrap();
+    assert_eq!(store.head(&room(1)).await, Ok(Some(Position { epoch: store.epoch(), seq: Seq(2000) })));
+    assert_eq!(said(&all(store, &room(1)).await), texts);
+}

@@ -1,0 +1,8 @@
+//! What a store promises: one contract for all of them, and what only a disk can break.
+
+mod contract;
+mod damage;
+mod directory;
+mod disk;
+mod model;
+mod support;
