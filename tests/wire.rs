@@ -9,8 +9,8 @@ use bytes::Bytes;
 use chinwag::domain::policy::{Role, RoomKind, Standing};
 use chinwag::domain::recent::Receipt;
 use chinwag::domain::{
-    Alias, ClientId, Command, Content, Epoch, Event, Name, Num, Position, Principal, Record, RecordId, Rejection,
-    RoomEvent, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId,
+    Alias, ClientId, Command, Content, DirectoryEvent, Epoch, Event, Name, Num, Position, Principal, Record, RecordId,
+    Rejection, RoomEvent, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId,
 };
 use chinwag::wire::frame::{self, Opcode};
 use chinwag::wire::guard::{FrameGuard, Limits};
@@ -262,6 +262,9 @@ fn every_event_has_its_shape() {
         let record = Record { event: Event::Room(event), ..record() };
         check(&expected, |dialect| dialect.encode_record(&room(), &record));
     }
+    let misplaced = Record { event: Event::Directory(DirectoryEvent::NumsLeased { before: Num(9) }), ..record() };
+    let expected = format!(r#"{{{},"event":"hidden"}}"#, head(r#""client_id":"c-1","#));
+    check(&expected, |dialect| dialect.encode_record(&room(), &misplaced));
     let unnamed = Record { client_id: None, event: Event::Room(RoomEvent::RoomArchived), ..record() };
     let expected = format!(r#"{{{},"event":"room_archived"}}"#, head(""));
     check(&expected, |dialect| dialect.encode_record(&room(), &unnamed));
