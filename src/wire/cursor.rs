@@ -119,9 +119,8 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{RoomId, TenantId};
+    use crate::domain::{RoomId, TenantId, Timestamp};
     use proptest::prelude::*;
-    use uuid::Uuid;
 
     #[test]
     fn an_ordinary_cursor_is_short() {
@@ -179,6 +178,6 @@ mod tests {
     }
 
     fn room(id: u128) -> RoomKey {
-        RoomKey { tenant: TenantId::default_tenant(), room: RoomId(Uuid::from_u128(id)) }
+        RoomKey { tenant: TenantId::default_tenant(), room: RoomId::new(Timestamp(0), id) }
     }
 }

@@ -25,8 +25,8 @@ pub struct Refusal {
 pub enum Retry {
     /// It will be refused again.
     No,
-    /// It may have happened already: send the same again, with the same `client_id`, now or after having connected
-    /// again.
+    /// It may have happened already: send the same again, with the same `client_id` where there was one, now or
+    /// after having connected again.
     Same,
     /// It has not happened, and may succeed later.
     Later,
@@ -220,7 +220,7 @@ const CURSOR_INVALID: CodeInfo = no("cursor_invalid", "this is not a cursor of t
 const CURSOR_FOREIGN: CodeInfo = no("cursor_foreign", "this is the cursor of another room");
 const EPOCH_CHANGED: CodeInfo = no(
     "epoch_changed",
-    "the log was restored or repaired after this cursor was issued; follow from the start, or from `history`",
+    "the log was restored or repaired and no longer holds what this cursor stands after; read `history` again",
 );
 const NOT_FOLLOWING: CodeInfo = no("not_following", "this connection does not follow the room");
 const TOO_MANY_FOLLOWS: CodeInfo = no("too_many_follows", "this connection follows as many rooms as it may");

@@ -9,7 +9,6 @@ use std::marker::PhantomData;
 use serde::Deserialize;
 use serde::de::value::{CowStrDeserializer, MapAccessDeserializer};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor};
-use uuid::Uuid;
 
 use super::DEPTH_MAX;
 use super::content::{Content, Text};
@@ -513,7 +512,7 @@ impl FromText for RecordId {
     type Error = &'static str;
 
     fn from_text(text: &str) -> Result<Self, Self::Error> {
-        Uuid::try_parse(text).map(Self).map_err(|_| "`message` has to be the id of a record")
+        text.parse().map(Self).map_err(|_| "`message` has to be the id of a record")
     }
 }
 
@@ -521,7 +520,7 @@ impl FromText for RoomId {
     type Error = &'static str;
 
     fn from_text(text: &str) -> Result<Self, Self::Error> {
-        Uuid::try_parse(text).map(Self).map_err(|_| "`after` has to be the uuid of a room")
+        text.parse().map(Self).map_err(|_| "`after` has to be the uuid of a room")
     }
 }
 

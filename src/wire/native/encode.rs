@@ -1,15 +1,19 @@
 //! What clients are sent, as objects: records, replies and notices, each described once for both notations.
 
 use bytes::Bytes;
-use uuid::Uuid;
 
 use super::PROTOCOL;
 use super::writer::Writer;
-use crate::domain::{Alias, Content, DirectoryEvent, Event, Name, Position, Record, RoomEvent, RoomKey, Timestamp};
+use crate::domain::{
+    Alias, Content, DirectoryEvent, Event, Name, Position, Record, RecordId, RoomEvent, RoomId, RoomKey, Timestamp,
+};
 use crate::wire::{Cursor, Listed, Notice, Refusal, Reply};
 
 /// What a record takes besides its content, or a reply besides its lists: most are half of it.
 const FRAME_BYTES: usize = 384;
+
+/// 32 digits and four hyphens (RFC 9562, section 4).
+const UUID_BYTES: usize = 36;
 
 pub fn record<W: Writer>(room: &RoomKey, record: &Record) -> Bytes {
     let mut out = W::with_capacity(record_bytes(record));
@@ -42,22 +46,22 @@ pub fn notice<W: Writer>(notice: &Notice) -> Bytes {
         }
         Notice::Removed { room, reason } => {
             out.member("type", "removed");
-            put_uuid(&mut out, "room", room.0);
+            put_room(&mut out, "room", *room);
             out.member("reason", reason.as_str());
         }
         Notice::RoomGained { room, standing, role } => {
             out.member("type", "room_gained");
-            put_uuid(&mut out, "room", room.0);
+            put_room(&mut out, "room", *room);
             out.member("standing", standing.as_str());
             out.member("role", role.as_str());
         }
         Notice::RoomLost { room } => {
             out.member("type", "room_lost");
-            put_uuid(&mut out, "room", room.0);
+            put_room(&mut out, "room", *room);
         }
         Notice::FollowFailed { room, refusal } => {
             out.member("type", "follow_failed");
-            put_uuid(&mut out, "room", room.0);
+            put_room(&mut out, "room", *room);
             put_error(&mut out, refusal);
         }
     }
@@ -105,9 +109,9 @@ fn put_record(out: &mut impl Writer, room: &RoomKey, record: &Record) {
     let Record { position, id, num, at, author, client_id, event } = record;
     out.open_map();
     out.member("type", "record");
-    put_uuid(out, "room", room.room.0);
+    put_room(out, "room", room.room);
     put_position(out, room, *position);
-    put_uuid(out, "id", id.0);
+    put_record_id(out, "id", *id);
     out.member("num", &num.0);
     put_time(out, *at);
     out.member("author", author.as_str());
@@ -151,12 +155,12 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
         RoomEvent::MemberLeft { user, joined } => {
             out.member("event", "member_left");
             out.member("user", user.as_str());
-            put_uuid(out, "joined", joined.0);
+            put_record_id(out, "joined", *joined);
         }
         RoomEvent::MemberKicked { user, joined, reason } => {
             out.member("event", "member_kicked");
             out.member("user", user.as_str());
-            put_uuid(out, "joined", joined.0);
+            put_record_id(out, "joined", *joined);
             out.member("reason", &reason.as_ref().map(Name::as_str));
         }
         RoomEvent::RoleChanged { user, role, was } => {
@@ -171,13 +175,13 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
         }
         RoomEvent::MessageEdited { message, by, content } => {
             out.member("event", "message_edited");
-            put_uuid(out, "message", message.0);
+            put_record_id(out, "message", *message);
             out.member("by", by.as_str());
             put_content(out, content);
         }
         RoomEvent::MessageDeleted { message, by } => {
             out.member("event", "message_deleted");
-            put_uuid(out, "message", message.0);
+            put_record_id(out, "message", *message);
             out.member("by", by.as_str());
         }
         RoomEvent::MessageErased => out.member("event", "message_erased"),
@@ -192,21 +196,21 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             out.member("expires_at", &principal.expires_at.0);
         }
         Reply::Created { room, num, alias, receipt } => {
-            put_uuid(out, "room", room.room.0);
+            put_room(out, "room", room.room);
             out.member("num", &num.0);
             out.member("alias", &alias.as_ref().map(Alias::as_str));
             put_position(out, room, receipt.position);
             put_time(out, receipt.at);
         }
         Reply::Changed { room, position, at } => {
-            put_uuid(out, "room", room.room.0);
+            put_room(out, "room", room.room);
             put_position(out, room, *position);
             put_time(out, *at);
         }
         Reply::Published { room, receipt, duplicate } => {
-            put_uuid(out, "room", room.room.0);
+            put_room(out, "room", room.room);
             put_position(out, room, receipt.position);
-            put_uuid(out, "record", receipt.id.0);
+            put_record_id(out, "record", receipt.id);
             out.member("num", &receipt.num.0);
             put_time(out, receipt.at);
             if *duplicate {
@@ -214,13 +218,13 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             }
         }
         Reply::Following { room, at, head } => {
-            put_uuid(out, "room", room.room.0);
+            put_room(out, "room", room.room);
             out.member("cursor", &Cursor::encode(room, *at));
             out.member("head", &head.0);
         }
-        Reply::Unfollowed { room } => put_uuid(out, "room", room.0),
+        Reply::Unfollowed { room } => put_room(out, "room", *room),
         Reply::History { room, records, before } => {
-            put_uuid(out, "room", room.room.0);
+            put_room(out, "room", room.room);
             out.key("records");
             out.open_list();
             for record in records {
@@ -239,7 +243,7 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             }
             out.close_list();
             match after {
-                Some(after) => put_uuid(out, "after", after.0),
+                Some(after) => put_room(out, "after", *after),
                 None => out.member("after", &()),
             }
         }
@@ -249,7 +253,7 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
 
 fn put_listed(out: &mut impl Writer, Listed { room, kind, role, standing }: &Listed) {
     out.open_map();
-    put_uuid(out, "room", room.0);
+    put_room(out, "room", *room);
     out.member("kind", kind.as_str());
     out.member("role", role.as_str());
     out.member("standing", standing.as_str());
@@ -290,6 +294,10 @@ fn put_time(out: &mut impl Writer, at: Timestamp) {
     out.member("at", &at.0);
 }
 
-fn put_uuid(out: &mut impl Writer, name: &str, id: Uuid) {
-    out.member(name, &*id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+fn put_room(out: &mut impl Writer, name: &str, RoomId(id): RoomId) {
+    out.member(name, &*id.hyphenated().encode_lower(&mut [0; UUID_BYTES]));
+}
+
+fn put_record_id(out: &mut impl Writer, name: &str, RecordId(id): RecordId) {
+    out.member(name, &*id.hyphenated().encode_lower(&mut [0; UUID_BYTES]));
 }

@@ -1,0 +1,202 @@
+//! The pages for client authors say what the code does.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chinwag::domain::policy::{Role, RoomKind, Standing};
+use chinwag::domain::recent::{self, Receipt};
+use chinwag::domain::{
+    Alias, ClientId, Content, Epoch, Event, Num, Position, Principal, Record, RecordId, Rejection, RoomEvent, RoomId,
+    RoomKey, Seq, TenantId, Timestamp, UserId,
+};
+use chinwag::wire::close::CloseReason;
+use chinwag::wire::guard::Limits;
+use chinwag::wire::refusal::CODES;
+use chinwag::wire::{Ask, DEPTH_MAX, Dialect, Listed, Notice, Refusal, Removal, Reply};
+use serde_json::Value;
+use uuid::Uuid;
+
+const ROOM: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
+const POST: &str = "0192f0c1-2345-7abc-8def-000000000004";
+
+#[test]
+fn the_page_of_refusals_lists_every_code_and_no_other() {
+    let known: Vec<Vec<String>> = CODES
+        .iter()
+        .map(|info| vec![format!("`{}`", info.code), info.retry.as_str().into(), info.meaning.into()])
+        .collect();
+    assert_eq!(tables(&page("errors.md"), "| code | retry | meaning |"), known);
+}
+
+#[test]
+fn the_page_of_the_protocol_lists_every_close_code_and_no_other() {
+    let known: Vec<Vec<String>> = CloseReason::ALL
+        .iter()
+        .map(|reason| {
+            let info = reason.info();
+            let reconnect = if info.reconnect { "yes" } else { "no" };
+            vec![info.code.to_string(), format!("`{}`", info.name), reconnect.into(), info.meaning.into()]
+        })
+        .collect();
+    assert_eq!(tables(&page("protocols/native.md"), "| code | name | reconnect | meaning |"), known);
+}
+
+#[test]
+fn every_example_of_a_command_is_understood_and_every_command_has_one() {
+    let mut shown = BTreeSet::new();
+    for (text, example) in examples().iter().filter(|(_, example)| !is_from_server(example)) {
+        let request = Dialect::NativeJson.decode(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_ne!(request.ask, Ask::NotYet);
+        shown.insert(example["type"].as_str().unwrap().to_owned());
+    }
+    let commands = [
+        "archive", "auth", "create", "delete", "edit", "follow", "history", "invite", "join", "kick", "leave", "post",
+        "role", "rooms", "unfollow", "update",
+    ];
+    assert_eq!(shown.iter().map(String::as_str).collect::<Vec<_>>(), commands);
+}
+
+#[test]
+fn every_example_of_what_is_sent_is_what_is_sent() {
+    let sent = sent();
+    let shown: Vec<Value> = examples().into_iter().map(|(_, example)| example).filter(is_from_server).collect();
+    for example in &shown {
+        assert!(sent.contains(example), "nothing sends {example}");
+    }
+    for frame in &sent {
+        assert!(shown.contains(frame), "the page does not show {frame}");
+    }
+}
+
+#[test]
+fn the_page_of_the_protocol_lists_every_event() {
+    let page = page("protocols/native.md");
+    let rows: Vec<String> =
+        tables(&page, "| event | members |").into_iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
+    let events = [
+        "room_created",
+        "room_updated",
+        "room_archived",
+        "member_joined",
+        "member_invited",
+        "member_left",
+        "member_kicked",
+        "role_changed",
+        "message_posted",
+        "message_edited",
+        "message_deleted",
+        "message_erased",
+    ];
+    assert_eq!(rows, events);
+}
+
+#[test]
+fn the_numbers_on_the_page_are_those_of_the_code() {
+    let page = page("protocols/native.md");
+    let limits = Limits::AUTHENTICATED;
+    for promise in [
+        format!(
+            "| a frame | {} KiB; {} KiB",
+            limits.frame_bytes_max / 1024,
+            Limits::BEFORE_AUTH.frame_bytes_max / 1024
+        ),
+        format!("{} fragments, {} KiB;", limits.fragments_max, limits.message_bytes_max / 1024),
+        format!("{} in a second", limits.control_frames_max),
+        format!("| {DEPTH_MAX}, the frame itself included |"),
+        format!("| content | {} KiB |", Content::BYTES_MAX / 1024),
+        format!("{} hours", recent::AGE_MAX_MS / 3_600_000),
+        format!("{},000 records of the room", recent::COUNT_MAX / 1000),
+        format!("(1 to {} characters", ClientId::BYTES_MAX),
+        format!("| members of a room | {},000 |", chinwag::domain::room::MEMBERS_MAX / 1000),
+        format!("| edits of a message | {} |", chinwag::domain::room::EDITS_MAX),
+    ] {
+        assert!(page.contains(&promise), "{promise}");
+    }
+}
+
+/// What the page's examples are encoded from.
+fn sent() -> Vec<Value> {
+    let room = RoomKey { tenant: TenantId::default_tenant(), room: RoomId(uuid(ROOM)) };
+    let at = Timestamp(1_700_000_000_000);
+    let position = |seq| Position { epoch: Epoch(3), seq: Seq(seq) };
+    let receipt = |seq| Receipt { position: position(seq), id: RecordId(uuid(POST)), num: Num(12), at };
+    let user = UserId::new("ann").unwrap();
+    let posted = Record {
+        position: position(4),
+        id: RecordId(uuid(POST)),
+        num: Num(12),
+        at,
+        author: user.clone(),
+        client_id: Some(ClientId::new("c-1").unwrap()),
+        event: Event::Room(RoomEvent::MessagePosted {
+            content: Content { text: Some("hello".into()), body: Some(r#"{"mood":"fine"}"#.into()) },
+        }),
+    };
+    let principal = Principal { tenant: room.tenant.clone(), user, expires_at: Timestamp(1_700_000_600_000) };
+    let listed = Listed { room: room.room, kind: RoomKind::Channel, role: Role::Member, standing: Standing::Invited };
+    let alias = Some(Alias::new("lobby").unwrap());
+    let replies = [
+        (Some("1"), Reply::Authenticated { principal }),
+        (Some("9"), Reply::Refused(Rejection::NotMember.into())),
+        (None, Reply::Refused(Refusal::too_deep())),
+        (Some("2"), Reply::Created { room: room.clone(), num: Num(3), alias, receipt: receipt(2) }),
+        (Some("3"), Reply::Changed { room: room.clone(), position: position(3), at }),
+        (Some("4"), Reply::Published { room: room.clone(), receipt: receipt(4), duplicate: false }),
+        (Some("4"), Reply::Published { room: room.clone(), receipt: receipt(4), duplicate: true }),
+        (Some("7"), Reply::Following { room: room.clone(), at: position(3), head: Seq(5) }),
+        (Some("8"), Reply::Unfollowed { room: room.room }),
+        (Some("10"), Reply::History { room: room.clone(), records: vec![posted.clone()], before: Some(position(4)) }),
+        (Some("11"), Reply::Rooms { rooms: vec![listed], after: Some(room.room) }),
+    ];
+    let notices = [
+        Notice::Hello { epoch: Epoch(3), heartbeat: Duration::from_secs(25), authenticated: false },
+        Notice::Removed { room: room.room, reason: Removal::Kicked },
+        Notice::RoomGained { room: room.room, standing: Standing::Invited, role: Role::Guest },
+        Notice::RoomLost { room: room.room },
+        Notice::FollowFailed { room: room.room, refusal: Refusal::internal() },
+    ];
+    let json = Dialect::NativeJson;
+    let frames = replies
+        .iter()
+        .map(|(id, reply)| json.encode_reply(*id, reply))
+        .chain(notices.iter().map(|notice| json.encode_notice(notice)))
+        .chain([json.encode_record(&room, &posted)]);
+    frames.map(|frame| serde_json::from_slice(&frame).unwrap()).collect()
+}
+
+/// The blocks of the page that are marked as JSON: their text, and what it says.
+fn examples() -> Vec<(String, Value)> {
+    let page = page("protocols/native.md");
+    let blocks = page.split("```json\n").skip(1).map(|block| block.split("```").next().unwrap().to_owned());
+    blocks
+        .map(|text| {
+            let value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            (text, value)
+        })
+        .collect()
+}
+
+fn is_from_server(example: &Value) -> bool {
+    let notices = ["hello", "reply", "record", "removed", "room_gained", "room_lost", "follow_failed"];
+    notices.contains(&example["type"].as_str().unwrap())
+}
+
+/// The cells of all tables that begin with `heading`, row by row.
+fn tables(page: &str, heading: &str) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    let mut lines = page.lines();
+    while lines.any(|line| line == heading) {
+        let table = lines.by_ref().skip(1).take_while(|line| line.starts_with('|'));
+        rows.extend(table.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()));
+    }
+    rows
+}
+
+fn page(name: &str) -> String {
+    let path = format!("{}/docs/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn uuid(text: &str) -> Uuid {
+    Uuid::parse_str(text).unwrap()
+}
