@@ -260,7 +260,7 @@ fn pub_keeps_the_order_when_the_server_is_busy() {
     let posts: Vec<Value> = (0..3).map(|_| peer.hear("post")).collect();
     peer.acknowledge(&posts[0], 2);
     peer.refuse(&posts[1], "busy", "later");
-    peer.refuse(&posts[2], "busy", "later");
+    peer.refuse(&posts[2], "storage_full", "later");
     for (post, seq) in posts[1..].iter().zip(3..) {
         let again = peer.hear("post");
         assert_eq!(again["client_id"], post["client_id"]);
@@ -270,6 +270,8 @@ fn pub_keeps_the_order_when_the_server_is_busy() {
     let output = client.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(members(&output, "seq"), [json!(2), json!(3), json!(4)]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("the server cannot now: told so (busy); trying again until it can"), "{stderr}");
 }
 
 #[test]
@@ -509,6 +511,25 @@ fn sub_ends_well_when_it_is_told_to_and_has_printed_what_came() {
 }
 
 #[test]
+fn sub_can_be_ended_while_nobody_reads_its_output() {
+    let server = FakeServer::start();
+    let mut client = server.client(&["sub", "lobby", "--since", "start"], "");
+    let mut peer = server.accept();
+    peer.hello();
+    let follow = peer.hear("follow");
+    peer.answer(&follow, json!({"room": ROOM, "cursor": "c0", "head": 0}));
+    // More than a pipe and all buffers on the way hold: in the end the client has stopped reading.
+    peer.socket.get_mut().set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    let padding = "x".repeat(60_000);
+    let mut seqs = 1..;
+    while peer.say_or_stall(json!({
+        "type": "record", "room": ROOM, "seq": seqs.next(), "cursor": "c", "event": "message_posted", "content": padding,
+    })) {}
+    terminate(&client);
+    assert_eq!(client.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn sub_ends_quietly_when_nobody_reads_any_more() {
     let server = FakeServer::start();
     let mut client = server.client(&["sub", "lobby"], "");
@@ -628,6 +649,11 @@ struct Peer {
 impl Peer {
     fn say(&mut self, frame: Value) {
         self.socket.send(Message::text(frame.to_string())).unwrap();
+    }
+
+    /// Says `frame`, or returns false when the client does not take it.
+    fn say_or_stall(&mut self, frame: Value) -> bool {
+        self.socket.send(Message::text(frame.to_string())).is_ok()
     }
 
     fn hello(&mut self) {

@@ -1,36 +1,50 @@
 //! Standard output, a line at a time.
 
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncWriteExt, Stdout};
 
 use super::failure::{Exit, Failure};
 
 /// Holds lines back until they are flushed, so that many at once are one write. Whoever waits for something flushes
-/// first.
+/// first. A reader that does not read makes the writer wait, and a wait can be given up: what was not written then is
+/// still held.
 pub struct Output {
-    out: BufWriter<Stdout>,
+    held: BytesMut,
+    out: Stdout,
 }
+
+/// As much is held back at most, and one line.
+const HELD_BYTES_MAX: usize = 64 * 1024;
 
 impl Output {
     pub fn new() -> Self {
-        Self { out: BufWriter::with_capacity(64 * 1024, io::stdout()) }
+        Self { held: BytesMut::new(), out: tokio::io::stdout() }
     }
 
-    pub fn line(&mut self, line: &str) -> Result<(), Failure> {
-        self.out.write_all(line.as_bytes()).and_then(|()| self.out.write_all(b"\n")).map_err(failed)
+    pub async fn line(&mut self, line: &str) -> Result<(), Failure> {
+        self.held.extend_from_slice(line.as_bytes());
+        self.held.extend_from_slice(b"\n");
+        if self.held.len() < HELD_BYTES_MAX {
+            return Ok(());
+        }
+        self.flush().await
     }
 
-    pub fn flush(&mut self) -> Result<(), Failure> {
-        self.out.flush().map_err(failed)
+    pub async fn flush(&mut self) -> Result<(), Failure> {
+        self.out.write_all_buf(&mut self.held).await.map_err(failed)?;
+        self.out.flush().await.map_err(failed)
     }
 
     /// Whether lines are held back.
     pub fn holds(&self) -> bool {
-        !self.out.buffer().is_empty()
+        !self.held.is_empty()
     }
 }
 
 /// A reader that went away, as `head` does, is no news to anybody.
-fn failed(error: io::Error) -> Failure {
+pub fn failed(error: io::Error) -> Failure {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Failure::silent(Exit::Io);
     }

@@ -18,7 +18,7 @@ use crate::domain::RoomName;
 
 use super::backoff::{self, Backoff};
 use super::failure::{Exit, Failure};
-use super::frames::{Command, Entered, Heard, Posted};
+use super::frames::{Command, Entered, Heard, Posted, Refusal};
 use super::input::{self, Line};
 use super::link::{Connection, Link, Options, Trouble, refusal_trouble};
 use super::output::Output;
@@ -99,6 +99,8 @@ struct Publisher {
     backoff: Backoff,
     /// Until when to rest after a passing refusal.
     rest_until: tokio::time::Instant,
+    /// The passing refusal that the user was told of, while it lasts.
+    told: Option<String>,
     /// How it ends, when not well.
     failure: Option<(u64, Failure)>,
     output: Output,
@@ -128,6 +130,7 @@ impl Publisher {
             window: Window::new(IN_FLIGHT_MAX),
             backoff: Backoff::default(),
             rest_until: tokio::time::Instant::now(),
+            told: None,
             failure: None,
             output: Output::new(),
             progress: Progress::new(),
@@ -138,7 +141,7 @@ impl Publisher {
         let outcome = self.publish_all(link).await;
         let outcome = match outcome {
             Ok(()) => self.failure.take().map_or(Ok(()), |(_, failure)| Err(failure)),
-            Err(failure) => Err(self.give_up(failure)),
+            Err(failure) => Err(self.give_up(failure).await),
         };
         self.progress.clear();
         if self.skipped > 0 {
@@ -157,7 +160,7 @@ impl Publisher {
                 }
                 Err(trouble) => {
                     self.window.disconnected();
-                    self.output.flush()?;
+                    self.output.flush().await?;
                     link.weather(trouble).await?;
                 }
             }
@@ -172,13 +175,13 @@ impl Publisher {
         };
         self.room = Some(room.clone());
         loop {
-            self.release(link)?;
+            self.release(link).await?;
             while let Some((number, content)) = self.window.send() {
                 let (id, client_id) = (number.to_string(), client_id(self.run, number));
                 connection.say(&Command::Post { id: &id, room: &room, client_id: &client_id, content });
             }
             if self.ended && self.window.is_empty() {
-                return self.output.flush().map_err(Trouble::Lasting);
+                return self.output.flush().await.map_err(Trouble::Lasting);
             }
             if self.output.holds() {
                 match connection.hear().now_or_never() {
@@ -186,7 +189,7 @@ impl Publisher {
                         self.hear(heard?)?;
                         continue;
                     }
-                    None => self.output.flush().map_err(Trouble::Lasting)?,
+                    None => self.output.flush().await.map_err(Trouble::Lasting)?,
                 }
             }
             tokio::select! {
@@ -232,11 +235,13 @@ impl Publisher {
                 })?;
                 self.window.settle(number, Ok(posted));
                 self.backoff.reset();
+                self.told = None;
             }
             Err(refusal) if refusal.is_passing() => {
                 let wait = refusal.retry_after().unwrap_or_else(|| self.backoff.after_failure(backoff::random()));
                 self.rest_until = self.rest_until.max(tokio::time::Instant::now() + wait);
                 self.window.postpone(number);
+                self.tell(refusal);
             }
             Err(refusal) => {
                 let failure = Failure::new(Exit::Refused, format!("line {number} was refused: {refusal}"));
@@ -245,6 +250,14 @@ impl Publisher {
             }
         }
         Ok(())
+    }
+
+    /// Says why it takes longer, once for as long as it is the same reason.
+    fn tell(&mut self, refusal: Refusal) {
+        if self.told.as_ref() != Some(&refusal.code) {
+            eprintln!("chinwag: the server cannot now: {refusal}; trying again until it can");
+            self.told = Some(refusal.code);
+        }
     }
 
     fn take(&mut self, line: Option<Line>) {
@@ -274,15 +287,15 @@ impl Publisher {
     }
 
     /// Prints the acknowledgements that are due.
-    fn release(&mut self, link: &mut Link) -> Result<(), Trouble> {
+    async fn release(&mut self, link: &mut Link) -> Result<(), Trouble> {
         while let Some((number, settled)) = self.window.release() {
             link.progressed();
-            self.report(number, settled).map_err(Trouble::Lasting)?;
+            self.report(number, settled).await.map_err(Trouble::Lasting)?;
         }
         Ok(())
     }
 
-    fn report(&mut self, number: u64, settled: Result<Posted, Failure>) -> Result<(), Failure> {
+    async fn report(&mut self, number: u64, settled: Result<Posted, Failure>) -> Result<(), Failure> {
         let posted = match settled {
             Ok(posted) => posted,
             Err(failure) => {
@@ -298,20 +311,21 @@ impl Publisher {
             at: posted.at,
             client_id: &client_id,
         };
-        self.output.line(&serde_json::to_string(&acknowledgement).expect("strings and integers always serialize"))?;
+        let line = serde_json::to_string(&acknowledgement).expect("strings and integers always serialize");
+        self.output.line(&line).await?;
         self.progress.step();
         Ok(())
     }
 
     /// Tells what has been acknowledged so far, and adds to `failure` where to go on.
-    fn give_up(&mut self, failure: Failure) -> Failure {
+    async fn give_up(&mut self, failure: Failure) -> Failure {
         let (settled, first_open) = self.window.give_up();
         for (number, settled) in settled {
-            if let Err(unprinted) = self.report(number, settled) {
+            if let Err(unprinted) = self.report(number, settled).await {
                 return unprinted;
             }
         }
-        if let Err(unprinted) = self.output.flush() {
+        if let Err(unprinted) = self.output.flush().await {
             return unprinted;
         }
         match (failure.message, first_open) {

@@ -5,9 +5,11 @@
 
 use std::io::IsTerminal;
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 
 use crate::domain::RoomName;
 
@@ -15,6 +17,9 @@ use super::failure::{Exit, Failure};
 use super::frames::{Answer, Command, Followed, Heard, Record, Refusal, Removed};
 use super::link::{Connection, Link, Options, Trouble, refusal_trouble};
 use super::output::Output;
+
+/// How long an interrupted command waits for whoever reads its output.
+const FLUSH_DEADLINE: Duration = Duration::from_millis(500);
 
 /// Print the records of rooms, one per line.
 #[derive(clap::Args)]
@@ -79,14 +84,17 @@ pub fn run(args: Args) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::new(Exit::Fault, format!("cannot start: {error}")))?;
     let mut reader = Reader::new(&args.rooms, &args.since, args.limit);
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let interrupted = interruption()?;
         let outcome = tokio::select! {
             outcome = reader.run(&mut link) => outcome,
             () = interrupted => Ok(Ending::Interrupted),
         };
-        reader.end(outcome)
-    })
+        reader.end(outcome).await
+    });
+    // Standard output may be written to by a thread that waits for its reader; the end does not wait for either.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Resolves when the user, or a service manager, wants an end.
@@ -193,12 +201,12 @@ impl Reader {
             let mut connection = link.connect().await?;
             match self.follow(&mut connection, link).await {
                 Ok(ending) => {
-                    self.output.flush()?;
+                    self.output.flush().await?;
                     connection.close().await;
                     return Ok(ending);
                 }
                 Err(trouble) => {
-                    self.output.flush()?;
+                    self.output.flush().await?;
                     link.weather(trouble).await?;
                 }
             }
@@ -214,13 +222,13 @@ impl Reader {
             let heard = match connection.hear().now_or_never() {
                 Some(heard) => heard?,
                 None => {
-                    self.output.flush().map_err(Trouble::Lasting)?;
+                    self.output.flush().await.map_err(Trouble::Lasting)?;
                     connection.hear().await?
                 }
             };
             match heard {
                 Heard::Record(record) => {
-                    if self.take(&record)? {
+                    if self.take(&record).await? {
                         return Ok(Ending::Limit);
                     }
                     link.progressed();
@@ -299,7 +307,7 @@ impl Reader {
     }
 
     /// Takes note of a record; says whether it was the last one wanted.
-    fn take(&mut self, record: &Record) -> Result<bool, Trouble> {
+    async fn take(&mut self, record: &Record) -> Result<bool, Trouble> {
         let Some(room) = self.rooms.iter_mut().find(|room| room.id.as_ref() == Some(&record.room)) else {
             return Ok(false);
         };
@@ -319,8 +327,8 @@ impl Reader {
                 )));
             }
         }
-        self.output.line(&record.line).map_err(Trouble::Lasting)?;
         room.from.clone_from(&record.cursor);
+        self.output.line(&record.line).await.map_err(Trouble::Lasting)?;
         if let Some(wanted) = &mut self.wanted {
             *wanted -= 1;
         }
@@ -357,11 +365,14 @@ impl Reader {
         )
     }
 
-    fn end(&mut self, outcome: Result<Ending, Failure>) -> Result<(), Failure> {
+    async fn end(&mut self, outcome: Result<Ending, Failure>) -> Result<(), Failure> {
         match outcome {
             Ok(Ending::Limit) => Ok(()),
             Ok(Ending::Interrupted) => {
-                let flushed = self.output.flush();
+                let Ok(flushed) = timeout(FLUSH_DEADLINE, self.output.flush()).await else {
+                    // Nobody knows what of it has been read, so there is no cursor to tell.
+                    return Ok(());
+                };
                 if std::io::stderr().is_terminal() {
                     self.say_how_to_resume();
                 }

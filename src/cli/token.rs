@@ -1,5 +1,6 @@
 //! `chinwag token create`: mint a token with the secret of a data directory. Takes no lock, so a server may be running.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::config::DATA_DEFAULT;
 use crate::domain::{TenantId, UserId};
 
 use super::failure::{Exit, Failure};
-use super::output::Output;
+use super::output;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -57,9 +58,7 @@ pub fn create(args: Args) -> Result<(), Failure> {
     let token = Keyring::new(&secrets.token)
         .mint(&claims)
         .map_err(|error| Failure::new(Exit::Fault, format!("cannot mint a token: {error}")))?;
-    let mut output = Output::new();
-    output.line(&token)?;
-    output.flush()
+    writeln!(io::stdout(), "{token}").map_err(output::failed)
 }
 
 fn lifetime(text: &str) -> Result<Duration, String> {
