@@ -1,0 +1,482 @@
+//! A connection to a server that comes back when it is lost.
+//!
+//! [`Link`] connects, for as long as it takes, and says which troubles pass and which do not; [`Connection`] sends
+//! commands and hears frames until one of these troubles ends it. What has to be said again on a new connection is the
+//! caller's business.
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
+use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
+use tokio_tungstenite::tungstenite::http::uri::Authority;
+use tokio_tungstenite::tungstenite::http::{Response, StatusCode, Uri};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use super::backoff::{self, Backoff};
+use super::failure::{Exit, Failure};
+use super::frames::{Command, Heard, Hello, PROTOCOL, Refusal, SUBPROTOCOL};
+
+/// The server of the client commands unless told otherwise.
+pub const URL_DEFAULT: &str = "http://127.0.0.1:7700";
+
+/// How long connecting may take until it counts as failed: the server's own deadline for tokens.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a goodbye may take; nothing depends on it.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Which server, and as whom.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The server
+    #[arg(long, value_name = "URL", env = "CHINWAG_URL", default_value = URL_DEFAULT, value_parser = Target::parse)]
+    url: Target,
+    /// Who you are: what `chinwag token create` printed
+    #[arg(long, value_name = "T", env = "CHINWAG_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+/// Where a server is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Target {
+    host: String,
+    port: u16,
+    /// The address of the WebSocket.
+    uri: Uri,
+}
+
+/// Why a connection is of no more use.
+#[derive(Debug)]
+pub enum Trouble {
+    /// Another connection may do, after `wait` if that is known.
+    Passing { why: String, wait: Option<Duration> },
+    /// Trying again leads to the same.
+    Lasting(Failure),
+}
+
+/// The way to one server.
+pub struct Link {
+    target: Target,
+    token: String,
+    backoff: Backoff,
+    /// When the last connection was made.
+    connected_at: Option<Instant>,
+    /// What the user was told of the trouble that lasts.
+    told: Option<String>,
+}
+
+/// One connection, which the server has greeted.
+pub struct Connection {
+    frames: SplitStream<WebSocketStream<TcpStream>>,
+    commands: mpsc::UnboundedSender<Message>,
+    writer: JoinHandle<()>,
+    heard_at: Instant,
+    /// How long the server may say nothing, not even a ping, until it counts as gone.
+    silence: Duration,
+}
+
+impl Target {
+    /// Reads an address with the scheme http or ws. A path stands before that of the protocol, as behind a proxy.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let example = "write it like http://127.0.0.1:7700";
+        let uri: Uri = text.parse().map_err(|error| format!("{error}; {example}"))?;
+        match uri.scheme_str() {
+            Some("http" | "ws") => {}
+            Some(scheme @ ("https" | "wss")) => {
+                return Err(format!(
+                    "{scheme} is not spoken by this command yet; use http on the server's own machine, or through a \
+                     tunnel such as `ssh -L 7700:127.0.0.1:7700 HOST`"
+                ));
+            }
+            Some(_) | None => return Err(format!("the scheme has to be http or ws; {example}")),
+        }
+        let authority = uri.authority().ok_or_else(|| format!("there is no host in it; {example}"))?;
+        if authority.as_str().contains('@') || uri.query().is_some() {
+            return Err(format!("neither a user nor a query belongs into it; {example}"));
+        }
+        let host = authority.host();
+        if host.is_empty() {
+            return Err(format!("there is no host in it; {example}"));
+        }
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let port = authority.port_u16().unwrap_or(80);
+        let address = format!("ws://{host}:{port}{}/v1/ws", uri.path().trim_end_matches('/'));
+        let uri = address.parse().map_err(|error| format!("{error}; {example}"))?;
+        Ok(Self { host: bare.to_owned(), port, uri })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.uri.authority().map_or(&*self.host, Authority::as_str))
+    }
+}
+
+impl Options {
+    /// The link they describe. It is not connected.
+    pub fn link(self) -> Result<Link, Failure> {
+        let token = self.token.filter(|token| !token.is_empty()).ok_or_else(|| {
+            Failure::new(
+                Exit::Token,
+                "a token is needed: give it as --token or in CHINWAG_TOKEN; `chinwag token create --user ID` makes one",
+            )
+        })?;
+        // A token from a file often ends with the file's newline.
+        let token = token.trim().to_owned();
+        Ok(Link { target: self.url, token, backoff: Backoff::default(), connected_at: None, told: None })
+    }
+}
+
+impl Link {
+    /// Connects, and tries again for as long as the trouble may pass.
+    pub async fn connect(&mut self) -> Result<Connection, Failure> {
+        loop {
+            let attempt = timeout(CONNECT_DEADLINE, self.attempt()).await;
+            let trouble = match attempt {
+                Ok(Ok(connection)) => {
+                    self.connected_at = Some(Instant::now());
+                    return Ok(connection);
+                }
+                Ok(Err(trouble)) => trouble,
+                Err(_) => passing(format!("no answer within {} s", CONNECT_DEADLINE.as_secs())),
+            };
+            self.weather(trouble).await?;
+        }
+    }
+
+    /// Waits until it makes sense to try again after `trouble`, or says that it never will.
+    pub async fn weather(&mut self, trouble: Trouble) -> Result<(), Failure> {
+        let (why, wait) = match trouble {
+            Trouble::Passing { why, wait } => (why, wait),
+            Trouble::Lasting(failure) => return Err(failure),
+        };
+        if self.told.as_ref() != Some(&why) {
+            eprintln!("chinwag: {}: {why}; trying again until it works{}", self.target, how_to_stop());
+            self.told = Some(why);
+        }
+        // A connection that was good for a while was not part of the trouble before it.
+        if self.connected_at.take().is_some_and(|at| at.elapsed() > Backoff::MOST) {
+            self.backoff.reset();
+        }
+        let drawn = self.backoff.after_failure(backoff::random());
+        sleep(wait.unwrap_or_default().max(drawn)).await;
+        Ok(())
+    }
+
+    /// The server does what it is asked: a trouble that the user was told of is over.
+    pub fn works(&mut self) {
+        if self.told.take().is_some() {
+            eprintln!("chinwag: {}: connected again", self.target);
+        }
+    }
+
+    /// There is progress: the next trouble is a new one, and the first wait a short one.
+    pub fn progressed(&mut self) {
+        self.works();
+        self.backoff.reset();
+    }
+
+    async fn attempt(&self) -> Result<Connection, Trouble> {
+        let stream = TcpStream::connect((self.target.host.as_str(), self.target.port))
+            .await
+            .map_err(|error| passing(format!("cannot connect: {error}")))?;
+        // A command is one small segment that somebody waits for.
+        stream.set_nodelay(true).map_err(|error| passing(format!("cannot connect: {error}")))?;
+        let request = ClientRequestBuilder::new(self.target.uri.clone())
+            .with_sub_protocol(SUBPROTOCOL)
+            .with_header("Authorization", format!("Bearer {}", self.token));
+        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.map_err(handshake_trouble)?;
+        Connection::greeted(socket).await
+    }
+}
+
+impl Connection {
+    async fn greeted(socket: WebSocketStream<TcpStream>) -> Result<Self, Trouble> {
+        let (sink, frames) = socket.split();
+        // Unbounded, and bounded all the same: callers keep count of what is in flight.
+        let (commands, queue) = mpsc::unbounded_channel();
+        let writer = tokio::spawn(write(sink, queue));
+        let mut connection = Self { frames, commands, writer, heard_at: Instant::now(), silence: CONNECT_DEADLINE };
+        let hello = match connection.hear().await? {
+            Heard::Hello(hello) => hello,
+            Heard::Reply { .. } | Heard::Record(_) | Heard::Removed(_) | Heard::FollowFailed(_) | Heard::Other => {
+                return Err(stranger("its first frame is not a hello"));
+            }
+        };
+        connection.silence = patience(&hello);
+        if hello.protocol != PROTOCOL {
+            return Err(stranger(&format!("it speaks {:?}", hello.protocol)));
+        }
+        if !hello.authenticated {
+            return Err(Trouble::Lasting(token_refused("it did not take the token")));
+        }
+        Ok(connection)
+    }
+
+    /// Sends a command, in the order of the calls. Returns at once; that the connection is gone shows in
+    /// [`Self::hear`].
+    pub fn say(&self, command: &Command<'_>) {
+        let _ = self.commands.send(Message::text(command.encode()));
+    }
+
+    /// The next frame. Nothing is lost when the future is dropped before it is ready.
+    pub async fn hear(&mut self) -> Result<Heard, Trouble> {
+        loop {
+            let Ok(message) = timeout_at(self.heard_at + self.silence, self.frames.next()).await else {
+                return Err(passing(format!("the server has said nothing for {:.1} s", self.silence.as_secs_f64())));
+            };
+            self.heard_at = Instant::now();
+            match message {
+                Some(Ok(Message::Text(text))) => {
+                    return Heard::decode(&text).map_err(|error| stranger(&format!("it sent a frame with {error}")));
+                }
+                Some(Ok(Message::Binary(_))) => return Err(stranger("it sent a binary frame")),
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Close(frame))) => return Err(close_trouble(frame)),
+                Some(Err(error)) => return Err(socket_trouble(&error)),
+                None => return Err(passing("the connection was closed".to_owned())),
+            }
+        }
+    }
+
+    /// Says goodbye.
+    pub async fn close(mut self) {
+        let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        let _ = self.commands.send(Message::Close(Some(frame)));
+        // What was on its way to us may still come before the answer.
+        let goodbye = async { while let Some(Ok(Message::Text(_) | Message::Ping(_))) = self.frames.next().await {} };
+        let _ = timeout(CLOSE_DEADLINE, goodbye).await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.writer.abort();
+    }
+}
+
+/// Writes what is queued, as many commands at once as there are.
+async fn write(mut sink: SplitSink<WebSocketStream<TcpStream>, Message>, mut queue: mpsc::UnboundedReceiver<Message>) {
+    while let Some(message) = queue.recv().await {
+        if sink.feed(message).await.is_err() {
+            return;
+        }
+        while let Ok(message) = queue.try_recv() {
+            if sink.feed(message).await.is_err() {
+                return;
+            }
+        }
+        if sink.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The server sends pings at its heartbeat: two of them and a half may be late.
+fn patience(hello: &Hello) -> Duration {
+    hello.heartbeat.mul_f64(2.5).max(Duration::from_millis(100))
+}
+
+fn passing(why: String) -> Trouble {
+    Trouble::Passing { why, wait: None }
+}
+
+fn stranger(why: &str) -> Trouble {
+    Trouble::Lasting(Failure::new(
+        Exit::Protocol,
+        format!("the other side does not speak {PROTOCOL}: {why}; is --url that of a chinwag server?"),
+    ))
+}
+
+fn token_refused(why: &str) -> Failure {
+    Failure::new(
+        Exit::Token,
+        format!(
+            "the server refuses the token: {why}; make one with `chinwag token create --user ID`, with the --data of \
+             that server"
+        ),
+    )
+}
+
+fn handshake_trouble(error: Error) -> Trouble {
+    match error {
+        Error::Http(response) => http_trouble(&response),
+        Error::HttpFormat(_) => {
+            Trouble::Lasting(Failure::new(Exit::Token, "the token has characters that no token has"))
+        }
+        Error::Io(error) => passing(format!("cannot connect: {error}")),
+        Error::Protocol(ProtocolError::HandshakeIncomplete) | Error::ConnectionClosed => {
+            passing("the connection was closed in the handshake".to_owned())
+        }
+        // The library's enum is open; what is left are answers that are no WebSocket handshake.
+        other => stranger(&other.to_string()),
+    }
+}
+
+fn http_trouble(response: &Response<Option<Vec<u8>>>) -> Trouble {
+    let status = response.status();
+    let said = said(response.body().as_deref().unwrap_or_default());
+    if status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT) {
+        return passing(format!("the server answers {status}{said}"));
+    }
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Trouble::Lasting(token_refused(&format!("{status}{said}"))),
+        StatusCode::BAD_REQUEST => Trouble::Lasting(Failure::new(
+            Exit::Protocol,
+            format!(
+                "the server does not take the handshake: {status}{said}; client and server may be of different versions"
+            ),
+        )),
+        _ => stranger(&format!("it answers {status}{said}")),
+    }
+}
+
+/// The sentence of a problem document (RFC 9457), if there is one.
+fn said(body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Problem {
+        #[serde(default)]
+        detail: Option<String>,
+        #[serde(default)]
+        title: Option<String>,
+        #[serde(default)]
+        code: Option<String>,
+    }
+
+    let Ok(problem) = serde_json::from_slice::<Problem>(body) else { return String::new() };
+    let sentence = problem.detail.or(problem.title).map(|sentence| format!(": {sentence}")).unwrap_or_default();
+    let code = problem.code.map(|code| format!(" ({code})")).unwrap_or_default();
+    format!("{sentence}{code}")
+}
+
+fn close_trouble(frame: Option<CloseFrame>) -> Trouble {
+    let Some(CloseFrame { code, reason }) = frame else {
+        return passing("the server closed the connection".to_owned());
+    };
+    let code = u16::from(code);
+    let reason = if reason.is_empty() { String::new() } else { format!(" {reason}") };
+    match code {
+        4401 => Trouble::Lasting(token_refused(&format!("close {code}{reason}"))),
+        4403 => Trouble::Lasting(Failure::new(
+            Exit::Token,
+            "the token has expired; make another with `chinwag token create --user ID` and start again",
+        )),
+        // What we said was wrong, and would be again.
+        1002 | 1003 | 1007 | 1009 | 1010 | 4400 => Trouble::Lasting(Failure::new(
+            Exit::Protocol,
+            format!("the server closed the connection: close {code}{reason}"),
+        )),
+        _ => passing(format!("the server closed the connection: close {code}{reason}")),
+    }
+}
+
+fn socket_trouble(error: &tungstenite::Error) -> Trouble {
+    match error {
+        Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed => passing(format!("connection lost: {error}")),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            passing("connection lost without a goodbye".to_owned())
+        }
+        // The library's enum is open; what is left are frames that are against the protocol.
+        _ => stranger(&error.to_string()),
+    }
+}
+
+/// What it means for the connection that a command was refused: another one later, or the end.
+pub fn refusal_trouble(what: &str, refusal: &Refusal) -> Trouble {
+    if refusal.is_passing() {
+        return Trouble::Passing { why: format!("{what}: {refusal}"), wait: refusal.retry_after() };
+    }
+    let hint = match &*refusal.code {
+        "room_not_found" => "; `chinwag pub ROOM --create` makes a channel",
+        "cursor_invalid" | "cursor_foreign" => "; a cursor serves for the room it was made in",
+        _ => "",
+    };
+    Trouble::Lasting(Failure::new(Exit::Refused, format!("{what}: {refusal}{hint}")))
+}
+
+fn how_to_stop() -> &'static str {
+    if std::io::stderr().is_terminal() { " (Ctrl-C ends it)" } else { "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("http://127.0.0.1:7700", "127.0.0.1", 7700, "ws://127.0.0.1:7700/v1/ws")]
+    #[case("ws://chat.example:80/", "chat.example", 80, "ws://chat.example:80/v1/ws")]
+    #[case("http://chat.example", "chat.example", 80, "ws://chat.example:80/v1/ws")]
+    #[case("http://[::1]:7700/chat/", "::1", 7700, "ws://[::1]:7700/chat/v1/ws")]
+    fn a_url_names_a_server(#[case] url: &str, #[case] host: &str, #[case] port: u16, #[case] uri: &str) {
+        let target = Target::parse(url).unwrap();
+        assert_eq!((target.host.as_str(), target.port, target.uri.to_string().as_str()), (host, port, uri));
+    }
+
+    #[rstest]
+    #[case("https://chat.example", "https is not spoken by this command yet")]
+    #[case("wss://chat.example", "wss is not spoken by this command yet")]
+    #[case("127.0.0.1:7700", "http://127.0.0.1:7700")]
+    #[case("localhost", "the scheme has to be http or ws")]
+    #[case("ftp://chat.example", "the scheme has to be http or ws")]
+    #[case("http://ann@chat.example", "neither a user nor a query")]
+    #[case("http://chat.example/?a=b", "neither a user nor a query")]
+    #[case("", "http://127.0.0.1:7700")]
+    fn a_url_that_names_none_is_refused(#[case] url: &str, #[case] why: &str) {
+        let refusal = Target::parse(url).unwrap_err();
+        assert!(refusal.contains(why), "{refusal}");
+    }
+
+    #[rstest]
+    fn some_close_codes_say_come_again(#[values(1000, 1001, 1005, 1006, 1011, 1012, 1013, 4408, 4409)] code: u16) {
+        let frame = CloseFrame { code: code.into(), reason: "".into() };
+        assert!(matches!(close_trouble(Some(frame)), Trouble::Passing { .. }));
+        assert!(matches!(close_trouble(None), Trouble::Passing { .. }));
+    }
+
+    #[rstest]
+    #[case(4401, Exit::Token)]
+    #[case(4403, Exit::Token)]
+    #[case(1002, Exit::Protocol)]
+    #[case(1003, Exit::Protocol)]
+    #[case(1007, Exit::Protocol)]
+    #[case(1009, Exit::Protocol)]
+    #[case(4400, Exit::Protocol)]
+    fn other_close_codes_end_it(#[case] code: u16, #[case] exit: Exit) {
+        let frame = CloseFrame { code: code.into(), reason: "".into() };
+        assert!(matches!(close_trouble(Some(frame)), Trouble::Lasting(failure) if failure.exit == exit));
+    }
+
+    #[rstest]
+    #[case(401, Some(Exit::Token))]
+    #[case(403, Some(Exit::Token))]
+    #[case(400, Some(Exit::Protocol))]
+    #[case(404, Some(Exit::Protocol))]
+    #[case(301, Some(Exit::Protocol))]
+    #[case(429, None)]
+    #[case(503, None)]
+    fn an_answer_that_is_no_handshake_ends_it_unless_it_may_change(#[case] status: u16, #[case] exit: Option<Exit>) {
+        let body = br#"{"code":"token_invalid","detail":"the token is not valid yet"}"#;
+        let response = Response::builder().status(status).body(Some(body.to_vec())).unwrap();
+        match (http_trouble(&response), exit) {
+            (Trouble::Lasting(failure), Some(exit)) => {
+                assert_eq!(failure.exit, exit);
+                assert!(failure.message.unwrap().contains(": the token is not valid yet (token_invalid)"));
+            }
+            (Trouble::Passing { .. }, None) => {}
+            (trouble, _) => panic!("{trouble:?}"),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The command line: what a person at a terminal, or a script, can ask of the binary.
+//!
+//! Each command is a file. `publish` and `subscribe` are clients like any other: they speak the native protocol over
+//! [`link`] and know nothing of the server's inside. Called by `main` alone.
+
+mod backoff;
+mod data;
+mod failure;
+mod frames;
+mod input;
+mod link;
+mod output;
+mod publish;
+mod serve;
+mod subscribe;
+mod token;
+mod window;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::{Exit, Failure};
+
+/// A realtime chat and message broker in one binary.
+#[derive(Parser)]
+#[command(name = "chinwag", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Try it out, in three terminals:
+  chinwag serve --dev
+  export CHINWAG_TOKEN=$(chinwag token create --user ann); chinwag sub lobby --since start
+  export CHINWAG_TOKEN=$(chinwag token create --user ann); echo hello | chinwag pub lobby --create
+(The room exists once `pub --create` has run; start that before `sub`.)
+
+Exit codes:
+   0  done
+   3  sub: the history of the room has begun a new epoch, and the cursor belongs to an old one
+  64  the command line is wrong
+  65  the server refused a line, a room or a command; or a line of the input cannot be sent
+  70  a fault of chinwag's own
+  74  reading or writing failed
+  76  the other side does not speak chinwag.v1
+  77  the token is missing, refused or has expired
+  78  the configuration is wrong";
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    /// Work with tokens: who a client is.
+    #[command(subcommand)]
+    Token(token::Command),
+    Pub(publish::Args),
+    Sub(subscribe::Args),
+    /// Work with a data directory while no server uses it.
+    #[command(subcommand)]
+    Data(data::Command),
+}
+
+/// Carries out the command line of this process and returns its exit code.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not mistakes. Nobody is left to be told when this cannot be printed.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    let outcome = match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Token(token::Command::Create(args)) => token::create(args),
+        Command::Pub(args) => publish::run(args),
+        Command::Sub(args) => subscribe::run(args),
+        Command::Data(data::Command::Verify(args)) => data::verify(&args),
+    };
+    match outcome {
+        Ok(()) => Exit::Done.into(),
+        Err(Failure { exit, message }) => {
+            if let Some(message) = message {
+                eprintln!("chinwag: {message}");
+            }
+            exit.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}
