@@ -50,6 +50,16 @@ impl Clock for ManualClock {
     }
 }
 
+/// Eight random bytes, as a number.
+pub fn random() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().1.rotate_left(8)
+}
+
+/// Random bits for a uuid, of which those that carry version and variant are set by its maker.
+pub fn random_wide() -> u128 {
+    uuid::Uuid::new_v4().as_u128()
+}
+
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

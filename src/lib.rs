@@ -5,10 +5,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod actors;
 pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod http;
+pub mod server;
 pub mod store;
 pub mod wire;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::DATA_DEFAULT;
+use crate::store::sled;
 
 use super::failure::{Exit, Failure};
 
@@ -28,7 +29,17 @@ pub fn verify(args: &Args) -> Result<(), Failure> {
     check(&args.data)
 }
 
-/// Hands over to the store.
-fn check(_data: &Path) -> Result<(), Failure> {
-    Err(Failure::new(Exit::Fault, "this build has no store"))
+/// Prints what the directory holds and what is wrong with it.
+fn check(data: &Path) -> Result<(), Failure> {
+    let report = sled::verify(data).map_err(|error| Failure::new(Exit::Of(error.exit_code()), error.to_string()))?;
+    let sled::Report { chunks, records, streams, rows, damage } = &report;
+    println!("{records} records of {streams} streams in {chunks} chunks, {rows} rows");
+    for damage in damage {
+        println!("damaged: {damage}");
+    }
+    if report.is_whole() {
+        return Ok(());
+    }
+    let advice = "keep a copy of the directory and restore a backup into another one";
+    Err(Failure::new(Exit::Io, format!("{} damages were found; {advice}", damage.len())))
 }

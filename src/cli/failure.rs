@@ -5,20 +5,33 @@ use std::process::ExitCode;
 /// The exit codes; the help text of the binary lists them. The numbers from 64 are those of sysexits.h.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
-    Done = 0,
-    EpochChanged = 3,
-    Usage = 64,
-    Refused = 65,
-    Fault = 70,
-    Io = 74,
-    Protocol = 76,
-    Token = 77,
-    Config = 78,
+    Done,
+    EpochChanged,
+    Usage,
+    Refused,
+    Fault,
+    Io,
+    Protocol,
+    Token,
+    Config,
+    /// The server or the store says which.
+    Of(u8),
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::EpochChanged => 3,
+            Exit::Usage => 64,
+            Exit::Refused => 65,
+            Exit::Fault => 70,
+            Exit::Io => 74,
+            Exit::Protocol => 76,
+            Exit::Token => 77,
+            Exit::Config => 78,
+            Exit::Of(code) => code,
+        })
     }
 }
 

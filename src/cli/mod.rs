@@ -41,11 +41,16 @@ Exit codes:
    0  done
    3  sub: the history of the room has begun a new epoch, and the cursor belongs to an old one
   64  the command line is wrong
-  65  the server refused a line, a room or a command; or a line of the input cannot be sent
+  65  the server refused a line, a room or a command; or a line of the input cannot be sent;
+      serve: the data directory is not ours, or of a newer version
+  69  serve: the address is in use or not to be had
   70  a fault of chinwag's own
-  74  reading or writing failed
+  71  the operating system refused something
+  73  serve: the disk is too full to open the data directory
+  74  reading or writing failed; serve: the data directory is damaged
+  75  the data directory is in use by another process
   76  the other side does not speak chinwag.v1
-  77  the token is missing, refused or has expired
+  77  the token is missing, refused or has expired; serve: a secret could be read by others
   78  the configuration is wrong";
 
 #[derive(Subcommand)]

@@ -189,7 +189,7 @@ impl RoomKey {
 }
 
 /// How a client may name a room.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum RoomName {
     Id(RoomId),
     Num(Num),

@@ -165,13 +165,6 @@ impl Policy {
     }
 }
 
-/// What a user is to a room that stands in the user's list.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
-    Member,
-    Invited,
-}
-
 /// How somebody becomes a member.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Entry {

@@ -35,24 +35,13 @@ enum Stage {
     Ended,
 }
 
-/// What to do with a publication.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Offer {
-    /// Hand over the records after this one.
-    Take { after: Seq },
-    /// Nothing for this follower, now or in this way.
-    Skip,
-}
-
-/// What to do with a page.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Turn {
-    /// Hand the page over and read on.
-    TakeAndRead,
-    /// Hand the page over; from here publications carry on.
-    TakeAndLive,
-    /// It belongs to an older opening, or is not the continuation: drop it.
-    Drop,
+/// What to do with a publication or a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Handed {
+    /// Hand over the records after the first of the two, up to and including the second.
+    pub records: Option<(Position, Seq)>,
+    /// The follow has ended with the removal at this seq.
+    pub ended: Option<Seq>,
 }
 
 impl Follow {
@@ -78,7 +67,7 @@ impl Follow {
 
     /// The follower's user was removed from the room by the record at `seq`. True when that ends the follow; a removal
     /// from before the present membership does not.
-    pub fn removal(&mut self, seq: Seq) -> bool {
+    fn removal(&mut self, seq: Seq) -> bool {
         match self.stage {
             Stage::Opening => {
                 self.removed = self.removed.max(seq);
@@ -118,19 +107,42 @@ impl Follow {
         matches!(self.stage, Stage::Live(_))
     }
 
-    /// The records from `first` to `last` have been published.
-    pub fn publication(&mut self, first: Seq, last: Position) -> Offer {
+    /// The records from `first` to `last` have been published; those at `removals` removed the follower's user. What
+    /// comes after the removal that ends the follow is not for the follower any more.
+    pub fn publication(&mut self, first: Seq, last: Position, removals: impl IntoIterator<Item = Seq>) -> Handed {
+        let before = self.at();
+        let mut handed = Handed::default();
+        let mut first = first;
+        let mut until = None;
+        for removal in removals {
+            until = self.advance(first, Position { seq: removal, ..last }).or(until);
+            if self.removal(removal) {
+                handed.ended = Some(removal);
+                break;
+            }
+            first = removal.next();
+        }
+        if handed.ended.is_none() && first <= last.seq {
+            until = self.advance(first, last).or(until);
+        }
+        handed.records = before.zip(until);
+        handed
+    }
+
+    /// Takes the records from `first` to `last` if they continue where a live follower stands. Returns up to where it
+    /// stands then.
+    fn advance(&mut self, first: Seq, last: Position) -> Option<Seq> {
         self.announced = self.announced.max(last.seq);
-        let Stage::Live(at) = self.stage else { return Offer::Skip };
+        let Stage::Live(at) = self.stage else { return None };
         if last.seq <= at.seq {
-            return Offer::Skip;
+            return None;
         }
         if first > at.seq.next() {
             self.stage = Stage::Behind(at);
-            return Offer::Skip;
+            return None;
         }
         self.stage = Stage::Live(last);
-        Offer::Take { after: at.seq }
+        Some(last.seq)
     }
 
     /// The room's head is known to be at `head`: a follower that was live and has less reads on.
@@ -144,20 +156,26 @@ impl Follow {
     }
 
     /// A page that was asked for by `generation` and read after `after` ends with `last` (`None` for an empty one);
-    /// `complete` says that nothing lay beyond it.
-    pub fn page(&mut self, generation: Generation, after: Seq, last: Option<Position>, complete: bool) -> Turn {
-        let Stage::Behind(at) = self.stage else { return Turn::Drop };
+    /// `complete` says that nothing lay beyond it, `removals` where it removes the follower's user. A page of an older
+    /// opening, or one that is not the continuation, goes nowhere.
+    pub fn page(
+        &mut self,
+        generation: Generation,
+        after: Seq,
+        last: Option<Position>,
+        complete: bool,
+        removals: impl IntoIterator<Item = Seq>,
+    ) -> Handed {
+        let Stage::Behind(at) = self.stage else { return Handed::default() };
         if generation != self.generation || after != at.seq {
-            return Turn::Drop;
+            return Handed::default();
         }
-        let at = last.unwrap_or(at);
-        if complete && self.announced <= at.seq {
-            self.stage = Stage::Live(at);
-            Turn::TakeAndLive
-        } else {
-            self.stage = Stage::Behind(at);
-            Turn::TakeAndRead
+        if let Some(removal) = removals.into_iter().find(|removal| self.removal(*removal)) {
+            return Handed { records: Some((at, removal)), ended: Some(removal) };
         }
+        let until = last.unwrap_or(at);
+        self.stage = if complete && self.announced <= until.seq { Stage::Live(until) } else { Stage::Behind(until) };
+        Handed { records: last.map(|last| (at, last.seq)), ended: None }
     }
 
     /// What was handed over after `to` never left and has been thrown away: the follower reads it again.

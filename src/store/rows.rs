@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::codec::{self, Id, StoredKind, StoredRole, damage};
-use crate::domain::policy::{Role, RoomKind};
+use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::room::{Header, Member, Message};
 use crate::domain::{Alias, Name, Num, RecordId, RoomId, Seq, Timestamp, UserId};
 
@@ -33,13 +33,6 @@ pub struct Place {
     pub kind: RoomKind,
     pub role: Role,
     pub standing: Standing,
-}
-
-/// What a user is to a room in the list.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
-    Member,
-    Invited,
 }
 
 /// Under a room's stream: what the room is, a [`Header`].

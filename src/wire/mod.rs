@@ -17,7 +17,7 @@ pub mod refusal;
 pub mod reply;
 pub mod request;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 pub use close::CloseReason;
 pub use cursor::{Cursor, CursorError};
@@ -73,6 +73,11 @@ impl Dialect {
     /// The kind of frame that messages are.
     pub fn opcode(self) -> Opcode {
         if self.is_text() { Opcode::Text } else { Opcode::Binary }
+    }
+
+    /// Appends a record of `room` to `out` as a framed message.
+    pub fn put_record(self, out: &mut BytesMut, room: &RoomKey, record: &Record) {
+        frame::put_frame(out, self.opcode(), &self.encode_record(room, record));
     }
 
     /// Encodes a record of `room`, the same whether it is pushed or replayed.

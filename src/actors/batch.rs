@@ -1,0 +1,134 @@
+//! Committed records on their way to followers, framed once per dialect and shared by all of them.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc;
+
+use crate::domain::{Event, Position, Record, RoomEvent, RoomKey, Seq, UserId};
+use crate::wire::Dialect;
+
+/// Consecutive records of one room that were committed together.
+pub struct Batch {
+    first: Seq,
+    last: Position,
+    frames: [Option<Frames>; Dialect::COUNT],
+    removals: Vec<Removal>,
+}
+
+/// The frames of a batch in one dialect, end to end.
+struct Frames {
+    bytes: Bytes,
+    /// Where each record's frame ends.
+    ends: Box<[usize]>,
+}
+
+/// Somebody's membership ended with the record at `seq`.
+pub struct Removal {
+    pub user: UserId,
+    pub seq: Seq,
+    pub kicked: bool,
+    /// Held as long as something of the room may still reach the user; the command is answered when all are gone.
+    pub pending: Pending,
+}
+
+/// Proof that a removal is not finished: cloned into every connection that it has to reach, and dropped by each.
+pub type Pending = mpsc::Sender<std::convert::Infallible>;
+
+impl Batch {
+    /// Frames `records`, which are consecutive and at least one, in each of `dialects`. `pending` is held by every
+    /// removal among them.
+    pub fn new(room: &RoomKey, records: &[Record], dialects: DialectSet, pending: &Pending) -> Arc<Self> {
+        let (first, last) = match records {
+            [first, .., last] => (first, last),
+            [only] => (only, only),
+            [] => unreachable!("a batch has records"),
+        };
+        let frames = Dialect::ALL.map(|dialect| dialects.has(dialect).then(|| Frames::new(dialect, room, records)));
+        let removals = records.iter().filter_map(|record| removal(record, pending)).collect();
+        Arc::new(Self { first: first.position.seq, last: last.position, frames, removals })
+    }
+
+    pub fn first(&self) -> Seq {
+        self.first
+    }
+
+    pub fn last(&self) -> Position {
+        self.last
+    }
+
+    pub fn removals(&self) -> &[Removal] {
+        &self.removals
+    }
+
+    /// The frames of the records after `after` up to and including `until`; `None` where the dialect was not framed.
+    pub fn frames(&self, dialect: Dialect, after: Seq, until: Seq) -> Option<Bytes> {
+        let frames = self.frames[dialect.index()].as_ref()?;
+        let end_of = |seq: Seq| match seq.0.checked_sub(self.first.0) {
+            None => 0,
+            Some(index) => usize::try_from(index).ok().and_then(|index| frames.ends.get(index)).copied().unwrap_or(0),
+        };
+        Some(frames.bytes.slice(end_of(after)..end_of(until)))
+    }
+
+    /// How many records come after `after` up to and including `until`.
+    pub fn count(after: Seq, until: Seq) -> u64 {
+        until.0.saturating_sub(after.0)
+    }
+}
+
+impl Frames {
+    fn new(dialect: Dialect, room: &RoomKey, records: &[Record]) -> Self {
+        let mut bytes = BytesMut::with_capacity(records.len() * 384);
+        let ends = records
+            .iter()
+            .map(|record| {
+                dialect.put_record(&mut bytes, room, record);
+                bytes.len()
+            })
+            .collect();
+        Self { bytes: bytes.freeze(), ends }
+    }
+}
+
+fn removal(record: &Record, pending: &Pending) -> Option<Removal> {
+    let (user, kicked) = removal_of(record)?;
+    Some(Removal { user: user.clone(), seq: record.position.seq, kicked, pending: pending.clone() })
+}
+
+/// Whose membership a record ends, and whether by a kick.
+pub fn removal_of(record: &Record) -> Option<(&UserId, bool)> {
+    let Event::Room(event) = &record.event else { return None };
+    match event {
+        RoomEvent::MemberLeft { user, .. } => Some((user, false)),
+        RoomEvent::MemberKicked { user, .. } => Some((user, true)),
+        RoomEvent::RoomCreated { .. }
+        | RoomEvent::RoomUpdated { .. }
+        | RoomEvent::RoomArchived
+        | RoomEvent::MemberJoined { .. }
+        | RoomEvent::MemberInvited { .. }
+        | RoomEvent::RoleChanged { .. }
+        | RoomEvent::MessagePosted { .. }
+        | RoomEvent::MessageEdited { .. }
+        | RoomEvent::MessageDeleted { .. }
+        | RoomEvent::MessageErased => None,
+    }
+}
+
+/// Some of the dialects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DialectSet(u32);
+
+impl DialectSet {
+    pub fn insert(&mut self, dialect: Dialect) {
+        self.0 |= 1 << dialect.index();
+    }
+
+    pub fn has(self, dialect: Dialect) -> bool {
+        self.0 & (1 << dialect.index()) != 0
+    }
+
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}

@@ -1,0 +1,185 @@
+//! One connection as its worker thread knows it: what waits for it, when it was last heard of, and how to end it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use actix::Addr;
+use bytes::Bytes;
+
+use super::batch::Pending;
+use super::outbox::Outbox;
+use super::session::{Close, Drained, Gone, SessionActor};
+use crate::domain::Timestamp;
+use crate::wire::frame::{self, Opcode};
+use crate::wire::{CloseReason, Dialect};
+
+/// Ends a connection at once and discards what the kernel still holds for it.
+pub trait Cut {
+    fn cut(&self);
+}
+
+/// A connection. Shared, on one thread, by its session, the relay, the response body and the incoming stream.
+pub struct Link {
+    pub outbox: Outbox,
+    dialect: Dialect,
+    cut: Box<dyn Cut>,
+    session: RefCell<Option<Addr<SessionActor>>>,
+    opened: Instant,
+    heard: Cell<Instant>,
+    pinged: Cell<Instant>,
+    /// Since when a frame has been coming in without being complete.
+    frame_since: Cell<Option<Instant>>,
+    /// When the token ends; `None` while nobody has been authenticated.
+    expires_at: Cell<Option<Timestamp>>,
+    proofs: RefCell<VecDeque<Proof>>,
+}
+
+/// A ping on its way behind the last bytes of a room, and what waits for its pong.
+struct Proof {
+    token: u64,
+    pending: Pending,
+}
+
+impl Link {
+    pub fn new(dialect: Dialect, cut: Box<dyn Cut>) -> Self {
+        let now = Instant::now();
+        Self {
+            outbox: Outbox::default(),
+            dialect,
+            cut,
+            session: RefCell::new(None),
+            opened: now,
+            heard: Cell::new(now),
+            pinged: Cell::new(now),
+            frame_since: Cell::new(None),
+            expires_at: Cell::new(None),
+            proofs: RefCell::new(VecDeque::new()),
+        }
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    pub fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// Something came in.
+    pub fn hear(&self, in_frame: bool) {
+        let now = Instant::now();
+        self.heard.set(now);
+        match (in_frame, self.frame_since.get()) {
+            (true, None) => self.frame_since.set(Some(now)),
+            (true, Some(_)) => {}
+            (false, _) => self.frame_since.set(None),
+        }
+    }
+
+    pub fn heard(&self) -> Instant {
+        self.heard.get()
+    }
+
+    pub fn frame_since(&self) -> Option<Instant> {
+        self.frame_since.get()
+    }
+
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at.get()
+    }
+
+    pub fn authenticated_until(&self, expires_at: Timestamp) {
+        self.expires_at.set(Some(expires_at));
+    }
+
+    /// Sends a heartbeat if the last one is older than `due`.
+    pub fn ping_if_before(&self, due: Instant, now: Instant) {
+        if self.pinged.get() <= due {
+            self.pinged.set(now);
+            self.outbox.push_control(frame::frame(Opcode::Ping, &[]));
+        }
+    }
+
+    /// Sends a ping behind every record that is waiting; `pending` is held until its pong, or the end of the
+    /// connection, proves that none of them is still on the way. Returns the token of the ping, by which to ask for it.
+    pub fn prove(&self, pending: Pending) -> u64 {
+        let token = crate::clock::random();
+        if !self.outbox.is_open() {
+            // It is ending already, and whatever it still holds is thrown away with it.
+            self.cut();
+            return token;
+        }
+        self.proofs.borrow_mut().push_back(Proof { token, pending });
+        self.outbox.push_behind_log(frame::ping(token));
+        token
+    }
+
+    /// A pong came in: it stands for every proof up to the one with this token.
+    pub fn pong(&self, payload: &[u8]) {
+        let Some(token) = frame::pong_token(payload) else { return };
+        let mut proofs = self.proofs.borrow_mut();
+        if let Some(index) = proofs.iter().position(|proof| proof.token == token) {
+            proofs.drain(..=index);
+        }
+    }
+
+    /// Whether the pong for this token is still awaited.
+    pub fn unproven(&self, token: u64) -> bool {
+        self.proofs.borrow().iter().any(|proof| proof.token == token)
+    }
+
+    /// Says why and ends the connection once that has left.
+    pub fn close(&self, reason: CloseReason) {
+        self.outbox.finish(reason.frame());
+    }
+
+    /// Ends the connection now; nothing more of it leaves this machine.
+    pub fn cut(&self) {
+        self.cut.cut();
+        self.gone();
+    }
+
+    /// Notes that the connection is gone: nothing waits for it, and it owes no proof.
+    pub fn gone(&self) {
+        self.outbox.abandon();
+        for proof in self.proofs.borrow_mut().drain(..) {
+            drop(proof.pending);
+        }
+        if let Some(session) = self.session.borrow_mut().take() {
+            send(&session, Gone);
+        }
+    }
+
+    pub fn attach(&self, session: Addr<SessionActor>) {
+        *self.session.borrow_mut() = Some(session);
+    }
+
+    /// Asks the session to end the connection.
+    pub fn ask_close(&self, reason: CloseReason) {
+        if let Some(session) = &*self.session.borrow() {
+            send(session, Close(reason));
+        }
+    }
+
+    /// Tells the session that the connection takes records again.
+    pub fn drained(&self) {
+        if let Some(session) = &*self.session.borrow() {
+            send(session, Drained);
+        }
+    }
+
+    /// Adds a message of the connection's dialect to the control lane.
+    pub fn push_control(&self, payload: &Bytes) {
+        self.outbox.push_control(self.dialect.frame(payload));
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a pull is asked for once at a time, a close once per sweep at most")]
+fn send<M>(session: &Addr<SessionActor>, message: M)
+where
+    M: actix::Message<Result = ()> + Send + 'static,
+    SessionActor: actix::Handler<M>,
+{
+    session.do_send(message);
+}

@@ -1,0 +1,22 @@
+//! The hosts: actors that carry out what the rules decide, in order, and bring it to those who follow.
+//!
+//! A room is an actor, and so are a user's inbox, a tenant's directory, a connection's session and, per worker thread,
+//! the relay between rooms and connections. They know the rules, the dialects and the [`Store`](crate::store::Store)
+//! trait; they know no HTTP, no socket and no particular store.
+
+mod batch;
+pub mod directory;
+pub mod inbox;
+pub mod link;
+pub mod outbox;
+mod projection;
+pub mod registry;
+pub mod relay;
+pub mod room;
+pub mod session;
+
+pub use link::{Cut, Link};
+pub use outbox::Outbox;
+pub use registry::{Limits, Registry};
+pub use relay::Worker;
+pub use session::{Gate, SessionActor};

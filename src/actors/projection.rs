@@ -1,0 +1,69 @@
+//! Which rows change with an event: a room's state at its head, and its place in the lists of its members.
+
+use bytes::Bytes;
+
+use crate::domain::policy::Standing;
+use crate::domain::{Event, Record, Role, Room, RoomEvent, RoomKey, RoomKind, Seq, StreamId, UserId};
+use crate::store::Put;
+use crate::store::rows::{self, Place, Row};
+
+/// Adds the rows that `record` changes, and the records whose content it erases. `room` has applied it.
+pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>, erase: &mut Vec<Seq>) {
+    let Event::Room(event) = &record.event else { return };
+    let Some(header) = room.header() else { return };
+    let rows = Rows { key, kind: header.kind };
+    match event {
+        RoomEvent::RoomCreated { .. } | RoomEvent::RoomUpdated { .. } | RoomEvent::RoomArchived => {
+            puts.push(rows.own(rows::HEADER.into(), Some(header.encode())));
+        }
+        RoomEvent::MemberJoined { user, .. } | RoomEvent::RoleChanged { user, .. } => {
+            if let Some(member) = room.member(user) {
+                puts.push(rows.own(rows::member(user), Some(member.encode())));
+                puts.push(rows.own(rows::invitation(user), None));
+                puts.push(rows.place(user, Some((member.role, Standing::Member))));
+            }
+        }
+        RoomEvent::MemberInvited { user, role } => {
+            puts.push(rows.own(rows::invitation(user), Some(role.encode())));
+            puts.push(rows.place(user, Some((*role, Standing::Invited))));
+        }
+        RoomEvent::MemberLeft { user, .. } | RoomEvent::MemberKicked { user, .. } => {
+            puts.push(rows.own(rows::member(user), None));
+            puts.push(rows.place(user, None));
+        }
+        RoomEvent::MessageEdited { message, .. } => {
+            if let Some(known) = room.known(*message) {
+                puts.push(rows.own(rows::message(message.seq()), Some(known.encode())));
+            }
+        }
+        RoomEvent::MessageDeleted { message, .. } => {
+            if let Some(known) = room.known(*message) {
+                puts.push(rows.own(rows::message(message.seq()), Some(known.encode())));
+                erase.push(message.seq());
+                erase.extend_from_slice(&known.edits);
+            }
+        }
+        RoomEvent::MessagePosted { .. } | RoomEvent::MessageErased => {}
+    }
+}
+
+struct Rows<'a> {
+    key: &'a RoomKey,
+    kind: RoomKind,
+}
+
+impl Rows<'_> {
+    /// A row filed under the room.
+    fn own(&self, key: Bytes, value: Option<Bytes>) -> Put {
+        Put { under: self.key.stream(), key, value }
+    }
+
+    /// The room's row filed under a user.
+    fn place(&self, user: &UserId, place: Option<(Role, Standing)>) -> Put {
+        Put {
+            under: StreamId::User(self.key.tenant.clone(), user.clone()),
+            key: rows::place(self.key.room),
+            value: place.map(|(role, standing)| Place { kind: self.kind, role, standing }.encode()),
+        }
+    }
+}

@@ -1,0 +1,506 @@
+//! Who is where: the rooms and inboxes that are awake, and which relays follow which room.
+//!
+//! The one thing that threads share besides the store. Each map is split over locks that are held for a look-up, never
+//! across a call. A room is started on first use and again after it died; one that keeps dying is shut.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use actix::{Actor, Addr, ArbiterHandle};
+use tokio::sync::oneshot;
+
+use super::batch::DialectSet;
+use super::directory::{DirectoryActor, Nums, Reserve};
+use super::inbox::{Attach, InboxActor, RoomsChanged};
+use super::relay::{Announce, RelayAddr};
+use super::room::{Answer, RoomActor, Submit};
+use crate::clock::Clock;
+use crate::domain::{ClientId, Command, Principal, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId};
+use crate::store::rows::{self, Reservation, Row};
+use crate::store::{Health, Store, StoreError};
+use crate::wire::Refusal;
+
+/// Times and sizes that actors keep to. `docs/protocols/native.md` tells clients those that concern them.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Between two pings; a connection not heard of for two of them is closed.
+    pub heartbeat: Duration,
+    /// From the opening of a connection to a valid token.
+    pub auth_timeout: Duration,
+    /// From the first byte of a frame to its last.
+    pub frame_deadline: Duration,
+    /// How long a connection may leave what waits for it untouched.
+    pub slow_consumer: Duration,
+    /// Between two looks at all connections of a thread; the times above are kept to this.
+    pub sweep: Duration,
+    /// After this long without a command a room goes to sleep.
+    pub room_idle: Duration,
+    /// How long an answer of a room may take.
+    pub answer_timeout: Duration,
+    pub frame_bytes_max: u64,
+    pub follows_per_session: usize,
+    pub in_flight_per_session: usize,
+    pub in_flight_per_room: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(25),
+            auth_timeout: Duration::from_secs(10),
+            frame_deadline: Duration::from_secs(10),
+            slow_consumer: Duration::from_secs(20),
+            sweep: Duration::from_secs(1),
+            room_idle: Duration::from_secs(60),
+            answer_timeout: Duration::from_secs(30),
+            frame_bytes_max: 64 * 1024,
+            follows_per_session: 200,
+            in_flight_per_session: 64,
+            in_flight_per_room: 1024,
+        }
+    }
+}
+
+/// The threads' common address book.
+pub struct Registry {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    arbiters: Vec<ArbiterHandle>,
+    hasher: RandomState,
+    rooms: Sharded<RoomKey, Slot>,
+    interest: Sharded<RoomKey, Vec<(RelayId, DialectSet)>>,
+    inboxes: Sharded<(TenantId, UserId), InboxSlot>,
+    directories: Mutex<HashMap<TenantId, Directory>>,
+    relays: RwLock<Vec<RelayAddr>>,
+    draining: AtomicBool,
+}
+
+/// Which relay: its place in the registry's list.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RelayId(usize);
+
+/// A room that is awake, or that died of late.
+#[derive(Default)]
+struct Slot {
+    addr: Option<Addr<RoomActor>>,
+    in_flight: Arc<AtomicUsize>,
+    /// When it died of late, and of which command.
+    deaths: VecDeque<Death>,
+}
+
+struct Death {
+    at: Instant,
+    command: Option<u64>,
+}
+
+struct InboxSlot {
+    addr: Addr<InboxActor>,
+    attached: u64,
+}
+
+#[derive(Clone)]
+struct Directory {
+    addr: Addr<DirectoryActor>,
+    nums: Arc<Nums>,
+}
+
+/// A room that dies this often within [`DEATHS_WITHIN`] is shut until the time has passed.
+pub const DEATHS_MAX: usize = 5;
+
+/// See [`DEATHS_MAX`].
+pub const DEATHS_WITHIN: Duration = Duration::from_secs(60);
+
+/// A command that made its room die this often is refused.
+const DEATHS_OF_ONE_COMMAND_MAX: usize = 2;
+
+/// How long somebody is asked to wait where a room has too many commands under way.
+const BUSY: Duration = Duration::from_millis(100);
+
+/// How many messages a room's mailbox holds: more than its admission lets in, so that none is ever refused there.
+pub const MAILBOX: usize = 4096;
+
+impl Registry {
+    /// An address book over `store`, for rooms on `arbiters`, of which there is at least one.
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        limits: Limits,
+        arbiters: Vec<ArbiterHandle>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            clock,
+            limits,
+            arbiters,
+            hasher: RandomState::new(),
+            rooms: Sharded::default(),
+            interest: Sharded::default(),
+            inboxes: Sharded::default(),
+            directories: Mutex::default(),
+            relays: RwLock::default(),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// From now on commands are refused with `shutting_down`.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Why the process does not take commands now, if it does not.
+    pub fn unready(&self) -> Option<Refusal> {
+        if self.draining.load(Ordering::Acquire) {
+            return Some(Refusal::shutting_down());
+        }
+        match self.store.health() {
+            Health::Good => None,
+            Health::Full => Some(Refusal::storage_full()),
+            Health::Broken { .. } => Some(Refusal::unavailable()),
+        }
+    }
+
+    /// Hands a command to its room. The room has it, in the order of these calls, when this returns; the future is its
+    /// answer.
+    pub fn submit(
+        self: &Arc<Self>,
+        room: &RoomKey,
+        by: Principal,
+        command: Command,
+        client_id: Option<ClientId>,
+    ) -> impl Future<Output = Answer> + use<> {
+        let asked = self.hand_over(room, by, command, client_id);
+        let time = self.limits.answer_timeout;
+        async move {
+            let (answer, _admission) = asked?;
+            match tokio::time::timeout(time, answer).await {
+                Ok(Ok(answer)) => answer,
+                // The room died with the command in its hands, or does not answer: it may have been carried out.
+                Ok(Err(_)) | Err(_) => Err(Refusal::unavailable()),
+            }
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a room's mailbox is bounded by the admissions given out here")]
+    fn hand_over(
+        self: &Arc<Self>,
+        room: &RoomKey,
+        by: Principal,
+        command: Command,
+        client_id: Option<ClientId>,
+    ) -> Result<(oneshot::Receiver<Answer>, Admission), Refusal> {
+        if let Some(refusal) = self.unready() {
+            return Err(refusal);
+        }
+        let mut slots = self.rooms.lock(&self.hasher, room);
+        let slot = slots.entry(room.clone()).or_default();
+        slot.refuse_the_deadly(&by, &command)?;
+        let admission =
+            Admission::new(&slot.in_flight, self.limits.in_flight_per_room).ok_or_else(|| Refusal::busy(BUSY))?;
+        let addr = slot.awake(|| self.start_room(room));
+        let (reply, answer) = oneshot::channel();
+        addr.do_send(Submit { by, command, client_id, reply });
+        Ok((answer, admission))
+    }
+
+    fn start_room(self: &Arc<Self>, room: &RoomKey) -> Addr<RoomActor> {
+        let index = usize::try_from(room.room.0.as_u128() % self.arbiters.len() as u128).expect("less than a length");
+        let (registry, key) = (Arc::clone(self), room.clone());
+        RoomActor::start_in_arbiter(&self.arbiters[index], move |ctx| {
+            ctx.set_mailbox_capacity(MAILBOX);
+            RoomActor::new(registry, key)
+        })
+    }
+
+    /// A room wants to sleep. True, and nothing will reach it any more, unless something is on its way to it.
+    pub fn retire(&self, room: &RoomKey, addr: &Addr<RoomActor>) -> bool {
+        let mut slots = self.rooms.lock(&self.hasher, room);
+        match slots.get(room) {
+            Some(slot) if slot.addr.as_ref() == Some(addr) && slot.in_flight.load(Ordering::Acquire) == 0 => {
+                slots.remove(room);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// A room stopped because it could not commit: the next command starts it again from the log.
+    pub fn room_stopped(&self, room: &RoomKey, addr: &Addr<RoomActor>) {
+        let mut slots = self.rooms.lock(&self.hasher, room);
+        if let Some(slot) = slots.get_mut(room)
+            && slot.addr.as_ref() == Some(addr)
+        {
+            slot.addr = None;
+        }
+    }
+
+    /// A room died while it was at `command`. Followers are not left waiting for somebody to speak: it is started
+    /// again at once, to tell them where it stands.
+    pub fn room_died(self: &Arc<Self>, room: &RoomKey, command: Option<u64>) {
+        let deaths = {
+            let mut slots = self.rooms.lock(&self.hasher, room);
+            let slot = slots.entry(room.clone()).or_default();
+            slot.addr = None;
+            slot.deaths.push_back(Death { at: Instant::now(), command });
+            while slot.deaths.len() > 2 * DEATHS_MAX {
+                slot.deaths.pop_front();
+            }
+            slot.deaths_of_late()
+        };
+        tracing::error!(room = %room.room, deaths, "a room died and is started again from its log");
+        if deaths < DEATHS_MAX && !self.interest(room).is_empty() {
+            let mut slots = self.rooms.lock(&self.hasher, room);
+            slots.entry(room.clone()).or_default().awake(|| self.start_room(room));
+        }
+    }
+
+    /// How many rooms are awake.
+    pub fn rooms_awake(&self) -> usize {
+        self.rooms.sum(|slot| usize::from(slot.addr.as_ref().is_some_and(Addr::connected)))
+    }
+
+    /// Makes a relay known; its id is its place in the list.
+    pub fn add_relay(&self, relay: RelayAddr) -> RelayId {
+        let mut relays = self.relays.write().unwrap_or_else(PoisonError::into_inner);
+        relays.push(relay);
+        RelayId(relays.len() - 1)
+    }
+
+    pub fn relay(&self, id: RelayId) -> Option<RelayAddr> {
+        self.relays.read().unwrap_or_else(PoisonError::into_inner).get(id.0).cloned()
+    }
+
+    pub fn relays(&self) -> Vec<RelayId> {
+        (0..self.relays.read().unwrap_or_else(PoisonError::into_inner).len()).map(RelayId).collect()
+    }
+
+    /// How many commands their rooms have not answered yet.
+    pub fn commands_in_flight(&self) -> usize {
+        self.rooms.sum(|slot| slot.in_flight.load(Ordering::Acquire))
+    }
+
+    /// Notes in which dialects a relay follows a room; none ends its interest.
+    pub fn set_interest(&self, room: &RoomKey, relay: RelayId, dialects: DialectSet) {
+        let mut rooms = self.interest.lock(&self.hasher, room);
+        let relays = rooms.entry(room.clone()).or_default();
+        relays.retain(|(other, _)| *other != relay);
+        if dialects != DialectSet::default() {
+            relays.push((relay, dialects));
+        }
+        if relays.is_empty() {
+            rooms.remove(room);
+        }
+    }
+
+    /// Which relays follow a room, and in which dialects.
+    pub fn interest(&self, room: &RoomKey) -> Vec<(RelayId, DialectSet)> {
+        self.interest.lock(&self.hasher, room).get(room).cloned().unwrap_or_default()
+    }
+
+    /// Tells every follower of a room where it stands.
+    #[expect(clippy::disallowed_methods, reason = "once per wake of a room and relay")]
+    pub fn announce(&self, room: &RoomKey, head: Seq) {
+        for (relay, _) in self.interest(room) {
+            if let Some(relay) = self.relay(relay) {
+                relay.do_send(Announce { room: room.clone(), head });
+            }
+        }
+    }
+
+    /// Which room a name stands for.
+    pub async fn resolve(&self, tenant: &TenantId, name: &RoomName) -> Result<RoomKey, Refusal> {
+        let key = match name {
+            RoomName::Id(room) => return Ok(RoomKey { tenant: tenant.clone(), room: *room }),
+            RoomName::Num(num) => rows::num(*num),
+            RoomName::Alias(alias) => rows::alias(alias),
+        };
+        let directory = crate::domain::StreamId::Directory(tenant.clone());
+        let row = self.store.get(&directory, &key).await.map_err(|error| read_failed(&error))?;
+        let row = row.ok_or_else(|| Refusal::from(crate::domain::Rejection::RoomNotFound))?;
+        let reservation = Reservation::decode(&row).map_err(|error| read_failed(&error))?;
+        Ok(RoomKey { tenant: tenant.clone(), room: reservation.room })
+    }
+
+    /// Reserves names for a new room in the tenant's directory: the same ones when the alias or the room has some.
+    pub async fn reserve(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        alias: Option<crate::domain::Alias>,
+        room: Option<RoomId>,
+    ) -> Result<Reservation, Refusal> {
+        if let Some(refusal) = self.unready() {
+            return Err(refusal);
+        }
+        let reserve = self.directory(tenant).addr.send(Reserve { alias, room });
+        match tokio::time::timeout(self.limits.answer_timeout, reserve).await {
+            Ok(Ok(reserved)) => reserved,
+            Ok(Err(_)) | Err(_) => Err(Refusal::unavailable()),
+        }
+    }
+
+    /// The small integers of a tenant.
+    pub fn nums(self: &Arc<Self>, tenant: &TenantId) -> (Arc<Nums>, Addr<DirectoryActor>) {
+        let directory = self.directory(tenant);
+        (directory.nums, directory.addr)
+    }
+
+    fn directory(self: &Arc<Self>, tenant: &TenantId) -> Directory {
+        let mut directories = locked(&self.directories);
+        match directories.get(tenant) {
+            Some(directory) if directory.addr.connected() => directory.clone(),
+            Some(_) | None => {
+                let nums = Arc::new(Nums::default());
+                let (registry, key, its_nums) = (Arc::clone(self), tenant.clone(), Arc::clone(&nums));
+                let addr = DirectoryActor::start_in_arbiter(&self.arbiters[0], move |ctx| {
+                    ctx.set_mailbox_capacity(MAILBOX);
+                    DirectoryActor::new(Arc::clone(registry.store()), key, its_nums, move || registry.now())
+                });
+                let directory = Directory { addr, nums };
+                directories.insert(tenant.clone(), directory.clone());
+                directory
+            }
+        }
+    }
+
+    /// Attaches a session to its user's inbox.
+    #[expect(clippy::disallowed_methods, reason = "once per session")]
+    pub fn attach(self: &Arc<Self>, tenant: &TenantId, user: &UserId, attach: Attach) -> Addr<InboxActor> {
+        let key = (tenant.clone(), user.clone());
+        let mut inboxes = self.inboxes.lock(&self.hasher, &key);
+        let start = || {
+            let index =
+                usize::try_from(self.hasher.hash_one(&key) % self.arbiters.len() as u64).expect("less than a length");
+            let (registry, owner) = (Arc::clone(self), key.clone());
+            InboxActor::start_in_arbiter(&self.arbiters[index], move |_| InboxActor::new(registry, owner.0, owner.1))
+        };
+        let slot = inboxes.entry(key.clone()).or_insert_with(|| InboxSlot { addr: start(), attached: 0 });
+        if !slot.addr.connected() {
+            *slot = InboxSlot { addr: start(), attached: 0 };
+        }
+        slot.attached += 1;
+        slot.addr.do_send(attach);
+        slot.addr.clone()
+    }
+
+    /// An inbox without sessions wants to end; true unless a session is on its way to it.
+    pub fn retire_inbox(&self, tenant: &TenantId, user: &UserId, addr: &Addr<InboxActor>, attached: u64) -> bool {
+        let key = (tenant.clone(), user.clone());
+        let mut inboxes = self.inboxes.lock(&self.hasher, &key);
+        match inboxes.get(&key) {
+            Some(slot) if slot.addr == *addr && slot.attached == attached => {
+                inboxes.remove(&key);
+                true
+            }
+            Some(slot) => slot.addr != *addr,
+            None => true,
+        }
+    }
+
+    /// Tells a user's live sessions that its rooms have changed. The change itself is in the log already.
+    #[expect(clippy::disallowed_methods, reason = "one per committed change of a membership")]
+    pub fn rooms_changed(&self, tenant: &TenantId, user: &UserId, change: RoomsChanged) {
+        let key = (tenant.clone(), user.clone());
+        if let Some(slot) = self.inboxes.lock(&self.hasher, &key).get(&key) {
+            slot.addr.do_send(change);
+        }
+    }
+}
+
+/// What a failed read is to a client; what it is to the operator goes to the log.
+pub fn read_failed(error: &StoreError) -> Refusal {
+    tracing::error!(%error, "a read failed");
+    Refusal::unavailable()
+}
+
+impl Slot {
+    fn awake(&mut self, start: impl FnOnce() -> Addr<RoomActor>) -> &Addr<RoomActor> {
+        if !self.addr.as_ref().is_some_and(Addr::connected) {
+            self.addr = None;
+        }
+        self.addr.get_or_insert_with(start)
+    }
+
+    fn deaths_of_late(&self) -> usize {
+        self.deaths.iter().filter(|death| death.at.elapsed() < DEATHS_WITHIN).count()
+    }
+
+    fn refuse_the_deadly(&self, by: &Principal, command: &Command) -> Result<(), Refusal> {
+        if self.deaths.is_empty() {
+            return Ok(());
+        }
+        let fingerprint = fingerprint(by, command);
+        let of_this = self.deaths.iter().filter(|death| death.command == Some(fingerprint)).count();
+        if of_this >= DEATHS_OF_ONE_COMMAND_MAX {
+            return Err(Refusal::command_refused());
+        }
+        if self.deaths_of_late() >= DEATHS_MAX {
+            return Err(Refusal::room_shut(DEATHS_WITHIN));
+        }
+        Ok(())
+    }
+}
+
+/// By what a command is known again when it has made a room die.
+pub fn fingerprint(by: &Principal, command: &Command) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    by.user.hash(&mut hasher);
+    format!("{command:?}").hash(&mut hasher);
+    std::hash::Hasher::finish(&hasher)
+}
+
+/// One command's place among those a room may have at once.
+struct Admission(Arc<AtomicUsize>);
+
+impl Admission {
+    fn new(in_flight: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let admitted = in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < max).then_some(n + 1));
+        admitted.ok().map(|_| Self(Arc::clone(in_flight)))
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A map behind as many locks as make contention rare.
+struct Sharded<K, V>([Mutex<HashMap<K, V>>; 32]);
+
+impl<K, V> Default for Sharded<K, V> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::default()))
+    }
+}
+
+impl<K: Hash + Eq, V> Sharded<K, V> {
+    fn lock(&self, hasher: &RandomState, key: &K) -> MutexGuard<'_, HashMap<K, V>> {
+        let index = usize::try_from(hasher.hash_one(key) % self.0.len() as u64).expect("less than a length");
+        locked(&self.0[index])
+    }
+
+    fn sum(&self, counts: impl Fn(&V) -> usize) -> usize {
+        self.0.iter().map(|shard| locked(shard).values().map(&counts).sum::<usize>()).sum()
+    }
+}
+
+/// Takes a lock; one whose holder panicked guards plain maps that are whole between any two statements.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,572 @@
+//! A room's host: it puts commands in order, lets the rules decide, and shows nothing before it is on disk.
+//!
+//! Decide, apply, commit, publish. At most one commit is in flight; what arrives meanwhile gathers for the next. A
+//! room that fails to commit ends itself, and the next command wakes it from the log: nothing undoes an apply.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message as ActorMessage, WrapFuture};
+use tokio::sync::{mpsc, oneshot};
+
+use super::batch::{Batch, DialectSet, removal_of};
+use super::directory::{LeaseNums, Nums, refusal};
+use super::inbox::RoomsChanged;
+use super::projection::project;
+use super::registry::{Registry, RelayId, fingerprint};
+use super::relay::Publication;
+use crate::clock::random_wide;
+use crate::domain::policy::Standing;
+use crate::domain::recent::{Receipt, Recent, Seen};
+use crate::domain::room::{Header, Member, Message, Snapshot};
+use crate::domain::{
+    ClientId, Command, Event, Num, Position, Principal, Record, RecordId, Rejection, Role, Room, RoomEvent, RoomKey,
+    Seq, Timestamp, UserId,
+};
+use crate::store::rows::{self, Row};
+use crate::store::{Commit, CommitError, Store, StoreError};
+use crate::wire::Refusal;
+
+/// What came of a command.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// The first record it led to; where it led to none, where the room stands.
+    pub receipt: Receipt,
+    /// It had been published before, under the same client id.
+    pub duplicate: bool,
+}
+
+/// What a command is answered.
+pub type Answer = Result<Done, Refusal>;
+
+/// Asks a room to carry out a command. Answered after the commit, and after a removal has reached every follower.
+#[derive(ActorMessage)]
+#[rtype(result = "()")]
+pub struct Submit {
+    pub by: Principal,
+    pub command: Command,
+    pub client_id: Option<ClientId>,
+    pub reply: oneshot::Sender<Answer>,
+}
+
+/// How many batches wait for a relay that has not taken the last ones; with more, its followers read the log.
+const BACKLOG_MAX: usize = 256;
+
+/// How many rows are read at once when a room wakes.
+const ROWS_PER_SCAN: usize = 1000;
+
+/// How many records are read at once when a room wakes.
+const RECORDS_PER_READ: usize = 1000;
+
+/// How many messages a room keeps in mind of those that were edited or deleted of late.
+const KNOWN_MAX: usize = 256;
+
+/// How long a removal may take to reach everybody before the command is answered with `unavailable`: four times what
+/// the relays give a connection.
+const REMOVAL_TIME: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Hosts one room.
+pub struct RoomActor {
+    key: RoomKey,
+    registry: Arc<Registry>,
+    room: Room,
+    recent: Recent,
+    last_at: Timestamp,
+    /// The head on disk.
+    committed: Option<Position>,
+    gathering: Gathered,
+    in_flight: Option<Gathered>,
+    relays: HashMap<RelayId, RelayLink>,
+    nums: Arc<Nums>,
+    last_command: Instant,
+    watch: Watch,
+}
+
+/// What goes into one commit.
+#[derive(Default)]
+struct Gathered {
+    records: Vec<Record>,
+    puts: Vec<crate::store::Put>,
+    erase: Vec<Seq>,
+    replies: Vec<Reply>,
+}
+
+/// An answer that waits for a commit.
+struct Reply {
+    to: oneshot::Sender<Answer>,
+    answer: Answer,
+    /// The command removes somebody: the answer waits for every follower too.
+    removes: bool,
+}
+
+/// What one relay has been sent.
+#[derive(Default)]
+struct RelayLink {
+    unacknowledged: bool,
+    backlog: Vec<Arc<Batch>>,
+}
+
+/// Tells the registry when the room dies of a panic, and at which command.
+struct Watch {
+    registry: Arc<Registry>,
+    key: RoomKey,
+    at: Option<(Principal, Command)>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let command = self.at.take().map(|(by, command)| fingerprint(&by, &command));
+            self.registry.room_died(&self.key, command);
+        }
+    }
+}
+
+impl RoomActor {
+    pub fn new(registry: Arc<Registry>, key: RoomKey) -> Self {
+        let (nums, _) = registry.nums(&key.tenant);
+        Self {
+            watch: Watch { registry: Arc::clone(&registry), key: key.clone(), at: None },
+            key,
+            room: Room::default(),
+            recent: Recent::default(),
+            last_at: Timestamp(0),
+            committed: None,
+            gathering: Gathered::default(),
+            in_flight: None,
+            relays: HashMap::new(),
+            nums,
+            last_command: Instant::now(),
+            registry,
+        }
+    }
+
+    /// Looks at a command whose message, if it has one, is known.
+    fn consider(&mut self, submit: Submit, ctx: &mut Context<Self>) {
+        self.watch.at = Some((submit.by.clone(), submit.command.clone()));
+        let now = self.now();
+        if let Some(client_id) = &submit.client_id {
+            let seen = self.recent.seen(&submit.by.user, client_id, &submit.command, now);
+            let answer = match seen {
+                Seen::Never => None,
+                Seen::Before(receipt) => Some(Ok(Done { receipt, duplicate: true })),
+                Seen::Otherwise => Some(Err(Rejection::ClientIdReused.into())),
+            };
+            if let Some(answer) = answer {
+                return self.answer(submit.reply, answer, ctx);
+            }
+        }
+        match self.room.decide(&submit.by, submit.command) {
+            Err(rejection) => self.answer(submit.reply, Err(rejection.into()), ctx),
+            Ok(events) if events.is_empty() => self.answer(submit.reply, self.unchanged(), ctx),
+            Ok(events) => match self.nums.take(events.len()) {
+                Some(num) => self.record(submit.by, submit.client_id, submit.reply, events, num, now, ctx),
+                None => self.lease(submit.by, submit.client_id, submit.reply, events, ctx),
+            },
+        }
+    }
+
+    /// Gets nums from the directory, and goes on where `consider` left off; nothing else happens meanwhile.
+    fn lease(
+        &mut self,
+        by: Principal,
+        client_id: Option<ClientId>,
+        reply: oneshot::Sender<Answer>,
+        events: Vec<RoomEvent>,
+        ctx: &mut Context<Self>,
+    ) {
+        let (nums, directory) = self.registry.nums(&self.key.tenant);
+        self.nums = nums;
+        let lease = tokio::time::timeout(
+            self.registry.limits().answer_timeout,
+            directory.send(LeaseNums { count: events.len() }),
+        );
+        ctx.wait(lease.into_actor(self).map(move |leased, room, ctx| match leased {
+            Ok(Ok(Ok(num))) => {
+                let now = room.now();
+                room.record(by, client_id, reply, events, num, now, ctx);
+            }
+            Ok(Ok(Err(refusal))) => room.answer(reply, Err(refusal), ctx),
+            Ok(Err(_)) | Err(_) => room.answer(reply, Err(Refusal::unavailable()), ctx),
+        }));
+    }
+
+    /// Stamps the events, takes note of them, and puts them up for the next commit.
+    #[expect(clippy::too_many_arguments, reason = "one step of a story that is told in one place")]
+    fn record(
+        &mut self,
+        by: Principal,
+        client_id: Option<ClientId>,
+        reply: oneshot::Sender<Answer>,
+        events: Vec<RoomEvent>,
+        first_num: Num,
+        at: Timestamp,
+        ctx: &mut Context<Self>,
+    ) {
+        let epoch = self.registry.store().epoch();
+        let mut client_id = client_id;
+        let mut receipt = None;
+        let mut removing = false;
+        for (num, event) in (first_num.0..).zip(events) {
+            let seq = self.room.head().map_or(Seq::ZERO, |head| head.seq).next();
+            let record = Record {
+                position: Position { epoch, seq },
+                id: RecordId::new(at, seq, random_wide()),
+                num: Num(num),
+                at,
+                author: by.user.clone(),
+                client_id: client_id.take(),
+                event: Event::Room(event),
+            };
+            self.room.apply(&record);
+            self.recent.apply(&record);
+            removing |= removes(&record);
+            receipt.get_or_insert_with(|| Receipt::of(&record));
+            self.gathering.add(&self.key, &self.room, record);
+        }
+        self.last_at = at;
+        let receipt = receipt.expect("there is at least one event");
+        self.gathering.replies.push(Reply {
+            to: reply,
+            answer: Ok(Done { receipt, duplicate: false }),
+            removes: removing,
+        });
+        self.flush(ctx);
+    }
+
+    /// Answers at once, or, where something is applied that is not on disk yet, after it is: an answer may depend on
+    /// it.
+    fn answer(&mut self, to: oneshot::Sender<Answer>, answer: Answer, ctx: &mut Context<Self>) {
+        if self.in_flight.is_none() && self.gathering.records.is_empty() {
+            // Whoever asked may be gone.
+            let _ = to.send(answer);
+        } else {
+            self.gathering.replies.push(Reply { to, answer, removes: false });
+            self.flush(ctx);
+        }
+    }
+
+    fn unchanged(&self) -> Answer {
+        let position = self.room.head().ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
+        let id = RecordId::new(self.last_at, position.seq, 0);
+        Ok(Done { receipt: Receipt { position, id, num: Num(0), at: self.last_at }, duplicate: false })
+    }
+
+    /// Commits what has gathered, unless a commit is in flight.
+    fn flush(&mut self, ctx: &mut Context<Self>) {
+        if self.in_flight.is_some() || self.gathering.replies.is_empty() {
+            return;
+        }
+        let mut gathered = std::mem::take(&mut self.gathering);
+        if gathered.records.is_empty() {
+            return send_all(gathered.replies);
+        }
+        let commit = Commit {
+            stream: self.key.stream(),
+            expected: self.committed,
+            records: gathered.records.clone(),
+            puts: std::mem::take(&mut gathered.puts),
+            erase: std::mem::take(&mut gathered.erase),
+        };
+        let committed = self.registry.store().commit(commit);
+        self.in_flight = Some(gathered);
+        ctx.spawn(committed.into_actor(self).map(|result, room, ctx| room.committed(result, ctx)));
+    }
+}
+
+impl RoomActor {
+    /// A commit has settled: show it and answer for it, or end.
+    fn committed(&mut self, result: Result<(), CommitError>, ctx: &mut Context<Self>) {
+        let Some(gathered) = self.in_flight.take() else { return };
+        if let Err(error) = result {
+            tracing::warn!(room = %self.key.room, %error, "a commit failed; the room is woken from its log when needed");
+            self.fail(gathered.replies, &refusal(error));
+            return self.end(ctx);
+        }
+        self.committed = gathered.records.last().map(|record| record.position);
+        let removed = self.publish(&gathered.records, ctx);
+        let (removals, others): (Vec<_>, Vec<_>) = gathered.replies.into_iter().partition(|reply| reply.removes);
+        send_all(others);
+        if !removals.is_empty() {
+            ctx.spawn(answer_when_removed(removed, removals).into_actor(self));
+        }
+        self.tell_inboxes(&gathered.records);
+        if self.room.known_count() > KNOWN_MAX && self.gathering.records.is_empty() {
+            self.room.forget_messages();
+        }
+        self.flush(ctx);
+    }
+
+    /// Frames the records for whoever follows and sends them on their way. The receiver is done when every removal
+    /// among them has reached every follower.
+    fn publish(&mut self, records: &[Record], ctx: &mut Context<Self>) -> mpsc::Receiver<std::convert::Infallible> {
+        let (pending, removed) = mpsc::channel(1);
+        // Read after the commit: a follower that registers later finds these records, and this membership, on disk.
+        let interest = self.registry.interest(&self.key);
+        let dialects = interest.iter().fold(DialectSet::default(), |all, (_, dialects)| all.union(*dialects));
+        let mut relays: Vec<RelayId> = interest.into_iter().map(|(relay, _)| relay).collect();
+        if records.iter().any(removes) {
+            relays = self.registry.relays();
+        }
+        if relays.is_empty() {
+            return removed;
+        }
+        let batch = Batch::new(&self.key, records, dialects, &pending);
+        for relay in relays {
+            let link = self.relays.entry(relay).or_default();
+            if link.backlog.len() >= BACKLOG_MAX && batch.removals().is_empty() {
+                // Followers notice that something is missing as soon as the relay moves again, and read the log.
+                link.backlog.retain(|batch| !batch.removals().is_empty());
+            }
+            link.backlog.push(Arc::clone(&batch));
+            self.send(relay, ctx);
+        }
+        removed
+    }
+
+    /// Sends a relay what has gathered for it, unless it has not taken the last publication yet.
+    fn send(&mut self, id: RelayId, ctx: &mut Context<Self>) {
+        let Some(link) = self.relays.get_mut(&id) else { return };
+        if link.unacknowledged || link.backlog.is_empty() {
+            return;
+        }
+        let Some(relay) = self.registry.relay(id) else { return };
+        link.unacknowledged = true;
+        let publication = Publication { room: self.key.clone(), batches: std::mem::take(&mut link.backlog) };
+        ctx.spawn(relay.send(publication).into_actor(self).map(move |_, room, ctx| {
+            if let Some(link) = room.relays.get_mut(&id) {
+                link.unacknowledged = false;
+            }
+            room.send(id, ctx);
+        }));
+    }
+
+    fn tell_inboxes(&self, records: &[Record]) {
+        for record in records {
+            let Event::Room(event) = &record.event else { continue };
+            let room = self.key.room;
+            let (user, change) = match event {
+                RoomEvent::MemberJoined { user, role } => {
+                    (user, RoomsChanged::Gained { room, role: *role, standing: Standing::Member })
+                }
+                RoomEvent::MemberInvited { user, role } => {
+                    (user, RoomsChanged::Gained { room, role: *role, standing: Standing::Invited })
+                }
+                RoomEvent::MemberLeft { user, .. } | RoomEvent::MemberKicked { user, .. } => {
+                    (user, RoomsChanged::Lost { room })
+                }
+                RoomEvent::RoomCreated { .. }
+                | RoomEvent::RoomUpdated { .. }
+                | RoomEvent::RoomArchived
+                | RoomEvent::RoleChanged { .. }
+                | RoomEvent::MessagePosted { .. }
+                | RoomEvent::MessageEdited { .. }
+                | RoomEvent::MessageDeleted { .. }
+                | RoomEvent::MessageErased => continue,
+            };
+            self.registry.rooms_changed(&self.key.tenant, user, change);
+        }
+    }
+
+    fn fail(&mut self, replies: Vec<Reply>, refusal: &Refusal) {
+        for reply in replies.into_iter().chain(std::mem::take(&mut self.gathering.replies)) {
+            // Whoever asked may be gone.
+            let _ = reply.to.send(Err(refusal.clone()));
+        }
+    }
+
+    fn end(&mut self, ctx: &mut Context<Self>) {
+        self.registry.room_stopped(&self.key, &ctx.address());
+        ctx.stop();
+    }
+
+    /// Goes to sleep when nobody has asked for anything for a while.
+    fn rest(&mut self, ctx: &mut Context<Self>) {
+        let idle = self.in_flight.is_none()
+            && self.gathering.replies.is_empty()
+            && self.relays.values().all(|link| !link.unacknowledged && link.backlog.is_empty())
+            && self.last_command.elapsed() >= self.registry.limits().room_idle;
+        if idle && self.registry.retire(&self.key, &ctx.address()) {
+            ctx.stop();
+        }
+    }
+
+    /// The time of the next record: never before the last one's.
+    fn now(&self) -> Timestamp {
+        self.registry.now().max(self.last_at)
+    }
+}
+
+impl Gathered {
+    /// Puts up a record that the room has just applied.
+    fn add(&mut self, key: &RoomKey, room: &Room, record: Record) {
+        let mut erase = Vec::new();
+        project(key, room, &record, &mut self.puts, &mut erase);
+        for seq in erase {
+            // What has not been written yet is not written at all.
+            match self.records.iter_mut().find(|record| record.position.seq == seq) {
+                Some(unwritten) => unwritten.event = Event::Room(RoomEvent::MessageErased),
+                None => self.erase.push(seq),
+            }
+        }
+        self.records.push(record);
+    }
+}
+
+fn removes(record: &Record) -> bool {
+    removal_of(record).is_some()
+}
+
+fn send_all(replies: Vec<Reply>) {
+    for reply in replies {
+        // Whoever asked may be gone.
+        let _ = reply.to.send(reply.answer);
+    }
+}
+
+/// Answers once nothing of the room can reach the removed any more (the barrier of revocation).
+async fn answer_when_removed(mut removed: mpsc::Receiver<std::convert::Infallible>, replies: Vec<Reply>) {
+    match tokio::time::timeout(REMOVAL_TIME, removed.recv()).await {
+        Ok(_) => send_all(replies),
+        Err(_) => {
+            tracing::error!("a removal was not confirmed by every relay in time");
+            for reply in replies {
+                let _ = reply.to.send(Err(Refusal::unavailable()));
+            }
+        }
+    }
+}
+
+impl Actor for RoomActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let wake = wake(Arc::clone(self.registry.store()), self.key.clone());
+        ctx.wait(wake.into_actor(self).map(|woken, room, ctx| match woken {
+            Ok(Woken { head, snapshot, recent, last_at }) => {
+                room.committed = head;
+                room.room = snapshot.map(Room::restore).unwrap_or_default();
+                room.recent = recent;
+                room.last_at = last_at;
+                if let Some(head) = head {
+                    room.registry.announce(&room.key, head.seq);
+                }
+            }
+            Err(error) => {
+                tracing::error!(room = %room.key.room, %error, "a room could not be woken");
+                room.end(ctx);
+            }
+        }));
+        let idle = self.registry.limits().room_idle;
+        ctx.run_interval(idle / 2, |room, ctx| room.rest(ctx));
+    }
+}
+
+impl Handler<Submit> for RoomActor {
+    type Result = ();
+
+    fn handle(&mut self, submit: Submit, ctx: &mut Self::Context) {
+        self.last_command = Instant::now();
+        match submit.command.target().filter(|target| self.room.known(*target).is_none()) {
+            None => self.consider(submit, ctx),
+            Some(target) => {
+                let load = load(Arc::clone(self.registry.store()), self.key.clone(), target);
+                ctx.wait(load.into_actor(self).map(move |loaded, room, ctx| match loaded {
+                    Ok(message) => {
+                        if let Some(message) = message {
+                            room.room.know(message);
+                        }
+                        room.consider(submit, ctx);
+                    }
+                    Err(error) => room.answer(submit.reply, Err(super::registry::read_failed(&error)), ctx),
+                }));
+            }
+        }
+    }
+}
+
+/// What a room finds when it wakes.
+struct Woken {
+    head: Option<Position>,
+    snapshot: Option<Snapshot>,
+    recent: Recent,
+    last_at: Timestamp,
+}
+
+/// Reads a room as it is on disk, after whatever a predecessor had under way has settled.
+async fn wake(store: Arc<dyn Store>, key: RoomKey) -> Result<Woken, StoreError> {
+    let stream = key.stream();
+    let Some(head) = store.settle(&stream).await? else {
+        return Ok(Woken { head: None, snapshot: None, recent: Recent::default(), last_at: Timestamp(0) });
+    };
+    let header = store.get(&stream, rows::HEADER).await?;
+    let header = header.ok_or_else(|| StoreError::Damaged(format!("room {} has no header", key.room)))?;
+    let mut members = BTreeMap::<UserId, Member>::new();
+    scan(&*store, &key, rows::MEMBERS, |user, row| {
+        members.insert(user, Member::decode(row)?);
+        Ok(())
+    })
+    .await?;
+    let mut invited = BTreeMap::<UserId, Role>::new();
+    scan(&*store, &key, rows::INVITATIONS, |user, row| {
+        invited.insert(user, Role::decode(row)?);
+        Ok(())
+    })
+    .await?;
+    let snapshot = Snapshot { head, header: Header::decode(&header)?, members, invited };
+
+    let (mut recent, mut last_at) = (Recent::default(), Timestamp(0));
+    let mut after = Recent::tail_from(head.seq);
+    loop {
+        let page = store.read(&stream, after, RECORDS_PER_READ).await?;
+        for record in &page.records {
+            recent.apply(record);
+            last_at = last_at.max(record.at);
+        }
+        match page.records.last() {
+            Some(last) if !page.complete => after = last.position.seq,
+            Some(_) | None => break,
+        }
+    }
+    Ok(Woken { head: Some(head), snapshot: Some(snapshot), recent, last_at })
+}
+
+async fn scan(
+    store: &dyn Store,
+    key: &RoomKey,
+    prefix: &[u8],
+    mut each: impl FnMut(UserId, &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let stream = key.stream();
+    let mut after: Option<bytes::Bytes> = None;
+    loop {
+        let found = store.scan(&stream, prefix, after.as_deref(), ROWS_PER_SCAN).await?;
+        for (row_key, row) in &found {
+            each(rows::user_of(row_key)?, row)?;
+        }
+        match found.into_iter().last() {
+            Some((last, _)) => after = Some(last),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Loads what the rules have to know of a message; `None` when there is none of this id.
+async fn load(store: Arc<dyn Store>, key: RoomKey, id: RecordId) -> Result<Option<Message>, StoreError> {
+    let stream = key.stream();
+    if id.seq() == Seq::ZERO {
+        return Ok(None);
+    }
+    if let Some(row) = store.get(&stream, &rows::message(id.seq())).await? {
+        return Message::decode(&row).map(|message| Some(message).filter(|message| message.id == id));
+    }
+    let page = store.read(&stream, Seq(id.seq().0 - 1), 1).await?;
+    let found = page.records.into_iter().next().filter(|record| record.id == id);
+    Ok(found.and_then(|record| match record.event {
+        Event::Room(RoomEvent::MessagePosted { .. }) => {
+            Some(Message { id, author: record.author, edits: Vec::new(), deleted: false })
+        }
+        Event::Room(_) | Event::Directory(_) => None,
+    }))
+}

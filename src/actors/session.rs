@@ -1,0 +1,648 @@
+//! One client connection: it decodes what comes in, asks rooms, and follows them for its user.
+//!
+//! Commands are carried out in the order in which they came: a command for a room is handed over before the next is
+//! looked at, and everything else waits until the commands before it have been answered. The session never writes to
+//! a socket; replies and pages go into the link's outbox.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, StreamHandler, WrapFuture,
+};
+use bytes::{Bytes, BytesMut};
+
+use super::batch::{Batch, removal_of};
+use super::inbox::{Attach, Detach, InboxActor, ListRooms, RoomsChanged};
+use super::link::Link;
+use super::registry::{Registry, read_failed};
+use super::relay::{Follower, Worker};
+use super::room::Answer;
+use crate::domain::recent::Receipt;
+use crate::domain::room::{Header, Member};
+use crate::domain::session::Generation;
+use crate::domain::{
+    Alias, Command, Create, Name, Position, Principal, Record, Rejection, Role, RoomId, RoomKey, RoomKind, RoomName,
+    Seq, Timestamp, UserId,
+};
+use crate::store::rows::{self, Row};
+use crate::store::{Page, Store, StoreError};
+use crate::wire::frame::{self, Opcode};
+use crate::wire::{Ask, CloseReason, Cursor, CursorError, From as Since, Incoming, Notice, Refusal, Reply, Request};
+
+/// How many records a follower that is behind is handed at once.
+const PULL_RECORDS: usize = 256;
+
+/// How many frames that cannot be understood a connection may send in all.
+const BAD_FRAMES_MAX: u32 = 16;
+
+/// How long a connection with too many commands under way is asked to wait.
+const BUSY: Duration = Duration::from_millis(100);
+
+/// How many names of rooms a session remembers.
+const NAMES_MAX: usize = 256;
+
+/// Says who a token belongs to.
+pub trait Gate: Send + Sync {
+    fn admit(&self, token: &str, now: Timestamp) -> Result<Principal, Refusal>;
+}
+
+/// Hosts one connection.
+pub struct SessionActor {
+    worker: Rc<Worker>,
+    link: Rc<Link>,
+    gate: Arc<dyn Gate>,
+    principal: Option<Principal>,
+    inbox: Option<Addr<InboxActor>>,
+    follows: BTreeMap<RoomId, Rc<Follower>>,
+    names: HashMap<RoomName, RoomKey>,
+    queue: VecDeque<Request>,
+    /// Commands handed to rooms and not answered yet.
+    in_flight: usize,
+    /// Something is under way that the next command has to wait for.
+    exclusive: bool,
+    /// A page is being read.
+    pulling: bool,
+    /// The room whose page was read last, so that the others get their turn.
+    pulled: Option<RoomId>,
+    bad_frames: u32,
+}
+
+impl SessionActor {
+    /// A session over `link`; `principal` is who the handshake has proved it to be.
+    pub fn new(worker: Rc<Worker>, link: Rc<Link>, gate: Arc<dyn Gate>, principal: Option<Principal>) -> Self {
+        Self {
+            worker,
+            link,
+            gate,
+            principal,
+            inbox: None,
+            follows: BTreeMap::new(),
+            names: HashMap::new(),
+            queue: VecDeque::new(),
+            in_flight: 0,
+            exclusive: false,
+            pulling: false,
+            pulled: None,
+            bad_frames: 0,
+        }
+    }
+
+    fn registry(&self) -> &Arc<Registry> {
+        self.worker.registry()
+    }
+
+    fn reply(&self, id: &str, reply: &Reply) {
+        self.link.push_control(&self.link.dialect().encode_reply(Some(id), reply));
+    }
+
+    fn refuse(&self, id: &str, refusal: Refusal) {
+        self.reply(id, &Reply::Refused(refusal));
+    }
+
+    fn notify(&self, notice: &Notice) {
+        self.link.push_control(&self.link.dialect().encode_notice(notice));
+    }
+
+    /// A data frame came in.
+    fn frame(&mut self, payload: &Bytes, ctx: &mut Context<Self>) {
+        let dialect = self.link.dialect();
+        let decoded = match self.principal {
+            Some(_) => dialect.decode(payload),
+            None => dialect.decode_before_auth(payload),
+        };
+        match decoded {
+            Ok(request) if self.queue.len() + self.in_flight >= self.registry().limits().in_flight_per_session => {
+                self.refuse(&request.id, Refusal::busy(BUSY));
+            }
+            Ok(request) => {
+                self.queue.push_back(request);
+                self.pump(ctx);
+            }
+            Err(error) => {
+                let payload = dialect.encode_reply(error.id.as_deref(), &Reply::Refused(error.refusal));
+                self.link.push_control(&payload);
+                self.bad_frames += 1;
+                if self.bad_frames >= BAD_FRAMES_MAX {
+                    self.link.close(CloseReason::BadFrame);
+                }
+            }
+        }
+    }
+
+    /// Looks at the commands that wait, as far as their order allows.
+    fn pump(&mut self, ctx: &mut Context<Self>) {
+        while !self.exclusive {
+            let Some(request) = self.queue.pop_front() else { return };
+            let Some(by) = self.principal.clone() else {
+                self.authenticate(request, ctx);
+                continue;
+            };
+            if let Ask::Command { room, .. } = &request.ask {
+                match self.names.get(room).cloned() {
+                    Some(key) => self.submit(request, key, by, ctx),
+                    None => self.resolve(request, by, ctx),
+                }
+            } else if self.in_flight > 0 {
+                self.queue.push_front(request);
+                return;
+            } else {
+                self.ask(request, by, ctx);
+            }
+        }
+    }
+
+    fn authenticate(&mut self, request: Request, ctx: &mut Context<Self>) {
+        let Ask::Auth { token } = request.ask else {
+            return self.refuse(&request.id, Refusal::unauthenticated());
+        };
+        match self.gate.admit(&token, self.registry().now()) {
+            Ok(principal) => {
+                self.admit(principal.clone(), ctx);
+                self.reply(&request.id, &Reply::Authenticated { principal });
+            }
+            Err(refusal) => {
+                self.refuse(&request.id, refusal);
+                self.link.close(CloseReason::Unauthenticated);
+            }
+        }
+    }
+
+    fn admit(&mut self, principal: Principal, ctx: &mut Context<Self>) {
+        self.worker.authenticated(&self.link, &principal);
+        let attach = Attach { session: ctx.address().recipient() };
+        self.inbox = Some(self.registry().attach(&principal.tenant, &principal.user, attach));
+        self.principal = Some(principal);
+    }
+
+    /// Finds out which room a command is for, and puts the command back in its place.
+    fn resolve(&mut self, request: Request, by: Principal, ctx: &mut Context<Self>) {
+        let Ask::Command { room: name, .. } = &request.ask else { return };
+        let (registry, name) = (Arc::clone(self.registry()), name.clone());
+        let resolve = async move { (registry.resolve(&by.tenant, &name).await, name) };
+        self.exclusively(ctx, resolve, move |session, resolved| match resolved {
+            Ok((Ok(key), name)) => {
+                session.remember(name, key);
+                session.queue.push_front(request);
+            }
+            Ok((Err(refusal), _)) | Err(refusal) => session.refuse(&request.id, refusal),
+        });
+    }
+
+    fn remember(&mut self, name: RoomName, key: RoomKey) {
+        if self.names.len() >= NAMES_MAX {
+            self.names.clear();
+        }
+        self.names.insert(name, key);
+    }
+
+    /// Hands a command to its room; the next one need not wait for the answer.
+    fn submit(&mut self, request: Request, key: RoomKey, by: Principal, ctx: &mut Context<Self>) {
+        let Request { id, ask: Ask::Command { command, client_id, .. } } = request else { return };
+        let publishes = matches!(command, Command::Post { .. } | Command::Edit { .. } | Command::Delete { .. });
+        let answer = self.registry().submit(&key, by, command, client_id);
+        self.in_flight += 1;
+        ctx.spawn(answer.into_actor(self).map(move |answer, session, ctx| {
+            session.in_flight -= 1;
+            session.reply(&id, &done(key, publishes, answer));
+            session.pump(ctx);
+        }));
+    }
+
+    /// Does something that the commands behind it wait for, within a time limit.
+    fn exclusively<T: 'static>(
+        &mut self,
+        ctx: &mut Context<Self>,
+        work: impl Future<Output = T> + 'static,
+        then: impl FnOnce(&mut Self, Result<T, Refusal>) + 'static,
+    ) {
+        self.exclusive = true;
+        let work = tokio::time::timeout(self.registry().limits().answer_timeout, work);
+        ctx.spawn(work.into_actor(self).map(|result, session, ctx| {
+            session.exclusive = false;
+            then(session, result.map_err(|_| Refusal::unavailable()));
+            session.pump(ctx);
+        }));
+    }
+
+    /// Everything that is not for one room's rules alone.
+    fn ask(&mut self, request: Request, by: Principal, ctx: &mut Context<Self>) {
+        let Request { id, ask } = request;
+        match ask {
+            Ask::Auth { .. } => self.refuse(&id, Refusal::already_authenticated()),
+            Ask::NotYet => self.refuse(&id, Refusal::unauthenticated()),
+            Ask::Command { .. } => unreachable!("commands are handed to their rooms"),
+            Ask::Create { kind, alias, name, members } => {
+                let create = create(Arc::clone(self.registry()), by, kind, alias, name, members);
+                self.exclusively(ctx, create, move |session, created| {
+                    session.reply(&id, &created.and_then(|reply| reply).unwrap_or_else(Reply::Refused));
+                });
+            }
+            Ask::Follow { room, from } => self.follow(id, by, room, from, ctx),
+            Ask::Unfollow { room } => {
+                let registry = Arc::clone(self.registry());
+                let resolve = async move { registry.resolve(&by.tenant, &room).await };
+                self.exclusively(ctx, resolve, move |session, resolved| {
+                    let reply = match resolved.and_then(|resolved| resolved) {
+                        Ok(key) => match session.follows.remove(&key.room) {
+                            Some(follower) => {
+                                session.worker.unregister(&follower);
+                                Reply::Unfollowed { room: key.room }
+                            }
+                            None => Reply::Refused(Refusal::not_following()),
+                        },
+                        Err(refusal) => Reply::Refused(refusal),
+                    };
+                    session.reply(&id, &reply);
+                });
+            }
+            Ask::History { room, before, limit } => {
+                let (worker, link) = (Rc::clone(&self.worker), Rc::clone(&self.link));
+                let history = async move {
+                    let key = worker.registry().resolve(&by.tenant, &room).await?;
+                    history(&worker, &link, key, by.user, before, limit).await
+                };
+                self.exclusively(ctx, history, move |session, found| {
+                    session.reply(&id, &found.and_then(|reply| reply).unwrap_or_else(Reply::Refused));
+                });
+            }
+            Ask::Rooms { after, limit } => {
+                let Some(inbox) = &self.inbox else { return self.refuse(&id, Refusal::unauthenticated()) };
+                let list = inbox.send(ListRooms { after, limit });
+                self.exclusively(ctx, list, move |session, listed| {
+                    let listed = listed.and_then(|sent| sent.unwrap_or_else(|_| Err(Refusal::unavailable())));
+                    let reply = match listed {
+                        Ok(listing) => {
+                            let after = listing.rooms.last().filter(|_| listing.more).map(|listed| listed.room);
+                            Reply::Rooms { rooms: listing.rooms, after }
+                        }
+                        Err(refusal) => Reply::Refused(refusal),
+                    };
+                    session.reply(&id, &reply);
+                });
+            }
+        }
+    }
+
+    /// Follows a room. The follower is registered before its rights are looked up, and these before the head, so that
+    /// no removal and no record can slip between.
+    fn follow(&mut self, id: String, by: Principal, name: RoomName, since: Since, ctx: &mut Context<Self>) {
+        let (worker, link) = (Rc::clone(&self.worker), Rc::clone(&self.link));
+        let open = async move {
+            let key = worker.registry().resolve(&by.tenant, &name).await?;
+            let follower = worker.register(key, by.user, &link);
+            match open(worker.registry(), &follower, since).await {
+                Ok((at, head)) => Ok((follower, at, head)),
+                Err(refusal) => {
+                    worker.unregister(&follower);
+                    Err(refusal)
+                }
+            }
+        };
+        self.exclusively(ctx, open, move |session, opened| {
+            let (follower, at, head) = match opened.and_then(|opened| opened) {
+                Ok(opened) => opened,
+                Err(refusal) => return session.refuse(&id, refusal),
+            };
+            let room = follower.room().room;
+            session.forget_ended();
+            if let Some(older) = session.follows.remove(&room) {
+                session.worker.unregister(&older);
+            }
+            if session.follows.len() >= session.registry().limits().follows_per_session {
+                session.worker.unregister(&follower);
+                return session.refuse(&id, Refusal::too_many_follows());
+            }
+            session.reply(&id, &Reply::Following { room: follower.room().clone(), at, head });
+            session.follows.insert(room, Rc::clone(&follower));
+            if follower.follow().borrow().wants_page_after().is_some() {
+                session.link.outbox.want_pull();
+            }
+        });
+    }
+
+    fn forget_ended(&mut self) {
+        self.follows.retain(|_, follower| follower.follow().borrow().at().is_some());
+    }
+
+    /// Reads the next page of a follower that is behind, if no page is being read.
+    fn pull(&mut self, ctx: &mut Context<Self>) {
+        if self.pulling || !self.link.outbox.is_open() {
+            return;
+        }
+        let Some(follower) = self.next_behind() else { return };
+        let (generation, after) = {
+            let follow = follower.follow().borrow();
+            let Some(after) = follow.wants_page_after() else { return };
+            (follow.generation(), after)
+        };
+        self.pulling = true;
+        self.pulled = Some(follower.room().room);
+        let store = Arc::clone(self.registry().store());
+        let stream = follower.room().stream();
+        let read = async move { store.read(&stream, after.seq, PULL_RECORDS).await };
+        ctx.spawn(read.into_actor(self).map(move |page, session, ctx| {
+            session.pulling = false;
+            match page {
+                Ok(page) => session.hand_over(&follower, generation, after, &page),
+                Err(error) => session.fail(&follower, &error),
+            }
+            if session.next_behind().is_some() {
+                if session.link.outbox.log_is_empty() {
+                    session.pull(ctx);
+                } else {
+                    session.link.outbox.want_pull();
+                }
+            }
+        }));
+    }
+
+    /// The next follower that is behind, after the one whose turn was last.
+    fn next_behind(&self) -> Option<Rc<Follower>> {
+        let behind = |follower: &&Rc<Follower>| follower.follow().borrow().wants_page_after().is_some();
+        let later = self.pulled.and_then(|room| {
+            use std::ops::Bound::{Excluded, Unbounded};
+            self.follows.range((Excluded(room), Unbounded)).map(|(_, follower)| follower).find(behind)
+        });
+        later.or_else(|| self.follows.values().find(behind)).cloned()
+    }
+
+    fn hand_over(&mut self, follower: &Rc<Follower>, generation: Generation, after: Position, page: &Page) {
+        let last = page.records.last().map(|record| record.position);
+        let removals = page.records.iter().filter_map(|record| removal(record, follower.user()));
+        let seqs = removals.clone().map(|(seq, _)| seq);
+        let handed = follower.follow().borrow_mut().page(generation, after.seq, last, page.complete, seqs);
+        if let Some((from, until)) = handed.records {
+            let mut frames = BytesMut::new();
+            for record in page.records.iter().filter(|record| record.position.seq <= until) {
+                self.link.dialect().put_record(&mut frames, follower.room(), record);
+            }
+            // When that is too much after all, the follower has been set back and reads again.
+            let _ = self.link.outbox.push_log(frames.freeze(), Batch::count(from.seq, until), follower, from);
+        }
+        if let Some(kicked) = handed.ended.and_then(|ended| removals.clone().find(|(seq, _)| *seq == ended)) {
+            self.worker.removed(follower, kicked.1);
+        }
+    }
+
+    /// A follow has to end because its log cannot be read.
+    fn fail(&mut self, follower: &Rc<Follower>, error: &StoreError) {
+        let refusal = read_failed(error);
+        self.worker.unregister(follower);
+        self.follows.remove(&follower.room().room);
+        self.notify(&Notice::FollowFailed { room: follower.room().room, refusal });
+    }
+}
+
+impl Actor for SessionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.link.attach(ctx.address());
+        self.worker.open(&self.link);
+        let limits = self.registry().limits();
+        self.notify(&Notice::Hello {
+            epoch: self.registry().store().epoch(),
+            heartbeat: limits.heartbeat,
+            authenticated: self.principal.is_some(),
+        });
+        if let Some(principal) = self.principal.take() {
+            self.admit(principal, ctx);
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "once per session")]
+    fn stopping(&mut self, ctx: &mut Self::Context) -> actix::Running {
+        for follower in std::mem::take(&mut self.follows).into_values() {
+            self.worker.unregister(&follower);
+        }
+        self.worker.closed(&self.link, self.principal.as_ref());
+        self.link.gone();
+        if let Some(inbox) = self.inbox.take() {
+            inbox.do_send(Detach { session: ctx.address().recipient() });
+        }
+        actix::Running::Stop
+    }
+}
+
+impl StreamHandler<Result<Incoming, CloseReason>> for SessionActor {
+    fn handle(&mut self, incoming: Result<Incoming, CloseReason>, ctx: &mut Self::Context) {
+        if !self.link.outbox.is_open() {
+            return;
+        }
+        match incoming {
+            Ok(Incoming::Text(payload)) if self.link.dialect().is_text() => self.frame(&payload, ctx),
+            Ok(Incoming::Binary(payload)) if !self.link.dialect().is_text() => self.frame(&payload, ctx),
+            Ok(Incoming::Text(_) | Incoming::Binary(_)) => self.link.close(CloseReason::UnsupportedData),
+            Ok(Incoming::Ping(payload)) => self.link.outbox.push_control(frame::frame(Opcode::Pong, &payload)),
+            Ok(Incoming::Pong(payload)) => self.link.pong(&payload),
+            Ok(Incoming::Close(_)) => self.link.close(CloseReason::Normal),
+            Err(reason) => self.link.close(reason),
+        }
+    }
+
+    /// The client has ended its side, or the connection broke.
+    fn finished(&mut self, ctx: &mut Self::Context) {
+        if self.link.outbox.is_open() {
+            ctx.stop();
+        }
+    }
+}
+
+/// Ends the connection, saying why.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Close(pub CloseReason);
+
+impl Handler<Close> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, close: Close, _: &mut Self::Context) {
+        self.link.close(close.0);
+    }
+}
+
+/// There is no connection any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Gone;
+
+impl Handler<Gone> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Gone, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+/// The connection takes records again and none are waiting.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Drained;
+
+impl Handler<Drained> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Drained, ctx: &mut Self::Context) {
+        self.pull(ctx);
+    }
+}
+
+impl Handler<RoomsChanged> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, change: RoomsChanged, _: &mut Self::Context) {
+        self.notify(&match change {
+            RoomsChanged::Gained { room, role, standing } => Notice::RoomGained { room, role, standing },
+            RoomsChanged::Lost { room } => Notice::RoomLost { room },
+        });
+    }
+}
+
+/// Whether a record ends the membership of `user`: where, and whether by a kick.
+fn removal(record: &Record, user: &UserId) -> Option<(Seq, bool)> {
+    let (removed, kicked) = removal_of(record)?;
+    (removed == user).then_some((record.position.seq, kicked))
+}
+
+/// The reply to a command that its room has answered.
+fn done(room: RoomKey, publishes: bool, answer: Answer) -> Reply {
+    match answer {
+        Ok(done) if publishes => Reply::Published { room, receipt: done.receipt, duplicate: done.duplicate },
+        Ok(done) => Reply::Changed { room, position: done.receipt.position, at: done.receipt.at },
+        Err(refusal) => Reply::Refused(refusal),
+    }
+}
+
+/// Reserves a room's names, then creates it.
+async fn create(
+    registry: Arc<Registry>,
+    by: Principal,
+    kind: RoomKind,
+    alias: Option<Alias>,
+    name: Option<Name>,
+    members: Vec<(UserId, Role)>,
+) -> Result<Reply, Refusal> {
+    let id = match (kind, members.as_slice()) {
+        (RoomKind::Direct, [(other, _)]) => Some(RoomId::direct(&by.tenant, &by.user, other)),
+        (RoomKind::Direct, _) => return Err(Rejection::NotAPair.into()),
+        (RoomKind::Channel, _) if alias.is_none() => return Err(Rejection::AliasRequired.into()),
+        (RoomKind::Channel | RoomKind::Group | RoomKind::Box | RoomKind::Canvas, _) => None,
+    };
+    // A direct room is found by its pair.
+    let alias = alias.filter(|_| kind != RoomKind::Direct);
+    let reserved = registry.reserve(&by.tenant, alias.clone(), id).await?;
+    let (room, num) = (RoomKey { tenant: by.tenant.clone(), room: reserved.room }, reserved.num);
+    let create = Command::Create(Create { kind, num, alias: alias.clone(), name, members });
+    let receipt = match registry.submit(&room, by, create, None).await {
+        Ok(done) => done.receipt,
+        // Whichever of the two asks first makes it; the other finds it.
+        Err(refusal) if kind == RoomKind::Direct && refusal.code() == Rejection::RoomExists.code() => {
+            first_record(&**registry.store(), &room).await?
+        }
+        Err(refusal) => return Err(refusal),
+    };
+    Ok(Reply::Created { room, num, alias, receipt })
+}
+
+async fn first_record(store: &dyn Store, room: &RoomKey) -> Result<Receipt, Refusal> {
+    let page = store.read(&room.stream(), Seq::ZERO, 1).await.map_err(|error| read_failed(&error))?;
+    page.records.first().map(Receipt::of).ok_or_else(Refusal::unavailable)
+}
+
+/// Admits a registered follower: its membership, then the head, then where it wants to begin.
+async fn open(registry: &Registry, follower: &Rc<Follower>, since: Since) -> Result<(Position, Seq), Refusal> {
+    let (store, key) = (&**registry.store(), follower.room());
+    let member = membership(store, key, follower.user()).await?;
+    let head = store.head(&key.stream()).await.map_err(|error| read_failed(&error))?;
+    let head = head.ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
+    let at = match since {
+        Since::Start => Position::start(store.epoch()),
+        Since::Now => head,
+        Since::Cursor(text) => position(store, key, &text, head).await?,
+    };
+    let mut follow = follower.follow().borrow_mut();
+    if !follow.admit(at, member.joined.seq()) {
+        return Err(Rejection::NotMember.into());
+    }
+    let generation = follow.generation();
+    // A follower that stands at the head has nothing to read, unless something came meanwhile.
+    follow.page(generation, at.seq, None, at.seq == head.seq, []);
+    Ok((at, head.seq))
+}
+
+/// The membership of `user`, or why there is none, without waking the room.
+async fn membership(store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<Member, Refusal> {
+    let stream = key.stream();
+    let failed = |error: StoreError| read_failed(&error);
+    if let Some(row) = store.get(&stream, &rows::member(user)).await.map_err(failed)? {
+        return Member::decode(&row).map_err(failed);
+    }
+    let header = store.get(&stream, rows::HEADER).await.map_err(failed)?;
+    let header = header.ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
+    let kind = Header::decode(&header).map_err(failed)?.kind;
+    let invited = store.get(&stream, &rows::invitation(user)).await.map_err(failed)?.is_some();
+    let known = kind.policy().is_known_to(invited);
+    Err(if known { Rejection::NotMember } else { Rejection::RoomNotFound }.into())
+}
+
+/// Reads a cursor and makes sure that it still means what it meant when it was given out.
+async fn position(store: &dyn Store, key: &RoomKey, text: &str, head: Position) -> Result<Position, Refusal> {
+    let at = Cursor::parse(text, key).map_err(|error| match error {
+        CursorError::Invalid => Refusal::cursor_invalid(),
+        CursorError::Foreign => Refusal::cursor_foreign(),
+    })?;
+    if at.seq > head.seq {
+        return Err(if at.epoch == store.epoch() { Refusal::cursor_invalid() } else { Refusal::epoch_changed() });
+    }
+    if at.seq == Seq::ZERO || at.epoch == store.epoch() {
+        return Ok(at);
+    }
+    let page = store.read(&key.stream(), Seq(at.seq.0 - 1), 1).await.map_err(|error| read_failed(&error))?;
+    match page.records.first() {
+        Some(record) if record.position == at => Ok(at),
+        Some(_) | None => Err(Refusal::epoch_changed()),
+    }
+}
+
+/// A page of what was before. The reader is registered as a follower meanwhile, so that a removal while it reads is
+/// noticed, and nothing is shown to who was removed.
+async fn history(
+    worker: &Worker,
+    link: &Rc<Link>,
+    key: RoomKey,
+    user: UserId,
+    before: Option<String>,
+    limit: usize,
+) -> Result<Reply, Refusal> {
+    let reader = worker.register(key.clone(), user, link);
+    let found = read_history(&**worker.registry().store(), &reader, before, limit).await;
+    worker.unregister(&reader);
+    found
+}
+
+async fn read_history(
+    store: &dyn Store,
+    reader: &Rc<Follower>,
+    before: Option<String>,
+    limit: usize,
+) -> Result<Reply, Refusal> {
+    let key = reader.room();
+    let member = membership(store, key, reader.user()).await?;
+    let stream = key.stream();
+    let head = store.head(&stream).await.map_err(|error| read_failed(&error))?;
+    let head = head.ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
+    let before = match before {
+        Some(text) => position(store, key, &text, head).await?.seq,
+        None => head.seq.next(),
+    };
+    let page = store.read_back(&stream, before, limit).await.map_err(|error| read_failed(&error))?;
+    if !reader.follow().borrow().stands(member.joined.seq()) {
+        return Err(Rejection::NotMember.into());
+    }
+    let before = page.records.first().filter(|_| !page.complete).map(|record| record.position);
+    Ok(Reply::History { room: key.clone(), records: page.records, before })
+}

@@ -1,0 +1,58 @@
+//! The edges: what arrives by HTTP is checked and carried to the actors.
+//!
+//! Routes, the WebSocket handshake, error bodies. Nothing is decided here, and the store and the rules of rooms are
+//! not known here.
+
+mod handshake;
+mod kill;
+mod problem;
+mod ws;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+
+pub use kill::on_connect;
+
+use crate::actors::{Gate, Worker};
+use problem::Problem;
+
+/// What every handler of a worker thread has at hand.
+#[derive(Clone)]
+pub struct Edge {
+    pub worker: Rc<Worker>,
+    pub gate: Arc<dyn Gate>,
+}
+
+/// Mounts the routes of the native protocol.
+pub fn mount(config: &mut web::ServiceConfig) {
+    config
+        .route("/v1/ws", web::route().to(ws::open))
+        .route("/healthz", web::get().to(healthz))
+        .route("/readyz", web::get().to(readyz))
+        .route("/", web::get().to(greeting))
+        .default_service(web::to(unknown));
+}
+
+/// Alive: the process answers.
+async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ok\n")
+}
+
+/// Ready: commands are taken now.
+async fn readyz(edge: web::ThinData<Edge>) -> HttpResponse {
+    match edge.worker.registry().unready() {
+        None => HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ready\n"),
+        Some(refusal) => Problem::unavailable(&refusal).response(),
+    }
+}
+
+async fn greeting() -> HttpResponse {
+    let text = concat!("Chinwag ", env!("CARGO_PKG_VERSION"), ". Clients connect to /v1/ws.\n");
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(text)
+}
+
+async fn unknown(request: HttpRequest) -> HttpResponse {
+    Problem::not_found(request.path()).response()
+}

@@ -1,0 +1,62 @@
+//! What a refused request is answered: a problem document (RFC 9457) with a stable code.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use serde::Serialize;
+
+use crate::wire::Refusal;
+
+/// A refusal with its place in HTTP.
+pub struct Problem {
+    pub status: StatusCode,
+    pub refusal: Refusal,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    title: &'a str,
+    status: u16,
+    code: &'a str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+}
+
+impl Problem {
+    pub fn new(status: StatusCode, refusal: Refusal) -> Self {
+        Self { status, refusal }
+    }
+
+    pub fn unavailable(refusal: &Refusal) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, refusal.clone())
+    }
+
+    pub fn not_found(path: &str) -> Self {
+        let shown: String = path.chars().take(100).collect();
+        Self::new(StatusCode::NOT_FOUND, Refusal::bad_request(format!("there is nothing at {shown}")))
+    }
+
+    pub fn response(&self) -> HttpResponse {
+        let body = Body {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Refused"),
+            status: self.status.as_u16(),
+            code: self.refusal.code(),
+            detail: self.refusal.message(),
+            retry_after_ms: self.refusal.retry_after_ms(),
+        };
+        let text = serde_json::to_string(&body).expect("a struct of texts and numbers always serializes");
+        let mut response = HttpResponse::build(self.status);
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            // RFC 6455, section 4.4.
+            response.insert_header(("Sec-WebSocket-Version", "13"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            // RFC 6750, section 3.
+            response.insert_header(("WWW-Authenticate", "Bearer"));
+        }
+        response.content_type("application/problem+json").body(text)
+    }
+}

@@ -1,0 +1,351 @@
+//! A server on a thread of its own, and clients that wait for what they expect instead of sleeping.
+
+use std::collections::VecDeque;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use chinwag::actors::{Limits, Registry};
+use chinwag::auth::{Claims, Keyring, Secret};
+use chinwag::clock::{Clock, SystemClock};
+use chinwag::domain::{TenantId, UserId};
+use chinwag::server::{Parts, Server};
+use chinwag::store::Store;
+use chinwag::store::memory::MemoryStore;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use uuid::Uuid;
+
+/// How long anything may take before a test fails: long enough for a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How a server is to be set up.
+pub struct Setup {
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    pub limits: Limits,
+    pub workers: usize,
+    pub listen: SocketAddr,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            store: Arc::new(MemoryStore::new()),
+            clock: Arc::new(SystemClock),
+            limits: Limits { sweep: Duration::from_millis(50), ..Limits::default() },
+            workers: 2,
+            listen: ([127, 0, 0, 1], 0).into(),
+        }
+    }
+}
+
+/// A running server; stopped in order when dropped.
+pub struct TestServer {
+    pub address: SocketAddr,
+    pub registry: Arc<Registry>,
+    keyring: Arc<Keyring>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl TestServer {
+    pub fn start() -> Self {
+        Self::with(Setup::default())
+    }
+
+    pub fn with(setup: Setup) -> Self {
+        let secret = Secret::new(vec![7; 32]).expect("32 bytes are enough");
+        let keyring = Arc::new(Keyring::new(&secret));
+        let (started, server) = std::sync::mpsc::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let gate = Arc::clone(&keyring);
+        let thread = std::thread::spawn(move || {
+            actix_web::rt::System::new().block_on(async move {
+                let listener = TcpListener::bind(setup.listen).expect("loopback has a free port");
+                let parts = Parts {
+                    store: setup.store,
+                    clock: setup.clock,
+                    gate,
+                    limits: setup.limits,
+                    workers: setup.workers,
+                    room_threads: 1,
+                };
+                let server = Server::start(listener, parts).expect("a listener can be listened to");
+                started.send((server.address(), Arc::clone(server.registry()))).expect("the test waits");
+                let _ = stopped.await;
+                server.stop().await;
+            });
+        });
+        let (address, registry) = server.recv().expect("the server starts");
+        Self { address, registry, keyring, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Stops the server in order and waits for it.
+    pub fn stop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            let result = thread.join();
+            if !std::thread::panicking() {
+                result.expect("the server stops in order");
+            }
+        }
+    }
+
+    /// Begins to stop; the returned thread ends when the server has.
+    pub fn begin_stop(&mut self) -> JoinHandle<()> {
+        self.stop.take();
+        self.thread.take().expect("it runs")
+    }
+
+    pub fn token(&self, user: &str) -> String {
+        self.token_in("default", user, Duration::from_secs(3600))
+    }
+
+    pub fn token_in(&self, tenant: &str, user: &str, lifetime: Duration) -> String {
+        let claims = Claims {
+            tenant: TenantId::new(tenant).unwrap(),
+            user: UserId::new(user).unwrap(),
+            issued_at: SystemClock.now(),
+            lifetime,
+            id: Uuid::new_v4(),
+        };
+        self.keyring.mint(&claims).unwrap()
+    }
+
+    /// A client that is `user`, has heard `hello`, and speaks JSON.
+    pub async fn client(&self, user: &str) -> Client {
+        self.client_with(&self.token(user), Some("chinwag.v1.json")).await
+    }
+
+    pub async fn client_with(&self, token: &str, subprotocol: Option<&str>) -> Client {
+        let mut client = self.open(Some(token), subprotocol).await;
+        let hello = client.next().await;
+        assert_eq!(hello["type"], "hello", "{hello}");
+        client
+    }
+
+    /// A client that has only opened its connection.
+    pub async fn open(&self, token: Option<&str>, subprotocol: Option<&str>) -> Client {
+        let mut request = format!("ws://{}/v1/ws", self.address).into_client_request().unwrap();
+        if let Some(token) = token {
+            request.headers_mut().insert("Authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        if let Some(subprotocol) = subprotocol {
+            request.headers_mut().insert("Sec-WebSocket-Protocol", subprotocol.parse().unwrap());
+        }
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.expect("the handshake is right");
+        let msgpack = subprotocol.is_some_and(|name| name.contains("msgpack"));
+        Client { socket, msgpack, asked: 0, aside: VecDeque::new() }
+    }
+
+    /// A bare socket on which `head` has been sent.
+    pub async fn raw(&self, head: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// A bare socket after a right handshake; nothing has been read but the answer's head.
+    pub async fn raw_socket(&self, token: Option<&str>) -> TcpStream {
+        let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let mut stream = self.raw(&handshake(&authorization)).await;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("an answer"));
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+        stream
+    }
+
+    /// The status and body of a plain GET.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        self.exchange(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await
+    }
+
+    /// Sends a request and reads until the server closes.
+    pub async fn exchange(&self, request: &str) -> (u16, String) {
+        let mut stream = self.raw(request).await;
+        let mut answer = Vec::new();
+        patiently(stream.read_to_end(&mut answer)).await.expect("an answer");
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let status = answer.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(0);
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+        (status, body)
+    }
+}
+
+/// A right handshake with more headers, each ended by CR LF.
+pub fn handshake(more: &str) -> String {
+    format!(
+        "GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
+    )
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A client of the native protocol.
+pub struct Client {
+    pub socket: WebSocketStream<TcpStream>,
+    msgpack: bool,
+    asked: u64,
+    /// What came while something else was waited for.
+    aside: VecDeque<Value>,
+}
+
+impl Client {
+    /// Sends a command and waits for its reply, which is `ok`.
+    pub async fn ask(&mut self, command: Value) -> Value {
+        let reply = self.try_ask(command.clone()).await;
+        assert_eq!(reply["ok"], true, "{command} was answered {reply}");
+        reply
+    }
+
+    /// Sends a command and waits for its refusal; returns the code.
+    pub async fn refused(&mut self, command: Value) -> String {
+        let reply = self.try_ask(command.clone()).await;
+        assert_eq!(reply["ok"], false, "{command} was answered {reply}");
+        reply["error"]["code"].as_str().expect("every refusal has a code").to_owned()
+    }
+
+    pub async fn try_ask(&mut self, command: Value) -> Value {
+        let id = self.send(command).await;
+        self.reply(&id).await
+    }
+
+    /// Sends a command and returns the id it was given.
+    pub async fn send(&mut self, mut command: Value) -> String {
+        self.asked += 1;
+        let id = self.asked.to_string();
+        command["id"] = json!(id);
+        let message = if self.msgpack {
+            Message::binary(rmp_serde::to_vec_named(&command).unwrap())
+        } else {
+            Message::text(command.to_string())
+        };
+        patiently(self.socket.send(message)).await.expect("the connection is open");
+        id
+    }
+
+    /// Waits for the reply to a command.
+    pub async fn reply(&mut self, id: &str) -> Value {
+        self.find(|value| value["type"] == "reply" && value["id"] == *id).await
+    }
+
+    /// Waits for the next record.
+    pub async fn record(&mut self) -> Value {
+        self.find(|value| value["type"] == "record").await
+    }
+
+    /// Waits for records until one has this seq; returns all their seqs.
+    pub async fn seqs_until(&mut self, last: u64) -> Vec<u64> {
+        let mut seqs = Vec::new();
+        while seqs.last() != Some(&last) {
+            seqs.push(self.record().await["seq"].as_u64().expect("a record has a seq"));
+        }
+        seqs
+    }
+
+    /// Waits for a notice of this type.
+    pub async fn notice(&mut self, kind: &str) -> Value {
+        self.find(|value| value["type"] == *kind).await
+    }
+
+    async fn find(&mut self, mut wanted: impl FnMut(&Value) -> bool) -> Value {
+        if let Some(index) = self.aside.iter().position(&mut wanted) {
+            return self.aside.remove(index).expect("it was there");
+        }
+        loop {
+            let value = self.receive().await.expect("the connection is open");
+            if wanted(&value) {
+                return value;
+            }
+            self.aside.push_back(value);
+        }
+    }
+
+    /// The next message, whatever it is.
+    pub async fn next(&mut self) -> Value {
+        match self.aside.pop_front() {
+            Some(value) => value,
+            None => self.receive().await.expect("the connection is open"),
+        }
+    }
+
+    /// Everything that came and was not asked for.
+    pub fn take_aside(&mut self) -> Vec<Value> {
+        self.aside.drain(..).collect()
+    }
+
+    async fn receive(&mut self) -> Result<Value, Option<u16>> {
+        loop {
+            match patiently(self.socket.next()).await {
+                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).expect("frames are JSON")),
+                Some(Ok(Message::Binary(bytes))) => {
+                    return Ok(rmp_serde::from_slice(&bytes).expect("frames are MessagePack"));
+                }
+                Some(Ok(Message::Close(frame))) => return Err(frame.map(|frame| frame.code.into())),
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Err(_)) | None => return Err(None),
+            }
+        }
+    }
+
+    /// Reads until the connection ends; returns the close code, if there was one.
+    pub async fn closed(&mut self) -> Option<u16> {
+        loop {
+            match self.receive().await {
+                Ok(value) => self.aside.push_back(value),
+                Err(code) => return code,
+            }
+        }
+    }
+}
+
+/// Waits, but not for ever.
+pub async fn patiently<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("this does not take so long")
+}
+
+/// Waits until something is so.
+pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, wait).await.is_ok(), "{what} did not come about");
+}
+
+pub fn post(room: &str, text: &str) -> Value {
+    json!({ "type": "post", "room": room, "content": { "text": text } })
+}
+
+pub fn create_channel(alias: &str) -> Value {
+    json!({ "type": "create", "kind": "channel", "alias": alias })
+}
+
+pub fn join(room: &str) -> Value {
+    json!({ "type": "join", "room": room })
+}
+
+pub fn follow(room: &str, from: &str) -> Value {
+    json!({ "type": "follow", "room": room, "from": from })
+}
+
+pub fn kick(room: &Value, user: &str) -> Value {
+    json!({ "type": "kick", "room": room, "user": user })
+}

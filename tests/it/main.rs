@@ -1,0 +1,9 @@
+//! The broker as its clients see it: a real server on loopback, real sockets, and a log that fails when it is told to.
+
+mod bad_input;
+mod harness;
+mod kicks;
+mod lifecycle;
+mod protocol;
+mod rooms;
+mod stalled;

@@ -1,0 +1,457 @@
+//! The joints between room, registry, relay and session as a pure simulation: every interleaving of register, check,
+//! head, commit and publish in small worlds, and random ones in larger worlds.
+//!
+//! The world has the parts of the real one and nothing else: a log whose records are durable when they are in it, the
+//! interest of a relay, the relay's mailbox, and clients whose follower is the real [`Follow`]. Whatever the order, a
+//! follower is handed each record once, in order, nothing after the removal that ends its membership, and in the end
+//! everything.
+
+use std::collections::BTreeSet;
+
+use chinwag::domain::session::{Follow, Generation};
+use chinwag::domain::{Epoch, Position, Seq};
+use proptest::prelude::*;
+
+#[test]
+fn every_interleaving_of_follow_and_post_hands_each_record_over_once() {
+    let explored = explore(World::new(1, vec![Plan::Post, Plan::Post], vec![vec![Wish::Follow]], true));
+    assert!(explored > 100, "only {explored} worlds");
+}
+
+#[test]
+fn every_interleaving_of_follow_and_kick_leaks_nothing() {
+    let plans = vec![Plan::Post, Plan::Kick(0), Plan::Post];
+    let explored = explore(World::new(1, plans, vec![vec![Wish::Follow]], true));
+    assert!(explored > 100, "only {explored} worlds");
+}
+
+#[test]
+fn every_interleaving_of_kick_rejoin_and_follow_ends_whole() {
+    let plans = vec![Plan::Kick(0), Plan::Join(0), Plan::Post];
+    let explored = explore(World::new(1, plans, vec![vec![Wish::Follow, Wish::Follow]], true));
+    assert!(explored > 1_000, "only {explored} worlds");
+}
+
+#[test]
+fn every_interleaving_of_a_room_that_dies_between_commit_and_publish_ends_whole() {
+    let plans = vec![Plan::Post, Plan::Die, Plan::Post];
+    let explored = explore(World::new(1, plans, vec![vec![Wish::Follow]], true));
+    assert!(explored > 100, "only {explored} worlds");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_worlds_end_whole(
+        plans in prop::collection::vec(plan(3), 1..20),
+        wishes in prop::collection::vec(prop::collection::vec(wish(), 1..6), 3),
+        choices in prop::collection::vec(any::<u16>(), 400),
+    ) {
+        let mut world = World::new(3, plans, wishes, false);
+        for choice in choices {
+            let steps = world.steps();
+            if steps.is_empty() {
+                break;
+            }
+            world.take(steps[usize::from(choice) % steps.len()]);
+            world.check();
+        }
+        world.settle();
+        world.check_whole();
+    }
+}
+
+/// A relay that forgot to look at removals, a follower that took anything: the checks above must see both.
+#[test]
+#[should_panic(expected = "leaked")]
+fn the_simulation_notices_a_leak() {
+    let mut world = World::new(1, vec![Plan::Kick(0), Plan::Post], vec![vec![Wish::Follow]], true);
+    world.deaf_to_removals = true;
+    explore(world);
+}
+
+#[test]
+#[should_panic(expected = "twice or out of order")]
+fn the_simulation_notices_a_double() {
+    let mut world = World::new(1, vec![Plan::Post, Plan::Post], vec![vec![Wish::Follow]], true);
+    world.doubles = true;
+    explore(world);
+}
+
+/// What the room is going to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Plan {
+    Post,
+    Join(usize),
+    Kick(usize),
+    /// The room dies, with whatever it has committed and not published, and its successor announces the head.
+    Die,
+}
+
+/// What a client is going to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Wish {
+    /// Follow from where the client has got to.
+    Follow,
+    Unfollow,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Entry {
+    Post,
+    Joined(usize),
+    Kicked(usize),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Mail {
+    Publication { first: u64, last: u64 },
+    Announce { head: u64 },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// The next plan is committed, alone or joined with the one before it that is not published yet.
+    Commit,
+    /// What has been committed is sent to the relay, if it is interested.
+    Publish,
+    /// The relay takes its next mail.
+    Relay,
+    Client(usize),
+    /// The client's outbox turns out to be full.
+    TakeBack(usize),
+    /// The socket takes what is in the client's outbox.
+    Drain(usize),
+}
+
+#[derive(Clone)]
+struct World {
+    log: Vec<Entry>,
+    /// Up to where the room has published.
+    published: u64,
+    plans: Vec<Plan>,
+    mail: Vec<Mail>,
+    clients: Vec<Client>,
+    deaf_to_removals: bool,
+    doubles: bool,
+}
+
+#[derive(Clone)]
+struct Client {
+    wishes: Vec<Wish>,
+    follow: Option<Follow>,
+    generation: u64,
+    stage: Stage,
+    /// The membership on which the present follow stands.
+    joined: u64,
+    /// Handed over and not taken by the socket: the position before each, and its seq.
+    outbox: Vec<(u64, u64)>,
+    /// What the client has got: it resumes behind the last.
+    got: Vec<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Idle,
+    Registered,
+    Checked { joined: u64 },
+    Open,
+    Reading { generation: u64, after: u64, last: u64 },
+}
+
+impl World {
+    fn new(clients: usize, plans: Vec<Plan>, wishes: Vec<Vec<Wish>>, _small: bool) -> Self {
+        let client = |wishes: Vec<Wish>| Client {
+            wishes,
+            follow: None,
+            generation: 0,
+            stage: Stage::Idle,
+            joined: 0,
+            outbox: Vec::new(),
+            got: Vec::new(),
+        };
+        let log: Vec<_> = (0..clients).map(Entry::Joined).collect();
+        Self {
+            published: log.len() as u64,
+            log,
+            plans,
+            mail: Vec::new(),
+            clients: wishes.into_iter().map(client).collect(),
+            deaf_to_removals: false,
+            doubles: false,
+        }
+    }
+
+    fn head(&self) -> u64 {
+        self.log.len() as u64
+    }
+
+    /// The seq of the join by which the client is a member now.
+    fn membership(&self, client: usize) -> Option<u64> {
+        let last =
+            self.log.iter().rposition(|entry| matches!(entry, Entry::Joined(c) | Entry::Kicked(c) if *c == client))?;
+        matches!(self.log[last], Entry::Joined(_)).then_some(last as u64 + 1)
+    }
+
+    fn interested(&self) -> bool {
+        self.clients.iter().any(|client| client.follow.is_some())
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if !self.plans.is_empty() {
+            steps.push(Step::Commit);
+        }
+        if self.published < self.head() {
+            steps.push(Step::Publish);
+        }
+        if !self.mail.is_empty() {
+            steps.push(Step::Relay);
+        }
+        for (index, client) in self.clients.iter().enumerate() {
+            let behind = client.follow.as_ref().is_some_and(|follow| follow.wants_page_after().is_some());
+            let reads = behind && client.outbox.is_empty();
+            match client.stage {
+                Stage::Idle | Stage::Open if client.wishes.is_empty() && !reads => {}
+                Stage::Idle | Stage::Open | Stage::Registered | Stage::Checked { .. } | Stage::Reading { .. } => {
+                    steps.push(Step::Client(index));
+                }
+            }
+            if !client.outbox.is_empty() {
+                steps.push(Step::Drain(index));
+                steps.push(Step::TakeBack(index));
+            }
+        }
+        steps
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Commit => match self.plans.remove(0) {
+                Plan::Post => self.log.push(Entry::Post),
+                Plan::Join(client) if self.membership(client).is_none() => self.log.push(Entry::Joined(client)),
+                Plan::Kick(client) if self.membership(client).is_some() => self.log.push(Entry::Kicked(client)),
+                Plan::Join(_) | Plan::Kick(_) => {}
+                Plan::Die => {
+                    // What it has committed and not published is announced by its successor.
+                    self.published = self.head();
+                    if self.interested() {
+                        self.mail.push(Mail::Announce { head: self.head() });
+                    }
+                }
+            },
+            Step::Publish => {
+                if self.interested() {
+                    self.mail.push(Mail::Publication { first: self.published + 1, last: self.head() });
+                }
+                self.published = self.head();
+            }
+            Step::Relay => match self.mail.remove(0) {
+                Mail::Publication { first, last } => self.deliver(first, last),
+                Mail::Announce { head } => {
+                    for client in &mut self.clients {
+                        if let Some(follow) = &mut client.follow {
+                            follow.announce(Seq(head));
+                        }
+                    }
+                }
+            },
+            Step::Client(index) => self.client(index),
+            Step::TakeBack(index) => {
+                let client = &mut self.clients[index];
+                let first = client.outbox[0].0;
+                client.outbox.clear();
+                if let Some(follow) = &mut client.follow {
+                    follow.rewind(position(first));
+                }
+            }
+            Step::Drain(index) => {
+                let client = &mut self.clients[index];
+                let taken = std::mem::take(&mut client.outbox);
+                client.got.extend(taken.into_iter().map(|(_, seq)| seq));
+            }
+        }
+    }
+
+    fn deliver(&mut self, first: u64, last: u64) {
+        let (deaf, doubles) = (self.deaf_to_removals, self.doubles);
+        for index in 0..self.clients.len() {
+            let removals: Vec<_> = (first..=last)
+                .filter(|seq| !deaf && self.log[*seq as usize - 1] == Entry::Kicked(index))
+                .map(Seq)
+                .collect();
+            let client = &mut self.clients[index];
+            let Some(follow) = &mut client.follow else { continue };
+            let handed = follow.publication(Seq(first), position(last), removals);
+            if let Some((from, until)) = handed.records {
+                client.hand(from.seq.0, until.0);
+                if doubles {
+                    client.hand(until.0 - 1, until.0);
+                }
+            }
+            if handed.ended.is_some() {
+                client.follow = None;
+                client.stage = Stage::Idle;
+            }
+        }
+    }
+
+    fn client(&mut self, index: usize) {
+        let (head, membership) = (self.head(), self.membership(index));
+        let kicks: Vec<u64> = if self.deaf_to_removals {
+            Vec::new()
+        } else {
+            (1..).zip(&self.log).filter(|(_, entry)| **entry == Entry::Kicked(index)).map(|(seq, _)| seq).collect()
+        };
+        let client = &mut self.clients[index];
+        match client.stage {
+            Stage::Idle | Stage::Open if !client.wishes.is_empty() => {
+                client.follow = None;
+                client.outbox.clear();
+                client.stage = Stage::Idle;
+                if client.wishes.remove(0) == Wish::Follow {
+                    client.generation += 1;
+                    client.follow = Some(Follow::opening(Generation(client.generation)));
+                    client.stage = Stage::Registered;
+                }
+            }
+            Stage::Registered => match membership {
+                Some(joined) => client.stage = Stage::Checked { joined },
+                None => client.refused(),
+            },
+            Stage::Checked { joined } => {
+                let at = client.got.last().copied().unwrap_or(0);
+                let Some(follow) = &mut client.follow else { return client.refused() };
+                if !follow.admit(position(at), Seq(joined)) {
+                    return client.refused();
+                }
+                client.joined = joined;
+                follow.page(Generation(client.generation), Seq(at), None, at == head, []);
+                client.stage = Stage::Open;
+            }
+            Stage::Open => {
+                let Some(after) = client.follow.as_ref().and_then(Follow::wants_page_after) else { return };
+                // Pages of two, so that catching up takes several.
+                let last = head.min(after.seq.0 + 2);
+                client.stage = Stage::Reading { generation: client.generation, after: after.seq.0, last };
+            }
+            Stage::Reading { generation, after, last } => {
+                client.stage = Stage::Open;
+                let Some(follow) = &mut client.follow else { return };
+                let end = (last > after).then(|| position(last));
+                let removals: Vec<_> = (after + 1..=last).filter(|seq| kicks.contains(seq)).map(Seq).collect();
+                // A page that is not full was all there was when it was read.
+                let handed = follow.page(Generation(generation), Seq(after), end, last < after + 2, removals);
+                if let Some((from, until)) = handed.records {
+                    client.hand(from.seq.0, until.0);
+                }
+                if handed.ended.is_some() {
+                    client.refused();
+                }
+            }
+            Stage::Idle => {}
+        }
+    }
+
+    /// Nobody fails any more: everything that is under way arrives.
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let quiet = |step: &Step| !matches!(step, Step::TakeBack(_));
+            let Some(step) = self.steps().into_iter().find(quiet) else { return };
+            self.take(step);
+            self.check();
+        }
+        panic!("the world does not come to rest");
+    }
+
+    /// What must hold at every moment.
+    fn check(&self) {
+        for (index, client) in self.clients.iter().enumerate() {
+            let handed: Vec<u64> =
+                client.got.iter().copied().chain(client.outbox.iter().map(|(_, seq)| *seq)).collect();
+            assert!(
+                handed.iter().zip(1..).all(|(seq, expected)| *seq == expected),
+                "client {index} was handed something twice or out of order: {handed:?}"
+            );
+            let leak = client.outbox.iter().find(|(_, seq)| {
+                (client.joined..*seq).any(|at| at > client.joined && self.log[at as usize - 1] == Entry::Kicked(index))
+            });
+            assert!(leak.is_none(), "leaked to client {index}: {leak:?} with {:?}", self.log);
+        }
+    }
+
+    /// What must hold when everything has come to rest.
+    fn check_whole(&self) {
+        for (index, client) in self.clients.iter().enumerate() {
+            if client.stage == Stage::Open && client.follow.is_some() && self.membership(index) == Some(client.joined) {
+                assert_eq!(client.got.last().copied().unwrap_or(0), self.head(), "client {index} misses something");
+            }
+        }
+    }
+}
+
+impl Client {
+    fn hand(&mut self, after: u64, until: u64) {
+        self.outbox.extend((after + 1..=until).map(|seq| (seq - 1, seq)));
+    }
+
+    fn refused(&mut self) {
+        self.follow = None;
+        self.stage = Stage::Idle;
+    }
+}
+
+fn position(seq: u64) -> Position {
+    Position { epoch: Epoch(1), seq: Seq(seq) }
+}
+
+/// Visits every interleaving, each state once, and brings each to rest. Returns how many states there were.
+fn explore(world: World) -> usize {
+    let mut seen = BTreeSet::new();
+    let mut open = vec![world];
+    while let Some(world) = open.pop() {
+        world.check();
+        let mut rested = world.clone();
+        rested.settle();
+        rested.check_whole();
+        for step in world.steps() {
+            let mut next = world.clone();
+            next.take(step);
+            if seen.insert(next.fingerprint()) {
+                open.push(next);
+            }
+        }
+        assert!(seen.len() < 2_000_000, "the world is too large to explore");
+    }
+    seen.len()
+}
+
+impl World {
+    fn fingerprint(&self) -> String {
+        use std::fmt::Write;
+        let mut text = format!("{:?}{}{:?}{:?}", self.log, self.published, self.plans, self.mail);
+        for client in &self.clients {
+            write!(
+                text,
+                "|{:?}{:?}{:?}{}{:?}{:?}",
+                client.wishes, client.follow, client.stage, client.joined, client.outbox, client.got
+            )
+            .expect("a string takes everything");
+        }
+        text
+    }
+}
+
+fn plan(clients: usize) -> impl Strategy<Value = Plan> {
+    prop_oneof![
+        4 => Just(Plan::Post),
+        1 => (0..clients).prop_map(Plan::Join),
+        1 => (0..clients).prop_map(Plan::Kick),
+        1 => Just(Plan::Die),
+    ]
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    prop_oneof![3 => Just(Wish::Follow), 1 => Just(Wish::Unfollow)]
+}
