@@ -118,6 +118,10 @@ pub const DEATHS_WITHIN: Duration = Duration::from_secs(60);
 /// A command that made its room die this often is refused.
 const DEATHS_OF_ONE_COMMAND_MAX: usize = 2;
 
+/// How long a room that has dropped a command may take to be gone, and how often to look.
+const DYING: Duration = Duration::from_secs(1);
+const DYING_LOOK: Duration = Duration::from_millis(1);
+
 /// How long somebody is asked to wait where a room has too many commands under way.
 const BUSY: Duration = Duration::from_millis(100);
 
@@ -188,11 +192,21 @@ impl Registry {
         let asked = self.hand_over(room, by, command, client_id);
         let time = self.limits.answer_timeout;
         async move {
-            let (answer, _admission) = asked?;
+            let Asked { answer, room, admission: _admission } = asked?;
             match tokio::time::timeout(time, answer).await {
                 Ok(Ok(answer)) => answer,
-                // The room died with the command in its hands, or does not answer: it may have been carried out.
-                Ok(Err(_)) | Err(_) => Err(Refusal::unavailable()),
+                // The room died with the command in its hands: it may have been carried out. Whoever asks again must
+                // not reach the one that is dying.
+                Ok(Err(_)) => {
+                    let died = async {
+                        while room.connected() {
+                            tokio::time::sleep(DYING_LOOK).await;
+                        }
+                    };
+                    let _ = tokio::time::timeout(DYING, died).await;
+                    Err(Refusal::unavailable())
+                }
+                Err(_) => Err(Refusal::unavailable()),
             }
         }
     }
@@ -204,7 +218,7 @@ impl Registry {
         by: Principal,
         command: Command,
         client_id: Option<ClientId>,
-    ) -> Result<(oneshot::Receiver<Answer>, Admission), Refusal> {
+    ) -> Result<Asked, Refusal> {
         if let Some(refusal) = self.unready() {
             return Err(refusal);
         }
@@ -216,7 +230,7 @@ impl Registry {
         let addr = slot.awake(|| self.start_room(room));
         let (reply, answer) = oneshot::channel();
         addr.do_send(Submit { by, command, client_id, reply });
-        Ok((answer, admission))
+        Ok(Asked { answer, room: addr.clone(), admission })
     }
 
     fn start_room(self: &Arc<Self>, room: &RoomKey) -> Addr<RoomActor> {
@@ -240,13 +254,18 @@ impl Registry {
         }
     }
 
-    /// A room stopped because it could not commit: the next command starts it again from the log.
-    pub fn room_stopped(&self, room: &RoomKey, addr: &Addr<RoomActor>) {
+    /// A room stopped because it does not know any more what is on disk: the next command starts it again from the
+    /// log. Where followers may be waiting for what was committed, `announce` has it started at once.
+    pub fn room_stopped(self: &Arc<Self>, room: &RoomKey, addr: &Addr<RoomActor>, announce: bool) {
+        let followed = announce && !self.interest(room).is_empty();
         let mut slots = self.rooms.lock(&self.hasher, room);
         if let Some(slot) = slots.get_mut(room)
             && slot.addr.as_ref() == Some(addr)
         {
             slot.addr = None;
+            if followed {
+                slot.awake(|| self.start_room(room));
+            }
         }
     }
 
@@ -462,6 +481,13 @@ pub fn fingerprint(by: &Principal, command: &Command) -> u64 {
     by.user.hash(&mut hasher);
     format!("{command:?}").hash(&mut hasher);
     std::hash::Hasher::finish(&hasher)
+}
+
+/// A command that its room has.
+struct Asked {
+    answer: oneshot::Receiver<Answer>,
+    room: Addr<RoomActor>,
+    admission: Admission,
 }
 
 /// One command's place among those a room may have at once.

@@ -281,8 +281,9 @@ impl RoomActor {
         let Some(gathered) = self.in_flight.take() else { return };
         if let Err(error) = result {
             tracing::warn!(room = %self.key.room, %error, "a commit failed; the room is woken from its log when needed");
-            self.fail(gathered.replies, &refusal(error));
-            return self.end(ctx);
+            // Whoever is told asks again, and must not reach this one then.
+            self.end(error == CommitError::Unknown, ctx);
+            return self.fail(gathered.replies, &refusal(error));
         }
         self.committed = gathered.records.last().map(|record| record.position);
         let removed = self.publish(&gathered.records, ctx);
@@ -376,8 +377,9 @@ impl RoomActor {
         }
     }
 
-    fn end(&mut self, ctx: &mut Context<Self>) {
-        self.registry.room_stopped(&self.key, &ctx.address());
+    /// `announce` says that records may be on disk that no follower has heard of.
+    fn end(&mut self, announce: bool, ctx: &mut Context<Self>) {
+        self.registry.room_stopped(&self.key, &ctx.address(), announce);
         ctx.stop();
     }
 
@@ -455,7 +457,7 @@ impl Actor for RoomActor {
             }
             Err(error) => {
                 tracing::error!(room = %room.key.room, %error, "a room could not be woken");
-                room.end(ctx);
+                room.end(false, ctx);
             }
         }));
         let idle = self.registry.limits().room_idle;

@@ -226,6 +226,11 @@ impl Client {
         self.reply(&id).await
     }
 
+    /// Exchanges a word with the server that waits for nothing: what was sent before has been read when it returns.
+    pub async fn hears_back(&mut self) {
+        assert_eq!(self.refused(json!({ "type": "nonsense" })).await, "unknown_command");
+    }
+
     /// Sends a command and returns the id it was given.
     pub async fn send(&mut self, mut command: Value) -> String {
         self.asked += 1;
