@@ -442,6 +442,25 @@ fn sub_joins_a_channel_on_the_way() {
 }
 
 #[test]
+fn sub_does_not_join_again_a_room_it_was_removed_from() {
+    let server = FakeServer::start();
+    let client = server.client(&["sub", "lobby"], "");
+    let mut peer = server.accept();
+    peer.hello();
+    let follow = peer.hear("follow");
+    peer.answer(&follow, json!({"room": ROOM, "cursor": "c0", "head": 0}));
+    peer.close(1012);
+
+    let mut peer = server.accept();
+    peer.hello();
+    let follow = peer.hear("follow");
+    peer.refuse(&follow, "not_member", "no");
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(65), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no member of room lobby any more"), "{output:?}");
+}
+
+#[test]
 fn sub_follows_several_rooms_on_one_connection() {
     let server = FakeServer::start();
     let client = server.client(&["sub", "lobby", "ops", "--since", "start", "--limit", "3"], "");
