@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -15,6 +15,7 @@ use chinwag::auth::{Keyring, Secrets};
 use chinwag::clock::{Clock, SystemClock};
 use rstest::rstest;
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -143,8 +144,10 @@ fn without_a_token_the_way_to_one_is_told() {
 
 #[test]
 fn a_server_that_cannot_be_reached_is_told_and_tried_again() {
-    // A port that was free a moment ago refuses connections.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // A port that is taken but not listened on refuses connections, and no other test is given it.
+    let taken = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    taken.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    let port = taken.local_addr().unwrap().as_socket().unwrap().port();
     let url = format!("http://127.0.0.1:{port}");
     let mut sub = start(&["sub", "lobby", "--token", "t", "--url", &url]);
     let mut stderr = BufReader::new(sub.stderr.take().unwrap());
@@ -439,6 +442,25 @@ fn sub_joins_a_channel_on_the_way() {
     peer.record(3);
     peer.hear_goodbye();
     assert_eq!(client.wait_with_output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn sub_does_not_join_again_a_room_it_was_removed_from() {
+    let server = FakeServer::start();
+    let client = server.client(&["sub", "lobby"], "");
+    let mut peer = server.accept();
+    peer.hello();
+    let follow = peer.hear("follow");
+    peer.answer(&follow, json!({"room": ROOM, "cursor": "c0", "head": 0}));
+    peer.close(1012);
+
+    let mut peer = server.accept();
+    peer.hello();
+    let follow = peer.hear("follow");
+    peer.refuse(&follow, "not_member", "no");
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(65), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no member of room lobby any more"), "{output:?}");
 }
 
 #[test]

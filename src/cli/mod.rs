@@ -31,11 +31,11 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Try it out, in three terminals:
+Try it out, with the server in a terminal of its own:
   chinwag serve --dev
-  export CHINWAG_TOKEN=$(chinwag token create --user ann); chinwag sub lobby --since start
-  export CHINWAG_TOKEN=$(chinwag token create --user ann); echo hello | chinwag pub lobby --create
-(The room exists once `pub --create` has run; start that before `sub`.)
+  export CHINWAG_TOKEN=$(chinwag token create --user ann)
+  echo hello | chinwag pub lobby --create
+  chinwag sub lobby --since start
 
 Exit codes:
    0  done

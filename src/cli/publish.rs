@@ -33,15 +33,15 @@ const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 /// Publish standard input into a room, one message per line.
 #[derive(clap::Args)]
 #[command(after_help = "\
-A line that is a JSON object is the content of its message; any other line becomes {\"text\": LINE}. Empty lines are
-skipped. You join the room if you are not in it.
+A line that is a JSON object is the content of its message; any other line becomes {\"text\": LINE}. Empty lines \
+are skipped. You join the room if you are not in it.
 
 One acknowledgement per line is printed, in the order of the input, once the message is on the server's disk:
   {\"seq\":7,\"id\":\"0192…\",\"num\":12,\"at\":1767225600000,\"client_id\":\"0192…-1\"}
 
-When the connection is lost it is made again, and what was not acknowledged is sent again; no message is doubled by
-that. When the server is busy for a moment, the lines that it refused go out again in their order; lines that were
-in flight beside them (at most 32) may have come before them. A line that is refused for good ends the command.
+When the connection is lost it is made again, and what was not acknowledged is sent again; no message is doubled \
+by that. When the server is busy for a moment, the lines that it refused go out again in their order; lines that \
+were in flight beside them (at most 32) may have come before them. A line that is refused for good ends the command.
 
 Examples:
   echo hello | chinwag pub lobby --create

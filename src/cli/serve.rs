@@ -24,7 +24,7 @@ Examples:
 
 Flags stand over the environment (CHINWAG_SECTION__KEY), that over the file, that over the defaults.")]
 pub struct Args {
-    /// For trying out: loopback addresses only, no rate limits; the data directory stays
+    /// For trying out on this machine: loopback addresses only; the data directory stays
     #[arg(long)]
     dev: bool,
     /// Where to listen [default: 127.0.0.1:7700]

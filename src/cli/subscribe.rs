@@ -26,12 +26,12 @@ const FLUSH_DEADLINE: Duration = Duration::from_millis(500);
 #[command(after_help = "\
 A record is printed as the server sends it:
   {\"seq\":7,\"room\":\"0192…\",\"cursor\":\"…\",\"id\":\"0192…\",\"num\":12,\"at\":1767225600000,\"author\":\"ann\",
-   \"event\":\"message_posted\",\"content\":{\"text\":\"hello\"}}           (on one line)
+   \"event\":\"message_posted\",\"content\":{\"text\":\"hello\"}}      (all on one line)
 
---since says where to begin: `start`, `now`, or the cursor of the last record you have had. When the connection is
-lost it is made again and goes on where it ended: each record is printed once. Channels are joined on the way.
-When the data of the server has been restored from a backup, a cursor of before may mean something else: this is
-told, with exit code 3, and --since start begins anew.
+--since says where to begin: `start`, `now`, or the cursor of the last record you have had. When the connection is \
+lost it is made again and goes on where it ended: each record is printed once. Channels are joined on the way. When \
+the data of the server has been restored from a backup, a cursor of before may mean something else: this is told, \
+with exit code 3, and --since start begins anew.
 
 Examples:
   chinwag sub lobby
@@ -272,10 +272,14 @@ impl Reader {
         match (request, outcome) {
             (Request::Follow(at), Ok(answer)) => self.followed(at, &answer),
             (Request::Follow(at), Err(refusal)) => match &*refusal.code {
-                "not_member" => {
-                    connection.say(&Command::Join { id: &Request::Join(at).id(), room: &self.rooms[at].name });
-                    Ok(())
-                }
+                "not_member" => match self.rooms[at].id.clone() {
+                    // Who was thrown out while away does not come in again unasked.
+                    Some(room) => self.removed(&Removed { room, reason: "since the connection was lost".to_owned() }),
+                    None => {
+                        connection.say(&Command::Join { id: &Request::Join(at).id(), room: &self.rooms[at].name });
+                        Ok(())
+                    }
+                },
                 "epoch_changed" => Err(Trouble::Lasting(self.epoch_changed(at))),
                 _ => Err(self.refused(at, &refusal)),
             },

@@ -22,7 +22,7 @@ pub enum Command {
 /// Make a token for a user, and print it.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Whoever has the token is that user until it ends, so give it over a safe way and do not write it into a log.
+Whoever has the token is that user until it ends, so give it over a safe way and do not write it into a log. \
 The secret it is signed with is in the data directory; it is made when there is none yet.
 
 Examples:
@@ -46,7 +46,10 @@ pub struct Args {
 pub fn create(args: Args) -> Result<(), Failure> {
     let secrets = Secrets::open(&args.data).map_err(|error| Failure::new(Exit::Io, error.to_string()))?;
     if secrets.made {
-        eprintln!("chinwag: made a new secret in {}; tokens serve at servers with this data", args.data.display());
+        eprintln!(
+            "chinwag: made a new secret in {}; a token is good for a server that uses this directory",
+            args.data.display()
+        );
     }
     let claims = Claims {
         tenant: args.tenant,
