@@ -100,7 +100,7 @@ impl Crowd {
         let heads = self.ledger().heads();
         let what = "readers see what was acknowledged";
         let reached = eventually(what, FINISH_MAX, || self.ledger().readers_reached(&heads)).await;
-        reached.map_err(|why| format!("{why}; the last connection ended with: {}", self.last_gone()))
+        reached.map_err(|why| self.explained(&why))
     }
 
     /// Lets every publisher have everything acknowledged, and the readers see it; nothing new is sent.
@@ -113,7 +113,7 @@ impl Crowd {
             }
         });
         if done.await.is_err() {
-            return Err(format!("publishers could not finish; the last connection ended with: {}", self.last_gone()));
+            return Err(self.explained("publishers could not finish"));
         }
         self.readers_catch_up().await?;
         self.readers.shutdown().await;
@@ -131,11 +131,20 @@ impl Crowd {
             }
             Ok(logs)
         };
-        read.await.map_err(|Gone(why)| format!("reading everything: {why}"))
+        read.await.map_err(|Gone(why)| self.explained(&format!("not everything could be read: {why}")))
     }
 
-    fn last_gone(&self) -> String {
-        self.shared.last_gone.lock().expect("nobody panics holding this").clone()
+    /// `why`, with what is known of the run so far.
+    fn explained(&self, why: &str) -> String {
+        let last_gone = self.shared.last_gone.lock().expect("nobody panics holding this");
+        let ledger = self.ledger();
+        let found = ledger.found();
+        let examples = found.examples.join("\n    ");
+        format!(
+            "{why}\nuntil then: sent={} acked={} {found}\n    {examples}\nthe last connection ended with: {last_gone}",
+            ledger.sent(),
+            ledger.acked
+        )
     }
 }
 
