@@ -115,7 +115,7 @@ impl SessionActor {
             None => dialect.decode_before_auth(payload),
         };
         match decoded {
-            Ok(request) if self.queue.len() + self.in_flight >= self.registry().limits().in_flight_per_session => {
+            Ok(request) if self.under_way() >= self.registry().limits().in_flight_per_session => {
                 self.refuse(&request.id, Refusal::busy(BUSY));
             }
             Ok(request) => {
@@ -131,6 +131,11 @@ impl SessionActor {
                 }
             }
         }
+    }
+
+    /// How many commands have not been answered.
+    fn under_way(&self) -> usize {
+        self.queue.len() + self.in_flight + usize::from(self.exclusive)
     }
 
     /// Looks at the commands that wait, as far as their order allows.

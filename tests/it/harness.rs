@@ -13,11 +13,12 @@ use chinwag::domain::{TenantId, UserId};
 use chinwag::server::{Parts, Server};
 use chinwag::store::Store;
 use chinwag::store::memory::MemoryStore;
+use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -144,7 +145,7 @@ impl TestServer {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let (socket, _) = tokio_tungstenite::client_async(request, stream).await.expect("the handshake is right");
         let msgpack = subprotocol.is_some_and(|name| name.contains("msgpack"));
-        Client { socket, msgpack, asked: 0, aside: VecDeque::new() }
+        Client::new(socket, msgpack)
     }
 
     /// A bare socket on which `head` has been sent.
@@ -197,9 +198,10 @@ impl Drop for TestServer {
     }
 }
 
-/// A client of the native protocol.
+/// A client of the native protocol. It reads all the time, as clients do, so that pings are answered.
 pub struct Client {
-    pub socket: WebSocketStream<TcpStream>,
+    pub sink: SplitSink<WebSocketStream<TcpStream>, Message>,
+    incoming: mpsc::UnboundedReceiver<Result<Value, Option<u16>>>,
     msgpack: bool,
     asked: u64,
     /// What came while something else was waited for.
@@ -207,6 +209,31 @@ pub struct Client {
 }
 
 impl Client {
+    fn new(socket: WebSocketStream<TcpStream>, msgpack: bool) -> Self {
+        let (sink, mut source) = socket.split();
+        let (came, incoming) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            loop {
+                let value = match source.next().await {
+                    Some(Ok(Message::Text(text))) => Ok(serde_json::from_str(&text).expect("frames are JSON")),
+                    Some(Ok(Message::Binary(bytes))) => {
+                        Ok(rmp_serde::from_slice(&bytes).expect("frames are MessagePack"))
+                    }
+                    Some(Ok(Message::Close(frame))) => Err(frame.map(|frame| frame.code.into())),
+                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+                    Some(Err(_)) | None => Err(None),
+                };
+                let ended = value.is_err();
+                if came.send(value).is_err() || ended {
+                    // Read on, so that a close is answered.
+                    while source.next().await.is_some_and(|read| read.is_ok()) {}
+                    return;
+                }
+            }
+        });
+        Self { sink, incoming, msgpack, asked: 0, aside: VecDeque::new() }
+    }
+
     /// Sends a command and waits for its reply, which is `ok`.
     pub async fn ask(&mut self, command: Value) -> Value {
         let reply = self.try_ask(command.clone()).await;
@@ -241,7 +268,7 @@ impl Client {
         } else {
             Message::text(command.to_string())
         };
-        patiently(self.socket.send(message)).await.expect("the connection is open");
+        patiently(self.sink.send(message)).await.expect("the connection is open");
         id
     }
 
@@ -296,17 +323,7 @@ impl Client {
     }
 
     async fn receive(&mut self) -> Result<Value, Option<u16>> {
-        loop {
-            match patiently(self.socket.next()).await {
-                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).expect("frames are JSON")),
-                Some(Ok(Message::Binary(bytes))) => {
-                    return Ok(rmp_serde::from_slice(&bytes).expect("frames are MessagePack"));
-                }
-                Some(Ok(Message::Close(frame))) => return Err(frame.map(|frame| frame.code.into())),
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                Some(Err(_)) | None => return Err(None),
-            }
-        }
+        patiently(self.incoming.recv()).await.unwrap_or(Err(None))
     }
 
     /// Reads until the connection ends; returns the close code, if there was one.
