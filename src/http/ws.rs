@@ -103,6 +103,7 @@ impl Inbound {
         if self.link.expires_at().is_some() {
             self.assembler.set_limits(Limits { frame_bytes_max: self.frame_bytes_max, ..Limits::AUTHENTICATED });
         }
+        self.assembler.expect_pongs(self.link.take_pings());
         let mut rest = &self.chunk[..];
         let next = self.assembler.next(&mut rest);
         let used = self.chunk.len() - rest.len();

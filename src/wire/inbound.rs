@@ -103,6 +103,11 @@ impl Assembler {
         self.guard.new_window();
     }
 
+    /// So many more control frames are no offence: the client owes a pong for each ping it was sent.
+    pub fn expect_pongs(&mut self, count: usize) {
+        self.guard.expect_pongs(count);
+    }
+
     fn read(&mut self, chunk: &mut &[u8]) -> Result<Option<Incoming>, InboundError> {
         let mut in_control = self.guard.frame().is_some_and(|header| header.kind.is_control());
         while let Some(step) = self.guard.step(chunk)? {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use chinwag::actors::relay::CountLinks;
 use chinwag::actors::{Limits, Registry};
 use chinwag::auth::{Claims, Keyring, Secret};
 use chinwag::clock::{Clock, SystemClock};
@@ -106,6 +107,16 @@ impl TestServer {
         self.thread.take().expect("it runs")
     }
 
+    /// How many connections the server has.
+    pub async fn connections(&self) -> usize {
+        let mut count = 0;
+        for relay in self.registry.relays() {
+            let relay = self.registry.relay(relay).expect("it is in the list");
+            count += relay.send(CountLinks).await.expect("relays live as long as the server");
+        }
+        count
+    }
+
     pub fn token(&self, user: &str) -> String {
         self.token_in("default", user, Duration::from_secs(3600))
     }
@@ -202,17 +213,24 @@ impl Drop for TestServer {
 pub struct Client {
     pub sink: SplitSink<WebSocketStream<TcpStream>, Message>,
     incoming: mpsc::UnboundedReceiver<Result<Value, Option<u16>>>,
+    reading: tokio::task::JoinHandle<()>,
     msgpack: bool,
     asked: u64,
     /// What came while something else was waited for.
     aside: VecDeque<Value>,
 }
 
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.reading.abort();
+    }
+}
+
 impl Client {
     fn new(socket: WebSocketStream<TcpStream>, msgpack: bool) -> Self {
         let (sink, mut source) = socket.split();
         let (came, incoming) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
+        let reading = tokio::spawn(async move {
             loop {
                 let value = match source.next().await {
                     Some(Ok(Message::Text(text))) => Ok(serde_json::from_str(&text).expect("frames are JSON")),
@@ -231,7 +249,7 @@ impl Client {
                 }
             }
         });
-        Self { sink, incoming, msgpack, asked: 0, aside: VecDeque::new() }
+        Self { sink, incoming, reading, msgpack, asked: 0, aside: VecDeque::new() }
     }
 
     /// Sends a command and waits for its reply, which is `ok`.
@@ -314,6 +332,16 @@ impl Client {
         match self.aside.pop_front() {
             Some(value) => value,
             None => self.receive().await.expect("the connection is open"),
+        }
+    }
+
+    /// The next message of one of these types; others are dropped.
+    pub async fn next_of(&mut self, kinds: &[&str]) -> Value {
+        loop {
+            let value = self.next().await;
+            if value["type"].as_str().is_some_and(|kind| kinds.contains(&kind)) {
+                return value;
+            }
         }
     }
 

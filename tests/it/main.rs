@@ -6,4 +6,3 @@ mod kicks;
 mod lifecycle;
 mod protocol;
 mod rooms;
-mod stalled;
