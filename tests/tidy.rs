@@ -210,7 +210,10 @@ mod tests { use proptest::prelude::*; use tokio::time; }
 "##;
     assert_eq!(trespasses(&DOORS[0], &known(), &["domain".to_owned()], source), Vec::<String>::new());
     let after = source.replace("mod tests {", "mod fakes; mod more {");
-    assert_eq!(trespasses(&DOORS[0], &known(), &["domain".to_owned()], &after), ["proptest::prelude::*", "tokio::time"]);
+    assert_eq!(
+        trespasses(&DOORS[0], &known(), &["domain".to_owned()], &after),
+        ["proptest::prelude::*", "tokio::time"]
+    );
 }
 
 #[test]
