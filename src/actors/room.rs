@@ -461,7 +461,7 @@ impl Actor for RoomActor {
             }
         }));
         let idle = self.registry.limits().room_idle;
-        ctx.run_interval(idle / 2, |room, ctx| room.rest(ctx));
+        ctx.run_interval(idle / 2, RoomActor::rest);
     }
 }
 

@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::http::uri::Authority;
 use tokio_tungstenite::tungstenite::http::{Response, StatusCode, Uri};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::tungstenite::Message;
 
 use super::backoff::{self, Backoff};
 use super::failure::{Exit, Failure};
@@ -381,7 +381,7 @@ fn close_trouble(frame: Option<CloseFrame>) -> Trouble {
     }
 }
 
-fn socket_trouble(error: &tungstenite::Error) -> Trouble {
+fn socket_trouble(error: &Error) -> Trouble {
     match error {
         Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed => passing(format!("connection lost: {error}")),
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {

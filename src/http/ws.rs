@@ -36,7 +36,7 @@ fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> Result<
     let kill = request.conn_data::<KillSwitch>().cloned();
     let kill = kill.ok_or_else(|| Problem::unavailable(&Refusal::unavailable()))?;
     let mut response = actix_ws::handshake(request)
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, Refusal::bad_handshake(&error.to_string())))?;
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, Refusal::bad_handshake(error.to_string())))?;
     if let Some(subprotocol) = subprotocol {
         response.insert_header(("Sec-WebSocket-Protocol", subprotocol));
     }
@@ -109,7 +109,7 @@ impl Inbound {
         let used = self.chunk.len() - rest.len();
         self.chunk.advance(used);
         self.link.hear(self.assembler.in_frame());
-        next.map_err(|error| error.close_reason())
+        next.map_err(super::super::wire::inbound::InboundError::close_reason)
     }
 
     fn received(&mut self, chunk: Bytes) {

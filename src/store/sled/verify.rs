@@ -89,7 +89,7 @@ fn last_chunk(tree: &Tree) -> u64 {
 fn scan(tree: &Tree, recovered: &Recovered, report: &mut Report) {
     let mut tails: HashMap<Arc<[u8]>, Tail> = HashMap::new();
     let mut number = 0;
-    for row in tree.iter() {
+    for row in tree {
         if report.damage.len() >= DAMAGES_MAX {
             report.damage.push("and more".into());
             return;
