@@ -232,9 +232,8 @@ impl Ballast {
         Self { path, bytes, there }
     }
 
-    /// Gives the room back.
-    pub(super) fn drop_it(&mut self) -> io::Result<()> {
-        self.there = false;
+    /// Gives the room back; the committer takes it again when there is enough.
+    pub(super) fn give_up(self) -> io::Result<()> {
         remove(&self.path)
     }
 

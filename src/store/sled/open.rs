@@ -136,6 +136,8 @@ pub(super) struct Recovered {
     pub(super) chunks: usize,
     pub(super) bytes: usize,
     epoch: Epoch,
+    /// Something was missing or damaged, and left out because the caller accepted that.
+    lossy: bool,
 }
 
 pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> {
@@ -147,11 +149,11 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
     let lock = Lock::take(path)?;
     // Somebody else may have made it in between.
     let state = dir::inspect(path)?;
-    let mut ballast = Ballast::at(path, options.ballast_bytes);
-    make_room(path, options, &mut ballast)?;
+    make_room(path, options)?;
     if state == State::New {
         create(path, options)?;
     }
+    let ballast = Ballast::at(path, options.ballast_bytes);
     dir::remove(&path.join("CREATING")).map_err(io)?;
     let log = path.join("log");
     let copy = path.join("log.before");
@@ -186,7 +188,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
         }
     };
     let file = second_handle(path)?;
-    let lost = recovered.number < mark.chunk || water_is_new(&mark);
+    let lost = recovered.lossy || recovered.number < mark.chunk || water_is_new(&mark);
     let epoch = if lost && options.accept_data_loss {
         next_epoch(path, recovered.epoch.max(mark.epoch), &db, &tree, &file)?
     } else {
@@ -201,13 +203,13 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
 }
 
 /// Sees that there is room to open, if need be by giving up the ballast.
-fn make_room(path: &Path, options: &Options, ballast: &mut Ballast) -> Result<(), OpenError> {
+fn make_room(path: &Path, options: &Options) -> Result<(), OpenError> {
+    // Space that can not be told is not the reason to stop: opening itself will say.
     let free = || options.hooks.free_bytes(path).unwrap_or(u64::MAX);
     if free() >= OPENING_BYTES {
-        ballast.restore(free(), options.free_bytes_min);
         return Ok(());
     }
-    ballast.drop_it().map_err(|error| OpenError::io(path, error))?;
+    Ballast::at(path, options.ballast_bytes).give_up().map_err(|error| OpenError::io(path, error))?;
     match free() {
         free if free < OPENING_BYTES => Err(OpenError::Full { dir: path.into(), free }),
         _ => Ok(()),
@@ -363,30 +365,40 @@ pub(super) fn check(tree: &Tree, lenient: bool) -> Result<Recovered, StoreError>
         let bytes = unseal(key, &value)?.try_into().map_err(|_| damage("a number of another length"))?;
         Ok(Some(u64::from_le_bytes(bytes)))
     };
-    let (checkpoint, epoch) = match (number_at(CHECKPOINT), number_at(EPOCH)) {
-        (Ok(Some(checkpoint)), Ok(Some(epoch))) => (checkpoint, epoch),
+    let (checkpoint, epoch, mut lossy) = match (number_at(CHECKPOINT), number_at(EPOCH)) {
+        (Ok(Some(checkpoint)), Ok(Some(epoch))) => (checkpoint, epoch, false),
         (checkpoint, epoch) if lenient => {
             let known = |number: Result<Option<u64>, StoreError>| number.ok().flatten().unwrap_or_default();
-            (known(checkpoint), known(epoch))
+            (known(checkpoint), known(epoch), true)
         }
         (Err(error), _) | (_, Err(error)) => return Err(error),
         (Ok(None), _) | (_, Ok(None)) => return Err(damage("sled opened its file and found it empty")),
     };
-    let mut recovered = Recovered { number: checkpoint, tails: Tails::new(), chunks: 0, bytes: 0, epoch: Epoch(epoch) };
-    if checkpoint > 0 && !lenient && !tree.contains_key(chunk_key(checkpoint)).map_err(failure)? {
-        return Err(damage(format!("chunk {checkpoint} is missing")));
+    if checkpoint > 0 && !tree.contains_key(chunk_key(checkpoint)).map_err(failure)? {
+        if !lenient {
+            return Err(damage(format!("chunk {checkpoint} is missing")));
+        }
+        lossy = true;
     }
+    let mut recovered =
+        Recovered { number: checkpoint, tails: Tails::new(), chunks: 0, bytes: 0, epoch: Epoch(epoch), lossy };
     for chunk in tree.range(chunk_key(checkpoint + 1)..=chunk_key(u64::MAX)) {
         let (key, chunk) = chunk.map_err(failure)?;
         let number = chunk_number(&key).ok_or_else(|| damage("a chunk without a number"))?;
-        if number != recovered.number + 1 && !lenient {
-            return Err(damage(format!("chunk {} is missing", recovered.number + 1)));
+        if number != recovered.number + 1 {
+            if !lenient {
+                return Err(damage(format!("chunk {} is missing", recovered.number + 1)));
+            }
+            recovered.lossy = true;
         }
         recovered.number = number;
         recovered.chunks += 1;
         recovered.bytes += chunk.len();
         match replay(tree, &mut recovered.tails, &chunk, number) {
-            Err(error) if lenient => tracing::warn!(%error, number, "a damaged chunk is left out"),
+            Err(error) if lenient => {
+                tracing::warn!(%error, number, "a damaged chunk is left out");
+                recovered.lossy = true;
+            }
             result => result?,
         }
     }
