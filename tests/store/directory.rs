@@ -230,6 +230,26 @@ async fn an_emptied_log_is_refused_and_not_started_anew() {
     assert!(!dead.join("log/db").exists());
 }
 
+#[tokio::test]
+async fn a_start_that_was_cut_short_leaves_the_log_as_it_was_before_to_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path()).await;
+    let (log, copy_before) = (dir.path().join("log"), dir.path().join("log.before"));
+    // Cut short while sled recovered, and while the copy was put back.
+    copy(&log, &copy_before);
+    fs::create_dir(dir.path().join("log.copying")).unwrap();
+    fs::remove_dir_all(log.join("blobs")).unwrap();
+    let half = fs::read(log.join("db")).unwrap()[..1000].to_vec();
+    fs::write(log.join("db"), half).unwrap();
+    let highwater = fs::read(dir.path().join("highwater")).unwrap();
+    assert_eq!(refusal(dir.path()).exit_code(), 74);
+    fs::remove_dir_all(&log).unwrap();
+    fs::write(dir.path().join("highwater"), highwater).unwrap();
+    let store = open(dir.path());
+    assert_eq!(all(&store, &room(1)).await.len(), 20);
+    assert!(!copy_before.exists() && !dir.path().join("log.copying").exists());
+}
+
 #[test]
 fn the_ballast_makes_room_to_open_on_a_full_disk() {
     let dir = tempfile::tempdir().unwrap();

@@ -3,8 +3,9 @@
 //! sled's own recovery cuts off what it can not read, for good. So a log that was not closed in order is copied before
 //! sled sees it, and if it can not be opened, or what comes out does not hold what was acknowledged, the copy takes
 //! its place again: the directory is left as it was found, and the operator is told. Where the log is larger than
-//! [`COPY_BYTES_MAX`] there is no copy, because the start would take too long; a log that was closed in order and has
-//! the length it had then is copied only up to [`COPY_BYTES_MAX_CLOSED`].
+//! [`COPY_BYTES_MAX`] there is no copy, because the start would take too long. A log that was closed in order and has
+//! the length it had then, and one whose process was killed while the machine ran on, have nothing to fear but a
+//! harmed disk, and are copied only up to [`COPY_BYTES_MAX_UNSUSPECTED`].
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -26,11 +27,11 @@ use super::index::{CHECKPOINT, EPOCH, Tail, Tails, chunk_key, chunk_number, seal
 use super::read::{failure, panic_text};
 use crate::domain::{Epoch, Seq};
 
-/// The largest log that is copied before a start after a kill or a power cut: about a second of copying.
+/// The largest log that is copied before a start after a power cut: a second or two of copying.
 const COPY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// The largest log that is copied before every start: too little to be noticed.
-const COPY_BYTES_MAX_CLOSED: u64 = 64 * 1024 * 1024;
+const COPY_BYTES_MAX_UNSUSPECTED: u64 = 64 * 1024 * 1024;
 
 /// The room that opening needs: sled overwrites what is left of its last segment and writes a snapshot.
 const OPENING_BYTES: u64 = 32 * 1024 * 1024;
@@ -161,7 +162,6 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
     if copy.exists() && !log.exists() {
         fs::rename(&copy, &log).map_err(io)?;
     }
-    dir::remove(&copy).map_err(io)?;
     if !log.join("db").is_file() {
         return Err(OpenError::damaged(path, "its file log/db is missing"));
     }
@@ -172,7 +172,9 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
     if closed.is_some_and(|closed| closed != len) && !options.accept_data_loss {
         return Err(OpenError::lost(path, "the file log/db has another length than when it was closed"));
     }
-    let suspect = copy_suspect(&log, &copy, closed.is_some(), options).map_err(io)?;
+    let suspect = closed.is_none() && !water.written_in_this_boot();
+    // A copy that is there is of a start that was cut short, and shows the log as it was before that.
+    let copied = copy.exists() || copy_before(&log, &copy, suspect, options).map_err(io)?;
     let mark = water.mark();
     water.write(Mark { closed: None, ..mark }).and_then(|()| water.sync()).map_err(io)?;
 
@@ -180,7 +182,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
     let (db, tree, recovered) = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            if suspect {
+            if copied {
                 put_back(&log, &copy).map_err(io)?;
             }
             water.write(mark).and_then(|()| water.sync()).map_err(io)?;
@@ -198,6 +200,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
         .write(Mark { chunk: recovered.number, epoch, closed: None })
         .and_then(|()| water.sync())
         .and_then(|()| dir::remove(&copy))
+        .and_then(|()| dir::remove(&copy.with_extension("copying")))
         .map_err(io)?;
     Ok(Opened { lock, db, tree, file, water, ballast, recovered, epoch })
 }
@@ -265,19 +268,22 @@ fn water_is_new(mark: &Mark) -> bool {
     mark.epoch == Epoch(0)
 }
 
-/// Copies the log where that is called for, and tells whether it did.
-fn copy_suspect(log: &Path, copy: &Path, closed: bool, options: &Options) -> io::Result<bool> {
+/// Copies the log where that is called for, and tells whether it did. A copy that bears its name is whole.
+fn copy_before(log: &Path, copy: &Path, suspect: bool, options: &Options) -> io::Result<bool> {
     let bytes = dir::size(log)?;
-    let max = if closed { COPY_BYTES_MAX_CLOSED } else { COPY_BYTES_MAX };
+    let max = if suspect { COPY_BYTES_MAX } else { COPY_BYTES_MAX_UNSUSPECTED };
     let free = options.hooks.free_bytes(log).unwrap_or(u64::MAX);
     let room = free.saturating_sub(OPENING_BYTES);
     if bytes > max || bytes > room {
-        if !closed {
+        if suspect {
             tracing::warn!(bytes, free, "the log was not closed in order and is too large to be copied before opening");
         }
         return Ok(false);
     }
-    dir::copy(log, copy)?;
+    let unfinished = copy.with_extension("copying");
+    dir::remove(&unfinished)?;
+    dir::copy(log, &unfinished)?;
+    fs::rename(&unfinished, copy)?;
     Ok(true)
 }
 
