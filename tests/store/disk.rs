@@ -21,7 +21,7 @@ async fn every_commit_is_synced_before_it_is_acknowledged() {
         post(&store, &room(1), seq, &["a word"]).await.unwrap();
         assert_eq!(store.stats().syncs, seq + 1);
     }
-    gate.shut();
+    let _shut = gate.shut();
     let mut commit = store.commit(posts(store.epoch(), &room(1), 5, &["a word"]));
     gate.until_reached();
     assert_eq!(poll_immediate(&mut commit).await, None);
@@ -40,7 +40,7 @@ async fn nothing_is_read_before_it_is_synced() {
     first.puts = vec![put(&room(1), "changed", Some("old")), put(&room(1), "removed", Some("old"))];
     store.commit(first).await.unwrap();
 
-    gate.shut();
+    let _shut = gate.shut();
     let mut second = posts(store.epoch(), &room(1), 2, &["three"]);
     second.erase = vec![Seq(1)];
     second.puts = vec![
@@ -101,7 +101,7 @@ async fn a_kill_between_write_and_sync_leaves_all_of_a_commit_or_nothing() {
     let gate = Gate::default();
     let store = SledStore::open(&live, gate.options()).unwrap();
     post(&store, &room(1), 0, &["one"]).await.unwrap();
-    gate.shut();
+    let _shut = gate.shut();
     let mut second = posts(store.epoch(), &room(1), 1, &["two", "three"]);
     second.puts.push(put(&room(1), "key", Some("value")));
     let second = store.commit(second);
@@ -138,7 +138,7 @@ async fn commits_that_arrive_during_a_sync_share_the_next_one() {
     let dir = tempfile::tempdir().unwrap();
     let gate = Gate::default();
     let store = SledStore::open(dir.path(), gate.options()).unwrap();
-    gate.shut();
+    let _shut = gate.shut();
     let first = store.commit(posts(store.epoch(), &room(0), 0, &["first"]));
     gate.until_reached();
     let rest = (1..=250).map(|number| store.commit(posts(store.epoch(), &room(number), 0, &["a word"])));
@@ -154,7 +154,7 @@ async fn callers_keep_their_places_when_the_queue_is_full() {
     let dir = tempfile::tempdir().unwrap();
     let gate = Gate::default();
     let store = SledStore::open(dir.path(), gate.options()).unwrap();
-    gate.shut();
+    let _shut = gate.shut();
     let calls: Vec<_> =
         (0..10_000).map(|seq| store.commit(posts(store.epoch(), &room(1), seq, &[&seq.to_string()]))).collect();
     gate.until_reached();

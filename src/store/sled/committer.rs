@@ -512,8 +512,7 @@ impl Committer {
 
     fn sync(&self) -> Result<(), StoreError> {
         self.db.flush().map_err(failure)?;
-        self.options.hooks.before_sync().map_err(|error| StoreError::Failed(error.to_string()))?;
-        self.file.sync_data().map_err(|error| StoreError::Failed(error.to_string()))?;
+        self.options.hooks.sync(&self.file).map_err(|error| StoreError::Failed(error.to_string()))?;
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -729,7 +728,8 @@ impl Chunks<'_> {
 }
 
 impl Hooks {
-    fn before_sync(&self) -> std::io::Result<()> {
-        self.before_sync.as_ref().map_or(Ok(()), |hook| hook())
+    fn sync(&self, file: &File) -> std::io::Result<()> {
+        self.before_sync.as_ref().map_or(Ok(()), |hook| hook())?;
+        file.sync_data()
     }
 }
