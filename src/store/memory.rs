@@ -47,8 +47,11 @@ enum Request {
     Settle { stream: StreamId, done: oneshot::Sender<Result<Option<Position>, StoreError>> },
 }
 
+/// Given a commit and its number.
+type Applies = Box<dyn FnMut(u64, &Commit) -> bool + Send>;
+
 struct Rule {
-    applies: Box<dyn FnMut(u64, &Commit) -> bool + Send>,
+    applies: Applies,
     fault: Fault,
 }
 

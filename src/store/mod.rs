@@ -88,8 +88,9 @@ pub struct Commit {
     /// May be empty, for rows alone.
     pub records: Vec<Record>,
     pub puts: Vec<Put>,
-    /// Records of this stream whose content is to be erased where it lies: each reads as `MessageErased` afterwards,
-    /// in its old place, with its ids and times.
+    /// Records of this stream, those of this commit included, whose content is to be erased where it lies: each reads
+    /// as `MessageErased` afterwards, in its old place, with its ids and times. What has no content, or is not there,
+    /// is passed over.
     pub erase: Vec<Seq>,
 }
 
@@ -116,7 +117,8 @@ pub enum CommitError {
     /// Nothing was written: free space is below the limit. Service comes back by itself when there is space.
     #[error("free disk space is below the limit")]
     Full,
-    /// Nothing was written, and nothing will be: the storage is broken or closed.
+    /// Nothing was written, and nothing will be: the storage is broken or closed, or what this stream's commit builds
+    /// on is damaged.
     #[error("the storage does not take writes")]
     Failed,
     /// It may or may not be on disk; [`Store::settle`] tells.

@@ -136,8 +136,10 @@ impl Gate {
         options
     }
 
-    pub fn shut(&self) {
+    /// Opens again at the end of a test that fails, too: dropping a store waits for its writing thread.
+    pub fn shut(&self) -> Shut<'_> {
         self.state.0.lock().unwrap().shut = true;
+        Shut(self)
     }
 
     pub fn open(&self) {
@@ -158,5 +160,13 @@ impl Gate {
         changed.notify_all();
         state = changed.wait_while(state, |state| state.shut).unwrap();
         state.waiting -= 1;
+    }
+}
+
+pub struct Shut<'a>(&'a Gate);
+
+impl Drop for Shut<'_> {
+    fn drop(&mut self) {
+        self.0.open();
     }
 }

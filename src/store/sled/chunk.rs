@@ -315,6 +315,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::{Content, Event, Num, RecordId, RoomEvent, Timestamp, UserId};
 
     proptest! {
         #[test]
@@ -339,6 +340,51 @@ mod tests {
         builder.begin(b"s", Epoch(1), Seq(1), 0);
         builder.push(&[0; CHUNK_BYTES + 1]);
         assert!(!builder.fits(b"s", 1));
+    }
+
+    #[test]
+    fn erased_content_is_no_longer_in_the_chunk() {
+        let stream = b"stream";
+        let crc = crc32c::crc32c(stream);
+        let mut builder = Builder::new(9, 0);
+        for other in [&b"before"[..], stream, b"behind"] {
+            builder.begin(other, Epoch(1), Seq(5), 3);
+            for seq in 5..8 {
+                let mut bytes = Vec::new();
+                frame(&message(Seq(seq), &format!("secret {seq}")), crc32c::crc32c(other), &mut bytes);
+                builder.push(&bytes);
+            }
+            builder.end(other, 3);
+        }
+        let chunk = IVec::from(builder.finish());
+        assert!(contains(&chunk, b"secret 6"));
+
+        let erased = IVec::from(erase(&chunk, 9, stream, Seq(6)).unwrap());
+        let runs: Vec<Run> = Runs::of(&erased, 9).unwrap().collect::<Result<_, _>>().unwrap();
+        assert_eq!(runs.len(), 3);
+        assert!(runs.iter().all(|run| run.check().is_ok()));
+        let run = Runs::of(&erased, 9).unwrap().find(stream).unwrap().unwrap();
+        assert_eq!(run.stream, crc);
+        assert!(!contains(&erased[run.records..run.end], b"secret 6"));
+        assert!(contains(&erased[run.records..run.end], b"secret 7"));
+        let record = run.decode(&run.frames().unwrap()[1]).unwrap();
+        assert_eq!(record, Record { event: Event::Room(RoomEvent::MessageErased), ..message(Seq(6), "") });
+    }
+
+    fn message(seq: Seq, text: &str) -> Record {
+        Record {
+            position: Position { epoch: Epoch(1), seq },
+            id: RecordId::new(Timestamp(5), seq, 1),
+            num: Num(1),
+            at: Timestamp(5),
+            author: UserId::new("ann").unwrap(),
+            client_id: None,
+            event: Event::Room(RoomEvent::MessagePosted { content: Content::text(text) }),
+        }
+    }
+
+    fn contains(bytes: &[u8], part: &[u8]) -> bool {
+        bytes.windows(part.len()).any(|window| window == part)
     }
 
     fn sample() -> Vec<u8> {

@@ -297,6 +297,7 @@ impl Committer {
         let queue = self.queue.clone();
         let health = self.health.clone();
         let ended = catch_unwind(AssertUnwindSafe(move || {
+            self.has_space();
             let done = self.work()?;
             self.close()?;
             Ok(done)
@@ -472,7 +473,7 @@ impl Committer {
             batch.insert(&key, new);
         }
         let checkpoint = self.checkpoint(&mut batch);
-        let (last, bytes, tails) = lay_out(plan.streams, self.epoch, self.number, &mut batch);
+        let LaidOut { last, bytes, tails } = lay_out(plan.streams, self.epoch, self.number, &mut batch);
 
         let change = Arc::new(change);
         let before = self.reader.durable.read().unwrap_or_else(PoisonError::into_inner).at.clone();
@@ -511,8 +512,7 @@ impl Committer {
 
     fn sync(&self) -> Result<(), StoreError> {
         self.db.flush().map_err(failure)?;
-        self.options.hooks.before_sync().map_err(|error| StoreError::Failed(error.to_string()))?;
-        self.file.sync_data().map_err(|error| StoreError::Failed(error.to_string()))?;
+        self.options.hooks.sync(&self.file).map_err(|error| StoreError::Failed(error.to_string()))?;
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -632,14 +632,18 @@ impl Plan {
     }
 }
 
-/// Lays the records out in chunks after `number`, and returns the last chunk's number, their bytes and the new tails.
+/// What was put into a batch.
+struct LaidOut {
+    /// The number of the last chunk.
+    last: u64,
+    /// Of all the chunks.
+    bytes: usize,
+    tails: Vec<(Arc<[u8]>, Tail)>,
+}
+
+/// Lays the records out in chunks after `number`.
 /// A group of rows alone gets an empty chunk, so that its loss would be noticed too.
-fn lay_out(
-    streams: Vec<Pending>,
-    epoch: Epoch,
-    number: u64,
-    batch: &mut Batch,
-) -> (u64, usize, Vec<(Arc<[u8]>, Tail)>) {
+fn lay_out(streams: Vec<Pending>, epoch: Epoch, number: u64, batch: &mut Batch) -> LaidOut {
     let total: usize = streams.iter().flat_map(|stream| &stream.parts).map(|part| part.frames.len()).sum();
     let mut tails = Vec::with_capacity(streams.len());
     let mut chunks = Chunks { number: number + 1, left: total + streams.len() * 96, bytes: 0, batch, builder: None };
@@ -669,7 +673,7 @@ fn lay_out(
     chunks.builder();
     let last = chunks.number;
     chunks.turn();
-    (last, chunks.bytes, tails)
+    LaidOut { last, bytes: chunks.bytes, tails }
 }
 
 struct OpenRun {
@@ -724,7 +728,8 @@ impl Chunks<'_> {
 }
 
 impl Hooks {
-    fn before_sync(&self) -> std::io::Result<()> {
-        self.before_sync.as_ref().map_or(Ok(()), |hook| hook())
+    fn sync(&self, file: &File) -> std::io::Result<()> {
+        self.before_sync.as_ref().map_or(Ok(()), |hook| hook())?;
+        file.sync_data()
     }
 }

@@ -7,7 +7,7 @@
 //! highwater   how far the log had come
 //! ballast     room to open in when the disk is full
 //! log/        sled's files
-//! log.before/ a copy of them while a suspect log is being opened
+//! log.before/ a copy of them while they are being opened; log.copying/ while it is being made
 //! quarantine/ snapshot files that sled could not read
 //! secrets/    not the store's, and kept, as any other file in a complete directory is
 //! ```
@@ -30,7 +30,7 @@ const FORMAT_LINE: &str = "chinwag data directory, format ";
 const NOT_OURS: [&str; 2] = ["secrets", "lost+found"];
 
 /// What is made before `FORMAT` is written; removed when the making has to begin anew.
-const MADE: [&str; 5] = ["log", "log.before", "highwater", "ballast", "FORMAT.new"];
+const MADE: [&str; 6] = ["log", "log.before", "log.copying", "highwater", "ballast", "FORMAT.new"];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum State {
@@ -232,9 +232,8 @@ impl Ballast {
         Self { path, bytes, there }
     }
 
-    /// Gives the room back.
-    pub(super) fn drop_it(&mut self) -> io::Result<()> {
-        self.there = false;
+    /// Gives the room back; the committer takes it again when there is enough.
+    pub(super) fn give_up(self) -> io::Result<()> {
         remove(&self.path)
     }
 

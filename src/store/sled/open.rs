@@ -3,8 +3,9 @@
 //! sled's own recovery cuts off what it can not read, for good. So a log that was not closed in order is copied before
 //! sled sees it, and if it can not be opened, or what comes out does not hold what was acknowledged, the copy takes
 //! its place again: the directory is left as it was found, and the operator is told. Where the log is larger than
-//! [`COPY_BYTES_MAX`] there is no copy, because the start would take too long; a log that was closed in order and has
-//! the length it had then is copied only up to [`COPY_BYTES_MAX_CLOSED`].
+//! [`COPY_BYTES_MAX`] there is no copy, because the start would take too long. A log that was closed in order and has
+//! the length it had then, and one whose process was killed while the machine ran on, have nothing to fear but a
+//! harmed disk, and are copied only up to [`COPY_BYTES_MAX_UNSUSPECTED`].
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -26,11 +27,11 @@ use super::index::{CHECKPOINT, EPOCH, Tail, Tails, chunk_key, chunk_number, seal
 use super::read::{failure, panic_text};
 use crate::domain::{Epoch, Seq};
 
-/// The largest log that is copied before a start after a kill or a power cut: about a second of copying.
+/// The largest log that is copied before a start after a power cut: a second or two of copying.
 const COPY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// The largest log that is copied before every start: too little to be noticed.
-const COPY_BYTES_MAX_CLOSED: u64 = 64 * 1024 * 1024;
+const COPY_BYTES_MAX_UNSUSPECTED: u64 = 64 * 1024 * 1024;
 
 /// The room that opening needs: sled overwrites what is left of its last segment and writes a snapshot.
 const OPENING_BYTES: u64 = 32 * 1024 * 1024;
@@ -136,6 +137,8 @@ pub(super) struct Recovered {
     pub(super) chunks: usize,
     pub(super) bytes: usize,
     epoch: Epoch,
+    /// Something was missing or damaged, and left out because the caller accepted that.
+    lossy: bool,
 }
 
 pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> {
@@ -147,11 +150,11 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
     let lock = Lock::take(path)?;
     // Somebody else may have made it in between.
     let state = dir::inspect(path)?;
-    let mut ballast = Ballast::at(path, options.ballast_bytes);
-    make_room(path, options, &mut ballast)?;
+    make_room(path, options)?;
     if state == State::New {
         create(path, options)?;
     }
+    let ballast = Ballast::at(path, options.ballast_bytes);
     dir::remove(&path.join("CREATING")).map_err(io)?;
     let log = path.join("log");
     let copy = path.join("log.before");
@@ -159,7 +162,6 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
     if copy.exists() && !log.exists() {
         fs::rename(&copy, &log).map_err(io)?;
     }
-    dir::remove(&copy).map_err(io)?;
     if !log.join("db").is_file() {
         return Err(OpenError::damaged(path, "its file log/db is missing"));
     }
@@ -170,7 +172,9 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
     if closed.is_some_and(|closed| closed != len) && !options.accept_data_loss {
         return Err(OpenError::lost(path, "the file log/db has another length than when it was closed"));
     }
-    let suspect = copy_suspect(&log, &copy, closed.is_some(), options).map_err(io)?;
+    let suspect = closed.is_none() && !water.written_in_this_boot();
+    // A copy that is there is of a start that was cut short, and shows the log as it was before that.
+    let copied = copy.exists() || copy_before(&log, &copy, suspect, options).map_err(io)?;
     let mark = water.mark();
     water.write(Mark { closed: None, ..mark }).and_then(|()| water.sync()).map_err(io)?;
 
@@ -178,7 +182,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
     let (db, tree, recovered) = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            if suspect {
+            if copied {
                 put_back(&log, &copy).map_err(io)?;
             }
             water.write(mark).and_then(|()| water.sync()).map_err(io)?;
@@ -186,7 +190,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
         }
     };
     let file = second_handle(path)?;
-    let lost = recovered.number < mark.chunk || water_is_new(&mark);
+    let lost = recovered.lossy || recovered.number < mark.chunk || water_is_new(&mark);
     let epoch = if lost && options.accept_data_loss {
         next_epoch(path, recovered.epoch.max(mark.epoch), &db, &tree, &file)?
     } else {
@@ -196,18 +200,19 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
         .write(Mark { chunk: recovered.number, epoch, closed: None })
         .and_then(|()| water.sync())
         .and_then(|()| dir::remove(&copy))
+        .and_then(|()| dir::remove(&copy.with_extension("copying")))
         .map_err(io)?;
     Ok(Opened { lock, db, tree, file, water, ballast, recovered, epoch })
 }
 
 /// Sees that there is room to open, if need be by giving up the ballast.
-fn make_room(path: &Path, options: &Options, ballast: &mut Ballast) -> Result<(), OpenError> {
+fn make_room(path: &Path, options: &Options) -> Result<(), OpenError> {
+    // Space that can not be told is not the reason to stop: opening itself will say.
     let free = || options.hooks.free_bytes(path).unwrap_or(u64::MAX);
     if free() >= OPENING_BYTES {
-        ballast.restore(free(), options.free_bytes_min);
         return Ok(());
     }
-    ballast.drop_it().map_err(|error| OpenError::io(path, error))?;
+    Ballast::at(path, options.ballast_bytes).give_up().map_err(|error| OpenError::io(path, error))?;
     match free() {
         free if free < OPENING_BYTES => Err(OpenError::Full { dir: path.into(), free }),
         _ => Ok(()),
@@ -263,19 +268,22 @@ fn water_is_new(mark: &Mark) -> bool {
     mark.epoch == Epoch(0)
 }
 
-/// Copies the log where that is called for, and tells whether it did.
-fn copy_suspect(log: &Path, copy: &Path, closed: bool, options: &Options) -> io::Result<bool> {
+/// Copies the log where that is called for, and tells whether it did. A copy that bears its name is whole.
+fn copy_before(log: &Path, copy: &Path, suspect: bool, options: &Options) -> io::Result<bool> {
     let bytes = dir::size(log)?;
-    let max = if closed { COPY_BYTES_MAX_CLOSED } else { COPY_BYTES_MAX };
+    let max = if suspect { COPY_BYTES_MAX } else { COPY_BYTES_MAX_UNSUSPECTED };
     let free = options.hooks.free_bytes(log).unwrap_or(u64::MAX);
     let room = free.saturating_sub(OPENING_BYTES);
     if bytes > max || bytes > room {
-        if !closed {
+        if suspect {
             tracing::warn!(bytes, free, "the log was not closed in order and is too large to be copied before opening");
         }
         return Ok(false);
     }
-    dir::copy(log, copy)?;
+    let unfinished = copy.with_extension("copying");
+    dir::remove(&unfinished)?;
+    dir::copy(log, &unfinished)?;
+    fs::rename(&unfinished, copy)?;
     Ok(true)
 }
 
@@ -363,30 +371,40 @@ pub(super) fn check(tree: &Tree, lenient: bool) -> Result<Recovered, StoreError>
         let bytes = unseal(key, &value)?.try_into().map_err(|_| damage("a number of another length"))?;
         Ok(Some(u64::from_le_bytes(bytes)))
     };
-    let (checkpoint, epoch) = match (number_at(CHECKPOINT), number_at(EPOCH)) {
-        (Ok(Some(checkpoint)), Ok(Some(epoch))) => (checkpoint, epoch),
+    let (checkpoint, epoch, mut lossy) = match (number_at(CHECKPOINT), number_at(EPOCH)) {
+        (Ok(Some(checkpoint)), Ok(Some(epoch))) => (checkpoint, epoch, false),
         (checkpoint, epoch) if lenient => {
             let known = |number: Result<Option<u64>, StoreError>| number.ok().flatten().unwrap_or_default();
-            (known(checkpoint), known(epoch))
+            (known(checkpoint), known(epoch), true)
         }
         (Err(error), _) | (_, Err(error)) => return Err(error),
         (Ok(None), _) | (_, Ok(None)) => return Err(damage("sled opened its file and found it empty")),
     };
-    let mut recovered = Recovered { number: checkpoint, tails: Tails::new(), chunks: 0, bytes: 0, epoch: Epoch(epoch) };
-    if checkpoint > 0 && !lenient && !tree.contains_key(chunk_key(checkpoint)).map_err(failure)? {
-        return Err(damage(format!("chunk {checkpoint} is missing")));
+    if checkpoint > 0 && !tree.contains_key(chunk_key(checkpoint)).map_err(failure)? {
+        if !lenient {
+            return Err(damage(format!("chunk {checkpoint} is missing")));
+        }
+        lossy = true;
     }
+    let mut recovered =
+        Recovered { number: checkpoint, tails: Tails::new(), chunks: 0, bytes: 0, epoch: Epoch(epoch), lossy };
     for chunk in tree.range(chunk_key(checkpoint + 1)..=chunk_key(u64::MAX)) {
         let (key, chunk) = chunk.map_err(failure)?;
         let number = chunk_number(&key).ok_or_else(|| damage("a chunk without a number"))?;
-        if number != recovered.number + 1 && !lenient {
-            return Err(damage(format!("chunk {} is missing", recovered.number + 1)));
+        if number != recovered.number + 1 {
+            if !lenient {
+                return Err(damage(format!("chunk {} is missing", recovered.number + 1)));
+            }
+            recovered.lossy = true;
         }
         recovered.number = number;
         recovered.chunks += 1;
         recovered.bytes += chunk.len();
         match replay(tree, &mut recovered.tails, &chunk, number) {
-            Err(error) if lenient => tracing::warn!(%error, number, "a damaged chunk is left out"),
+            Err(error) if lenient => {
+                tracing::warn!(%error, number, "a damaged chunk is left out");
+                recovered.lossy = true;
+            }
             result => result?,
         }
     }
