@@ -448,11 +448,11 @@ mod tests {
     }
 
     #[rstest]
-    #[case(1_000 * (ISSUED as i64) - 5_001, Err(AuthError::TooEarly))]
-    #[case(1_000 * (ISSUED as i64) - 5_000, Ok(()))]
-    #[case(1_000 * (ENDS as i64), Ok(()))]
-    #[case(1_000 * (ENDS as i64) + 4_999, Ok(()))]
-    #[case(1_000 * (ENDS as i64) + 5_000, Err(AuthError::Expired))]
+    #[case(1_000 * ISSUED.cast_signed() - 5_001, Err(AuthError::TooEarly))]
+    #[case(1_000 * ISSUED.cast_signed() - 5_000, Ok(()))]
+    #[case(1_000 * ENDS.cast_signed(), Ok(()))]
+    #[case(1_000 * ENDS.cast_signed() + 4_999, Ok(()))]
+    #[case(1_000 * ENDS.cast_signed() + 5_000, Err(AuthError::Expired))]
     #[case(i64::MIN, Err(AuthError::TooEarly))]
     #[case(i64::MAX, Err(AuthError::Expired))]
     fn clocks_may_be_five_seconds_apart(#[case] now: i64, #[case] expected: Result<(), AuthError>) {

@@ -6,6 +6,8 @@
 //! follower is handed each record once, in order, nothing after the removal that ends its membership, and in the end
 //! everything.
 
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of a test are small")]
+
 use std::collections::BTreeSet;
 
 use chinwag::domain::session::{Follow, Generation};

@@ -48,7 +48,12 @@ async fn clients_that_never_read_cost_bounded_memory_delay_nobody_are_closed_in_
     // 256 KiB of outbox and a few buffers each, and the log itself, which is in memory here.
     let logged = MESSAGES * 2_000;
     let bound = STALLED * 400 * 1024 + logged;
-    println!("{STALLED} stalled: {} KiB more, {took:?}; p50 {:?} alone, {:?} among them", grown / 1024, alone.0, among.0);
+    println!(
+        "{STALLED} stalled: {} KiB more, {took:?}; p50 {:?} alone, {:?} among them",
+        grown / 1024,
+        alone.0,
+        among.0
+    );
     println!("p99 {:?} alone, {:?} among them", alone.1, among.1);
     assert!(grown < bound, "{grown} bytes more, {bound} at most");
     assert!(among.0 < alone.0 * 3 + Duration::from_millis(2), "the others wait: {:?}, {:?} before", among.0, alone.0);

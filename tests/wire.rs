@@ -3,6 +3,8 @@
 //! The random tests run `CHINWAG_RANDOM_CASES` cases each (100,000 unless told) from `CHINWAG_RANDOM_SEED`; a failure
 //! says which seed and case it was.
 
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of a test are small")]
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -91,10 +91,10 @@ fn check(bytes: &[u8]) -> [u8; CHECK_BYTES] {
 /// LEB128: seven bits a byte, the lowest first, the top bit saying that more follow.
 fn put_varint(put: &mut impl FnMut(&[u8]), mut value: u64) {
     while value >= 0x80 {
-        put(&[value as u8 | 0x80]);
+        put(&[value.to_le_bytes()[0] | 0x80]);
         value >>= 7;
     }
-    put(&[value as u8]);
+    put(&[value.to_le_bytes()[0]]);
 }
 
 /// Takes one varint off `bytes`; `None` for one that is cut off, too large, or longer than it has to be.

@@ -62,13 +62,13 @@ pub fn pong_token(payload: &[u8]) -> Option<u64> {
 /// The length in the fewest bytes that hold it, as section 5.2 demands.
 fn put_header(out: &mut BytesMut, opcode: Opcode, payload_bytes: usize) {
     out.put_u8(FIN | opcode.bits());
-    match payload_bytes {
-        0..=125 => out.put_u8(payload_bytes as u8),
-        126..=0xffff => {
+    match (u8::try_from(payload_bytes), u16::try_from(payload_bytes)) {
+        (Ok(short @ 0..=125), _) => out.put_u8(short),
+        (_, Ok(long)) => {
             out.put_u8(126);
-            out.put_u16(payload_bytes as u16);
+            out.put_u16(long);
         }
-        _ => {
+        (_, Err(_)) => {
             out.put_u8(127);
             out.put_u64(payload_bytes as u64);
         }

@@ -192,6 +192,7 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, InboundError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "the numbers of a test are small")]
 mod tests {
     use super::*;
 

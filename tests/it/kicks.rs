@@ -74,7 +74,10 @@ async fn nothing_leaves_for_a_kicked_client_that_had_stopped_reading() {
     }
     let began = Instant::now();
     ann.ask(kick(&json!("lobby"), "bob")).await;
-    assert!(began.elapsed() < Duration::from_secs(2), "a client that does not read delays a kick by half a second only");
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "a client that does not read delays a kick by half a second only"
+    );
     // What its own kernel holds is beyond our reach; nothing may be added to it.
     let held = usize::try_from(rustix::io::ioctl_fionread(&stalled).unwrap()).unwrap();
     ann.ask(post("lobby", "after the kick")).await;

@@ -262,7 +262,8 @@ async fn names_and_nums_are_never_given_twice() {
     let store = MemoryStore::new();
     let mut nums = Vec::new();
     for round in 0..3 {
-        let server = TestServer::with(Setup { store: Arc::new(store.in_epoch(MemoryStore::EPOCH)), ..Setup::default() });
+        let server =
+            TestServer::with(Setup { store: Arc::new(store.in_epoch(MemoryStore::EPOCH)), ..Setup::default() });
         let mut ann = server.client("ann").await;
         let room = ann.ask(create_channel(&format!("room-{round}"))).await;
         nums.push(room["num"].as_u64().unwrap());

@@ -343,6 +343,7 @@ fn recover(path: &Path, options: &Options, mark: Mark) -> Result<(Db, Tree, Reco
 }
 
 /// Starts sled; waits for what is left of an earlier start of this process to let go of the file.
+#[expect(clippy::disallowed_methods, reason = "runs on the thread that opens, before there are actors")]
 pub(super) fn start(log: &Path, options: &Options) -> ::sled::Result<Db> {
     let config = ::sled::Config::new()
         .path(log)
