@@ -356,3 +356,193 @@ impl Lanes {
         chunk.freeze()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::super::link::{Cut, Link};
+    use super::*;
+    use crate::domain::session::{Follow, Generation};
+    use crate::domain::{Epoch, RoomId, RoomKey, Seq, TenantId, UserId};
+    use crate::wire::Dialect;
+
+    #[test]
+    fn lanes_leave_in_their_order_and_are_joined() {
+        let (outbox, follower) = (Outbox::default(), live_follower());
+        outbox.push_pulse(Bytes::from_static(b"pulse "));
+        outbox.push_state(1, Bytes::from_static(b"state "));
+        outbox.push_log(Bytes::from_static(b"log "), 1, &follower, at(0));
+        outbox.push_control(Bytes::from_static(b"control "));
+        assert_eq!(take(&outbox), Some("control log state pulse ".to_owned()));
+        assert_eq!(take(&outbox), None);
+    }
+
+    #[test]
+    fn a_chunk_has_at_most_64_kib_unless_one_frame_is_longer() {
+        let (outbox, follower) = (Outbox::default(), live_follower());
+        outbox.push_log(Bytes::from(vec![b'a'; 40 * 1024]), 1, &follower, at(0));
+        outbox.push_log(Bytes::from(vec![b'b'; 40 * 1024]), 1, &follower, at(1));
+        outbox.push_log(Bytes::from(vec![b'c'; 70 * 1024]), 1, &follower, at(2));
+        let lengths = std::iter::from_fn(|| take(&outbox)).map(|chunk| chunk.len() / 1024);
+        assert_eq!(lengths.collect::<Vec<_>>(), [40, 40, 70]);
+    }
+
+    #[test]
+    fn a_full_log_lane_is_taken_back_to_where_it_began() {
+        let (outbox, follower) = (Outbox::default(), live_follower());
+        let frame = Bytes::from(vec![b'x'; 1024]);
+        outbox.push_behind_log(Bytes::from_static(b"ping"));
+        let mut seq = 0;
+        let taken_back = loop {
+            follower.follow().borrow_mut().publication(Seq(seq + 1), at(seq + 1), []);
+            let pushed = outbox.push_log(frame.clone(), 1, &follower, at(seq));
+            seq += 1;
+            if pushed == Pushed::TakenBack {
+                break seq;
+            }
+        };
+        assert_eq!(taken_back, 256, "256 KiB do not fit beside what is there");
+        assert_eq!(follower.follow().borrow().wants_page_after(), Some(at(0)));
+        assert_eq!(outbox.bytes(), 4, "frames that are not records stay");
+    }
+
+    #[test]
+    fn many_small_records_are_too_many_too() {
+        let (outbox, follower) = (Outbox::default(), live_follower());
+        let pushed = (0..=LOG_RECORDS_MAX).map(|seq| outbox.push_log(Bytes::from_static(b"."), 1, &follower, at(seq)));
+        let taken_back = pushed.filter(|pushed| *pushed == Pushed::TakenBack).count();
+        assert_eq!(taken_back, 1);
+    }
+
+    #[test]
+    fn an_empty_lane_takes_a_page_of_any_size() {
+        let (outbox, follower) = (Outbox::default(), live_follower());
+        let page = Bytes::from(vec![b'x'; 2 * LOG_BYTES_MAX]);
+        assert_eq!(outbox.push_log(page.clone(), 256, &follower, at(0)), Pushed::Waiting);
+        assert_eq!(outbox.push_log(page, 256, &follower, at(256)), Pushed::TakenBack);
+    }
+
+    #[test]
+    fn a_pull_is_asked_for_once_and_when_no_record_is_waiting() {
+        let (outbox, follower) = (Outbox::default(), live_follower());
+        let waker = Arc::new(Count::default());
+        let mut pulls = 0;
+        outbox.want_pull();
+        outbox.push_log(Bytes::from(vec![b'a'; CHUNK_BYTES]), 1, &follower, at(0));
+        outbox.push_log(Bytes::from_static(b"b"), 1, &follower, at(1));
+        let waker = Waker::from(waker);
+        let mut cx = Context::from_waker(&waker);
+        for expected in [0, 1, 1, 1] {
+            let _ = outbox.poll_take(&mut cx, || pulls += 1);
+            assert_eq!(pulls, expected);
+        }
+    }
+
+    #[test]
+    fn state_is_the_latest_per_key_and_pulses_are_dropped_and_both_are_counted() {
+        let outbox = Outbox::default();
+        outbox.push_state(1, Bytes::from_static(b"old "));
+        outbox.push_state(2, Bytes::from_static(b"other "));
+        outbox.push_state(1, Bytes::from_static(b"new "));
+        assert_eq!(outbox.dropped(), 1);
+        assert_eq!(take(&outbox), Some("new other ".to_owned()));
+        for _ in 0..SIGNALS_MAX + 5 {
+            outbox.push_pulse(Bytes::from_static(b"."));
+        }
+        assert_eq!((outbox.dropped(), outbox.bytes()), (6, SIGNALS_MAX));
+    }
+
+    #[test]
+    fn the_body_is_woken_by_what_comes_in_and_commands_wait_while_replies_pile_up() {
+        let outbox = Outbox::default();
+        let woken = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        assert!(outbox.poll_take(&mut cx, || {}).is_pending());
+        outbox.push_control(Bytes::from_static(b"reply"));
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert!(outbox.poll_uncongested(&mut cx).is_ready());
+        outbox.push_control(Bytes::from(vec![b'x'; CONTROL_BYTES_MAX]));
+        assert!(outbox.poll_uncongested(&mut cx).is_pending());
+        while outbox.poll_take(&mut cx, || {}).is_ready() {}
+        assert_eq!(woken.0.load(Ordering::Relaxed), 2, "the reader is woken when there is room");
+        assert!(outbox.poll_uncongested(&mut cx).is_ready());
+    }
+
+    #[test]
+    fn what_is_not_taken_is_stuck_until_it_is_taken() {
+        let outbox = Outbox::default();
+        assert_eq!(outbox.stuck_since(), None);
+        outbox.push_control(Bytes::from_static(b"first"));
+        let since = outbox.stuck_since();
+        assert!(since.is_some());
+        outbox.push_control(Bytes::from_static(b"second"));
+        assert_eq!(outbox.stuck_since(), since, "more of it makes it no younger");
+        take(&outbox);
+        assert_eq!(outbox.stuck_since(), None);
+    }
+
+    #[test]
+    fn a_connection_that_finishes_takes_its_replies_and_the_close_and_nothing_more() {
+        let (outbox, follower) = (Outbox::default(), live_follower());
+        outbox.push_log(Bytes::from_static(b"record"), 1, &follower, at(0));
+        outbox.push_control(Bytes::from_static(b"reply "));
+        outbox.finish(Bytes::from_static(b"close"));
+        outbox.push_control(Bytes::from_static(b"late"));
+        assert_eq!(take(&outbox), Some("reply close".to_owned()));
+        assert!(!outbox.is_open());
+        let waker = Waker::from(Arc::new(Count::default()));
+        let ended = outbox.poll_take(&mut Context::from_waker(&waker), || {});
+        assert_eq!(ended, Poll::Ready(None));
+    }
+
+    #[test]
+    fn a_purge_takes_out_one_follower_only() {
+        let (outbox, one, other) = (Outbox::default(), live_follower(), live_follower());
+        outbox.push_log(Bytes::from_static(b"a"), 1, &one, at(0));
+        outbox.push_log(Bytes::from_static(b"b"), 1, &other, at(0));
+        outbox.push_behind_log(Bytes::from_static(b"c"));
+        outbox.purge(&one);
+        assert_eq!(take(&outbox), Some("bc".to_owned()));
+    }
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    struct NoSocket;
+
+    impl Cut for NoSocket {
+        fn cut(&self) {}
+    }
+
+    /// A follower that stands at the beginning and takes publications.
+    fn live_follower() -> Rc<Follower> {
+        let room = RoomKey { tenant: TenantId::default_tenant(), room: RoomId(uuid::Uuid::nil()) };
+        let link = Rc::new(Link::new(Dialect::NativeJson, Box::new(NoSocket)));
+        let mut follow = Follow::opening(Generation(1));
+        follow.admit(at(0), Seq::ZERO);
+        follow.page(Generation(1), Seq::ZERO, None, true, []);
+        Rc::new(Follower::new(room, UserId::new("ann").unwrap(), link, follow))
+    }
+
+    fn at(seq: u64) -> Position {
+        Position { epoch: Epoch(1), seq: Seq(seq) }
+    }
+
+    fn take(outbox: &Outbox) -> Option<String> {
+        let waker = Waker::from(Arc::new(Count::default()));
+        match outbox.poll_take(&mut Context::from_waker(&waker), || {}) {
+            Poll::Ready(chunk) => chunk.map(|chunk| String::from_utf8_lossy(&chunk).into_owned()),
+            Poll::Pending => None,
+        }
+    }
+}

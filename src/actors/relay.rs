@@ -50,6 +50,10 @@ pub struct Follower {
 }
 
 impl Follower {
+    pub fn new(room: RoomKey, user: UserId, link: Rc<Link>, follow: Follow) -> Self {
+        Self { room, user, link, follow: RefCell::new(follow) }
+    }
+
     pub fn room(&self) -> &RoomKey {
         &self.room
     }
@@ -126,8 +130,8 @@ impl Worker {
     /// Registers a follower for publications and removals, before anything is known about its rights.
     pub fn register(&self, room: RoomKey, user: UserId, link: &Rc<Link>) -> Rc<Follower> {
         self.generations.set(self.generations.get() + 1);
-        let follow = RefCell::new(Follow::opening(Generation(self.generations.get())));
-        let follower = Rc::new(Follower { room: room.clone(), user, link: Rc::clone(link), follow });
+        let follow = Follow::opening(Generation(self.generations.get()));
+        let follower = Rc::new(Follower::new(room.clone(), user, Rc::clone(link), follow));
         let mut rooms = self.rooms.borrow_mut();
         let followers = rooms.entry(room.clone()).or_default();
         followers.list.push(Rc::clone(&follower));
