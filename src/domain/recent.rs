@@ -138,3 +138,91 @@ fn digest(content: &Content) -> u64 {
     let separated = text.bytes().chain([0xff]).chain(body.bytes());
     separated.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Epoch;
+
+    #[test]
+    fn a_repetition_is_known_and_something_else_is_told_apart() {
+        let mut recent = Recent::default();
+        recent.apply(&posted("ann", 1, "c-1", "hi", 0));
+        let seen = |author: &str, id: &str, text: &str| recent.seen(&user(author), &client_id(id), &post(text), at(0));
+        assert!(matches!(seen("ann", "c-1", "hi"), Seen::Before(receipt) if receipt.position.seq == Seq(1)));
+        assert_eq!(seen("ann", "c-1", "ho"), Seen::Otherwise);
+        assert_eq!(seen("ann", "c-2", "hi"), Seen::Never);
+        assert_eq!(seen("bob", "c-1", "hi"), Seen::Never);
+        let delete = Command::Delete { message: RecordId::new(at(0), Seq(1), 0) };
+        assert_eq!(recent.seen(&user("ann"), &client_id("c-1"), &delete, at(0)), Seen::Otherwise);
+    }
+
+    #[test]
+    fn text_and_body_are_not_confused() {
+        let split = |text: &str, body: &str| digest(&Content { text: Some(text.into()), body: Some(body.into()) });
+        assert_ne!(split("ab", "c"), split("a", "bc"));
+    }
+
+    #[test]
+    fn what_was_erased_is_the_same_whatever_is_repeated() {
+        let mut recent = Recent::default();
+        let erased = Record { event: Event::Room(RoomEvent::MessageErased), ..posted("ann", 1, "c-1", "hi", 0) };
+        recent.apply(&erased);
+        let seen = recent.seen(&user("ann"), &client_id("c-1"), &post("hi"), at(0));
+        assert_eq!(seen, Seen::Before(Receipt::of(&erased)));
+    }
+
+    #[test]
+    fn a_day_later_a_client_id_is_new_again() {
+        let mut recent = Recent::default();
+        recent.apply(&posted("ann", 1, "c-1", "hi", 0));
+        let seen = |recent: &Recent, now| recent.seen(&user("ann"), &client_id("c-1"), &post("hi"), at(now));
+        assert!(matches!(seen(&recent, AGE_MAX_MS), Seen::Before(_)));
+        assert_eq!(seen(&recent, AGE_MAX_MS + 1), Seen::Never);
+        recent.apply(&posted("ann", 2, "c-1", "hi", AGE_MAX_MS + 1));
+        assert!(matches!(seen(&recent, AGE_MAX_MS + 1), Seen::Before(receipt) if receipt.position.seq == Seq(2)));
+        assert_eq!(recent.by_key.len(), 1);
+    }
+
+    #[test]
+    fn the_latest_ten_thousand_are_remembered_and_no_more() {
+        let mut recent = Recent::default();
+        let count = COUNT_MAX as u64 + 10;
+        for seq in 1..=count {
+            recent.apply(&posted("ann", seq, &seq.to_string(), "hi", 0));
+        }
+        let seen = |seq: u64| recent.seen(&user("ann"), &client_id(&seq.to_string()), &post("hi"), at(0));
+        assert_eq!(seen(10), Seen::Never);
+        assert!(matches!(seen(11), Seen::Before(_)));
+        assert!(matches!(seen(count), Seen::Before(_)));
+        assert_eq!((recent.by_key.len(), recent.by_age.len()), (COUNT_MAX, COUNT_MAX));
+    }
+
+    fn posted(author: &str, seq: u64, id: &str, text: &str, millis: i64) -> Record {
+        Record {
+            position: Position { epoch: Epoch(1), seq: Seq(seq) },
+            id: RecordId::new(at(millis), Seq(seq), 0),
+            num: Num(seq),
+            at: at(millis),
+            author: user(author),
+            client_id: Some(client_id(id)),
+            event: Event::Room(RoomEvent::MessagePosted { content: Content::text(text) }),
+        }
+    }
+
+    fn post(text: &str) -> Command {
+        Command::Post { content: Content::text(text) }
+    }
+
+    fn user(name: &str) -> UserId {
+        UserId::new(name).unwrap()
+    }
+
+    fn client_id(id: &str) -> ClientId {
+        ClientId::new(id).unwrap()
+    }
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp(millis)
+    }
+}

@@ -192,3 +192,102 @@ impl Follow {
         self.stage = Stage::Ended;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Epoch;
+
+    const FIRST: Generation = Generation(1);
+
+    #[test]
+    fn a_live_follower_takes_what_continues_and_once() {
+        let mut follow = live(5);
+        assert_eq!(follow.publication(Seq(6), at(8), []).records, Some((at(5), Seq(8))));
+        assert_eq!(follow.publication(Seq(6), at(8), []).records, None);
+        assert_eq!(follow.publication(Seq(7), at(10), []).records, Some((at(8), Seq(10))));
+    }
+
+    #[test]
+    fn a_follower_that_misses_something_reads_the_log() {
+        let mut follow = live(5);
+        assert_eq!(follow.publication(Seq(7), at(8), []), Handed::default());
+        assert_eq!(follow.wants_page_after(), Some(at(5)));
+        let page = follow.page(FIRST, Seq(5), Some(at(7)), true, []);
+        assert_eq!(page.records, Some((at(5), Seq(7))));
+        assert!(!follow.is_live(), "8 has been announced");
+        follow.page(FIRST, Seq(7), Some(at(8)), true, []);
+        assert!(follow.is_live());
+    }
+
+    #[test]
+    fn a_page_of_an_older_opening_or_from_elsewhere_goes_nowhere() {
+        let mut follow = Follow::opening(Generation(2));
+        follow.admit(at(5), Seq(1));
+        assert_eq!(follow.page(FIRST, Seq(5), Some(at(7)), true, []), Handed::default());
+        assert_eq!(follow.page(Generation(2), Seq(4), Some(at(7)), true, []), Handed::default());
+        assert_eq!(follow.wants_page_after(), Some(at(5)));
+    }
+
+    #[test]
+    fn a_removal_ends_the_follow_where_it_stands_and_not_later() {
+        let mut follow = live(5);
+        let handed = follow.publication(Seq(6), at(9), [Seq(7)]);
+        assert_eq!(handed, Handed { records: Some((at(5), Seq(7))), ended: Some(Seq(7)) });
+        assert_eq!(follow.publication(Seq(10), at(11), []), Handed::default());
+        let mut behind = Follow::opening(FIRST);
+        behind.admit(at(0), Seq(1));
+        let handed = behind.page(FIRST, Seq(0), Some(at(9)), true, [Seq(7)]);
+        assert_eq!(handed, Handed { records: Some((at(0), Seq(7))), ended: Some(Seq(7)) });
+    }
+
+    #[test]
+    fn a_removal_from_before_the_present_membership_is_only_a_record() {
+        let mut follow = Follow::opening(FIRST);
+        follow.admit(at(5), Seq(8));
+        follow.page(FIRST, Seq(5), None, true, []);
+        assert_eq!(follow.publication(Seq(6), at(9), [Seq(7)]), Handed { records: Some((at(5), Seq(9))), ended: None });
+    }
+
+    #[test]
+    fn a_removal_heard_while_opening_counts_against_an_older_membership() {
+        for (joined, admitted) in [(6, false), (8, true)] {
+            let mut follow = Follow::opening(FIRST);
+            follow.publication(Seq(7), at(7), [Seq(7)]);
+            assert_eq!(follow.stands(Seq(joined)), admitted);
+            assert_eq!(follow.admit(at(0), Seq(joined)), admitted);
+        }
+    }
+
+    #[test]
+    fn what_is_taken_back_is_read_again() {
+        let mut follow = live(5);
+        follow.publication(Seq(6), at(9), []);
+        follow.rewind(at(6));
+        assert_eq!(follow.wants_page_after(), Some(at(6)));
+        assert_eq!(follow.publication(Seq(10), at(10), []), Handed::default());
+        follow.end();
+        follow.rewind(at(1));
+        assert_eq!(follow.wants_page_after(), None);
+    }
+
+    #[test]
+    fn an_announced_head_makes_a_follower_that_has_less_read() {
+        let mut follow = live(5);
+        follow.announce(Seq(5));
+        assert!(follow.is_live());
+        follow.announce(Seq(6));
+        assert_eq!(follow.wants_page_after(), Some(at(5)));
+    }
+
+    fn live(seq: u64) -> Follow {
+        let mut follow = Follow::opening(FIRST);
+        assert!(follow.admit(at(seq), Seq(1)));
+        follow.page(FIRST, Seq(seq), None, true, []);
+        follow
+    }
+
+    fn at(seq: u64) -> Position {
+        Position { epoch: Epoch(1), seq: Seq(seq) }
+    }
+}
