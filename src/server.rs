@@ -182,13 +182,14 @@ impl ServeError {
 }
 
 /// Runs a server on its data directory until a signal asks it to end or its storage fails. Calls `ready` when it
-/// listens.
-pub fn run(config: &Config, ready: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
+/// listens. `accept_data_loss` starts on a log that holds less than was acknowledged, in a new epoch.
+pub fn run(config: &Config, accept_data_loss: bool, ready: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
     let address = config.server.listen;
     let listener = TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })?;
     raise_file_limit();
     let secrets = Secrets::open(&config.server.data)?;
-    let store = SledStore::open(&config.server.data, options(config))?;
+    let options = Options { accept_data_loss, ..options(config) };
+    let store = SledStore::open(&config.server.data, options)?;
     let mut health = store.watch();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let parts = Parts {

@@ -33,6 +33,9 @@ pub struct Args {
     /// The data directory; it is made when it is not there [default: chinwag-data]
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
+    /// Start although acknowledged records are missing; clients are told, because a new epoch begins
+    #[arg(long)]
+    accept_data_loss: bool,
     /// A configuration file in TOML
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -42,11 +45,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let flags = Flags { listen: args.listen.clone(), data: args.data.clone(), dev: args.dev };
     let config = Config::load(&flags, std::env::vars_os(), args.config.as_deref())
         .map_err(|mistakes| Failure::new(Exit::Config, format!("the configuration is wrong\n{mistakes}")))?;
-    serve(&config)
+    serve(&config, args.accept_data_loss)
 }
 
 /// Runs the server and stays until it has ended.
-fn serve(config: &Config) -> Result<(), Failure> {
+fn serve(config: &Config, accept_data_loss: bool) -> Result<(), Failure> {
     log(config);
     let data = config.server.data.display().to_string();
     let ready = |address| {
@@ -55,7 +58,8 @@ fn serve(config: &Config) -> Result<(), Failure> {
         let _ = writeln!(out, "listening on http://{address}").and_then(|()| out.flush());
         tracing::info!(%address, data, "ready");
     };
-    server::run(config, ready).map_err(|error| Failure::new(Exit::Of(error.exit_code()), error.to_string()))
+    server::run(config, accept_data_loss, ready)
+        .map_err(|error| Failure::new(Exit::Of(error.exit_code()), error.to_string()))
 }
 
 /// Sends the log to standard error.

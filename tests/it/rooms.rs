@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chinwag::actors::Limits;
-use chinwag::domain::{Event, RoomEvent};
+use chinwag::domain::{Epoch, Event, RoomEvent};
 use chinwag::store::memory::{Fault, Faults, MemoryStore};
 use chinwag::store::{Commit, CommitError, StoreError};
 use serde_json::json;
@@ -333,6 +333,37 @@ async fn a_deleted_message_leaves_its_place_and_nothing_else() {
     assert_eq!(events, ["room_created", "member_joined", "message_erased", "message_erased", "message_deleted"]);
     assert!(!history.to_string().contains("secret"));
     assert_eq!(ann.ask(publish).await["seq"], posted["seq"], "sent again, it is still the same");
+}
+
+#[tokio::test]
+async fn a_cursor_from_before_a_loss_is_refused_and_one_that_still_holds_resumes() {
+    let with_bob = json!({ "type": "create", "kind": "direct", "members": [{ "user": "bob" }] });
+    let cursors_of = async |store: MemoryStore, messages: usize| {
+        let server = TestServer::with(Setup { store: Arc::new(store), ..Setup::default() });
+        let mut ann = server.client("ann").await;
+        let room = ann.ask(with_bob.clone()).await["room"].as_str().unwrap().to_owned();
+        for n in 0..messages {
+            ann.ask(post(&room, &n.to_string())).await;
+        }
+        let records = ann.ask(json!({ "type": "history", "room": room })).await["records"].clone();
+        let cursors = records.as_array().unwrap().iter().map(|r| r["cursor"].as_str().unwrap().to_owned());
+        (room, cursors.collect::<Vec<_>>())
+    };
+    // The room of a pair has the same id wherever it is made: as if all of it had been lost and begun anew.
+    let (room, lost) = cursors_of(MemoryStore::new(), 5).await;
+    let store = MemoryStore::new().in_epoch(Epoch(2 << 32));
+    let (_, kept) = cursors_of(store.clone(), 2).await;
+    let store = store.in_epoch(Epoch(3 << 32));
+    let server = TestServer::with(Setup { store: Arc::new(store), ..Setup::default() });
+    let mut ann = server.client("ann").await;
+    for cursor in &lost {
+        assert_eq!(ann.refused(follow(&room, cursor)).await, "epoch_changed");
+        let history = json!({ "type": "history", "room": room, "before": cursor });
+        assert_eq!(ann.refused(history).await, "epoch_changed");
+    }
+    ann.ask(follow(&room, &kept[2])).await;
+    ann.ask(post(&room, "in the third epoch")).await;
+    assert_eq!(ann.seqs_until(6).await, [4, 5, 6]);
 }
 
 /// A server and what can be done to its log.
