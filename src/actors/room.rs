@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message as ActorMessage, WrapFuture};
 use tokio::sync::{mpsc, oneshot};
@@ -53,6 +53,9 @@ pub struct Submit {
 /// How many batches wait for a relay that has not taken the last ones; with more, its followers read the log.
 const BACKLOG_MAX: usize = 256;
 
+/// After this long an actor that was started for a room that does not exist ends: anybody can name such rooms.
+const UNBORN_IDLE: Duration = Duration::from_secs(1);
+
 /// How many rows are read at once when a room wakes.
 const ROWS_PER_SCAN: usize = 1000;
 
@@ -64,7 +67,7 @@ const KNOWN_MAX: usize = 256;
 
 /// How long a removal may take to reach everybody before the command is answered with `unavailable`: four times what
 /// the relays give a connection.
-const REMOVAL_TIME: std::time::Duration = std::time::Duration::from_secs(2);
+const REMOVAL_TIME: Duration = Duration::from_secs(2);
 
 /// Hosts one room.
 pub struct RoomActor {
@@ -383,12 +386,14 @@ impl RoomActor {
         ctx.stop();
     }
 
-    /// Goes to sleep when nobody has asked for anything for a while.
+    /// Goes to sleep when nobody has asked for anything for a while; soon, where there is no room at all.
     fn rest(&mut self, ctx: &mut Context<Self>) {
+        let limits = self.registry.limits();
+        let patience = if self.room.header().is_some() { limits.room_idle } else { limits.room_idle.min(UNBORN_IDLE) };
         let idle = self.in_flight.is_none()
             && self.gathering.replies.is_empty()
             && self.relays.values().all(|link| !link.unacknowledged && link.backlog.is_empty())
-            && self.last_command.elapsed() >= self.registry.limits().room_idle;
+            && self.last_command.elapsed() >= patience;
         if idle && self.registry.retire(&self.key, &ctx.address()) {
             ctx.stop();
         }
@@ -461,7 +466,8 @@ impl Actor for RoomActor {
             }
         }));
         let idle = self.registry.limits().room_idle;
-        ctx.run_interval(idle / 2, RoomActor::rest);
+        ctx.run_interval(idle / 2, Self::rest);
+        ctx.run_later(2 * idle.min(UNBORN_IDLE), Self::rest);
     }
 }
 
