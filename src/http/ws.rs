@@ -21,7 +21,7 @@ use super::kill::KillSwitch;
 use super::problem::Problem;
 use crate::actors::{Link, SessionActor};
 use crate::wire::guard::Limits;
-use crate::wire::{Assembler, CloseReason, Incoming, Refusal};
+use crate::wire::{Assembler, CloseReason, Incoming, Refusal, frame};
 
 /// Opens a WebSocket.
 pub async fn open(request: HttpRequest, payload: web::Payload, edge: web::ThinData<Edge>) -> HttpResponse {
@@ -108,6 +108,11 @@ impl Inbound {
         let used = self.chunk.len() - rest.len();
         self.chunk.advance(used);
         self.link.hear(self.assembler.in_frame());
+        if let Ok(Some(Incoming::Pong(payload))) = &next
+            && frame::pong_token(payload).is_some_and(|token| self.link.unproven(token))
+        {
+            self.assembler.forgive_control_frame();
+        }
         next.map_err(|error| error.close_reason())
     }
 

@@ -175,6 +175,11 @@ impl FrameGuard {
         self.control_frames = 0;
     }
 
+    /// Takes back the count of one control frame: it was asked for.
+    pub fn forgive_control_frame(&mut self) {
+        self.control_frames = self.control_frames.saturating_sub(1);
+    }
+
     /// The frame that has begun and not ended.
     pub(super) fn frame(&self) -> Option<Header> {
         self.frame.map(|(header, _)| header)

@@ -103,6 +103,11 @@ impl Assembler {
         self.guard.new_window();
     }
 
+    /// Does not count the control frame that has just been read: it was asked for.
+    pub fn forgive_control_frame(&mut self) {
+        self.guard.forgive_control_frame();
+    }
+
     fn read(&mut self, chunk: &mut &[u8]) -> Result<Option<Incoming>, InboundError> {
         let mut in_control = self.guard.frame().is_some_and(|header| header.kind.is_control());
         while let Some(step) = self.guard.step(chunk)? {
