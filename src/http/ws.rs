@@ -41,6 +41,7 @@ fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> Result<
         response.insert_header(("Sec-WebSocket-Protocol", subprotocol));
     }
 
+    kill.keep();
     let link = Rc::new(Link::new(dialect, Box::new(kill)));
     let inbound = Inbound::new(payload, Rc::clone(&link), registry.limits().frame_bytes_max);
     let (worker, gate, its_link) = (Rc::clone(&edge.worker), edge.gate.clone(), Rc::clone(&link));
