@@ -31,6 +31,9 @@ pub async fn open(request: HttpRequest, payload: web::Payload, edge: web::ThinDa
 fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> Result<HttpResponse, Problem> {
     let Handshake { dialect, subprotocol, token } = handshake::check(request)?;
     let registry = edge.worker.registry();
+    if registry.draining() {
+        return Err(Problem::unavailable(&Refusal::shutting_down()));
+    }
     let principal = token.map(|token| edge.gate.admit(&token, registry.now())).transpose();
     let principal = principal.map_err(|refusal| Problem::new(StatusCode::UNAUTHORIZED, refusal))?;
     let kill = request.conn_data::<KillSwitch>().cloned();
