@@ -39,7 +39,7 @@ fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> Result<
     let kill = request.conn_data::<KillSwitch>().cloned();
     let kill = kill.ok_or_else(|| Problem::unavailable(&Refusal::unavailable()))?;
     let mut response = actix_ws::handshake(request)
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, Refusal::bad_handshake(&error.to_string())))?;
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, Refusal::bad_handshake(error)))?;
     if let Some(subprotocol) = subprotocol {
         response.insert_header(("Sec-WebSocket-Protocol", subprotocol));
     }
