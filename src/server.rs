@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use actix::Arbiter;
 use actix_web::dev::ServerHandle;
+use actix_web::http::KeepAlive;
 use actix_web::{App, HttpServer, web};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -87,6 +88,8 @@ impl Server {
         .workers(parts.workers.max(1))
         .on_connect(http::on_connect)
         .client_request_timeout(REQUEST_HEAD)
+        // actix-http 3.20 holds only the first request of a connection to that time.
+        .keep_alive(KeepAlive::Disabled)
         .shutdown_timeout(1)
         .disable_signals()
         .listen(listener)?

@@ -33,8 +33,6 @@ pub struct Link {
     /// When the token ends; `None` while nobody has been authenticated.
     expires_at: Cell<Option<Timestamp>>,
     proofs: RefCell<VecDeque<Proof>>,
-    /// Pings that the reader of what comes in has not been told of.
-    pings: Cell<usize>,
 }
 
 /// A ping on its way behind the last bytes of a room, and what waits for its pong.
@@ -57,7 +55,6 @@ impl Link {
             frame_since: Cell::new(None),
             expires_at: Cell::new(None),
             proofs: RefCell::new(VecDeque::new()),
-            pings: Cell::new(0),
         }
     }
 
@@ -100,7 +97,6 @@ impl Link {
     pub fn ping_if_before(&self, due: Instant, now: Instant) {
         if self.pinged.get() <= due {
             self.pinged.set(now);
-            self.pings.update(|pings| pings + 1);
             self.outbox.push_control(frame::frame(Opcode::Ping, &[]));
         }
     }
@@ -114,7 +110,6 @@ impl Link {
             self.cut();
             return token;
         }
-        self.pings.update(|pings| pings + 1);
         self.proofs.borrow_mut().push_back(Proof { token, pending });
         self.outbox.push_behind_log(frame::ping(token));
         token
@@ -127,11 +122,6 @@ impl Link {
         if let Some(index) = proofs.iter().position(|proof| proof.token == token) {
             proofs.drain(..=index);
         }
-    }
-
-    /// How many pings have been sent since the last call: for each of them a pong is owed.
-    pub fn take_pings(&self) -> usize {
-        self.pings.take()
     }
 
     /// Whether the pong for this token is still awaited.

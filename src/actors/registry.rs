@@ -168,9 +168,14 @@ impl Registry {
         self.draining.store(true, Ordering::Release);
     }
 
+    /// Whether the process is stopping.
+    pub fn draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
     /// Why the process does not take commands now, if it does not.
     pub fn unready(&self) -> Option<Refusal> {
-        if self.draining.load(Ordering::Acquire) {
+        if self.draining() {
             return Some(Refusal::shutting_down());
         }
         match self.store.health() {

@@ -125,7 +125,8 @@ impl SessionActor {
             Err(error) => {
                 let payload = dialect.encode_reply(error.id.as_deref(), &Reply::Refused(error.refusal));
                 self.link.push_control(&payload);
-                self.bad_frames += 1;
+                // With an id it is a command like any other that is refused.
+                self.bad_frames += u32::from(error.id.is_none());
                 if self.bad_frames >= BAD_FRAMES_MAX {
                     self.link.close(CloseReason::BadFrame);
                 }

@@ -4,7 +4,7 @@
 //! first.
 
 use actix_web::HttpRequest;
-use actix_web::http::{Method, StatusCode, header};
+use actix_web::http::{Method, StatusCode, Version, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
@@ -29,9 +29,14 @@ const SUBPROTOCOLS_BYTES_MAX: usize = 9 * 1024;
 /// Checks a handshake (RFC 6455, section 4.2.1) and reads what it asks for.
 pub fn check(request: &HttpRequest) -> Result<Handshake, Problem> {
     if request.method() != Method::GET {
-        return Err(refused(StatusCode::METHOD_NOT_ALLOWED, "a WebSocket is opened with GET"));
+        return Err(Problem::method_not_allowed());
     }
     let header = |name| single(request, name);
+    // What follows the head are frames: a body would be read before or as them.
+    if header(header::CONTENT_LENGTH)?.is_some_and(|bytes| bytes != "0") || header(header::TRANSFER_ENCODING)?.is_some()
+    {
+        return Err(refused(StatusCode::BAD_REQUEST, "a handshake has no body"));
+    }
     let upgrade = header(header::UPGRADE)?;
     if !upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket")) {
         return Err(Problem::new(StatusCode::UPGRADE_REQUIRED, Refusal::upgrade_required()));
@@ -39,6 +44,9 @@ pub fn check(request: &HttpRequest) -> Result<Handshake, Problem> {
     let connection = header(header::CONNECTION)?.unwrap_or_default();
     if !connection.split(',').any(|word| word.trim().eq_ignore_ascii_case("upgrade")) {
         return Err(refused(StatusCode::BAD_REQUEST, "the header Connection does not say Upgrade"));
+    }
+    if request.version() != Version::HTTP_11 {
+        return Err(refused(StatusCode::BAD_REQUEST, "a WebSocket is opened with HTTP/1.1"));
     }
     if header(header::SEC_WEBSOCKET_VERSION)? != Some("13") {
         return Err(Problem::new(StatusCode::UPGRADE_REQUIRED, Refusal::upgrade_required()));

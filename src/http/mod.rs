@@ -11,7 +11,7 @@ mod ws;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 
 pub use kill::on_connect;
 
@@ -29,10 +29,15 @@ pub struct Edge {
 pub fn mount(config: &mut web::ServiceConfig) {
     config
         .route("/v1/ws", web::route().to(ws::open))
-        .route("/healthz", web::get().to(healthz))
-        .route("/readyz", web::get().to(readyz))
-        .route("/", web::get().to(greeting))
+        .service(page("/healthz").route(web::get().to(healthz)))
+        .service(page("/readyz").route(web::get().to(readyz)))
+        .service(page("/").route(web::get().to(greeting)))
         .default_service(web::to(unknown));
+}
+
+/// An address that is read with GET.
+fn page(path: &str) -> actix_web::Resource {
+    web::resource(path).default_service(web::to(wrong_method))
 }
 
 /// Alive: the process answers.
@@ -53,6 +58,10 @@ async fn greeting() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(text)
 }
 
-async fn unknown(request: HttpRequest) -> HttpResponse {
-    Problem::not_found(request.path()).response()
+async fn unknown() -> HttpResponse {
+    Problem::not_found().response()
+}
+
+async fn wrong_method() -> HttpResponse {
+    Problem::method_not_allowed().response()
 }

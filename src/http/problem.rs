@@ -33,9 +33,12 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, refusal.clone())
     }
 
-    pub fn not_found(path: &str) -> Self {
-        let shown: String = path.chars().take(100).collect();
-        Self::new(StatusCode::NOT_FOUND, Refusal::bad_request(format!("there is nothing at {shown}")))
+    pub fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, Refusal::route_not_found())
+    }
+
+    pub fn method_not_allowed() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, Refusal::method_not_allowed())
     }
 
     pub fn response(&self) -> HttpResponse {
@@ -52,6 +55,10 @@ impl Problem {
         if self.status == StatusCode::UPGRADE_REQUIRED {
             // RFC 6455, section 4.4.
             response.insert_header(("Sec-WebSocket-Version", "13"));
+        }
+        if self.status == StatusCode::METHOD_NOT_ALLOWED {
+            // RFC 9110, section 15.5.6; every address that there is takes this one and no other.
+            response.insert_header(("Allow", "GET"));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             // RFC 6750, section 3.

@@ -21,7 +21,7 @@ use super::kill::KillSwitch;
 use super::problem::Problem;
 use crate::actors::{Link, SessionActor};
 use crate::wire::guard::Limits;
-use crate::wire::{Assembler, CloseReason, Incoming, Refusal};
+use crate::wire::{Assembler, CloseReason, InboundError, Incoming, Refusal, frame};
 
 /// Opens a WebSocket.
 pub async fn open(request: HttpRequest, payload: web::Payload, edge: web::ThinData<Edge>) -> HttpResponse {
@@ -31,16 +31,20 @@ pub async fn open(request: HttpRequest, payload: web::Payload, edge: web::ThinDa
 fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> Result<HttpResponse, Problem> {
     let Handshake { dialect, subprotocol, token } = handshake::check(request)?;
     let registry = edge.worker.registry();
+    if registry.draining() {
+        return Err(Problem::unavailable(&Refusal::shutting_down()));
+    }
     let principal = token.map(|token| edge.gate.admit(&token, registry.now())).transpose();
     let principal = principal.map_err(|refusal| Problem::new(StatusCode::UNAUTHORIZED, refusal))?;
     let kill = request.conn_data::<KillSwitch>().cloned();
     let kill = kill.ok_or_else(|| Problem::unavailable(&Refusal::unavailable()))?;
     let mut response = actix_ws::handshake(request)
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, Refusal::bad_handshake(error.to_string())))?;
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, Refusal::bad_handshake(error)))?;
     if let Some(subprotocol) = subprotocol {
         response.insert_header(("Sec-WebSocket-Protocol", subprotocol));
     }
 
+    kill.keep();
     let link = Rc::new(Link::new(dialect, Box::new(kill)));
     let inbound = Inbound::new(payload, Rc::clone(&link), registry.limits().frame_bytes_max);
     let (worker, gate, its_link) = (Rc::clone(&edge.worker), edge.gate.clone(), Rc::clone(&link));
@@ -103,13 +107,17 @@ impl Inbound {
         if self.link.expires_at().is_some() {
             self.assembler.set_limits(Limits { frame_bytes_max: self.frame_bytes_max, ..Limits::AUTHENTICATED });
         }
-        self.assembler.expect_pongs(self.link.take_pings());
         let mut rest = &self.chunk[..];
         let next = self.assembler.next(&mut rest);
         let used = self.chunk.len() - rest.len();
         self.chunk.advance(used);
         self.link.hear(self.assembler.in_frame());
-        next.map_err(super::super::wire::inbound::InboundError::close_reason)
+        if let Ok(Some(Incoming::Pong(payload))) = &next
+            && frame::pong_token(payload).is_some_and(|token| self.link.unproven(token))
+        {
+            self.assembler.forgive_control_frame();
+        }
+        next.map_err(InboundError::close_reason)
     }
 
     fn received(&mut self, chunk: Bytes) {

@@ -63,7 +63,12 @@ impl CloseReason {
             Self::TooBig => info(1009, "too_big", false, "a frame or message larger than the limit"),
             Self::Internal => info(1011, "internal", true, "the server has failed"),
             Self::Restarting => info(1012, "restarting", true, "the server restarts"),
-            Self::BadFrame => info(4400, "bad_frame", false, "too many frames that could not be understood"),
+            Self::BadFrame => info(
+                4400,
+                "bad_frame",
+                false,
+                "too many frames that could not be understood, or one that did not come to its end in time",
+            ),
             Self::Unauthenticated => {
                 info(4401, "unauthenticated", false, "the token is no good, or none came within 10 seconds")
             }

@@ -94,7 +94,6 @@ pub struct FrameGuard {
     /// What has been announced of the message whose last fragment has not begun.
     message: Option<Announced>,
     control_frames: usize,
-    pongs_owed: usize,
     failed: Option<GuardError>,
 }
 
@@ -146,7 +145,6 @@ impl FrameGuard {
             frame: None,
             message: None,
             control_frames: 0,
-            pongs_owed: 0,
             failed: None,
         }
     }
@@ -177,9 +175,9 @@ impl FrameGuard {
         self.control_frames = 0;
     }
 
-    /// So many more control frames are no offence: the client owes a pong for each ping it was sent.
-    pub fn expect_pongs(&mut self, count: usize) {
-        self.pongs_owed += count;
+    /// Takes back the count of one control frame: it was asked for.
+    pub fn forgive_control_frame(&mut self) {
+        self.control_frames = self.control_frames.saturating_sub(1);
     }
 
     /// The frame that has begun and not ended.
@@ -237,7 +235,6 @@ impl FrameGuard {
         self.frame = Some((header, payload_bytes));
         match announced {
             Some(announced) => self.message = (!last).then_some(announced),
-            None if self.pongs_owed > 0 => self.pongs_owed -= 1,
             None => self.control_frames += 1,
         }
         Ok(Some(Step::Begin(header)))
@@ -301,7 +298,7 @@ impl FrameGuard {
     /// with it.
     fn admit(&self, kind: Kind, payload_bytes: u64) -> Result<Option<Announced>, GuardError> {
         if kind.is_control() {
-            let full = self.pongs_owed == 0 && self.control_frames >= self.limits.control_frames_max;
+            let full = self.control_frames >= self.limits.control_frames_max;
             return if full { Err(GuardError::TooManyControlFrames) } else { Ok(None) };
         }
         if payload_bytes > self.limits.frame_bytes_max {
@@ -390,15 +387,6 @@ mod tests {
         guard.inspect(&[ping, ping].concat()).unwrap();
         guard.inspect(&[0x80, 0x80, 0, 0, 0, 0]).unwrap();
         assert_eq!(guard.inspect(&ping), Err(GuardError::TooManyControlFrames));
-    }
-
-    #[test]
-    fn the_pongs_that_a_client_owes_are_no_offence() {
-        let mut guard = FrameGuard::new(Limits { control_frames_max: 1, ..Limits::AUTHENTICATED });
-        let pong = [0x8a, 0x80, 0, 0, 0, 0];
-        guard.expect_pongs(2);
-        guard.inspect(&[pong, pong, pong].concat()).unwrap();
-        assert_eq!(guard.inspect(&pong), Err(GuardError::TooManyControlFrames));
     }
 
     #[test]

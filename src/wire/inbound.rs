@@ -103,9 +103,9 @@ impl Assembler {
         self.guard.new_window();
     }
 
-    /// So many more control frames are no offence: the client owes a pong for each ping it was sent.
-    pub fn expect_pongs(&mut self, count: usize) {
-        self.guard.expect_pongs(count);
+    /// Does not count the control frame that has just been read: it was asked for.
+    pub fn forgive_control_frame(&mut self) {
+        self.guard.forgive_control_frame();
     }
 
     fn read(&mut self, chunk: &mut &[u8]) -> Result<Option<Incoming>, InboundError> {

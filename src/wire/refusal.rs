@@ -174,6 +174,14 @@ impl Refusal {
         Self::of(UPGRADE_REQUIRED)
     }
 
+    pub fn route_not_found() -> Self {
+        Self::of(ROUTE_NOT_FOUND)
+    }
+
+    pub fn method_not_allowed() -> Self {
+        Self::of(METHOD_NOT_ALLOWED)
+    }
+
     fn of(CodeInfo { code, meaning, retry }: CodeInfo) -> Self {
         Self { code, message: meaning.to_owned(), retry, retry_after_ms: None }
     }
@@ -237,6 +245,8 @@ const ORIGIN_REFUSED: CodeInfo = no("origin_refused", "web pages of this origin 
 const BAD_HANDSHAKE: CodeInfo = no("bad_handshake", "the WebSocket handshake is not that of RFC 6455");
 const SUBPROTOCOL_UNKNOWN: CodeInfo = no("subprotocol_unknown", "none of the offered sub-protocols is spoken here");
 const UPGRADE_REQUIRED: CodeInfo = no("upgrade_required", "this address speaks WebSocket only");
+const ROUTE_NOT_FOUND: CodeInfo = no("route_not_found", "there is nothing at this address");
+const METHOD_NOT_ALLOWED: CodeInfo = no("method_not_allowed", "this address does not take requests of this method");
 
 /// Every code there is: first what the rules refuse, then the rest.
 pub const CODES: &[CodeInfo] = &[
@@ -283,6 +293,8 @@ pub const CODES: &[CodeInfo] = &[
     BAD_HANDSHAKE,
     SUBPROTOCOL_UNKNOWN,
     UPGRADE_REQUIRED,
+    ROUTE_NOT_FOUND,
+    METHOD_NOT_ALLOWED,
 ];
 
 const fn no(code: &'static str, meaning: &'static str) -> CodeInfo {

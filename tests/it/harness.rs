@@ -1,5 +1,7 @@
 //! A server on a thread of its own, and clients that wait for what they expect instead of sleeping.
 
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of a test are small")]
+
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -201,6 +203,50 @@ pub fn handshake(more: &str) -> String {
         "GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
     )
+}
+
+/// A frame as a client sends it: masked, with `first` as its first byte.
+pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [0x37, 0xfa, 0x21, 0x3d];
+    let mut frame = announced(first, payload.len() as u64);
+    frame.extend(mask);
+    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+    frame
+}
+
+/// The beginning of a client's frame, up to its length.
+pub fn announced(first: u8, payload_bytes: u64) -> Vec<u8> {
+    match payload_bytes {
+        0..=125 => vec![first, 0x80 | payload_bytes as u8],
+        126..=0xffff => [&[first, 0x80 | 126][..], &(payload_bytes as u16).to_be_bytes()].concat(),
+        _ => [&[first, 0x80 | 127][..], &payload_bytes.to_be_bytes()].concat(),
+    }
+}
+
+/// The next frame of the server on a bare socket: its first byte and its payload; `None` when there is no more.
+pub async fn raw_frame(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+    let read = async {
+        let first = stream.read_u8().await?;
+        let payload_bytes = match stream.read_u8().await? {
+            126 => usize::from(stream.read_u16().await?),
+            127 => usize::try_from(stream.read_u64().await?).expect("it fits"),
+            short => usize::from(short),
+        };
+        let mut payload = vec![0; payload_bytes];
+        stream.read_exact(&mut payload).await?;
+        Ok::<_, std::io::Error>((first, payload))
+    };
+    patiently(read).await.ok()
+}
+
+/// The code by which the server closes a bare socket, whatever it says before; `None` when it ends without.
+pub async fn raw_close(stream: &mut TcpStream) -> Option<u16> {
+    loop {
+        let (first, payload) = raw_frame(stream).await?;
+        if first == 0x88 {
+            return Some(u16::from_be_bytes(*payload.first_chunk()?));
+        }
+    }
 }
 
 impl Drop for TestServer {

@@ -1,0 +1,113 @@
+//! What hostile clients cost the process: measured on the process itself, so the tests take turns and nothing else runs
+//! beside them.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use harness::{TestServer, announced, create_channel, masked, patiently, post, raw_close};
+
+#[path = "it/harness.rs"]
+#[allow(dead_code, reason = "shared with tests that use all of it")]
+mod harness;
+
+static TURN: Mutex<()> = Mutex::new(());
+
+const MIB: u64 = 1024 * 1024;
+
+/// More than the allocator moves by itself, and less than anything that was kept.
+const GROWTH_BYTES_MAX: u64 = 4 * MIB;
+
+#[test]
+fn what_is_announced_and_streamed_is_not_kept() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    block_on(async {
+        let server = TestServer::start();
+        let mut bystander = server.client("ann").await;
+        bystander.ask(create_channel("lobby")).await;
+        for warm in [true, false] {
+            let before = resident_bytes();
+            for token in [None, Some(server.token("eve"))] {
+                for begun in [announced(0x82, 1024 * MIB), announced(0x01, 1024 * MIB), announced(0x82, 1 << 62)] {
+                    let mut bad = server.raw_socket(token.as_deref()).await;
+                    bad.write_all(&begun).await.unwrap();
+                    let began = Instant::now();
+                    assert_eq!(raw_close(&mut bad).await, Some(1009), "nothing but the header has been sent");
+                    assert!(began.elapsed() < Duration::from_secs(1));
+                    let chunk = vec![0x5a; 64 * 1024];
+                    let mut sent = 0;
+                    while sent < 200 * MIB && patiently(bad.write_all(&chunk)).await.is_ok() {
+                        sent += chunk.len() as u64;
+                    }
+                }
+            }
+            let upload = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", 1024 * MIB);
+            let mut bad = server.raw(&upload).await;
+            let chunk = vec![0x5a; 64 * 1024];
+            let mut sent = 0;
+            while sent < 200 * MIB && patiently(bad.write_all(&chunk)).await.is_ok() {
+                sent += chunk.len() as u64;
+            }
+            let growth = resident_bytes().saturating_sub(before);
+            // The first round pays for what every process needs.
+            assert!(warm || growth <= GROWTH_BYTES_MAX, "it grew by {growth} bytes");
+            bystander.ask(post("lobby", "unharmed")).await;
+        }
+    });
+}
+
+#[test]
+fn the_server_rests_after_errors() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    block_on(async {
+        let server = TestServer::start();
+        let mut bystander = server.client("ann").await;
+        bystander.ask(create_channel("lobby")).await;
+        let mut bad = Vec::new();
+        let errors =
+            [masked(0xc1, b"{}"), vec![0x81, 0x02, b'{', b'}'], announced(0x81, 1 << 40), masked(0x81, &[0xff])];
+        for error in errors.iter().cycle().take(50) {
+            let mut socket = server.raw_socket(Some(&server.token("eve"))).await;
+            socket.write_all(error).await.unwrap();
+            // Half of them do not even read why they are closed.
+            if bad.len() % 2 == 0 {
+                raw_close(&mut socket).await.expect("it is told why");
+            }
+            bad.push(socket);
+        }
+        // The sockets of these tests stay open on their side.
+        let before = cpu_ticks();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let spent = cpu_ticks() - before;
+        // A thread that spins spends fifty of the hundred ticks of a second.
+        assert!(spent <= 10, "{spent} ticks");
+        bystander.ask(post("lobby", "unharmed")).await;
+        for mut socket in bad {
+            let mut rest = Vec::new();
+            let _ = patiently(socket.read_to_end(&mut rest)).await;
+        }
+        bystander.ask(json!({ "type": "rooms" })).await;
+    });
+}
+
+fn block_on(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    runtime.block_on(test);
+}
+
+/// proc(5): the second number of `statm` is pages in memory, of 4 KiB where these tests run.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("proc is mounted");
+    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("statm has pages");
+    pages * 4096
+}
+
+/// proc(5): fields 14 and 15 of `stat` are the time in user and kernel mode, in ticks; the name before them may hold
+/// anything.
+fn cpu_ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("proc is mounted");
+    let fields = stat.rsplit_once(") ").expect("stat has a name").1;
+    fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks are a number")).sum()
+}
