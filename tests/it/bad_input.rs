@@ -276,7 +276,8 @@ async fn a_frame_against_the_protocol_ends_the_connection_with_its_reason() {
     let server = TestServer::start();
     let mut bystander = Bystander::on(&server).await;
     let command = br#"{"id":"1","type":"rooms"}"#;
-    let unmasked = [&[TEXT, command.len() as u8][..], command].concat();
+    let length = u8::try_from(command.len()).expect("a short command");
+    let unmasked = [&[TEXT, length][..], command].concat();
     let cases = [
         ("unmasked", unmasked, 1002),
         ("compressed", masked(0xc1, command), 1002),
