@@ -206,6 +206,11 @@ impl Outbox {
         self.lanes.borrow().stage == Stage::Open
     }
 
+    /// Whether there is no connection any more.
+    pub fn is_gone(&self) -> bool {
+        self.lanes.borrow().stage == Stage::Gone
+    }
+
     /// Whether no record is waiting.
     pub fn log_is_empty(&self) -> bool {
         self.lanes.borrow().log.is_empty()

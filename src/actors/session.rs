@@ -406,6 +406,10 @@ impl Actor for SessionActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        if self.link.outbox.is_gone() {
+            // The connection broke before there was anybody to be told of it.
+            return ctx.stop();
+        }
         self.link.attach(ctx.address());
         self.worker.open(&self.link);
         let limits = self.registry().limits();

@@ -5,4 +5,5 @@ mod harness;
 mod kicks;
 mod lifecycle;
 mod protocol;
+mod review;
 mod rooms;
