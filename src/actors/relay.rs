@@ -41,6 +41,34 @@ struct Followers {
     by_dialect: [usize; Dialect::COUNT],
 }
 
+/// A follower while it is not known yet whether it may stay: dropped without having been kept, also with a read that
+/// is given up half-way, it is unregistered.
+pub struct Registration {
+    worker: Rc<Worker>,
+    follower: Rc<Follower>,
+    kept: bool,
+}
+
+impl Registration {
+    pub fn follower(&self) -> &Rc<Follower> {
+        &self.follower
+    }
+
+    /// The follower, which stays registered until [`Worker::unregister`].
+    pub fn keep(mut self) -> Rc<Follower> {
+        self.kept = true;
+        Rc::clone(&self.follower)
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.worker.unregister(&self.follower);
+        }
+    }
+}
+
 /// One room followed by one connection.
 pub struct Follower {
     room: RoomKey,
@@ -124,7 +152,7 @@ impl Worker {
     }
 
     /// Registers a follower for publications and removals, before anything is known about its rights.
-    pub fn register(&self, room: RoomKey, user: UserId, link: &Rc<Link>) -> Rc<Follower> {
+    pub fn register(self: &Rc<Self>, room: RoomKey, user: UserId, link: &Rc<Link>) -> Registration {
         self.generations.set(self.generations.get() + 1);
         let follow = RefCell::new(Follow::opening(Generation(self.generations.get())));
         let follower = Rc::new(Follower { room: room.clone(), user, link: Rc::clone(link), follow });
@@ -135,7 +163,7 @@ impl Worker {
         if followers.by_dialect[link.dialect().index()] == 1 {
             self.registry.set_interest(&room, self.id, followers.dialects());
         }
-        follower
+        Registration { worker: Rc::clone(self), follower, kept: false }
     }
 
     /// Ends a follow; nothing more is handed to it, and what it has not taken yet goes nowhere.

@@ -298,29 +298,24 @@ impl SessionActor {
         let (worker, link) = (Rc::clone(&self.worker), Rc::clone(&self.link));
         let open = async move {
             let key = worker.registry().resolve(&by.tenant, &name).await?;
-            let follower = worker.register(key, by.user, &link);
-            match open(worker.registry(), &follower, since).await {
-                Ok((at, head)) => Ok((follower, at, head)),
-                Err(refusal) => {
-                    worker.unregister(&follower);
-                    Err(refusal)
-                }
-            }
+            let registration = worker.register(key, by.user, &link);
+            let (at, head) = open(worker.registry(), registration.follower(), since).await?;
+            Ok((registration, at, head))
         };
         self.exclusively(ctx, open, move |session, opened| {
-            let (follower, at, head) = match opened.and_then(|opened| opened) {
+            let (registration, at, head) = match opened.and_then(|opened| opened) {
                 Ok(opened) => opened,
                 Err(refusal) => return session.refuse(&id, refusal),
             };
-            let room = follower.room().room;
+            let room = registration.follower().room().room;
             session.forget_ended();
             if let Some(older) = session.follows.remove(&room) {
                 session.worker.unregister(&older);
             }
             if session.follows.len() >= session.registry().limits().follows_per_session {
-                session.worker.unregister(&follower);
                 return session.refuse(&id, Refusal::too_many_follows());
             }
+            let follower = registration.keep();
             session.reply(&id, &Reply::Following { room: follower.room().clone(), at, head });
             session.follows.insert(room, Rc::clone(&follower));
             if follower.follow().borrow().wants_page_after().is_some() {
@@ -620,17 +615,15 @@ async fn position(store: &dyn Store, key: &RoomKey, text: &str, head: Position) 
 /// A page of what was before. The reader is registered as a follower meanwhile, so that a removal while it reads is
 /// noticed, and nothing is shown to who was removed.
 async fn history(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     link: &Rc<Link>,
     key: RoomKey,
     user: UserId,
     before: Option<String>,
     limit: usize,
 ) -> Result<Reply, Refusal> {
-    let reader = worker.register(key.clone(), user, link);
-    let found = read_history(&**worker.registry().store(), &reader, before, limit).await;
-    worker.unregister(&reader);
-    found
+    let reader = worker.register(key, user, link);
+    read_history(&**worker.registry().store(), reader.follower(), before, limit).await
 }
 
 async fn read_history(

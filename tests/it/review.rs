@@ -1,8 +1,17 @@
 //! What connections that come and go in the middle of something leave behind: nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::harness::{PATIENCE, TestServer, handshake};
+use bytes::Bytes;
+use chinwag::actors::Limits;
+use chinwag::domain::{Epoch, Position, RoomKey, RoomName, Seq, StreamId, TenantId};
+use chinwag::store::memory::MemoryStore;
+use chinwag::store::{Commit, CommitError, Health, Page, Store, StoreError, StoreFuture};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::harness::{PATIENCE, Setup, TestServer, create_channel, eventually, follow, handshake, join};
 
 #[tokio::test]
 async fn a_connection_that_breaks_as_soon_as_it_is_open_is_forgotten() {
@@ -15,6 +24,42 @@ async fn a_connection_that_breaks_as_soon_as_it_is_open_is_forgotten() {
     until_connections(&server, 0).await;
 }
 
+#[tokio::test]
+async fn a_connection_that_ends_while_it_reads_leaves_no_follower_behind() {
+    for command in [follow("lobby", "start"), json!({ "type": "history", "room": "lobby" })] {
+        let (server, store) = gated(Setup::default());
+        let mut ann = server.client("ann").await;
+        let room = room(ann.ask(create_channel("lobby")).await);
+        let mut bob = server.client("bob").await;
+        bob.ask(join("lobby")).await;
+        store.shut();
+        bob.send(command).await;
+        eventually("the reading", || !server.registry.interest(&room).is_empty()).await;
+        drop(bob);
+        until_connections(&server, 1).await;
+        store.open();
+        eventually("no interest", || server.registry.interest(&room).is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn reading_that_takes_too_long_leaves_no_follower_behind() {
+    let limits = Limits { answer_timeout: Duration::from_millis(100), ..Setup::default().limits };
+    let (server, store) = gated(Setup { limits, ..Setup::default() });
+    let mut ann = server.client("ann").await;
+    let room = room(ann.ask(create_channel("lobby")).await);
+    store.shut();
+    for command in [follow("lobby", "start"), json!({ "type": "history", "room": "lobby" })] {
+        assert_eq!(ann.refused(command).await, "unavailable");
+        assert!(server.registry.interest(&room).is_empty());
+    }
+}
+
+fn room(created: Value) -> RoomKey {
+    let RoomName::Id(room) = RoomName::parse(created["room"].as_str().unwrap()).unwrap() else { panic!("{created}") };
+    RoomKey { tenant: TenantId::default_tenant(), room }
+}
+
 async fn until_connections(server: &TestServer, count: usize) {
     let wait = async {
         while server.connections().await != count {
@@ -23,4 +68,86 @@ async fn until_connections(server: &TestServer, count: usize) {
     };
     let what = tokio::time::timeout(PATIENCE, wait).await;
     assert!(what.is_ok(), "{} connections, not {count}", server.connections().await);
+}
+
+/// A server whose reads wait while they are shut out.
+fn gated(setup: Setup) -> (TestServer, Gated) {
+    let store = Gated { store: MemoryStore::new(), open: Arc::new(watch::Sender::new(true)) };
+    (TestServer::with(Setup { store: Arc::new(store.clone()), ..setup }), store)
+}
+
+/// A store whose reads of rooms wait as long as it is shut.
+#[derive(Clone)]
+struct Gated {
+    store: MemoryStore,
+    open: Arc<watch::Sender<bool>>,
+}
+
+impl Gated {
+    fn shut(&self) {
+        self.open.send_replace(false);
+    }
+
+    fn open(&self) {
+        self.open.send_replace(true);
+    }
+
+    fn wait<T: 'static>(&self, stream: &StreamId, read: StoreFuture<T>) -> StoreFuture<T> {
+        let mut open = self.open.subscribe();
+        let waits = matches!(stream, StreamId::Room(_));
+        Box::pin(async move {
+            if waits {
+                let _ = open.wait_for(|open| *open).await;
+            }
+            read.await
+        })
+    }
+}
+
+impl Store for Gated {
+    fn epoch(&self) -> Epoch {
+        self.store.epoch()
+    }
+
+    fn commit(&self, commit: Commit) -> StoreFuture<Result<(), CommitError>> {
+        self.store.commit(commit)
+    }
+
+    fn settle(&self, stream: &StreamId) -> StoreFuture<Result<Option<Position>, StoreError>> {
+        self.store.settle(stream)
+    }
+
+    fn head(&self, stream: &StreamId) -> StoreFuture<Result<Option<Position>, StoreError>> {
+        self.wait(stream, self.store.head(stream))
+    }
+
+    fn read(&self, stream: &StreamId, after: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>> {
+        self.wait(stream, self.store.read(stream, after, limit))
+    }
+
+    fn read_back(&self, stream: &StreamId, before: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>> {
+        self.wait(stream, self.store.read_back(stream, before, limit))
+    }
+
+    fn get(&self, stream: &StreamId, key: &[u8]) -> StoreFuture<Result<Option<Bytes>, StoreError>> {
+        self.wait(stream, self.store.get(stream, key))
+    }
+
+    fn scan(
+        &self,
+        stream: &StreamId,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> StoreFuture<Result<Vec<(Bytes, Bytes)>, StoreError>> {
+        self.wait(stream, self.store.scan(stream, prefix, after, limit))
+    }
+
+    fn health(&self) -> Health {
+        self.store.health()
+    }
+
+    fn close(&self) -> StoreFuture<()> {
+        self.store.close()
+    }
 }
