@@ -17,7 +17,7 @@ use super::batch::DialectSet;
 use super::directory::{DirectoryActor, Nums, Reserve};
 use super::inbox::{Attach, InboxActor, RoomsChanged};
 use super::relay::{Announce, RelayAddr};
-use super::room::{Answer, RoomActor, Submit};
+use super::room::{Answer, Asker, RoomActor, Submit};
 use crate::clock::Clock;
 use crate::domain::{ClientId, Command, Principal, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId};
 use crate::store::rows::{self, Reservation, Row};
@@ -227,9 +227,11 @@ impl Registry {
         slot.refuse_the_deadly(&by, &command)?;
         let admission =
             Admission::new(&slot.in_flight, self.limits.in_flight_per_room).ok_or_else(|| Refusal::busy(BUSY))?;
+        let admission = Arc::new(admission);
         let addr = slot.awake(|| self.start_room(room));
         let (reply, answer) = oneshot::channel();
-        addr.do_send(Submit { by, command, client_id, reply });
+        let asker = Asker::new(reply, Arc::clone(&admission));
+        addr.do_send(Submit { by, command, client_id, asker });
         Ok(Asked { answer, room: addr.clone(), admission })
     }
 
@@ -487,11 +489,12 @@ pub fn fingerprint(by: &Principal, command: &Command) -> u64 {
 struct Asked {
     answer: oneshot::Receiver<Answer>,
     room: Addr<RoomActor>,
-    admission: Admission,
+    admission: Arc<Admission>,
 }
 
-/// One command's place among those a room may have at once.
-struct Admission(Arc<AtomicUsize>);
+/// One command's place among those a room may have at once. It is held by the room until it has answered, also when
+/// whoever asked is gone, and by who asked until the answer has been looked at.
+pub struct Admission(Arc<AtomicUsize>);
 
 impl Admission {
     fn new(in_flight: &Arc<AtomicUsize>, max: usize) -> Option<Self> {

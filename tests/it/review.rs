@@ -11,7 +11,7 @@ use chinwag::store::{Commit, CommitError, Health, Page, Store, StoreError, Store
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::harness::{PATIENCE, Setup, TestServer, create_channel, eventually, follow, handshake, join};
+use crate::harness::{PATIENCE, Setup, TestServer, create_channel, eventually, follow, handshake, join, post};
 
 #[tokio::test]
 async fn a_connection_that_breaks_as_soon_as_it_is_open_is_forgotten() {
@@ -53,6 +53,29 @@ async fn reading_that_takes_too_long_leaves_no_follower_behind() {
         assert_eq!(ann.refused(command).await, "unavailable");
         assert!(server.registry.interest(&room).is_empty());
     }
+}
+
+#[tokio::test]
+async fn commands_of_connections_that_have_gone_still_count_for_their_room() {
+    let store = MemoryStore::new();
+    let faults = store.faults();
+    let limits = Limits { in_flight_per_room: 8, ..Setup::default().limits };
+    let server = TestServer::with(Setup { store: Arc::new(store), limits, ..Setup::default() });
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    faults.hold();
+    let mut bob = server.client("ann").await;
+    for n in 0..8 {
+        bob.send(post("lobby", &n.to_string())).await;
+    }
+    bob.hears_back().await;
+    eventually("the commands", || server.registry.commands_in_flight() == 8).await;
+    drop(bob);
+    until_connections(&server, 1).await;
+    assert_eq!(ann.refused(post("lobby", "one more")).await, "busy");
+    faults.release();
+    eventually("the answers", || server.registry.commands_in_flight() == 0).await;
+    assert_eq!(ann.ask(post("lobby", "one more")).await["seq"], 11);
 }
 
 fn room(created: Value) -> RoomKey {
