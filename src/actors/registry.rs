@@ -358,6 +358,16 @@ impl Registry {
         Ok(RoomKey { tenant: tenant.clone(), room: reservation.room })
     }
 
+    /// Which room a name stands for, provided that there is one. Asked before a first command is handed over: a room
+    /// is not woken only to say that it does not exist.
+    pub async fn find(&self, tenant: &TenantId, name: &RoomName) -> Result<RoomKey, Refusal> {
+        let room = self.resolve(tenant, name).await?;
+        match self.store.head(&room.stream()).await.map_err(|error| read_failed(&error))? {
+            Some(_) => Ok(room),
+            None => Err(crate::domain::Rejection::RoomNotFound.into()),
+        }
+    }
+
     /// Reserves names for a new room in the tenant's directory: the same ones when the alias or the room has some.
     pub async fn reserve(
         self: &Arc<Self>,

@@ -10,6 +10,7 @@ use chinwag::store::memory::MemoryStore;
 use chinwag::store::{Commit, CommitError, Health, Page, Store, StoreError, StoreFuture};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::harness::{PATIENCE, Setup, TestServer, create_channel, eventually, follow, handshake, join, post};
 
@@ -76,6 +77,16 @@ async fn commands_of_connections_that_have_gone_still_count_for_their_room() {
     faults.release();
     eventually("the answers", || server.registry.commands_in_flight() == 0).await;
     assert_eq!(ann.ask(post("lobby", "one more")).await["seq"], 11);
+}
+
+#[tokio::test]
+async fn asking_for_rooms_that_do_not_exist_wakes_nothing() {
+    let server = TestServer::start();
+    let mut ann = server.client("ann").await;
+    for _ in 0..20 {
+        assert_eq!(ann.refused(join(&Uuid::new_v4().to_string())).await, "room_not_found");
+    }
+    assert_eq!(server.registry.rooms_awake(), 0);
 }
 
 fn room(created: Value) -> RoomKey {
