@@ -6,8 +6,8 @@
 //! one sweep of timers for all connections.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +24,10 @@ use crate::wire::{self, CloseReason, Dialect, Notice};
 /// How long a connection has to prove that it has taken everything of a room its user was removed from.
 pub const PROOF_TIME: Duration = Duration::from_millis(500);
 
+/// How long the last words of a connection have to leave after its session has ended. Then what the kernel still holds
+/// is thrown away, so that no removal has to wait for a connection that nobody answers for.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// What one worker thread's connections share.
 pub struct Worker {
     id: RelayId,
@@ -32,7 +36,15 @@ pub struct Worker {
     links: RefCell<Vec<Rc<Link>>>,
     /// The connections by whose they are: a removal has to reach all of its user's, following or not.
     users: RefCell<HashMap<(TenantId, UserId), Vec<Rc<Link>>>>,
+    /// Those whose session has ended, oldest first: the kernel may still hold something for them.
+    ended: RefCell<VecDeque<Ended>>,
     generations: Cell<u64>,
+}
+
+struct Ended {
+    at: Instant,
+    link: Rc<Link>,
+    user: (TenantId, UserId),
 }
 
 #[derive(Default)]
@@ -107,6 +119,7 @@ impl Worker {
                 rooms: RefCell::new(HashMap::new()),
                 links: RefCell::new(Vec::new()),
                 users: RefCell::new(HashMap::new()),
+                ended: RefCell::new(VecDeque::new()),
                 generations: Cell::new(0),
             })
         };
@@ -137,17 +150,34 @@ impl Worker {
         self.users.borrow_mut().entry(user).or_default().push(Rc::clone(link));
     }
 
-    /// Lets go of a connection.
+    /// Lets go of a connection whose session has ended. Removals reach it until nothing of it can leave any more.
     pub fn closed(&self, link: &Rc<Link>, principal: Option<&Principal>) {
-        let others = |other: &Rc<Link>| !Rc::ptr_eq(other, link);
-        self.links.borrow_mut().retain(others);
+        self.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, link));
         let Some(principal) = principal else { return };
         let user = (principal.tenant.clone(), principal.user.clone());
+        if link.is_cut() {
+            self.forget_link(link, user);
+        } else {
+            self.ended.borrow_mut().push_back(Ended { at: Instant::now(), link: Rc::clone(link), user });
+        }
+    }
+
+    fn forget_link(&self, link: &Rc<Link>, user: (TenantId, UserId)) {
         if let Entry::Occupied(mut links) = self.users.borrow_mut().entry(user) {
-            links.get_mut().retain(others);
+            links.get_mut().retain(|other| !Rc::ptr_eq(other, link));
             if links.get().is_empty() {
                 links.remove();
             }
+        }
+    }
+
+    /// Cuts the connections whose session ended at `until` or before.
+    fn cut_ended(&self, until: Instant) {
+        loop {
+            let next = self.ended.borrow_mut().pop_front_if(|ended| ended.at <= until);
+            let Some(ended) = next else { return };
+            ended.link.cut();
+            self.forget_link(&ended.link, ended.user);
         }
     }
 
@@ -236,6 +266,9 @@ impl Worker {
         let now = Instant::now();
         let clock = self.registry.now();
         let before = |time: Duration| now.checked_sub(time);
+        if let Some(until) = before(LAST_WORDS) {
+            self.cut_ended(until);
+        }
         let links = self.links.borrow().clone();
         for link in links {
             let older = |since: Instant, time: Duration| before(time).is_some_and(|limit| since <= limit);
@@ -398,6 +431,7 @@ impl Handler<CutAll> for RelayActor {
         for link in links {
             link.cut();
         }
+        self.worker.cut_ended(Instant::now());
         ctx.stop();
     }
 }

@@ -403,6 +403,7 @@ impl Actor for SessionActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         if self.link.outbox.is_gone() {
             // The connection broke before there was anybody to be told of it.
+            self.link.cut();
             return ctx.stop();
         }
         self.link.attach(ctx.address());
@@ -448,10 +449,10 @@ impl StreamHandler<Result<Incoming, CloseReason>> for SessionActor {
         }
     }
 
-    /// The client has ended its side, or the connection broke.
-    fn finished(&mut self, ctx: &mut Self::Context) {
+    /// The client has ended its side without a word, or the connection broke: nobody reads an answer.
+    fn finished(&mut self, _: &mut Self::Context) {
         if self.link.outbox.is_open() {
-            ctx.stop();
+            self.link.cut();
         }
     }
 }

@@ -9,10 +9,15 @@ use chinwag::domain::{Epoch, Position, RoomKey, RoomName, Seq, StreamId, TenantI
 use chinwag::store::memory::MemoryStore;
 use chinwag::store::{Commit, CommitError, Health, Page, Store, StoreError, StoreFuture};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::harness::{PATIENCE, Setup, TestServer, create_channel, eventually, follow, handshake, join, post};
+use crate::harness::{
+    PATIENCE, Setup, TestServer, create_channel, eventually, follow, handshake, join, kick, patiently, post,
+};
+use crate::kicks::start_following;
 
 #[tokio::test]
 async fn a_connection_that_breaks_as_soon_as_it_is_open_is_forgotten() {
@@ -87,6 +92,64 @@ async fn asking_for_rooms_that_do_not_exist_wakes_nothing() {
         assert_eq!(ann.refused(join(&Uuid::new_v4().to_string())).await, "room_not_found");
     }
     assert_eq!(server.registry.rooms_awake(), 0);
+}
+
+/// How a client can end a conversation without having read what was sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ending {
+    CloseFrame,
+    HalfClose,
+}
+
+#[tokio::test]
+async fn nothing_leaves_for_a_kicked_client_that_ended_the_conversation_and_reads_later() {
+    for ending in [Ending::CloseFrame, Ending::HalfClose] {
+        for while_kicked in [false, true] {
+            let server = TestServer::start();
+            let mut ann = server.client("ann").await;
+            ann.ask(create_channel("lobby")).await;
+            {
+                let mut bob = server.client("bob").await;
+                bob.ask(join("lobby")).await;
+            }
+            until_connections(&server, 1).await;
+            let mut bob = narrow_follower(&server, "bob", "lobby").await;
+            let text = "x".repeat(2_000);
+            for _ in 0..50 {
+                ann.ask(post("lobby", &text)).await;
+            }
+            let mut kicked = None;
+            if while_kicked {
+                kicked = Some(ann.send(kick(&json!("lobby"), "bob")).await);
+            }
+            match ending {
+                // Masked with zeros (RFC 6455, section 5.2).
+                Ending::CloseFrame => bob.write_all(&[0x88, 0x80, 0, 0, 0, 0]).await.unwrap(),
+                Ending::HalfClose => bob.shutdown().await.unwrap(),
+            }
+            until_connections(&server, 1).await;
+            match kicked {
+                Some(id) => drop(ann.reply(&id).await),
+                None => drop(ann.ask(kick(&json!("lobby"), "bob")).await),
+            }
+            let held = usize::try_from(rustix::io::ioctl_fionread(&bob).unwrap()).unwrap();
+            let mut rest = Vec::new();
+            let _ = patiently(bob.read_to_end(&mut rest)).await;
+            let case = (ending, while_kicked);
+            assert!(rest.len() <= held, "{case:?}: {} bytes came, {held} were there at the answer", rest.len());
+        }
+    }
+}
+
+/// A connection that follows a room, does not read, and has little space of its own for what comes.
+async fn narrow_follower(server: &TestServer, user: &str, room: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 * 1024).unwrap();
+    let mut stream = socket.connect(server.address).await.unwrap();
+    let token = server.token(user);
+    stream.write_all(handshake(&format!("Authorization: Bearer {token}\r\n")).as_bytes()).await.unwrap();
+    start_following(server, &mut stream, room).await;
+    stream
 }
 
 fn room(created: Value) -> RoomKey {
