@@ -146,6 +146,12 @@ impl SessionActor {
                 self.authenticate(request, ctx);
                 continue;
             };
+            if by.expires_at <= self.registry().now() {
+                // It may have waited behind others until now.
+                self.refuse(&request.id, Refusal::token_expired());
+                self.queue.clear();
+                return self.link.close(CloseReason::TokenExpired);
+            }
             if let Ask::Command { room, .. } = &request.ask {
                 match self.names.get(room).cloned() {
                     Some(key) => self.submit(request, key, by, ctx),

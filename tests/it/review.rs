@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chinwag::actors::Limits;
+use chinwag::clock::{Clock, ManualClock, SystemClock};
 use chinwag::domain::{Epoch, Position, RoomKey, RoomName, Seq, StreamId, TenantId};
 use chinwag::store::memory::MemoryStore;
 use chinwag::store::{Commit, CommitError, Health, Page, Store, StoreError, StoreFuture};
@@ -92,6 +93,24 @@ async fn asking_for_rooms_that_do_not_exist_wakes_nothing() {
         assert_eq!(ann.refused(join(&Uuid::new_v4().to_string())).await, "room_not_found");
     }
     assert_eq!(server.registry.rooms_awake(), 0);
+}
+
+#[tokio::test]
+async fn a_command_that_waited_until_its_token_had_expired_is_refused() {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let limits = Limits { sweep: Duration::from_secs(3600), ..Setup::default().limits };
+    let (server, store) = gated(Setup { clock: clock.clone(), limits, ..Setup::default() });
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    ann.ask(post("lobby", "known by name")).await;
+    store.shut();
+    ann.send(json!({ "type": "history", "room": "lobby" })).await;
+    let late = ann.send(post("lobby", "too late")).await;
+    ann.hears_back().await;
+    clock.advance(Duration::from_secs(3700));
+    store.open();
+    assert_eq!(ann.reply(&late).await["error"]["code"], "token_expired");
+    assert_eq!(ann.closed().await, Some(4403));
 }
 
 /// How a client can end a conversation without having read what was sent.
