@@ -394,9 +394,12 @@ impl SessionActor {
         }
     }
 
-    /// A follow has to end because its log cannot be read.
+    /// A follow has to end because its log cannot be read, unless it has ended meanwhile.
     fn fail(&mut self, follower: &Rc<Follower>, error: &StoreError) {
         let refusal = read_failed(error);
+        if follower.follow().borrow().at().is_none() {
+            return;
+        }
         self.worker.unregister(follower);
         self.follows.remove(&follower.room().room);
         self.notify(&Notice::FollowFailed { room: follower.room().room, refusal });

@@ -1,6 +1,7 @@
 //! What connections that come and go in the middle of something leave behind: nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,7 +40,7 @@ async fn a_connection_that_ends_while_it_reads_leaves_no_follower_behind() {
         let room = room(ann.ask(create_channel("lobby")).await);
         let mut bob = server.client("bob").await;
         bob.ask(join("lobby")).await;
-        store.shut();
+        store.shut(Shut::Everything);
         bob.send(command).await;
         eventually("the reading", || !server.registry.interest(&room).is_empty()).await;
         drop(bob);
@@ -55,7 +56,7 @@ async fn reading_that_takes_too_long_leaves_no_follower_behind() {
     let (server, store) = gated(Setup { limits, ..Setup::default() });
     let mut ann = server.client("ann").await;
     let room = room(ann.ask(create_channel("lobby")).await);
-    store.shut();
+    store.shut(Shut::Everything);
     for command in [follow("lobby", "start"), json!({ "type": "history", "room": "lobby" })] {
         assert_eq!(ann.refused(command).await, "unavailable");
         assert!(server.registry.interest(&room).is_empty());
@@ -103,7 +104,7 @@ async fn a_command_that_waited_until_its_token_had_expired_is_refused() {
     let mut ann = server.client("ann").await;
     ann.ask(create_channel("lobby")).await;
     ann.ask(post("lobby", "known by name")).await;
-    store.shut();
+    store.shut(Shut::Everything);
     ann.send(json!({ "type": "history", "room": "lobby" })).await;
     let late = ann.send(post("lobby", "too late")).await;
     ann.hears_back().await;
@@ -111,6 +112,20 @@ async fn a_command_that_waited_until_its_token_had_expired_is_refused() {
     store.open();
     assert_eq!(ann.reply(&late).await["error"]["code"], "token_expired");
     assert_eq!(ann.closed().await, Some(4403));
+}
+
+#[tokio::test]
+async fn a_page_that_fails_ends_no_follow_but_the_one_it_was_read_for() {
+    let (server, store) = gated(Setup::default());
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    store.shut(Shut::Pages);
+    ann.ask(follow("lobby", "start")).await;
+    ann.ask(follow("lobby", "start")).await;
+    store.fail_page();
+    store.open();
+    assert_eq!(ann.seqs_until(2).await, [1, 2]);
+    assert!(ann.take_aside().iter().all(|frame| frame["type"] != "follow_failed"));
 }
 
 /// How a client can end a conversation without having read what was sent.
@@ -162,12 +177,17 @@ async fn nothing_leaves_for_a_kicked_client_that_ended_the_conversation_and_read
 
 /// A connection that follows a room, does not read, and has little space of its own for what comes.
 async fn narrow_follower(server: &TestServer, user: &str, room: &str) -> TcpStream {
+    let mut stream = narrow(server, user).await;
+    start_following(server, &mut stream, room).await;
+    stream
+}
+
+async fn narrow(server: &TestServer, user: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4 * 1024).unwrap();
     let mut stream = socket.connect(server.address).await.unwrap();
     let token = server.token(user);
     stream.write_all(handshake(&format!("Authorization: Bearer {token}\r\n")).as_bytes()).await.unwrap();
-    start_following(server, &mut stream, room).await;
     stream
 }
 
@@ -186,34 +206,47 @@ async fn until_connections(server: &TestServer, count: usize) {
     assert!(what.is_ok(), "{} connections, not {count}", server.connections().await);
 }
 
-/// A server whose reads wait while they are shut out.
+/// A server whose reads of rooms wait while they are shut out.
 fn gated(setup: Setup) -> (TestServer, Gated) {
-    let store = Gated { store: MemoryStore::new(), open: Arc::new(watch::Sender::new(true)) };
+    let store = Gated { store: MemoryStore::new(), shut: Arc::new(watch::Sender::new(Shut::Nothing)), fail: Arc::default() };
     (TestServer::with(Setup { store: Arc::new(store.clone()), ..setup }), store)
 }
 
-/// A store whose reads of rooms wait as long as it is shut.
 #[derive(Clone)]
 struct Gated {
     store: MemoryStore,
-    open: Arc<watch::Sender<bool>>,
+    shut: Arc<watch::Sender<Shut>>,
+    /// The next page that is read fails.
+    fail: Arc<AtomicBool>,
+}
+
+/// What has to wait.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Shut {
+    Nothing,
+    Pages,
+    Everything,
 }
 
 impl Gated {
-    fn shut(&self) {
-        self.open.send_replace(false);
+    fn shut(&self, what: Shut) {
+        self.shut.send_replace(what);
     }
 
     fn open(&self) {
-        self.open.send_replace(true);
+        self.shut(Shut::Nothing);
     }
 
-    fn wait<T: 'static>(&self, stream: &StreamId, read: StoreFuture<T>) -> StoreFuture<T> {
-        let mut open = self.open.subscribe();
+    fn fail_page(&self) {
+        self.fail.store(true, Ordering::SeqCst);
+    }
+
+    fn wait<T: 'static>(&self, stream: &StreamId, at: Shut, read: StoreFuture<T>) -> StoreFuture<T> {
+        let mut shut = self.shut.subscribe();
         let waits = matches!(stream, StreamId::Room(_));
         Box::pin(async move {
             if waits {
-                let _ = open.wait_for(|open| *open).await;
+                let _ = shut.wait_for(|shut| *shut < at).await;
             }
             read.await
         })
@@ -234,19 +267,26 @@ impl Store for Gated {
     }
 
     fn head(&self, stream: &StreamId) -> StoreFuture<Result<Option<Position>, StoreError>> {
-        self.wait(stream, self.store.head(stream))
+        self.wait(stream, Shut::Everything, self.store.head(stream))
     }
 
     fn read(&self, stream: &StreamId, after: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>> {
-        self.wait(stream, self.store.read(stream, after, limit))
+        let (fail, page) = (Arc::clone(&self.fail), self.store.read(stream, after, limit));
+        let page = async move {
+            if fail.swap(false, Ordering::SeqCst) {
+                return Err(StoreError::Failed("a test".to_owned()));
+            }
+            page.await
+        };
+        self.wait(stream, Shut::Pages, Box::pin(page))
     }
 
     fn read_back(&self, stream: &StreamId, before: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>> {
-        self.wait(stream, self.store.read_back(stream, before, limit))
+        self.wait(stream, Shut::Everything, self.store.read_back(stream, before, limit))
     }
 
     fn get(&self, stream: &StreamId, key: &[u8]) -> StoreFuture<Result<Option<Bytes>, StoreError>> {
-        self.wait(stream, self.store.get(stream, key))
+        self.wait(stream, Shut::Everything, self.store.get(stream, key))
     }
 
     fn scan(
@@ -256,7 +296,7 @@ impl Store for Gated {
         after: Option<&[u8]>,
         limit: usize,
     ) -> StoreFuture<Result<Vec<(Bytes, Bytes)>, StoreError>> {
-        self.wait(stream, self.store.scan(stream, prefix, after, limit))
+        self.wait(stream, Shut::Everything, self.store.scan(stream, prefix, after, limit))
     }
 
     fn health(&self) -> Health {
