@@ -216,6 +216,11 @@ impl Outbox {
         self.lanes.borrow().log.is_empty()
     }
 
+    /// How many bytes are waiting in the control lane.
+    pub fn control_bytes(&self) -> usize {
+        self.lanes.borrow().control_bytes
+    }
+
     /// How many bytes are waiting in all lanes.
     pub fn bytes(&self) -> usize {
         let lanes = self.lanes.borrow();

@@ -18,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use super::batch::{Batch, removal_of};
 use super::inbox::{Attach, Detach, InboxActor, ListRooms, RoomsChanged};
 use super::link::Link;
+use super::outbox;
 use super::registry::{Registry, read_failed};
 use super::relay::{Follower, Worker};
 use super::room::Answer;
@@ -41,6 +42,10 @@ const BAD_FRAMES_MAX: u32 = 16;
 
 /// How long a connection with too many commands under way is asked to wait.
 const BUSY: Duration = Duration::from_millis(100);
+
+/// With so much waiting in the control lane a connection is not told of changes in its rooms any more, but closed:
+/// replies to its own commands never come to so much.
+const NOTICES_BYTES_MAX: usize = 4 * outbox::CONTROL_BYTES_MAX;
 
 /// How many names of rooms a session remembers.
 const NAMES_MAX: usize = 256;
@@ -509,6 +514,11 @@ impl Handler<RoomsChanged> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, change: RoomsChanged, _: &mut Self::Context) {
+        if self.link.outbox.control_bytes() > NOTICES_BYTES_MAX {
+            // Others decide how many of these there are; a client that does not keep up reads its list of rooms again.
+            self.link.close(CloseReason::SlowConsumer);
+            return self.link.cut();
+        }
         self.notify(&match change {
             RoomsChanged::Gained { room, role, standing } => Notice::RoomGained { room, role, standing },
             RoomsChanged::Lost { room } => Notice::RoomLost { room },

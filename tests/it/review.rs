@@ -1,5 +1,6 @@
 //! What connections that come and go in the middle of something leave behind: nothing.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -126,6 +127,37 @@ async fn a_page_that_fails_ends_no_follow_but_the_one_it_was_read_for() {
     store.open();
     assert_eq!(ann.seqs_until(2).await, [1, 2]);
     assert!(ann.take_aside().iter().all(|frame| frame["type"] != "follow_failed"));
+}
+
+#[tokio::test]
+async fn notices_that_are_not_read_do_not_pile_up() {
+    let limits = Limits { slow_consumer: Duration::from_secs(3600), ..Setup::default().limits };
+    let server = TestServer::with(Setup { limits, ..Setup::default() });
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    let mut ids = VecDeque::new();
+    let mut bob = narrow(&server, "bob").await;
+    until_connections(&server, 2).await;
+    // It reads so little that the kernel does not give it up, and far less than it is sent.
+    let dripping = tokio::spawn(async move {
+        let mut every = tokio::time::interval(Duration::from_millis(100));
+        let mut some = [0; 1024];
+        while bob.read(&mut some).await.is_ok_and(|count| count > 0) {
+            every.tick().await;
+        }
+    });
+    // One MiB and what the kernel holds, in notices of 120 bytes.
+    for n in 0..15_000 {
+        let role = ["guest", "member"][n % 2];
+        let invite = json!({ "type": "invite", "room": "lobby", "user": "bob", "role": role });
+        ids.push_back(ann.send(invite).await);
+        if ids.len() >= 32 {
+            let id = ids.pop_front().expect("there are 32");
+            assert_eq!(ann.reply(&id).await["ok"], true);
+        }
+    }
+    until_connections(&server, 1).await;
+    patiently(dripping).await.expect("it ends with the connection");
 }
 
 /// How a client can end a conversation without having read what was sent.
