@@ -128,7 +128,7 @@ impl Worker {
             let id = registry.add_relay(ctx.address());
             let worker = worker(id, Arc::clone(&registry));
             made = Some(Rc::clone(&worker));
-            RelayActor { worker }
+            RelayActor { worker, proving: VecDeque::new() }
         });
         drop(relay);
         made.expect("create calls the closure at once")
@@ -248,7 +248,9 @@ impl Worker {
     fn prove(&self, tenant: &TenantId, removal: &Removal) -> Vec<Cutting> {
         let users = self.users.borrow();
         let links = users.get(&(tenant.clone(), removal.user.clone()));
-        let cutting = |link: &Rc<Link>| Cutting { token: link.prove(removal.pending.clone()), link: Rc::clone(link) };
+        let due = Instant::now() + PROOF_TIME;
+        let cutting =
+            |link: &Rc<Link>| Cutting { token: link.prove(removal.pending.clone()), link: Rc::clone(link), due };
         links.into_iter().flatten().map(cutting).collect()
     }
 
@@ -334,11 +336,30 @@ fn want_pull(follower: &Rc<Follower>) {
 struct Cutting {
     link: Rc<Link>,
     token: u64,
+    due: Instant,
 }
 
 /// Takes publications for the followers of one worker thread.
 pub struct RelayActor {
     worker: Rc<Worker>,
+    /// In the order in which their time is up.
+    proving: VecDeque<Cutting>,
+}
+
+impl RelayActor {
+    /// Cuts the connections whose time to prove themselves is up. One timer for all that wait: a context looks at each
+    /// of its timers whenever anything happens.
+    fn cut_unproven(&mut self, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        while let Some(cutting) = self.proving.pop_front_if(|cutting| cutting.due <= now) {
+            if cutting.link.unproven(cutting.token) {
+                cutting.link.cut();
+            }
+        }
+        if let Some(next) = self.proving.front() {
+            ctx.run_later(next.due.saturating_duration_since(now), Self::cut_unproven);
+        }
+    }
 }
 
 impl Actor for RelayActor {
@@ -364,11 +385,10 @@ impl Handler<Publication> for RelayActor {
     fn handle(&mut self, publication: Publication, ctx: &mut Self::Context) {
         for batch in &publication.batches {
             for cutting in self.worker.deliver(&publication.room, batch) {
-                ctx.run_later(PROOF_TIME, move |_, _| {
-                    if cutting.link.unproven(cutting.token) {
-                        cutting.link.cut();
-                    }
-                });
+                self.proving.push_back(cutting);
+                if self.proving.len() == 1 {
+                    ctx.run_later(PROOF_TIME, Self::cut_unproven);
+                }
             }
         }
     }
