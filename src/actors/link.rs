@@ -118,7 +118,7 @@ impl Link {
         }
         self.pings.update(|pings| pings + 1);
         self.proofs.borrow_mut().push_back(Proof { token, pending });
-        self.outbox.push_behind_log(frame::ping(token));
+        self.outbox.push_behind_log(frame::ping(token), None);
         token
     }
 

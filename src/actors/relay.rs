@@ -242,7 +242,7 @@ impl Worker {
         let reason = if kicked { wire::Removal::Kicked } else { wire::Removal::Left };
         let dialect = follower.link.dialect();
         let notice = Notice::Removed { room: follower.room.room, reason };
-        follower.link.outbox.push_behind_log(dialect.frame(&dialect.encode_notice(&notice)));
+        follower.link.outbox.push_behind_log(dialect.frame(&dialect.encode_notice(&notice)), Some(follower));
     }
 
     fn prove(&self, tenant: &TenantId, removal: &Removal) -> Vec<Cutting> {
@@ -458,3 +458,47 @@ impl Handler<CutAll> for RelayActor {
 
 /// The address by which rooms reach a relay.
 pub type RelayAddr = Addr<RelayActor>;
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context as TaskContext, Poll, Waker};
+
+    use bytes::Bytes;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::actors::{Cut, Limits};
+    use crate::clock::SystemClock;
+    use crate::domain::RoomId;
+    use crate::store::memory::MemoryStore;
+
+    #[test]
+    fn what_waits_of_an_ended_follow_is_taken_out_with_the_word_that_it_has_ended() {
+        actix::System::new().block_on(async {
+            let worker = worker();
+            let link = Rc::new(Link::new(Dialect::NativeJson, Box::new(Uncuttable)));
+            let room = RoomKey { tenant: TenantId::default_tenant(), room: RoomId(Uuid::nil()) };
+            let bob = UserId::new("bob").unwrap();
+            let follower = worker.register(room, bob, &link).keep();
+            let from = Position::start(worker.registry().store().epoch());
+            let _ = link.outbox.push_log(Bytes::from_static(b"a record"), 1, &follower, from);
+            worker.removed(&follower, true);
+            worker.unregister(&follower);
+            let mut cx = TaskContext::from_waker(Waker::noop());
+            assert_eq!(link.outbox.poll_take(&mut cx, || {}), Poll::Pending);
+        });
+    }
+
+    struct Uncuttable;
+
+    impl Cut for Uncuttable {
+        fn cut(&self) {
+            unreachable!("nothing is cut here");
+        }
+    }
+
+    fn worker() -> Rc<Worker> {
+        let arbiters = vec![actix::Arbiter::current()];
+        Worker::start(Registry::new(Arc::new(MemoryStore::new()), Arc::new(SystemClock), Limits::default(), arbiters))
+    }
+}

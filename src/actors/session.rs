@@ -319,10 +319,11 @@ impl SessionActor {
                 Err(refusal) => return session.refuse(&id, refusal),
             };
             let room = registration.follower().room().room;
-            session.forget_ended();
             if let Some(older) = session.follows.remove(&room) {
+                // What waits of it, also that it has ended, must not come behind the reply to this one.
                 session.worker.unregister(&older);
             }
+            session.forget_ended();
             if session.follows.len() >= session.registry().limits().follows_per_session {
                 return session.refuse(&id, Refusal::too_many_follows());
             }
