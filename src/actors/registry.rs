@@ -303,6 +303,13 @@ impl Registry {
         RelayId(relays.len() - 1)
     }
 
+    /// A relay has died and this one takes its place.
+    pub fn replace_relay(&self, id: RelayId, relay: RelayAddr) {
+        if let Some(place) = self.relays.write().unwrap_or_else(PoisonError::into_inner).get_mut(id.0) {
+            *place = relay;
+        }
+    }
+
     pub fn relay(&self, id: RelayId) -> Option<RelayAddr> {
         self.relays.read().unwrap_or_else(PoisonError::into_inner).get(id.0).cloned()
     }

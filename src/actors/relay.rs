@@ -128,10 +128,26 @@ impl Worker {
             let id = registry.add_relay(ctx.address());
             let worker = worker(id, Arc::clone(&registry));
             made = Some(Rc::clone(&worker));
-            RelayActor { worker, proving: VecDeque::new() }
+            RelayActor::new(worker)
         });
         drop(relay);
         made.expect("create calls the closure at once")
+    }
+
+    /// The relay has died of a panic. What it had in its hands is lost, so every connection of the thread is cut, to
+    /// come back and read the log; a new relay takes its place.
+    fn relay_died(self: &Rc<Self>) {
+        tracing::error!("a relay died; its connections are cut and it is started again");
+        self.registry.replace_relay(self.id, RelayActor::new(Rc::clone(self)).start());
+        self.cut_all();
+    }
+
+    fn cut_all(&self) {
+        let links = self.links.borrow().clone();
+        for link in links {
+            link.cut();
+        }
+        self.cut_ended(Instant::now());
     }
 
     pub fn registry(&self) -> &Arc<Registry> {
@@ -347,6 +363,10 @@ pub struct RelayActor {
 }
 
 impl RelayActor {
+    fn new(worker: Rc<Worker>) -> Self {
+        Self { worker, proving: VecDeque::new() }
+    }
+
     /// Cuts the connections whose time to prove themselves is up. One timer for all that wait: a context looks at each
     /// of its timers whenever anything happens.
     fn cut_unproven(&mut self, ctx: &mut Context<Self>) {
@@ -358,6 +378,16 @@ impl RelayActor {
         }
         if let Some(next) = self.proving.front() {
             ctx.run_later(next.due.saturating_duration_since(now), Self::cut_unproven);
+        }
+    }
+}
+
+impl Drop for RelayActor {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let worker = Rc::clone(&self.worker);
+            // Not here: a second panic while the first unwinds would end the process.
+            actix::spawn(async move { worker.relay_died() });
         }
     }
 }
@@ -447,11 +477,7 @@ impl Handler<CutAll> for RelayActor {
     type Result = ();
 
     fn handle(&mut self, _: CutAll, ctx: &mut Self::Context) {
-        let links = self.worker.links.borrow().clone();
-        for link in links {
-            link.cut();
-        }
-        self.worker.cut_ended(Instant::now());
+        self.worker.cut_all();
         ctx.stop();
     }
 }
@@ -464,12 +490,13 @@ mod tests {
     use std::task::{Context as TaskContext, Poll, Waker};
 
     use bytes::Bytes;
+    use tokio::sync::mpsc;
     use uuid::Uuid;
 
     use super::*;
     use crate::actors::{Cut, Limits};
     use crate::clock::SystemClock;
-    use crate::domain::RoomId;
+    use crate::domain::{Event, Num, Record, RecordId, RoomEvent, RoomId, Timestamp};
     use crate::store::memory::MemoryStore;
 
     #[test]
@@ -489,7 +516,69 @@ mod tests {
         });
     }
 
+    #[test]
+    fn a_relay_that_dies_is_started_again_and_its_connections_are_cut() {
+        actix::System::new().block_on(async {
+            let worker = worker();
+            let bob = Principal {
+                tenant: TenantId::default_tenant(),
+                user: UserId::new("bob").unwrap(),
+                expires_at: Timestamp(i64::MAX),
+            };
+            let (deadly, cut) = (Rc::new(Cell::new(true)), Rc::new(Cell::new(false)));
+            let ending = Rc::new(Link::new(Dialect::NativeJson, Box::new(Deadly(Rc::clone(&deadly)))));
+            let other = Rc::new(Link::new(Dialect::NativeJson, Box::new(Noted(Rc::clone(&cut)))));
+            for link in [&ending, &other] {
+                worker.open(link);
+            }
+            worker.authenticated(&ending, &bob);
+            ending.close(CloseReason::Normal);
+
+            let registry = worker.registry();
+            let relay = || registry.relay(registry.relays()[0]).unwrap();
+            let room = RoomKey { tenant: TenantId::default_tenant(), room: RoomId(Uuid::nil()) };
+            let (pending, _removed) = mpsc::channel(1);
+            let batch = Batch::new(&room, &[kick_of(&bob.user)], DialectSet::default(), &pending);
+            assert!(relay().send(Publication { room, batches: vec![batch] }).await.is_err());
+            while !relay().connected() {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(relay().send(CountLinks).await, Ok(2), "their sessions would let go of them");
+            assert!(cut.get() && !deadly.get());
+        });
+    }
+
     struct Uncuttable;
+
+    /// Panics the first time.
+    struct Deadly(Rc<Cell<bool>>);
+
+    impl Cut for Deadly {
+        fn cut(&self) {
+            assert!(!self.0.replace(false), "the panic that the test asked for");
+        }
+    }
+
+    struct Noted(Rc<Cell<bool>>);
+
+    impl Cut for Noted {
+        fn cut(&self) {
+            self.0.set(true);
+        }
+    }
+
+    fn kick_of(user: &UserId) -> Record {
+        let id = RecordId(Uuid::nil());
+        Record {
+            position: Position { epoch: MemoryStore::EPOCH, seq: Seq(3) },
+            id,
+            num: Num(3),
+            at: Timestamp(0),
+            author: UserId::new("ann").unwrap(),
+            client_id: None,
+            event: Event::Room(RoomEvent::MemberKicked { user: user.clone(), joined: id, reason: None }),
+        }
+    }
 
     impl Cut for Uncuttable {
         fn cut(&self) {
