@@ -24,6 +24,7 @@ pub struct Link {
     pub outbox: Outbox,
     dialect: Dialect,
     cut: Box<dyn Cut>,
+    is_cut: Cell<bool>,
     session: RefCell<Option<Addr<SessionActor>>>,
     opened: Instant,
     heard: Cell<Instant>,
@@ -48,6 +49,7 @@ impl Link {
             outbox: Outbox::default(),
             dialect,
             cut,
+            is_cut: Cell::new(false),
             session: RefCell::new(None),
             opened: now,
             heard: Cell::new(now),
@@ -111,7 +113,7 @@ impl Link {
             return token;
         }
         self.proofs.borrow_mut().push_back(Proof { token, pending });
-        self.outbox.push_behind_log(frame::ping(token));
+        self.outbox.push_behind_log(frame::ping(token), None);
         token
     }
 
@@ -136,14 +138,30 @@ impl Link {
 
     /// Ends the connection now; nothing more of it leaves this machine.
     pub fn cut(&self) {
-        self.cut.cut();
+        self.discard();
         self.gone();
     }
 
-    /// Notes that the connection is gone: nothing waits for it, and it owes no proof.
+    /// Whether nothing more of it leaves this machine.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut.get()
+    }
+
+    fn discard(&self) {
+        if !self.is_cut.replace(true) {
+            self.cut.cut();
+        }
+    }
+
+    /// Notes that the connection is gone: nothing waits for it any more. A proof that it owes will not come, so what
+    /// the kernel holds for it must not leave either.
     pub fn gone(&self) {
         self.outbox.abandon();
-        for proof in self.proofs.borrow_mut().drain(..) {
+        let owed = self.proofs.take();
+        if !owed.is_empty() {
+            self.discard();
+        }
+        for proof in owed {
             drop(proof.pending);
         }
         if let Some(session) = self.session.borrow_mut().take() {

@@ -75,7 +75,10 @@ enum Stage {
 struct LogEntry {
     frames: Bytes,
     records: u64,
-    source: Option<(Rc<Follower>, Position)>,
+    /// Whose follow it is about; nobody's for a ping.
+    follower: Option<Rc<Follower>>,
+    /// Where the follower stood before these records; `None` for what is not a record.
+    from: Option<Position>,
 }
 
 /// What became of records that were offered.
@@ -106,7 +109,12 @@ impl Outbox {
         }
         let full = !lanes.log.is_empty()
             && (lanes.log_bytes + frames.len() > LOG_BYTES_MAX || lanes.log_records + records > LOG_RECORDS_MAX);
-        lanes.push_entry(LogEntry { frames, records, source: Some((Rc::clone(follower), from)) });
+        lanes.push_entry(LogEntry {
+            frames,
+            records,
+            follower: Some(Rc::clone(follower)),
+            from: Some(from),
+        });
         if full {
             lanes.take_back();
             return Pushed::TakenBack;
@@ -115,11 +123,11 @@ impl Outbox {
         Pushed::Waiting
     }
 
-    /// Adds a frame behind every record that is waiting now.
-    pub fn push_behind_log(&self, frame: Bytes) {
+    /// Adds a frame behind every record that is waiting now; with a `follower`, one that is about its follow.
+    pub fn push_behind_log(&self, frame: Bytes, follower: Option<&Rc<Follower>>) {
         let mut lanes = self.lanes.borrow_mut();
         if lanes.stage == Stage::Open {
-            lanes.push_entry(LogEntry { frames: frame, records: 0, source: None });
+            lanes.push_entry(LogEntry { frames: frame, records: 0, follower: follower.cloned(), from: None });
             lanes.filled();
         }
     }
@@ -163,13 +171,13 @@ impl Outbox {
         }
     }
 
-    /// Takes out what is waiting of `follower`.
+    /// Takes out what is waiting of `follower`, also what is said about its follow.
     pub fn purge(&self, follower: &Rc<Follower>) {
         let mut lanes = self.lanes.borrow_mut();
         let entries = std::mem::take(&mut lanes.log);
         (lanes.log_bytes, lanes.log_records) = (0, 0);
         for entry in entries {
-            if !entry.source.as_ref().is_some_and(|(source, _)| Rc::ptr_eq(source, follower)) {
+            if !entry.follower.as_ref().is_some_and(|other| Rc::ptr_eq(other, follower)) {
                 lanes.push_entry(entry);
             }
         }
@@ -206,9 +214,19 @@ impl Outbox {
         self.lanes.borrow().stage == Stage::Open
     }
 
+    /// Whether there is no connection any more.
+    pub fn is_gone(&self) -> bool {
+        self.lanes.borrow().stage == Stage::Gone
+    }
+
     /// Whether no record is waiting.
     pub fn log_is_empty(&self) -> bool {
         self.lanes.borrow().log.is_empty()
+    }
+
+    /// How many bytes are waiting in the control lane.
+    pub fn control_bytes(&self) -> usize {
+        self.lanes.borrow().control_bytes
     }
 
     /// How many bytes are waiting in all lanes.
@@ -303,10 +321,10 @@ impl Lanes {
     fn take_back(&mut self) {
         let entries = std::mem::take(&mut self.log);
         (self.log_bytes, self.log_records) = (0, 0);
-        for (follower, from) in entries.iter().rev().filter_map(|entry| entry.source.as_ref()) {
-            follower.rewind(*from);
+        for (follower, from) in entries.iter().rev().filter_map(|entry| entry.follower.as_ref().zip(entry.from)) {
+            follower.rewind(from);
         }
-        for entry in entries.into_iter().filter(|entry| entry.source.is_none()) {
+        for entry in entries.into_iter().filter(|entry| entry.from.is_none()) {
             self.push_entry(entry);
         }
         self.pull_wanted = true;

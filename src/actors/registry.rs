@@ -17,7 +17,7 @@ use super::batch::DialectSet;
 use super::directory::{DirectoryActor, Nums, Reserve};
 use super::inbox::{Attach, InboxActor, RoomsChanged};
 use super::relay::{Announce, RelayAddr};
-use super::room::{Answer, RoomActor, Submit};
+use super::room::{Answer, Asker, RoomActor, Submit};
 use crate::clock::Clock;
 use crate::domain::{ClientId, Command, Principal, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId};
 use crate::store::rows::{self, Reservation, Row};
@@ -232,9 +232,11 @@ impl Registry {
         slot.refuse_the_deadly(&by, &command)?;
         let admission =
             Admission::new(&slot.in_flight, self.limits.in_flight_per_room).ok_or_else(|| Refusal::busy(BUSY))?;
+        let admission = Arc::new(admission);
         let addr = slot.awake(|| self.start_room(room));
         let (reply, answer) = oneshot::channel();
-        addr.do_send(Submit { by, command, client_id, reply });
+        let asker = Asker::new(reply, Arc::clone(&admission));
+        addr.do_send(Submit { by, command, client_id, asker });
         Ok(Asked { answer, room: addr.clone(), admission })
     }
 
@@ -306,6 +308,13 @@ impl Registry {
         RelayId(relays.len() - 1)
     }
 
+    /// A relay has died and this one takes its place.
+    pub fn replace_relay(&self, id: RelayId, relay: RelayAddr) {
+        if let Some(place) = self.relays.write().unwrap_or_else(PoisonError::into_inner).get_mut(id.0) {
+            *place = relay;
+        }
+    }
+
     pub fn relay(&self, id: RelayId) -> Option<RelayAddr> {
         self.relays.read().unwrap_or_else(PoisonError::into_inner).get(id.0).cloned()
     }
@@ -359,6 +368,16 @@ impl Registry {
         let row = row.ok_or_else(|| Refusal::from(crate::domain::Rejection::RoomNotFound))?;
         let reservation = Reservation::decode(&row).map_err(|error| read_failed(&error))?;
         Ok(RoomKey { tenant: tenant.clone(), room: reservation.room })
+    }
+
+    /// Which room a name stands for, provided that there is one. Asked before a first command is handed over: a room
+    /// is not woken only to say that it does not exist.
+    pub async fn find(&self, tenant: &TenantId, name: &RoomName) -> Result<RoomKey, Refusal> {
+        let room = self.resolve(tenant, name).await?;
+        match self.store.head(&room.stream()).await.map_err(|error| read_failed(&error))? {
+            Some(_) => Ok(room),
+            None => Err(crate::domain::Rejection::RoomNotFound.into()),
+        }
     }
 
     /// Reserves names for a new room in the tenant's directory: the same ones when the alias or the room has some.
@@ -492,11 +511,12 @@ pub fn fingerprint(by: &Principal, command: &Command) -> u64 {
 struct Asked {
     answer: oneshot::Receiver<Answer>,
     room: Addr<RoomActor>,
-    admission: Admission,
+    admission: Arc<Admission>,
 }
 
-/// One command's place among those a room may have at once.
-struct Admission(Arc<AtomicUsize>);
+/// One command's place among those a room may have at once. It is held by the room until it has answered, also when
+/// whoever asked is gone, and by who asked until the answer has been looked at.
+pub struct Admission(Arc<AtomicUsize>);
 
 impl Admission {
     fn new(in_flight: &Arc<AtomicUsize>, max: usize) -> Option<Self> {

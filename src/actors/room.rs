@@ -14,7 +14,7 @@ use super::batch::{Batch, DialectSet, removal_of};
 use super::directory::{LeaseNums, Nums, refusal};
 use super::inbox::RoomsChanged;
 use super::projection::project;
-use super::registry::{Registry, RelayId, fingerprint};
+use super::registry::{Admission, Registry, RelayId, fingerprint};
 use super::relay::Publication;
 use crate::clock::random_wide;
 use crate::domain::policy::Standing;
@@ -47,7 +47,25 @@ pub struct Submit {
     pub by: Principal,
     pub command: Command,
     pub client_id: Option<ClientId>,
-    pub reply: oneshot::Sender<Answer>,
+    pub asker: Asker,
+}
+
+/// Whoever waits for the answer to a command.
+pub struct Asker {
+    to: oneshot::Sender<Answer>,
+    /// The command's place among those the room may have: given back when it is answered or dropped.
+    _admission: Arc<Admission>,
+}
+
+impl Asker {
+    pub fn new(to: oneshot::Sender<Answer>, admission: Arc<Admission>) -> Self {
+        Self { to, _admission: admission }
+    }
+
+    fn tell(self, answer: Answer) {
+        // Whoever asked may be gone.
+        let _ = self.to.send(answer);
+    }
 }
 
 /// How many batches wait for a relay that has not taken the last ones; with more, its followers read the log.
@@ -97,7 +115,7 @@ struct Gathered {
 
 /// An answer that waits for a commit.
 struct Reply {
-    to: oneshot::Sender<Answer>,
+    to: Asker,
     answer: Answer,
     /// The command removes somebody: the answer waits for every follower too.
     removes: bool,
@@ -157,15 +175,15 @@ impl RoomActor {
                 Seen::Otherwise => Some(Err(Rejection::ClientIdReused.into())),
             };
             if let Some(answer) = answer {
-                return self.answer(submit.reply, answer, ctx);
+                return self.answer(submit.asker, answer, ctx);
             }
         }
         match self.room.decide(&submit.by, submit.command) {
-            Err(rejection) => self.answer(submit.reply, Err(rejection.into()), ctx),
-            Ok(events) if events.is_empty() => self.answer(submit.reply, self.unchanged(), ctx),
+            Err(rejection) => self.answer(submit.asker, Err(rejection.into()), ctx),
+            Ok(events) if events.is_empty() => self.answer(submit.asker, self.unchanged(), ctx),
             Ok(events) => match self.nums.take(events.len()) {
-                Some(num) => self.record(submit.by, submit.client_id, submit.reply, events, num, now, ctx),
-                None => self.lease(submit.by, submit.client_id, submit.reply, events, ctx),
+                Some(num) => self.record(submit.by, submit.client_id, submit.asker, events, num, now, ctx),
+                None => self.lease(submit.by, submit.client_id, submit.asker, events, ctx),
             },
         }
     }
@@ -175,7 +193,7 @@ impl RoomActor {
         &mut self,
         by: Principal,
         client_id: Option<ClientId>,
-        reply: oneshot::Sender<Answer>,
+        asker: Asker,
         events: Vec<RoomEvent>,
         ctx: &mut Context<Self>,
     ) {
@@ -188,10 +206,10 @@ impl RoomActor {
         ctx.wait(lease.into_actor(self).map(move |leased, room, ctx| match leased {
             Ok(Ok(Ok(num))) => {
                 let now = room.now();
-                room.record(by, client_id, reply, events, num, now, ctx);
+                room.record(by, client_id, asker, events, num, now, ctx);
             }
-            Ok(Ok(Err(refusal))) => room.answer(reply, Err(refusal), ctx),
-            Ok(Err(_)) | Err(_) => room.answer(reply, Err(Refusal::unavailable()), ctx),
+            Ok(Ok(Err(refusal))) => room.answer(asker, Err(refusal), ctx),
+            Ok(Err(_)) | Err(_) => room.answer(asker, Err(Refusal::unavailable()), ctx),
         }));
     }
 
@@ -201,7 +219,7 @@ impl RoomActor {
         &mut self,
         by: Principal,
         client_id: Option<ClientId>,
-        reply: oneshot::Sender<Answer>,
+        asker: Asker,
         events: Vec<RoomEvent>,
         first_num: Num,
         at: Timestamp,
@@ -231,7 +249,7 @@ impl RoomActor {
         self.last_at = at;
         let receipt = receipt.expect("there is at least one event");
         self.gathering.replies.push(Reply {
-            to: reply,
+            to: asker,
             answer: Ok(Done { receipt, duplicate: false }),
             removes: removing,
         });
@@ -240,10 +258,9 @@ impl RoomActor {
 
     /// Answers at once, or, where something is applied that is not on disk yet, after it is: an answer may depend on
     /// it.
-    fn answer(&mut self, to: oneshot::Sender<Answer>, answer: Answer, ctx: &mut Context<Self>) {
+    fn answer(&mut self, to: Asker, answer: Answer, ctx: &mut Context<Self>) {
         if self.in_flight.is_none() && self.gathering.records.is_empty() {
-            // Whoever asked may be gone.
-            let _ = to.send(answer);
+            to.tell(answer);
         } else {
             self.gathering.replies.push(Reply { to, answer, removes: false });
             self.flush(ctx);
@@ -375,8 +392,7 @@ impl RoomActor {
 
     fn fail(&mut self, replies: Vec<Reply>, refusal: &Refusal) {
         for reply in replies.into_iter().chain(std::mem::take(&mut self.gathering.replies)) {
-            // Whoever asked may be gone.
-            let _ = reply.to.send(Err(refusal.clone()));
+            reply.to.tell(Err(refusal.clone()));
         }
     }
 
@@ -427,8 +443,7 @@ fn removes(record: &Record) -> bool {
 
 fn send_all(replies: Vec<Reply>) {
     for reply in replies {
-        // Whoever asked may be gone.
-        let _ = reply.to.send(reply.answer);
+        reply.to.tell(reply.answer);
     }
 }
 
@@ -439,7 +454,7 @@ async fn answer_when_removed(mut removed: mpsc::Receiver<std::convert::Infallibl
         Err(_) => {
             tracing::error!("a removal was not confirmed by every relay in time");
             for reply in replies {
-                let _ = reply.to.send(Err(Refusal::unavailable()));
+                reply.to.tell(Err(Refusal::unavailable()));
             }
         }
     }
@@ -487,7 +502,7 @@ impl Handler<Submit> for RoomActor {
                         }
                         room.consider(submit, ctx);
                     }
-                    Err(error) => room.answer(submit.reply, Err(super::registry::read_failed(&error)), ctx),
+                    Err(error) => room.answer(submit.asker, Err(super::registry::read_failed(&error)), ctx),
                 }));
             }
         }

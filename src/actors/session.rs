@@ -18,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use super::batch::{Batch, removal_of};
 use super::inbox::{Attach, Detach, InboxActor, ListRooms, RoomsChanged};
 use super::link::Link;
+use super::outbox;
 use super::registry::{Registry, read_failed};
 use super::relay::{Follower, Worker};
 use super::room::Answer;
@@ -41,6 +42,10 @@ const BAD_FRAMES_MAX: u32 = 16;
 
 /// How long a connection with too many commands under way is asked to wait.
 const BUSY: Duration = Duration::from_millis(100);
+
+/// With so much waiting in the control lane a connection is not told of changes in its rooms any more, but closed:
+/// replies to its own commands never come to so much.
+const NOTICES_BYTES_MAX: usize = 4 * outbox::CONTROL_BYTES_MAX;
 
 /// How many names of rooms a session remembers.
 const NAMES_MAX: usize = 256;
@@ -147,6 +152,12 @@ impl SessionActor {
                 self.authenticate(request, ctx);
                 continue;
             };
+            if by.expires_at <= self.registry().now() {
+                // It may have waited behind others until now.
+                self.refuse(&request.id, Refusal::token_expired());
+                self.queue.clear();
+                return self.link.close(CloseReason::TokenExpired);
+            }
             if let Ask::Command { room, .. } = &request.ask {
                 match self.names.get(room).cloned() {
                     Some(key) => self.submit(request, key, by, ctx),
@@ -188,7 +199,7 @@ impl SessionActor {
     fn resolve(&mut self, request: Request, by: Principal, ctx: &mut Context<Self>) {
         let Ask::Command { room: name, .. } = &request.ask else { return };
         let (registry, name) = (Arc::clone(self.registry()), name.clone());
-        let resolve = async move { (registry.resolve(&by.tenant, &name).await, name) };
+        let resolve = async move { (registry.find(&by.tenant, &name).await, name) };
         self.exclusively(ctx, resolve, move |session, resolved| match resolved {
             Ok((Ok(key), name)) => {
                 session.remember(name, key);
@@ -299,29 +310,25 @@ impl SessionActor {
         let (worker, link) = (Rc::clone(&self.worker), Rc::clone(&self.link));
         let open = async move {
             let key = worker.registry().resolve(&by.tenant, &name).await?;
-            let follower = worker.register(key, by.user, &link);
-            match open(worker.registry(), &follower, since).await {
-                Ok((at, head)) => Ok((follower, at, head)),
-                Err(refusal) => {
-                    worker.unregister(&follower);
-                    Err(refusal)
-                }
-            }
+            let registration = worker.register(key, by.user, &link);
+            let (at, head) = open(worker.registry(), registration.follower(), since).await?;
+            Ok((registration, at, head))
         };
         self.exclusively(ctx, open, move |session, opened| {
-            let (follower, at, head) = match opened.and_then(|opened| opened) {
+            let (registration, at, head) = match opened.and_then(|opened| opened) {
                 Ok(opened) => opened,
                 Err(refusal) => return session.refuse(&id, refusal),
             };
-            let room = follower.room().room;
-            session.forget_ended();
+            let room = registration.follower().room().room;
             if let Some(older) = session.follows.remove(&room) {
+                // What waits of it, also that it has ended, must not come behind the reply to this one.
                 session.worker.unregister(&older);
             }
+            session.forget_ended();
             if session.follows.len() >= session.registry().limits().follows_per_session {
-                session.worker.unregister(&follower);
                 return session.refuse(&id, Refusal::too_many_follows());
             }
+            let follower = registration.keep();
             session.reply(&id, &Reply::Following { room: follower.room().clone(), at, head });
             session.follows.insert(room, Rc::clone(&follower));
             if follower.follow().borrow().wants_page_after().is_some() {
@@ -394,9 +401,12 @@ impl SessionActor {
         }
     }
 
-    /// A follow has to end because its log cannot be read.
+    /// A follow has to end because its log cannot be read, unless it has ended meanwhile.
     fn fail(&mut self, follower: &Rc<Follower>, error: &StoreError) {
         let refusal = read_failed(error);
+        if follower.follow().borrow().at().is_none() {
+            return;
+        }
         self.worker.unregister(follower);
         self.follows.remove(&follower.room().room);
         self.notify(&Notice::FollowFailed { room: follower.room().room, refusal });
@@ -407,6 +417,11 @@ impl Actor for SessionActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        if self.link.outbox.is_gone() {
+            // The connection broke before there was anybody to be told of it.
+            self.link.cut();
+            return ctx.stop();
+        }
         self.link.attach(ctx.address());
         self.worker.open(&self.link);
         let limits = self.registry().limits();
@@ -450,10 +465,10 @@ impl StreamHandler<Result<Incoming, CloseReason>> for SessionActor {
         }
     }
 
-    /// The client has ended its side, or the connection broke.
-    fn finished(&mut self, ctx: &mut Self::Context) {
+    /// The client has ended its side without a word, or the connection broke: nobody reads an answer.
+    fn finished(&mut self, _: &mut Self::Context) {
         if self.link.outbox.is_open() {
-            ctx.stop();
+            self.link.cut();
         }
     }
 }
@@ -501,6 +516,11 @@ impl Handler<RoomsChanged> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, change: RoomsChanged, _: &mut Self::Context) {
+        if self.link.outbox.control_bytes() > NOTICES_BYTES_MAX {
+            // Others decide how many of these there are; a client that does not keep up reads its list of rooms again.
+            self.link.close(CloseReason::SlowConsumer);
+            return self.link.cut();
+        }
         self.notify(&match change {
             RoomsChanged::Gained { room, role, standing } => Notice::RoomGained { room, role, standing },
             RoomsChanged::Lost { room } => Notice::RoomLost { room },
@@ -617,17 +637,15 @@ async fn position(store: &dyn Store, key: &RoomKey, text: &str, head: Position) 
 /// A page of what was before. The reader is registered as a follower meanwhile, so that a removal while it reads is
 /// noticed, and nothing is shown to who was removed.
 async fn history(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     link: &Rc<Link>,
     key: RoomKey,
     user: UserId,
     before: Option<String>,
     limit: usize,
 ) -> Result<Reply, Refusal> {
-    let reader = worker.register(key.clone(), user, link);
-    let found = read_history(&**worker.registry().store(), &reader, before, limit).await;
-    worker.unregister(&reader);
-    found
+    let reader = worker.register(key, user, link);
+    read_history(&**worker.registry().store(), reader.follower(), before, limit).await
 }
 
 async fn read_history(

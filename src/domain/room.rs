@@ -178,7 +178,7 @@ impl Room {
             }
             Command::Invite { user: guest, role } => {
                 let member = self.acting(header, policy, user, Some(policy.invite))?;
-                return self.invited(policy, member, guest, role).map(|event| vec![event]);
+                return self.invited(policy, member, guest, role);
             }
             Command::Kick { user: target, reason } => {
                 let member = self.acting(header, policy, user, policy.kick)?;
@@ -349,7 +349,7 @@ impl Room {
         }
     }
 
-    fn invited(&self, policy: Policy, member: &Member, guest: UserId, role: Role) -> Result<RoomEvent, Rejection> {
+    fn invited(&self, policy: Policy, member: &Member, guest: UserId, role: Role) -> Result<Vec<RoomEvent>, Rejection> {
         if self.members.contains_key(&guest) {
             return Err(Rejection::AlreadyMember);
         }
@@ -360,8 +360,9 @@ impl Room {
             return Err(Rejection::RoomFull);
         }
         match policy.entry {
-            Entry::Open | Entry::Invited => Ok(RoomEvent::MemberInvited { user: guest, role }),
-            Entry::Added => Ok(RoomEvent::MemberJoined { user: guest, role }),
+            Entry::Open | Entry::Invited if self.invitation(&guest) == Some(role) => Ok(Vec::new()),
+            Entry::Open | Entry::Invited => Ok(vec![RoomEvent::MemberInvited { user: guest, role }]),
+            Entry::Added => Ok(vec![RoomEvent::MemberJoined { user: guest, role }]),
             Entry::Closed => Err(Rejection::KindForbids),
         }
     }

@@ -206,15 +206,20 @@ async fn come_and_follow(client: &mut Client, user: &str) {
 /// A connection that follows a room and never reads what comes.
 pub async fn stalled_follower(server: &TestServer, user: &str, room: &str) -> TcpStream {
     let mut stalled = server.raw_socket(Some(&server.token(user))).await;
+    start_following(server, &mut stalled, room).await;
+    stalled
+}
+
+/// Follows a room over a bare socket, and waits until the server has noted it.
+pub async fn start_following(server: &TestServer, socket: &mut TcpStream, room: &str) {
     let command = json!({ "type": "follow", "id": "1", "room": room, "from": "now" });
-    stalled.write_all(&masked(&command)).await.unwrap();
+    socket.write_all(&masked(&command)).await.unwrap();
     let room = room.to_owned();
     let registry = Arc::clone(&server.registry);
     let tenant = chinwag::domain::TenantId::default_tenant();
     let name = chinwag::domain::RoomName::parse(&room).unwrap();
     let key = registry.resolve(&tenant, &name).await.unwrap();
     eventually("the follow", || !registry.interest(&key).is_empty()).await;
-    stalled
 }
 
 /// A text frame as a client sends it, with a mask of zeros.

@@ -6,4 +6,5 @@ mod harness;
 mod kicks;
 mod lifecycle;
 mod protocol;
+mod review;
 mod rooms;

@@ -180,6 +180,12 @@ fn what_is_as_asked_already_leads_to_nothing() {
     let named = given(channel("ann")).and("ann", Command::Update { name: name.clone() });
     named.clone().when("ann", Command::Update { name }).then([]);
     named.when("ann", Command::Update { name: None }).then([RoomEvent::RoomUpdated { name: None }]);
+    let invite = |role| Command::Invite { user: user("zoe"), role };
+    let invited = given(channel("ann")).and("ann", invite(Role::Guest));
+    invited.clone().when("ann", invite(Role::Guest)).then([]);
+    invited
+        .when("ann", invite(Role::Member))
+        .then([RoomEvent::MemberInvited { user: user("zoe"), role: Role::Member }]);
 }
 
 #[test]
