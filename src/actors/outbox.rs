@@ -109,12 +109,7 @@ impl Outbox {
         }
         let full = !lanes.log.is_empty()
             && (lanes.log_bytes + frames.len() > LOG_BYTES_MAX || lanes.log_records + records > LOG_RECORDS_MAX);
-        lanes.push_entry(LogEntry {
-            frames,
-            records,
-            follower: Some(Rc::clone(follower)),
-            from: Some(from),
-        });
+        lanes.push_entry(LogEntry { frames, records, follower: Some(Rc::clone(follower)), from: Some(from) });
         if full {
             lanes.take_back();
             return Pushed::TakenBack;
@@ -412,7 +407,7 @@ mod tests {
     fn a_full_log_lane_is_taken_back_to_where_it_began() {
         let (outbox, follower) = (Outbox::default(), live_follower());
         let frame = Bytes::from(vec![b'x'; 1024]);
-        outbox.push_behind_log(Bytes::from_static(b"ping"));
+        outbox.push_behind_log(Bytes::from_static(b"ping"), None);
         let mut seq = 0;
         let taken_back = loop {
             follower.follow().borrow_mut().publication(Seq(seq + 1), at(seq + 1), []);
@@ -522,7 +517,7 @@ mod tests {
         let (outbox, one, other) = (Outbox::default(), live_follower(), live_follower());
         outbox.push_log(Bytes::from_static(b"a"), 1, &one, at(0));
         outbox.push_log(Bytes::from_static(b"b"), 1, &other, at(0));
-        outbox.push_behind_log(Bytes::from_static(b"c"));
+        outbox.push_behind_log(Bytes::from_static(b"c"), None);
         outbox.purge(&one);
         assert_eq!(take(&outbox), Some("bc".to_owned()));
     }
