@@ -71,9 +71,6 @@ impl Asker {
 /// How many batches wait for a relay that has not taken the last ones; with more, its followers read the log.
 const BACKLOG_MAX: usize = 256;
 
-/// After this long an actor that was started for a room that does not exist ends: anybody can name such rooms.
-const UNBORN_IDLE: Duration = Duration::from_secs(1);
-
 /// How many rows are read at once when a room wakes.
 const ROWS_PER_SCAN: usize = 1000;
 
@@ -402,14 +399,12 @@ impl RoomActor {
         ctx.stop();
     }
 
-    /// Goes to sleep when nobody has asked for anything for a while; soon, where there is no room at all.
+    /// Goes to sleep when nobody has asked for anything for a while.
     fn rest(&mut self, ctx: &mut Context<Self>) {
-        let limits = self.registry.limits();
-        let patience = if self.room.header().is_some() { limits.room_idle } else { limits.room_idle.min(UNBORN_IDLE) };
         let idle = self.in_flight.is_none()
             && self.gathering.replies.is_empty()
             && self.relays.values().all(|link| !link.unacknowledged && link.backlog.is_empty())
-            && self.last_command.elapsed() >= patience;
+            && self.last_command.elapsed() >= self.registry.limits().room_idle;
         if idle && self.registry.retire(&self.key, &ctx.address()) {
             ctx.stop();
         }
@@ -482,7 +477,6 @@ impl Actor for RoomActor {
         }));
         let idle = self.registry.limits().room_idle;
         ctx.run_interval(idle / 2, Self::rest);
-        ctx.run_later(2 * idle.min(UNBORN_IDLE), Self::rest);
     }
 }
 

@@ -213,17 +213,6 @@ async fn a_sleeping_room_is_woken_by_a_command_and_not_by_followers() {
 }
 
 #[tokio::test]
-async fn rooms_that_do_not_exist_are_soon_forgotten() {
-    let server = TestServer::start();
-    let mut ann = server.client("ann").await;
-    for _ in 0..50 {
-        assert_eq!(ann.refused(join(&uuid::Uuid::new_v4().to_string())).await, "room_not_found");
-    }
-    assert_eq!(server.registry.rooms_awake(), 50);
-    eventually("their end", || server.registry.rooms_awake() == 0).await;
-}
-
-#[tokio::test]
 async fn a_room_takes_a_bounded_number_of_commands_at_once() {
     let store = MemoryStore::new();
     let faults = store.faults();
