@@ -109,12 +109,7 @@ impl Outbox {
         }
         let full = !lanes.log.is_empty()
             && (lanes.log_bytes + frames.len() > LOG_BYTES_MAX || lanes.log_records + records > LOG_RECORDS_MAX);
-        lanes.push_entry(LogEntry {
-            frames,
-            records,
-            follower: Some(Rc::clone(follower)),
-            from: Some(from),
-        });
+        lanes.push_entry(LogEntry { frames, records, follower: Some(Rc::clone(follower)), from: Some(from) });
         if full {
             lanes.take_back();
             return Pushed::TakenBack;

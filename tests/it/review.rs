@@ -240,7 +240,8 @@ async fn until_connections(server: &TestServer, count: usize) {
 
 /// A server whose reads of rooms wait while they are shut out.
 fn gated(setup: Setup) -> (TestServer, Gated) {
-    let store = Gated { store: MemoryStore::new(), shut: Arc::new(watch::Sender::new(Shut::Nothing)), fail: Arc::default() };
+    let store =
+        Gated { store: MemoryStore::new(), shut: Arc::new(watch::Sender::new(Shut::Nothing)), fail: Arc::default() };
     (TestServer::with(Setup { store: Arc::new(store.clone()), ..setup }), store)
 }
 
