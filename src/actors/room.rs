@@ -3,7 +3,7 @@
 //! Decide, apply, commit, publish. At most one commit is in flight; what arrives meanwhile gathers for the next. A
 //! room that fails to commit ends itself, and the next command wakes it from the log: nothing undoes an apply.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -310,8 +310,8 @@ impl RoomActor {
             ctx.spawn(answer_when_removed(removed, removals).into_actor(self));
         }
         self.tell_inboxes(&gathered.records);
-        if self.room.known_count() > KNOWN_MAX && self.gathering.records.is_empty() {
-            self.room.forget_messages();
+        if self.room.known_count() > KNOWN_MAX {
+            self.room.forget_messages(&self.gathering.changed_messages());
         }
         self.flush(ctx);
     }
@@ -429,6 +429,22 @@ impl Gathered {
             }
         }
         self.records.push(record);
+    }
+
+    /// The messages that these records change, by the seqs that they were posted at. An edit whose message is deleted
+    /// by the same commit is not told apart any more, but then the deletion is there.
+    fn changed_messages(&self) -> BTreeSet<Seq> {
+        self.records.iter().filter_map(changes).collect()
+    }
+}
+
+/// Which message a record changes.
+fn changes(record: &Record) -> Option<Seq> {
+    match &record.event {
+        Event::Room(RoomEvent::MessageEdited { message, .. } | RoomEvent::MessageDeleted { message, .. }) => {
+            Some(message.seq())
+        }
+        Event::Room(_) | Event::Directory(_) => None,
     }
 }
 
