@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -89,6 +89,8 @@ pub struct RelayId(usize);
 struct Slot {
     addr: Option<Addr<RoomActor>>,
     in_flight: Arc<AtomicUsize>,
+    /// Up to which seq its records have been published, kept for its successor; 0 while that is not known.
+    published: Arc<AtomicU64>,
     /// When it died of late, and of which command.
     deaths: VecDeque<Death>,
 }
@@ -233,19 +235,19 @@ impl Registry {
         let admission =
             Admission::new(&slot.in_flight, self.limits.in_flight_per_room).ok_or_else(|| Refusal::busy(BUSY))?;
         let admission = Arc::new(admission);
-        let addr = slot.awake(|| self.start_room(room));
+        let addr = slot.awake(|published| self.start_room(room, published));
         let (reply, answer) = oneshot::channel();
         let asker = Asker::new(reply, Arc::clone(&admission));
         addr.do_send(Submit { by, command, client_id, asker });
         Ok(Asked { answer, room: addr.clone(), admission })
     }
 
-    fn start_room(self: &Arc<Self>, room: &RoomKey) -> Addr<RoomActor> {
+    fn start_room(self: &Arc<Self>, room: &RoomKey, published: Arc<AtomicU64>) -> Addr<RoomActor> {
         let index = usize::try_from(room.room.0.as_u128() % self.arbiters.len() as u128).expect("less than a length");
         let (registry, key) = (Arc::clone(self), room.clone());
         RoomActor::start_in_arbiter(&self.arbiters[index], move |ctx| {
             ctx.set_mailbox_capacity(MAILBOX);
-            RoomActor::new(registry, key)
+            RoomActor::new(registry, key, published)
         })
     }
 
@@ -271,7 +273,7 @@ impl Registry {
         {
             slot.addr = None;
             if followed {
-                slot.awake(|| self.start_room(room));
+                slot.awake(|published| self.start_room(room, published));
             }
         }
     }
@@ -292,7 +294,7 @@ impl Registry {
         tracing::error!(room = %room.room, deaths, "a room died and is started again from its log");
         if deaths < DEATHS_MAX && !self.interest(room).is_empty() {
             let mut slots = self.rooms.lock(&self.hasher, room);
-            slots.entry(room.clone()).or_default().awake(|| self.start_room(room));
+            slots.entry(room.clone()).or_default().awake(|published| self.start_room(room, published));
         }
     }
 
@@ -472,11 +474,11 @@ pub fn read_failed(error: &StoreError) -> Refusal {
 }
 
 impl Slot {
-    fn awake(&mut self, start: impl FnOnce() -> Addr<RoomActor>) -> &Addr<RoomActor> {
+    fn awake(&mut self, start: impl FnOnce(Arc<AtomicU64>) -> Addr<RoomActor>) -> &Addr<RoomActor> {
         if !self.addr.as_ref().is_some_and(Addr::connected) {
             self.addr = None;
         }
-        self.addr.get_or_insert_with(start)
+        self.addr.get_or_insert_with(|| start(Arc::clone(&self.published)))
     }
 
     fn deaths_of_late(&self) -> usize {

@@ -3,8 +3,9 @@
 //! Decide, apply, commit, publish. At most one commit is in flight; what arrives meanwhile gathers for the next. A
 //! room that fails to commit ends itself, and the next command wakes it from the log: nothing undoes an apply.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message as ActorMessage, WrapFuture};
@@ -93,6 +94,8 @@ pub struct RoomActor {
     last_at: Timestamp,
     /// The head on disk.
     committed: Option<Position>,
+    /// The seq up to which has been published, shared with whoever comes after this actor.
+    published: Arc<AtomicU64>,
     gathering: Gathered,
     in_flight: Option<Gathered>,
     relays: HashMap<RelayId, RelayLink>,
@@ -142,7 +145,7 @@ impl Drop for Watch {
 }
 
 impl RoomActor {
-    pub fn new(registry: Arc<Registry>, key: RoomKey) -> Self {
+    pub fn new(registry: Arc<Registry>, key: RoomKey, published: Arc<AtomicU64>) -> Self {
         let (nums, _) = registry.nums(&key.tenant);
         Self {
             watch: Watch { registry: Arc::clone(&registry), key: key.clone(), at: None },
@@ -151,6 +154,7 @@ impl RoomActor {
             recent: Recent::default(),
             last_at: Timestamp(0),
             committed: None,
+            published,
             gathering: Gathered::default(),
             in_flight: None,
             relays: HashMap::new(),
@@ -304,14 +308,15 @@ impl RoomActor {
         }
         self.committed = gathered.records.last().map(|record| record.position);
         let removed = self.publish(&gathered.records, ctx);
+        self.has_published(self.committed);
         let (removals, others): (Vec<_>, Vec<_>) = gathered.replies.into_iter().partition(|reply| reply.removes);
         send_all(others);
         if !removals.is_empty() {
             ctx.spawn(answer_when_removed(removed, removals).into_actor(self));
         }
         self.tell_inboxes(&gathered.records);
-        if self.room.known_count() > KNOWN_MAX && self.gathering.records.is_empty() {
-            self.room.forget_messages();
+        if self.room.known_count() > KNOWN_MAX {
+            self.room.forget_messages(&self.gathering.changed_messages());
         }
         self.flush(ctx);
     }
@@ -358,6 +363,30 @@ impl RoomActor {
             }
             room.send(id, ctx);
         }));
+    }
+
+    /// Publishes what a predecessor had committed when it ended. Where somebody was removed by that, no command is
+    /// looked at before the removal has reached everybody: its answer may say that the user is no member any more.
+    fn make_up_for(&mut self, unpublished: &[Record], published: Seq, ctx: &mut Context<Self>) {
+        self.tell_inboxes(unpublished);
+        if !unpublished.iter().any(removes) {
+            // The others are read by their followers, who have been told where the room stands.
+            return;
+        }
+        let mut removed = self.publish(unpublished, ctx);
+        let reached = async move { tokio::time::timeout(REMOVAL_TIME, removed.recv()).await };
+        ctx.wait(reached.into_actor(self).map(move |reached, room, ctx| {
+            if reached.is_err() {
+                // The next one has to see to it.
+                room.published.store(published.0, Ordering::Release);
+                tracing::error!(room = %room.key.room, "a removal was not confirmed by every relay in time");
+                room.end(false, ctx);
+            }
+        }));
+    }
+
+    fn has_published(&self, head: Option<Position>) {
+        self.published.store(head.map_or(0, |head| head.seq.0), Ordering::Release);
     }
 
     fn tell_inboxes(&self, records: &[Record]) {
@@ -430,6 +459,22 @@ impl Gathered {
         }
         self.records.push(record);
     }
+
+    /// The messages that these records change, by the seqs that they were posted at. An edit whose message is deleted
+    /// by the same commit is not told apart any more, but then the deletion is there.
+    fn changed_messages(&self) -> BTreeSet<Seq> {
+        self.records.iter().filter_map(changes).collect()
+    }
+}
+
+/// Which message a record changes.
+fn changes(record: &Record) -> Option<Seq> {
+    match &record.event {
+        Event::Room(RoomEvent::MessageEdited { message, .. } | RoomEvent::MessageDeleted { message, .. }) => {
+            Some(message.seq())
+        }
+        Event::Room(_) | Event::Directory(_) => None,
+    }
 }
 
 fn removes(record: &Record) -> bool {
@@ -459,9 +504,10 @@ impl Actor for RoomActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let wake = wake(Arc::clone(self.registry.store()), self.key.clone());
-        ctx.wait(wake.into_actor(self).map(|woken, room, ctx| match woken {
-            Ok(Woken { head, snapshot, recent, last_at }) => {
+        let published = Seq(self.published.load(Ordering::Acquire));
+        let wake = wake(Arc::clone(self.registry.store()), self.key.clone(), published);
+        ctx.wait(wake.into_actor(self).map(move |woken, room, ctx| match woken {
+            Ok(Woken { head, snapshot, recent, last_at, unpublished }) => {
                 room.committed = head;
                 room.room = snapshot.map(Room::restore).unwrap_or_default();
                 room.recent = recent;
@@ -469,6 +515,8 @@ impl Actor for RoomActor {
                 if let Some(head) = head {
                     room.registry.announce(&room.key, head.seq);
                 }
+                room.make_up_for(&unpublished, published, ctx);
+                room.has_published(head);
             }
             Err(error) => {
                 tracing::error!(room = %room.key.room, %error, "a room could not be woken");
@@ -509,13 +557,17 @@ struct Woken {
     snapshot: Option<Snapshot>,
     recent: Recent,
     last_at: Timestamp,
+    /// What a predecessor had committed and not published.
+    unpublished: Vec<Record>,
 }
 
-/// Reads a room as it is on disk, after whatever a predecessor had under way has settled.
-async fn wake(store: Arc<dyn Store>, key: RoomKey) -> Result<Woken, StoreError> {
+/// Reads a room as it is on disk, after whatever a predecessor had under way has settled. That one had published the
+/// records up to `published`; zero says that there was none.
+async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq) -> Result<Woken, StoreError> {
     let stream = key.stream();
     let Some(head) = store.settle(&stream).await? else {
-        return Ok(Woken { head: None, snapshot: None, recent: Recent::default(), last_at: Timestamp(0) });
+        let (recent, unpublished) = (Recent::default(), Vec::new());
+        return Ok(Woken { head: None, snapshot: None, recent, last_at: Timestamp(0), unpublished });
     };
     let header = store.get(&stream, rows::HEADER).await?;
     let header = header.ok_or_else(|| StoreError::Damaged(format!("room {} has no header", key.room)))?;
@@ -533,20 +585,23 @@ async fn wake(store: Arc<dyn Store>, key: RoomKey) -> Result<Woken, StoreError> 
     .await?;
     let snapshot = Snapshot { head, header: Header::decode(&header)?, members, invited };
 
-    let (mut recent, mut last_at) = (Recent::default(), Timestamp(0));
+    let (mut recent, mut last_at, mut unpublished) = (Recent::default(), Timestamp(0), Vec::new());
     let mut after = Recent::tail_from(head.seq);
     loop {
         let page = store.read(&stream, after, RECORDS_PER_READ).await?;
         for record in &page.records {
             recent.apply(record);
             last_at = last_at.max(record.at);
+            if published != Seq::ZERO && record.position.seq > published {
+                unpublished.push(record.clone());
+            }
         }
         match page.records.last() {
             Some(last) if !page.complete => after = last.position.seq,
             Some(_) | None => break,
         }
     }
-    Ok(Woken { head: Some(head), snapshot: Some(snapshot), recent, last_at })
+    Ok(Woken { head: Some(head), snapshot: Some(snapshot), recent, last_at, unpublished })
 }
 
 async fn scan(

@@ -3,7 +3,7 @@
 //! [`Room::decide`] says what a command leads to and changes nothing; [`Room::apply`] takes note of what happened and
 //! cannot refuse. Replaying a log through `apply` always gives the same room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::policy::{Entry, Leave, Policy};
 use super::{
@@ -122,9 +122,10 @@ impl Room {
         self.known.get(&id.seq()).filter(|message| message.id == id)
     }
 
-    /// Forgets the known messages. Only right when everything applied has been committed.
-    pub fn forget_messages(&mut self) {
-        self.known.clear();
+    /// Forgets the known messages but those in `changed`, by the seqs that they were posted at: every message that a
+    /// record has changed which is applied and not committed.
+    pub fn forget_messages(&mut self, changed: &BTreeSet<Seq>) {
+        self.known.retain(|seq, _| changed.contains(seq));
     }
 
     /// How many messages are known.

@@ -1,4 +1,4 @@
-//! What connections that come and go in the middle of something leave behind: nothing.
+//! Regressions: what breaks off, fails or waits in the middle of something leaves nothing behind and lets nothing through.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use chinwag::actors::Limits;
 use chinwag::clock::{Clock, ManualClock, SystemClock};
 use chinwag::domain::{Epoch, Position, RoomKey, RoomName, Seq, StreamId, TenantId};
-use chinwag::store::memory::MemoryStore;
+use chinwag::store::memory::{Fault, MemoryStore};
 use chinwag::store::{Commit, CommitError, Health, Page, Store, StoreError, StoreFuture};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,7 +38,7 @@ async fn a_connection_that_ends_while_it_reads_leaves_no_follower_behind() {
     for command in [follow("lobby", "start"), json!({ "type": "history", "room": "lobby" })] {
         let (server, store) = gated(Setup::default());
         let mut ann = server.client("ann").await;
-        let room = room(ann.ask(create_channel("lobby")).await);
+        let room = room(&ann.ask(create_channel("lobby")).await);
         let mut bob = server.client("bob").await;
         bob.ask(join("lobby")).await;
         store.shut(Shut::Everything);
@@ -56,7 +56,7 @@ async fn reading_that_takes_too_long_leaves_no_follower_behind() {
     let limits = Limits { answer_timeout: Duration::from_millis(100), ..Setup::default().limits };
     let (server, store) = gated(Setup { limits, ..Setup::default() });
     let mut ann = server.client("ann").await;
-    let room = room(ann.ask(create_channel("lobby")).await);
+    let room = room(&ann.ask(create_channel("lobby")).await);
     store.shut(Shut::Everything);
     for command in [follow("lobby", "start"), json!({ "type": "history", "room": "lobby" })] {
         assert_eq!(ann.refused(command).await, "unavailable");
@@ -207,6 +207,32 @@ async fn nothing_leaves_for_a_kicked_client_that_ended_the_conversation_and_read
     }
 }
 
+#[tokio::test]
+async fn a_kick_whose_room_ended_before_it_was_shown_is_a_barrier_when_it_is_asked_for_again() {
+    let store = MemoryStore::new();
+    let faults = store.faults();
+    let server = TestServer::with(Setup { store: Arc::new(store), ..Setup::default() });
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    {
+        let mut bob = server.client("bob").await;
+        bob.ask(join("lobby")).await;
+    }
+    until_connections(&server, 1).await;
+    let mut bob = narrow_follower(&server, "bob", "lobby").await;
+    let text = "x".repeat(2_000);
+    for _ in 0..50 {
+        ann.ask(post("lobby", &text)).await;
+    }
+    faults.next(Fault::Tear);
+    assert_eq!(ann.refused(kick(&json!("lobby"), "bob")).await, "unavailable");
+    assert_eq!(ann.refused(kick(&json!("lobby"), "bob")).await, "no_such_member");
+    let held = usize::try_from(rustix::io::ioctl_fionread(&bob).unwrap()).unwrap();
+    let mut rest = Vec::new();
+    let _ = patiently(bob.read_to_end(&mut rest)).await;
+    assert!(rest.len() <= held, "{} bytes came, {held} were there at the answer", rest.len());
+}
+
 /// A connection that follows a room, does not read, and has little space of its own for what comes.
 async fn narrow_follower(server: &TestServer, user: &str, room: &str) -> TcpStream {
     let mut stream = narrow(server, user).await;
@@ -223,7 +249,7 @@ async fn narrow(server: &TestServer, user: &str) -> TcpStream {
     stream
 }
 
-fn room(created: Value) -> RoomKey {
+fn room(created: &Value) -> RoomKey {
     let RoomName::Id(room) = RoomName::parse(created["room"].as_str().unwrap()).unwrap() else { panic!("{created}") };
     RoomKey { tenant: TenantId::default_tenant(), room }
 }

@@ -166,6 +166,17 @@ fn an_unknown_message_is_not_found() {
 }
 
 #[test]
+fn only_messages_with_uncommitted_changes_have_to_stay_known() {
+    let mut room = Room::default();
+    for seq in [3, 4, 5] {
+        room.know(Message { id: id_at(seq), author: user("ann"), edits: Vec::new(), deleted: false });
+    }
+    room.forget_messages(&BTreeSet::from([Seq(4), Seq(9)]));
+    let known = |seq| room.known(id_at(seq)).is_some();
+    assert_eq!([known(3), known(4), known(5)], [false, true, false]);
+}
+
+#[test]
 fn an_archived_room_can_only_be_left() {
     let archived = given(channel("ann")).and("bob", Command::Join).and("ann", Command::Archive);
     archived.clone().when("bob", post("hi")).refused(Rejection::RoomArchived);
