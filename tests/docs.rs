@@ -1,6 +1,8 @@
-//! The pages for client authors say what the code does.
+//! The pages say what the code does: those for client authors, and the map of the sources.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chinwag::domain::policy::{Role, RoomKind, Standing};
@@ -114,6 +116,47 @@ fn the_numbers_on_the_page_are_those_of_the_code() {
     }
 }
 
+#[test]
+fn every_file_of_the_map_exists_and_every_source_is_on_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let rows = tables(&map, "| file | what it is |");
+    let on_the_map: BTreeSet<_> = rows.iter().filter_map(|row| row[0].strip_prefix('`')?.strip_suffix('`')).collect();
+    for file in &on_the_map {
+        assert!(root.join(file).is_file(), "{file} is on the map and not there");
+    }
+    for file in sources(&root.join("src")) {
+        let file = file.strip_prefix(root).unwrap().to_str().unwrap();
+        assert!(on_the_map.contains(file), "{file} is not on the map");
+    }
+    // Elsewhere on the page files are named without their folder `src`.
+    let named = map.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".rs"));
+    for file in named.filter(|file| file.contains('/')) {
+        assert!(root.join(file).is_file() || root.join("src").join(file).is_file(), "{file} is named and not there");
+    }
+}
+
+#[test]
+fn every_function_that_the_page_of_architecture_names_is_in_its_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let words: Vec<_> = map.split('`').collect();
+    let mut named = 0;
+    for window in words.windows(3) {
+        let [file, between, name] = window else { unreachable!("windows of three") };
+        let file = root.join("src").join(file);
+        if *between != ", " || !file.is_file() {
+            continue;
+        }
+        named += 1;
+        let text = fs::read_to_string(&file).unwrap();
+        let last = name.rsplit("::").next().unwrap();
+        let there = if name.contains('<') { text.contains(name) } else { has_word(&text, last) };
+        assert!(there, "{} has no {name}", file.display());
+    }
+    assert!(named > 15, "found only {named}");
+}
+
 /// What the page's examples are encoded from.
 fn sent() -> Vec<Value> {
     let room = RoomKey { tenant: TenantId::default_tenant(), room: RoomId(uuid(ROOM)) };
@@ -192,9 +235,20 @@ fn tables(page: &str, heading: &str) -> Vec<Vec<String>> {
     rows
 }
 
+/// Every source below a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] });
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    text.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|found| found == word)
+}
+
 fn page(name: &str) -> String {
     let path = format!("{}/docs/{name}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 fn uuid(text: &str) -> Uuid {
