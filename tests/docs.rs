@@ -1,9 +1,12 @@
-//! The pages for client authors say what the code does.
+//! The pages say what the code does: those for client authors, and the map of the sources.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chinwag::domain::policy::{Role, RoomKind, Standing};
+use chinwag::actors;
+use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
 use chinwag::domain::{
     Alias, ClientId, Content, Epoch, Event, Num, Position, Principal, Record, RecordId, Rejection, RoomEvent, RoomId,
@@ -91,9 +94,39 @@ fn the_page_of_the_protocol_lists_every_event() {
 }
 
 #[test]
+fn the_page_of_the_protocol_says_what_each_kind_of_room_allows() {
+    let heading = "| kind | who comes in | invite | kick, role | update | archive | post, edit | delete what others \
+                   posted | leave |";
+    let role = |role: Option<Role>| role.map_or("nobody", Role::as_str).to_owned();
+    let known: Vec<Vec<String>> = RoomKind::ALL
+        .iter()
+        .map(|kind| {
+            let policy = kind.policy();
+            let entry = match policy.entry {
+                Entry::Open => "anybody",
+                Entry::Invited => "the invited",
+                Entry::Added => "the added",
+                Entry::Closed => "nobody more",
+            };
+            let invite = Some(policy.invite).filter(|_| policy.entry != Entry::Closed);
+            let leave = match policy.leave {
+                Leave::UnlessLastOwner => "all but the last owner",
+                Leave::UnlessOwner => "all but owners",
+                Leave::Never => "nobody",
+            };
+            let roles = [invite, policy.kick, Some(policy.update), policy.archive, Some(policy.post), policy.moderate];
+            let named = [format!("`{}`", kind.as_str()), entry.to_owned()];
+            named.into_iter().chain(roles.map(role)).chain([leave.to_owned()]).collect()
+        })
+        .collect();
+    assert_eq!(tables(&page("protocols/native.md"), heading), known);
+}
+
+#[test]
 fn the_numbers_on_the_page_are_those_of_the_code() {
     let page = page("protocols/native.md");
     let limits = Limits::AUTHENTICATED;
+    let defaults = actors::Limits::default();
     for promise in [
         format!(
             "| a frame | {} KiB; {} KiB",
@@ -109,9 +142,63 @@ fn the_numbers_on_the_page_are_those_of_the_code() {
         format!("(1 to {} characters", ClientId::BYTES_MAX),
         format!("| members of a room | {},000 |", chinwag::domain::room::MEMBERS_MAX / 1000),
         format!("| edits of a message | {} |", chinwag::domain::room::EDITS_MAX),
+        format!("| rooms that a connection follows | {} |", defaults.follows_per_session),
+        format!(
+            "{} of a connection, 1,{:03} of a room",
+            defaults.in_flight_per_session,
+            defaults.in_flight_per_room - 1000
+        ),
+        format!("taken nothing for {} seconds", defaults.slow_consumer.as_secs()),
+        format!("ping every {} seconds", defaults.heartbeat.as_secs()),
+        format!("| a user id | {} characters", UserId::BYTES_MAX),
+        format!("| an alias | {} bytes", Alias::BYTES_MAX),
+        format!("| a name, or the reason of a kick | {} bytes", chinwag::domain::Name::BYTES_MAX),
+        format!("tokens of up to {} KiB", chinwag::auth::TOKEN_BYTES_MAX / 1024),
+        format!("at most {} hours apart", chinwag::auth::LIFETIME_MAX.as_secs() / 3600),
     ] {
         assert!(page.contains(&promise), "{promise}");
     }
+}
+
+#[test]
+fn every_file_of_the_map_exists_and_every_source_is_on_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let rows = tables(&map, "| file | what it is |");
+    let on_the_map: BTreeSet<_> = rows.iter().filter_map(|row| row[0].strip_prefix('`')?.strip_suffix('`')).collect();
+    for file in &on_the_map {
+        assert!(root.join(file).is_file(), "{file} is on the map and not there");
+    }
+    for file in sources(&root.join("src")) {
+        let file = file.strip_prefix(root).unwrap().to_str().unwrap();
+        assert!(on_the_map.contains(file), "{file} is not on the map");
+    }
+    // Elsewhere on the page files are named without their folder `src`.
+    let named = map.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".rs"));
+    for file in named.filter(|file| file.contains('/')) {
+        assert!(root.join(file).is_file() || root.join("src").join(file).is_file(), "{file} is named and not there");
+    }
+}
+
+#[test]
+fn every_function_that_the_page_of_architecture_names_is_in_its_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let words: Vec<_> = map.split('`').collect();
+    let mut named = 0;
+    for window in words.windows(3) {
+        let [file, between, name] = window else { unreachable!("windows of three") };
+        let file = root.join("src").join(file);
+        if *between != ", " || !file.is_file() {
+            continue;
+        }
+        named += 1;
+        let text = fs::read_to_string(&file).unwrap();
+        let last = name.rsplit("::").next().unwrap();
+        let there = if name.contains('<') { text.contains(name) } else { has_word(&text, last) };
+        assert!(there, "{} has no {name}", file.display());
+    }
+    assert!(named > 15, "found only {named}");
 }
 
 /// What the page's examples are encoded from.
@@ -139,7 +226,7 @@ fn sent() -> Vec<Value> {
         (Some("1"), Reply::Authenticated { principal }),
         (Some("9"), Reply::Refused(Rejection::NotMember.into())),
         (None, Reply::Refused(Refusal::too_deep())),
-        (Some("2"), Reply::Created { room: room.clone(), num: Num(3), alias, receipt: receipt(2) }),
+        (Some("2"), Reply::Created { room: room.clone(), num: Num(3), alias, receipt: receipt(1) }),
         (Some("3"), Reply::Changed { room: room.clone(), position: position(3), at }),
         (Some("4"), Reply::Published { room: room.clone(), receipt: receipt(4), duplicate: false }),
         (Some("4"), Reply::Published { room: room.clone(), receipt: receipt(4), duplicate: true }),
@@ -153,7 +240,7 @@ fn sent() -> Vec<Value> {
         Notice::Removed { room: room.room, reason: Removal::Kicked },
         Notice::RoomGained { room: room.room, standing: Standing::Invited, role: Role::Guest },
         Notice::RoomLost { room: room.room },
-        Notice::FollowFailed { room: room.room, refusal: Refusal::internal() },
+        Notice::FollowFailed { room: room.room, refusal: Refusal::unavailable() },
     ];
     let json = Dialect::NativeJson;
     let frames = replies
@@ -192,9 +279,20 @@ fn tables(page: &str, heading: &str) -> Vec<Vec<String>> {
     rows
 }
 
+/// Every source below a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] });
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    text.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|found| found == word)
+}
+
 fn page(name: &str) -> String {
     let path = format!("{}/docs/{name}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 fn uuid(text: &str) -> Uuid {
