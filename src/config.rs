@@ -266,7 +266,7 @@ impl Sources {
         let ballast_bytes = self.size("store", "ballast_mb", store.ballast_mb, MIB, 0..=64 * 1024);
         let heartbeat = self.duration("limits", "heartbeat", &limits.heartbeat);
         let auth_timeout = self.duration("limits", "auth_timeout", &limits.auth_timeout);
-        let frame_bytes_max = self.size("limits", "frame_kb", limits.frame_kb, KIB, 1..=16 * 1024);
+        let frame_bytes_max = self.size("limits", "frame_kb", limits.frame_kb, KIB, 1..=256);
         let frame_deadline = self.duration("limits", "frame_deadline", &limits.frame_deadline);
         let slow_consumer = self.duration("limits", "slow_consumer", &limits.slow_consumer);
         let follows_per_session = self.count("limits", "follows_per_session", limits.follows_per_session);
@@ -288,7 +288,7 @@ impl Sources {
             limits: Limits {
                 heartbeat: heartbeat.expect(proven),
                 auth_timeout: auth_timeout.expect(proven),
-                frame_bytes_max: usize::try_from(frame_bytes_max.expect(proven)).expect("16 MiB fit into memory"),
+                frame_bytes_max: usize::try_from(frame_bytes_max.expect(proven)).expect("256 KiB fit into memory"),
                 frame_deadline: frame_deadline.expect(proven),
                 slow_consumer: slow_consumer.expect(proven),
                 follows_per_session: follows_per_session.expect(proven),

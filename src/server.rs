@@ -190,9 +190,10 @@ pub fn run(config: &Config, accept_data_loss: bool, ready: impl FnOnce(SocketAdd
     let address = config.server.listen;
     let listener = TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })?;
     raise_file_limit();
-    let secrets = Secrets::open(&config.server.data)?;
     let options = Options { accept_data_loss, ..options(config) };
+    // First, because it looks whether the directory is ours.
     let store = SledStore::open(&config.server.data, options)?;
+    let secrets = Secrets::open(&config.server.data)?;
     let mut health = store.watch();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let parts = Parts {

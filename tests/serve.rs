@@ -111,12 +111,17 @@ fn a_directory_that_is_not_ours_or_too_new_is_left_alone() {
         let refused = run(serve(dir.path(), "127.0.0.1:0"));
         assert_eq!(refused.status.code(), Some(65), "{}", text(&refused.stderr));
         assert!(text(&refused.stderr).contains("nothing in it was touched"), "{}", text(&refused.stderr));
-        assert_eq!(
-            listing(dir.path()).iter().filter(|name| *name != "secrets").collect::<Vec<_>>(),
-            before.iter().filter(|name| *name != "secrets").collect::<Vec<_>>()
-        );
+        assert_eq!(listing(dir.path()), before);
     }
     assert_eq!(fs::read_to_string(&format).unwrap(), raised);
+}
+
+#[test]
+fn verifying_what_is_not_there_says_so() {
+    let dir = TempDir::new().unwrap();
+    let refused = run(verify(&dir.path().join("nowhere")));
+    assert_eq!(refused.status.code(), Some(66), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("holds no data yet"), "{}", text(&refused.stderr));
 }
 
 #[test]

@@ -62,12 +62,12 @@ pub struct DirectoryActor {
     now: Box<dyn Fn() -> Timestamp + Send>,
     head: Option<Position>,
     leased: u64,
-    waiting: Vec<(Request, oneshot::Sender<Result<Reservation, Refusal>>)>,
+    waiting: Vec<(Reserve, oneshot::Sender<Result<Reservation, Refusal>>)>,
     leases: Vec<(usize, oneshot::Sender<Result<Num, Refusal>>)>,
+    /// Reservations wait for nums.
+    short: bool,
     busy: bool,
 }
-
-type Request = Reserve;
 
 impl DirectoryActor {
     pub fn new(
@@ -85,6 +85,7 @@ impl DirectoryActor {
             leased: 1,
             waiting: Vec::new(),
             leases: Vec::new(),
+            short: false,
             busy: false,
         }
     }
@@ -95,12 +96,15 @@ impl DirectoryActor {
 
     /// Serves what has gathered, one commit at a time: leases first, because reservations need nums.
     fn pump(&mut self, ctx: &mut Context<Self>) {
+        // Whoever gave up, because the store took too long, does not come back for the answer.
+        self.waiting.retain(|(_, reply)| !reply.is_closed());
+        self.leases.retain(|(_, reply)| !reply.is_closed());
         if self.busy {
             return;
         }
         self.serve_leases();
         let count = self.waiting.len().min(GATHER_MAX);
-        if !self.leases.is_empty() {
+        if self.short || !self.leases.is_empty() {
             self.renew(ctx);
         } else if count > 0 {
             self.look_up(count, ctx);
@@ -128,6 +132,7 @@ impl DirectoryActor {
         let event = DirectoryEvent::NumsLeased { before: Num(before) };
         let put = Put { under: self.stream(), key: rows::LEASE.into(), value: Some(Num(before).encode()) };
         let from = self.leased;
+        self.short = false;
         self.commit(vec![event], vec![put], ctx, move |directory, result| match result {
             Ok(()) => {
                 directory.leased = before;
@@ -203,12 +208,11 @@ impl DirectoryActor {
             // They go on as soon as there are nums again.
             short.append(&mut self.waiting);
             self.waiting = short;
-            let (reply, _) = oneshot::channel();
-            self.leases.push((1, reply));
+            self.short = true;
         }
         if events.is_empty() {
             answer(replies, &Ok(()));
-            return if self.leases.is_empty() { self.pump(ctx) } else { self.renew(ctx) };
+            return self.pump(ctx);
         }
         self.commit(events, puts, ctx, |_, result| answer(replies, &result));
     }
@@ -260,7 +264,7 @@ impl DirectoryActor {
     }
 }
 
-type Found = (Request, oneshot::Sender<Result<Reservation, Refusal>>, Result<Option<Reservation>, StoreError>);
+type Found = (Reserve, oneshot::Sender<Result<Reservation, Refusal>>, Result<Option<Reservation>, StoreError>);
 
 fn answer(replies: Vec<(oneshot::Sender<Result<Reservation, Refusal>>, Reservation)>, result: &Result<(), Refusal>) {
     for (reply, reservation) in replies {

@@ -19,11 +19,11 @@ use super::registry::{Admission, Registry, RelayId, fingerprint};
 use super::relay::Publication;
 use crate::clock::random_wide;
 use crate::domain::policy::Standing;
-use crate::domain::recent::{Receipt, Recent, Seen};
+use crate::domain::recent::{AGE_MAX_MS, Receipt, Recent, Seen};
 use crate::domain::room::{Header, Member, Message, Snapshot};
 use crate::domain::{
     ClientId, Command, Event, Num, Position, Principal, Record, RecordId, Rejection, Role, Room, RoomEvent, RoomKey,
-    Seq, Timestamp, UserId,
+    Seq, StreamId, Timestamp, UserId,
 };
 use crate::store::rows::{self, Row};
 use crate::store::{Commit, CommitError, Store, StoreError};
@@ -187,6 +187,8 @@ impl RoomActor {
                 None => self.lease(submit.by, submit.client_id, submit.asker, events, ctx),
             },
         }
+        // A death from here on is not this command's.
+        self.watch.at = None;
     }
 
     /// Gets nums from the directory, and goes on where `consider` left off; nothing else happens meanwhile.
@@ -306,13 +308,13 @@ impl RoomActor {
             self.end(error == CommitError::Unknown, ctx);
             return self.fail(gathered.replies, &refusal(error));
         }
-        self.committed = gathered.records.last().map(|record| record.position);
+        let before = std::mem::replace(&mut self.committed, gathered.records.last().map(|record| record.position));
         let removed = self.publish(&gathered.records, ctx);
         self.has_published(self.committed);
         let (removals, others): (Vec<_>, Vec<_>) = gathered.replies.into_iter().partition(|reply| reply.removes);
         send_all(others);
         if !removals.is_empty() {
-            ctx.spawn(answer_when_removed(removed, removals).into_actor(self));
+            self.answer_when_removed(removed, removals, before, ctx);
         }
         self.tell_inboxes(&gathered.records);
         if self.room.known_count() > KNOWN_MAX {
@@ -365,6 +367,28 @@ impl RoomActor {
         }));
     }
 
+    /// Answers once nothing of the room can reach the removed any more: the barrier of a removal. Where that is not
+    /// known in time, the room ends, and its successor publishes again what came after `before`, and looks at no
+    /// command until it has been confirmed.
+    fn answer_when_removed(
+        &mut self,
+        mut removed: mpsc::Receiver<std::convert::Infallible>,
+        replies: Vec<Reply>,
+        before: Option<Position>,
+        ctx: &mut Context<Self>,
+    ) {
+        let reached = async move { tokio::time::timeout(REMOVAL_TIME, removed.recv()).await };
+        ctx.spawn(reached.into_actor(self).map(move |reached, room, ctx| {
+            if reached.is_ok() {
+                return send_all(replies);
+            }
+            tracing::error!(room = %room.key.room, "a removal was not confirmed by every relay in time");
+            room.has_published(before);
+            room.end(true, ctx);
+            room.fail(replies, &Refusal::unavailable());
+        }));
+    }
+
     /// Publishes what a predecessor had committed when it ended. Where somebody was removed by that, no command is
     /// looked at before the removal has reached everybody: its answer may say that the user is no member any more.
     fn make_up_for(&mut self, unpublished: &[Record], published: Seq, ctx: &mut Context<Self>) {
@@ -394,7 +418,7 @@ impl RoomActor {
             let Event::Room(event) = &record.event else { continue };
             let room = self.key.room;
             let (user, change) = match event {
-                RoomEvent::MemberJoined { user, role } => {
+                RoomEvent::MemberJoined { user, role } | RoomEvent::RoleChanged { user, role, .. } => {
                     (user, RoomsChanged::Gained { room, role: *role, standing: Standing::Member })
                 }
                 RoomEvent::MemberInvited { user, role } => {
@@ -406,7 +430,6 @@ impl RoomActor {
                 RoomEvent::RoomCreated { .. }
                 | RoomEvent::RoomUpdated { .. }
                 | RoomEvent::RoomArchived
-                | RoomEvent::RoleChanged { .. }
                 | RoomEvent::MessagePosted { .. }
                 | RoomEvent::MessageEdited { .. }
                 | RoomEvent::MessageDeleted { .. }
@@ -487,25 +510,12 @@ fn send_all(replies: Vec<Reply>) {
     }
 }
 
-/// Answers once nothing of the room can reach the removed any more (the barrier of revocation).
-async fn answer_when_removed(mut removed: mpsc::Receiver<std::convert::Infallible>, replies: Vec<Reply>) {
-    match tokio::time::timeout(REMOVAL_TIME, removed.recv()).await {
-        Ok(_) => send_all(replies),
-        Err(_) => {
-            tracing::error!("a removal was not confirmed by every relay in time");
-            for reply in replies {
-                reply.to.tell(Err(Refusal::unavailable()));
-            }
-        }
-    }
-}
-
 impl Actor for RoomActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let published = Seq(self.published.load(Ordering::Acquire));
-        let wake = wake(Arc::clone(self.registry.store()), self.key.clone(), published);
+        let wake = wake(Arc::clone(self.registry.store()), self.key.clone(), published, self.registry.now());
         ctx.wait(wake.into_actor(self).map(move |woken, room, ctx| match woken {
             Ok(Woken { head, snapshot, recent, last_at, unpublished }) => {
                 room.committed = head;
@@ -563,7 +573,7 @@ struct Woken {
 
 /// Reads a room as it is on disk, after whatever a predecessor had under way has settled. That one had published the
 /// records up to `published`; zero says that there was none.
-async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq) -> Result<Woken, StoreError> {
+async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq, now: Timestamp) -> Result<Woken, StoreError> {
     let stream = key.stream();
     let Some(head) = store.settle(&stream).await? else {
         let (recent, unpublished) = (Recent::default(), Vec::new());
@@ -586,7 +596,11 @@ async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq) -> Result<Wok
     let snapshot = Snapshot { head, header: Header::decode(&header)?, members, invited };
 
     let (mut recent, mut last_at, mut unpublished) = (Recent::default(), Timestamp(0), Vec::new());
-    let mut after = Recent::tail_from(head.seq);
+    let since = Timestamp(now.0.saturating_sub(AGE_MAX_MS));
+    let mut after = remembered_after(&*store, &stream, head.seq, since).await?;
+    if published != Seq::ZERO {
+        after = after.min(published);
+    }
     loop {
         let page = store.read(&stream, after, RECORDS_PER_READ).await?;
         for record in &page.records {
@@ -602,6 +616,27 @@ async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq) -> Result<Wok
         }
     }
     Ok(Woken { head: Some(head), snapshot: Some(snapshot), recent, last_at, unpublished })
+}
+
+/// After which seq the records lie that a room remembers the client ids of: not too many, and none from before
+/// `since`. Times never go backwards within a room, so the place is found in a few reads.
+async fn remembered_after(
+    store: &dyn Store,
+    stream: &StreamId,
+    head: Seq,
+    since: Timestamp,
+) -> Result<Seq, StoreError> {
+    // Everything up to `low` is too old; the head itself is always read, for its time.
+    let (mut low, mut high) = (Recent::tail_from(head), Seq(head.0.saturating_sub(1)));
+    while low < high {
+        let middle = Seq(low.0 + (high.0 - low.0) / 2);
+        let page = store.read(stream, middle, 1).await?;
+        match page.records.first() {
+            Some(record) if record.at < since => low = record.position.seq,
+            Some(_) | None => high = middle,
+        }
+    }
+    Ok(low)
 }
 
 async fn scan(

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, StreamHandler, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Recipient, StreamHandler,
+    WrapFuture,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -61,7 +62,8 @@ pub struct SessionActor {
     link: Rc<Link>,
     gate: Arc<dyn Gate>,
     principal: Option<Principal>,
-    inbox: Option<Addr<InboxActor>>,
+    /// The user's inbox, and the address by which it knows this session.
+    inbox: Option<(Addr<InboxActor>, Recipient<RoomsChanged>)>,
     follows: BTreeMap<RoomId, Rc<Follower>>,
     names: HashMap<RoomName, RoomKey>,
     queue: VecDeque<Request>,
@@ -190,9 +192,14 @@ impl SessionActor {
 
     fn admit(&mut self, principal: Principal, ctx: &mut Context<Self>) {
         self.worker.authenticated(&self.link, &principal);
-        let attach = Attach { session: ctx.address().recipient() };
-        self.inbox = Some(self.registry().attach(&principal.tenant, &principal.user, attach));
+        self.attach(&principal, ctx.address().recipient());
         self.principal = Some(principal);
+    }
+
+    /// Asks the user's inbox for news.
+    fn attach(&mut self, principal: &Principal, session: Recipient<RoomsChanged>) {
+        let attach = Attach { session: session.clone() };
+        self.inbox = Some((self.registry().attach(&principal.tenant, &principal.user, attach), session));
     }
 
     /// Finds out which room a command is for, and puts the command back in its place.
@@ -287,9 +294,14 @@ impl SessionActor {
                 });
             }
             Ask::Rooms { after, limit } => {
-                let Some(inbox) = &self.inbox else { return self.refuse(&id, Refusal::unauthenticated()) };
+                let Some((inbox, _)) = &self.inbox else { return self.refuse(&id, Refusal::unauthenticated()) };
                 let list = inbox.send(ListRooms { after, limit });
+                let this = ctx.address().recipient();
                 self.exclusively(ctx, list, move |session, listed| {
+                    if let Ok(Err(_)) = &listed {
+                        // The inbox has died; there is a new one for who asks again.
+                        session.attach(&by, this);
+                    }
                     let listed = listed.and_then(|sent| sent.unwrap_or_else(|_| Err(Refusal::unavailable())));
                     let reply = match listed {
                         Ok(listing) => {
@@ -434,18 +446,20 @@ impl Actor for SessionActor {
             self.admit(principal, ctx);
         }
     }
+}
 
+/// However a session ends, and be it by a panic, nothing of it stays behind.
+impl Drop for SessionActor {
     #[expect(clippy::disallowed_methods, reason = "once per session")]
-    fn stopping(&mut self, ctx: &mut Self::Context) -> actix::Running {
+    fn drop(&mut self) {
         for follower in std::mem::take(&mut self.follows).into_values() {
             self.worker.unregister(&follower);
         }
         self.worker.closed(&self.link, self.principal.as_ref());
         self.link.gone();
-        if let Some(inbox) = self.inbox.take() {
-            inbox.do_send(Detach { session: ctx.address().recipient() });
+        if let Some((inbox, session)) = self.inbox.take() {
+            inbox.do_send(Detach { session });
         }
-        actix::Running::Stop
     }
 }
 

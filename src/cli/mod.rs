@@ -43,6 +43,7 @@ Exit codes:
   64  the command line is wrong
   65  the server refused a line, a room or a command; or a line of the input cannot be sent;
       serve: the data directory is not ours, or of a newer version
+  66  data verify: there is no data
   69  serve: the address is in use or not to be had
   70  a fault of chinwag's own
   71  the operating system refused something

@@ -56,6 +56,11 @@ fn serve(config: &Config, accept_data_loss: bool) -> Result<(), Failure> {
         // Whoever started us may have closed the other end; that is no reason not to serve.
         let mut out = std::io::stdout();
         let _ = writeln!(out, "listening on http://{address}").and_then(|()| out.flush());
+        if config.server.dev {
+            let _ =
+                writeln!(out, "a token:   chinwag token create --user ann --data {data}").and_then(|()| out.flush());
+            let _ = writeln!(out, "to talk:   chinwag pub lobby --create, chinwag sub lobby; both have --help");
+        }
         tracing::info!(%address, data, "ready");
     };
     server::run(config, accept_data_loss, ready)

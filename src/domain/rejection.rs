@@ -19,8 +19,6 @@ pub enum Rejection {
     NotMember,
     #[error("the user is a member already")]
     AlreadyMember,
-    #[error("this room is joined by invitation")]
-    NotInvited,
     #[error("your role in this room does not allow that")]
     Forbidden,
     #[error("this kind of room does not allow that")]
@@ -46,7 +44,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 18] = [
         Self::RoomNotFound,
         Self::RoomExists,
         Self::RoomArchived,
@@ -54,7 +52,6 @@ impl Rejection {
         Self::NotAPair,
         Self::NotMember,
         Self::AlreadyMember,
-        Self::NotInvited,
         Self::Forbidden,
         Self::KindForbids,
         Self::NoSuchMember,
@@ -78,7 +75,6 @@ impl Rejection {
             Self::NotAPair => "not_a_pair",
             Self::NotMember => "not_member",
             Self::AlreadyMember => "already_member",
-            Self::NotInvited => "not_invited",
             Self::Forbidden => "forbidden",
             Self::KindForbids => "kind_forbids",
             Self::NoSuchMember => "no_such_member",

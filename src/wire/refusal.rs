@@ -87,10 +87,6 @@ impl Refusal {
         Self::of(TOO_DEEP)
     }
 
-    pub fn frame_too_big() -> Self {
-        Self::of(FRAME_TOO_BIG)
-    }
-
     pub fn unauthenticated() -> Self {
         Self::of(UNAUTHENTICATED)
     }
@@ -218,7 +214,6 @@ fn shortened(mut message: String) -> String {
 const BAD_REQUEST: CodeInfo = no("bad_request", "the frame or request is not of the documented form");
 const UNKNOWN_COMMAND: CodeInfo = no("unknown_command", "there is no command of this type");
 const TOO_DEEP: CodeInfo = no("too_deep", "objects and arrays are nested more than 32 deep");
-const FRAME_TOO_BIG: CodeInfo = no("frame_too_big", "the frame or body is larger than the limit");
 const UNAUTHENTICATED: CodeInfo = no("unauthenticated", "this needs a token; send `auth` first");
 const TOKEN_INVALID: CodeInfo = no("token_invalid", "the token cannot be verified");
 const TOKEN_EXPIRED: CodeInfo = no("token_expired", "the token has expired; a new one is needed");
@@ -257,7 +252,6 @@ pub const CODES: &[CodeInfo] = &[
     no("not_a_pair", "a direct room is between exactly two different users"),
     no("not_member", "you are not a member of this room; join it first"),
     no("already_member", "the user is a member already"),
-    no("not_invited", "this room is joined by invitation"),
     no("forbidden", "your role in this room does not allow that"),
     no("kind_forbids", "this kind of room does not allow that"),
     no("no_such_member", "the user is not a member of this room"),
@@ -272,7 +266,6 @@ pub const CODES: &[CodeInfo] = &[
     BAD_REQUEST,
     UNKNOWN_COMMAND,
     TOO_DEEP,
-    FRAME_TOO_BIG,
     UNAUTHENTICATED,
     TOKEN_INVALID,
     TOKEN_EXPIRED,

@@ -290,7 +290,7 @@ async fn verifying_counts_everything_and_changes_nothing() {
 fn verifying_what_is_not_a_data_directory_is_refused_and_makes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("absent");
-    assert_eq!(verify(&path).unwrap_err().exit_code(), 65);
+    assert_eq!(verify(&path).unwrap_err().exit_code(), 66);
     assert!(!path.exists());
 }
 

@@ -51,6 +51,8 @@ const SLED_LOCK_WAIT: Duration = Duration::from_secs(10);
 pub enum OpenError {
     #[error("{} is in use by the process {pid}; stop that one first, or choose another directory", dir.display())]
     Locked { dir: PathBuf, pid: String },
+    #[error("{} holds no data yet; name the directory that a server has used", dir.display())]
+    Absent { dir: PathBuf },
     #[error(
         "{} is not empty and not a data directory of chinwag; nothing in it was touched; choose an empty or an absent \
          directory",
@@ -88,11 +90,12 @@ pub enum OpenError {
 
 impl OpenError {
     /// The exit code of a process that ends for this reason, after BSD's `sysexits.h`: 65 for a directory that is not
-    /// ours or too new, 73 for a full disk, 74 for damage and loss, 71 and 77 for what the system refuses, 75 for one
+    /// ours or too new, 66 for one that is not there, 73 for a full disk, 74 for damage and loss, 71 and 77 for what the system refuses, 75 for one
     /// in use.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Foreign { .. } | Self::Newer { .. } => 65,
+            Self::Absent { .. } => 66,
             Self::NotDurable { .. } => 71,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => 77,
             Self::Io { .. } => 71,

@@ -45,7 +45,7 @@ const DAMAGES_MAX: usize = 100;
 pub fn verify(path: &Path) -> Result<Report, VerifyError> {
     let io = |error| OpenError::io(path, error);
     if dir::inspect(path)? == State::New {
-        return Err(OpenError::Foreign { dir: path.into() });
+        return Err(OpenError::Absent { dir: path.into() });
     }
     let _lock = Lock::take(path)?;
     let copy = path.join("verify");
