@@ -41,6 +41,9 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
+/// What somebody who tries it out does after `serve --dev`.
+const NEXT: &str = "next: chinwag token create --user ann; then chinwag pub and chinwag sub (see their --help)";
+
 pub fn run(args: &Args) -> Result<(), Failure> {
     let flags = Flags { listen: args.listen.clone(), data: args.data.clone(), dev: args.dev };
     let config = Config::load(&flags, std::env::vars_os(), args.config.as_deref())
@@ -57,9 +60,7 @@ fn serve(config: &Config, accept_data_loss: bool) -> Result<(), Failure> {
         let mut out = std::io::stdout();
         let _ = writeln!(out, "listening on http://{address}").and_then(|()| out.flush());
         if config.server.dev {
-            let _ =
-                writeln!(out, "a token:   chinwag token create --user ann --data {data}").and_then(|()| out.flush());
-            let _ = writeln!(out, "to talk:   chinwag pub lobby --create, chinwag sub lobby; both have --help");
+            let _ = writeln!(out, "{NEXT}").and_then(|()| out.flush());
         }
         tracing::info!(%address, data, "ready");
     };
