@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
 use tokio::sync::oneshot;
 
-use super::registry::read_failed;
+use super::failure::{commit_failed, read_failed};
 use crate::domain::{
     Alias, DirectoryEvent, Event, Num, Position, Record, RecordId, RoomId, Seq, StreamId, TenantId, Timestamp, UserId,
 };
 use crate::store::rows::{self, Reservation, Row};
-use crate::store::{Commit, CommitError, Put, Store, StoreError};
+use crate::store::{Commit, Put, Store, StoreError};
 use crate::wire::Refusal;
 
 /// How many nums are leased at once: what a crash may leave unused.
@@ -234,7 +234,7 @@ impl DirectoryActor {
             if result.is_ok() {
                 directory.head = head;
             }
-            then(directory, result.map_err(refusal));
+            then(directory, result.map_err(commit_failed));
             match result {
                 Ok(()) => directory.pump(ctx),
                 // What is on disk is not known any more: the next request starts over from there.
@@ -270,15 +270,6 @@ fn answer(replies: Vec<(oneshot::Sender<Result<Reservation, Refusal>>, Reservati
     for (reply, reservation) in replies {
         // Whoever asked may be gone; the reservation stays.
         let _ = reply.send(result.clone().map(|()| reservation));
-    }
-}
-
-/// What a failed commit is to a client.
-pub fn refusal(error: CommitError) -> Refusal {
-    match error {
-        CommitError::Full => Refusal::storage_full(),
-        CommitError::TooLarge => Refusal::from(crate::domain::Rejection::ContentSize),
-        CommitError::Conflict | CommitError::Failed | CommitError::Unknown => Refusal::unavailable(),
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture};
 
-use super::registry::{Registry, read_failed};
+use super::failure::read_failed;
+use super::registry::Registry;
 use crate::domain::policy::Standing;
 use crate::domain::{Role, RoomId, StreamId, TenantId, UserId};
 use crate::store::rows::{self, Place, Row};

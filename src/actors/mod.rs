@@ -6,17 +6,20 @@
 
 mod batch;
 pub mod directory;
+pub mod failure;
 pub mod inbox;
 pub mod link;
 pub mod outbox;
 mod projection;
+mod reading;
 pub mod registry;
 pub mod relay;
 pub mod room;
 pub mod session;
+pub mod worker;
 
 pub use link::{Cut, Link};
 pub use outbox::Outbox;
 pub use registry::{Limits, Registry};
-pub use relay::Worker;
 pub use session::{Gate, SessionActor};
+pub use worker::Worker;

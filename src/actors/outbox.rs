@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
-use super::relay::Follower;
+use super::worker::Follower;
 use crate::domain::Position;
 
 /// The most bytes that wait in the log lane.

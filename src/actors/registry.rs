@@ -15,13 +15,14 @@ use tokio::sync::oneshot;
 
 use super::batch::DialectSet;
 use super::directory::{DirectoryActor, Nums, Reserve};
+use super::failure::read_failed;
 use super::inbox::{Attach, InboxActor, RoomsChanged};
 use super::relay::{Announce, RelayAddr};
 use super::room::{Answer, Asker, RoomActor, Submit};
 use crate::clock::Clock;
 use crate::domain::{ClientId, Command, Principal, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId};
 use crate::store::rows::{self, Reservation, Row};
-use crate::store::{Health, Store, StoreError};
+use crate::store::{Health, Store};
 use crate::wire::Refusal;
 
 /// Times and sizes that actors keep to. `docs/protocols/native.md` tells clients those that concern them.
@@ -465,12 +466,6 @@ impl Registry {
             slot.addr.do_send(change);
         }
     }
-}
-
-/// What a failed read is to a client; what it is to the operator goes to the log.
-pub fn read_failed(error: &StoreError) -> Refusal {
-    tracing::error!(%error, "a read failed");
-    Refusal::unavailable()
 }
 
 impl Slot {

@@ -12,7 +12,8 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use tokio::sync::{mpsc, oneshot};
 
 use super::batch::{Batch, DialectSet, removal_of};
-use super::directory::{LeaseNums, Nums, refusal};
+use super::directory::{LeaseNums, Nums};
+use super::failure::{commit_failed, read_failed};
 use super::inbox::RoomsChanged;
 use super::projection::project;
 use super::registry::{Admission, Registry, RelayId, fingerprint};
@@ -306,7 +307,7 @@ impl RoomActor {
             tracing::warn!(room = %self.key.room, %error, "a commit failed; the room is woken from its log when needed");
             // Whoever is told asks again, and must not reach this one then.
             self.end(error == CommitError::Unknown, ctx);
-            return self.fail(gathered.replies, &refusal(error));
+            return self.fail(gathered.replies, &commit_failed(error));
         }
         let before = std::mem::replace(&mut self.committed, gathered.records.last().map(|record| record.position));
         let removed = self.publish(&gathered.records, ctx);
@@ -554,7 +555,7 @@ impl Handler<Submit> for RoomActor {
                         }
                         room.consider(submit, ctx);
                     }
-                    Err(error) => room.answer(submit.asker, Err(super::registry::read_failed(&error)), ctx),
+                    Err(error) => room.answer(submit.asker, Err(read_failed(&error)), ctx),
                 }));
             }
         }

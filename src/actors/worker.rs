@@ -1,0 +1,366 @@
+//! What the connections of one worker thread share: who follows which room, whose each connection is, and one sweep of
+//! timers for all of them.
+//!
+//! Everything here lives on one thread, without locks. The session puts its followers into the [`Worker`]'s table before
+//! it looks up whether they may follow, so that no removal passes them by; the thread's relay hands them what arrives
+//! from rooms.
+
+use std::cell::{Cell, RefCell};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, AsyncContext};
+
+use super::batch::{Batch, DialectSet, Removal};
+use super::link::Link;
+use super::registry::{Registry, RelayId};
+use super::relay::RelayActor;
+use crate::domain::session::{Follow, Generation};
+use crate::domain::{Position, Principal, RoomKey, Seq, TenantId, UserId};
+use crate::wire::{self, CloseReason, Dialect, Notice};
+
+/// How long a connection has to prove that it has taken everything of a room its user was removed from.
+pub const PROOF_TIME: Duration = Duration::from_millis(500);
+
+/// How long the last words of a connection have to leave after its session has ended. Then what the kernel still holds
+/// is thrown away, so that no removal has to wait for a connection that nobody answers for.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What one worker thread's connections share.
+pub struct Worker {
+    id: RelayId,
+    registry: Arc<Registry>,
+    rooms: RefCell<HashMap<RoomKey, Followers>>,
+    links: RefCell<Vec<Rc<Link>>>,
+    /// The connections by whose they are: a removal has to reach all of its user's, following or not.
+    users: RefCell<HashMap<(TenantId, UserId), Vec<Rc<Link>>>>,
+    /// Those whose session has ended, oldest first: the kernel may still hold something for them.
+    ended: RefCell<VecDeque<Ended>>,
+    generations: Cell<u64>,
+}
+
+struct Ended {
+    at: Instant,
+    link: Rc<Link>,
+    user: (TenantId, UserId),
+}
+
+#[derive(Default)]
+struct Followers {
+    list: Vec<Rc<Follower>>,
+    by_dialect: [usize; Dialect::COUNT],
+}
+
+/// A follower while it is not known yet whether it may stay: dropped without having been kept, also with a read that
+/// is given up half-way, it is unregistered.
+pub struct Registration {
+    worker: Rc<Worker>,
+    follower: Rc<Follower>,
+    kept: bool,
+}
+
+impl Registration {
+    pub fn follower(&self) -> &Rc<Follower> {
+        &self.follower
+    }
+
+    /// The follower, which stays registered until [`Worker::unregister`].
+    pub fn keep(mut self) -> Rc<Follower> {
+        self.kept = true;
+        Rc::clone(&self.follower)
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.worker.unregister(&self.follower);
+        }
+    }
+}
+
+/// One room followed by one connection.
+pub struct Follower {
+    room: RoomKey,
+    user: UserId,
+    link: Rc<Link>,
+    follow: RefCell<Follow>,
+}
+
+impl Follower {
+    pub fn new(room: RoomKey, user: UserId, link: Rc<Link>, follow: Follow) -> Self {
+        Self { room, user, link, follow: RefCell::new(follow) }
+    }
+
+    pub fn room(&self) -> &RoomKey {
+        &self.room
+    }
+
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// The rules of how far it has got. Never borrowed across a call to an outbox.
+    pub fn follow(&self) -> &RefCell<Follow> {
+        &self.follow
+    }
+
+    /// What was handed over after `to` has been taken back.
+    pub fn rewind(&self, to: Position) {
+        self.follow.borrow_mut().rewind(to);
+    }
+}
+
+impl Worker {
+    /// Starts the relay of this thread and makes it known to the rooms.
+    pub fn start(registry: Arc<Registry>) -> Rc<Self> {
+        let worker = |id, registry| {
+            Rc::new(Self {
+                id,
+                registry,
+                rooms: RefCell::new(HashMap::new()),
+                links: RefCell::new(Vec::new()),
+                users: RefCell::new(HashMap::new()),
+                ended: RefCell::new(VecDeque::new()),
+                generations: Cell::new(0),
+            })
+        };
+        let mut made = None;
+        let relay = RelayActor::create(|ctx| {
+            let id = registry.add_relay(ctx.address());
+            let worker = worker(id, Arc::clone(&registry));
+            made = Some(Rc::clone(&worker));
+            RelayActor::new(worker)
+        });
+        drop(relay);
+        made.expect("create calls the closure at once")
+    }
+
+    /// The relay has died of a panic. What it had in its hands is lost, so every connection of the thread is cut, to
+    /// come back and read the log; a new relay takes its place.
+    pub(super) fn relay_died(self: &Rc<Self>) {
+        tracing::error!("a relay died; its connections are cut and it is started again");
+        self.registry.replace_relay(self.id, RelayActor::new(Rc::clone(self)).start());
+        self.cut_all();
+    }
+
+    pub(super) fn cut_all(&self) {
+        let links = self.links();
+        for link in links {
+            link.cut();
+        }
+        self.cut_ended(Instant::now());
+    }
+
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Every connection of the thread.
+    pub fn links(&self) -> Vec<Rc<Link>> {
+        self.links.borrow().clone()
+    }
+
+    /// Takes a connection into the sweep.
+    pub fn open(&self, link: &Rc<Link>) {
+        self.links.borrow_mut().push(Rc::clone(link));
+    }
+
+    /// Notes whose connection it is.
+    pub fn authenticated(&self, link: &Rc<Link>, principal: &Principal) {
+        link.authenticated_until(principal.expires_at);
+        let user = (principal.tenant.clone(), principal.user.clone());
+        self.users.borrow_mut().entry(user).or_default().push(Rc::clone(link));
+    }
+
+    /// Lets go of a connection whose session has ended. Removals reach it until nothing of it can leave any more.
+    pub fn closed(&self, link: &Rc<Link>, principal: Option<&Principal>) {
+        self.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, link));
+        let Some(principal) = principal else { return };
+        let user = (principal.tenant.clone(), principal.user.clone());
+        if link.is_cut() {
+            self.forget_link(link, user);
+        } else {
+            self.ended.borrow_mut().push_back(Ended { at: Instant::now(), link: Rc::clone(link), user });
+        }
+    }
+
+    fn forget_link(&self, link: &Rc<Link>, user: (TenantId, UserId)) {
+        if let Entry::Occupied(mut links) = self.users.borrow_mut().entry(user) {
+            links.get_mut().retain(|other| !Rc::ptr_eq(other, link));
+            if links.get().is_empty() {
+                links.remove();
+            }
+        }
+    }
+
+    /// Cuts the connections whose session ended at `until` or before.
+    fn cut_ended(&self, until: Instant) {
+        loop {
+            let next = self.ended.borrow_mut().pop_front_if(|ended| ended.at <= until);
+            let Some(ended) = next else { return };
+            ended.link.cut();
+            self.forget_link(&ended.link, ended.user);
+        }
+    }
+
+    /// Registers a follower for publications and removals, before anything is known about its rights.
+    pub fn register(self: &Rc<Self>, room: RoomKey, user: UserId, link: &Rc<Link>) -> Registration {
+        self.generations.set(self.generations.get() + 1);
+        let follow = Follow::opening(Generation(self.generations.get()));
+        let follower = Rc::new(Follower::new(room.clone(), user, Rc::clone(link), follow));
+        let mut rooms = self.rooms.borrow_mut();
+        let followers = rooms.entry(room.clone()).or_default();
+        followers.list.push(Rc::clone(&follower));
+        followers.by_dialect[link.dialect().index()] += 1;
+        if followers.by_dialect[link.dialect().index()] == 1 {
+            self.registry.set_interest(&room, self.id, followers.dialects());
+        }
+        Registration { worker: Rc::clone(self), follower, kept: false }
+    }
+
+    /// Ends a follow; nothing more is handed to it, and what it has not taken yet goes nowhere.
+    pub fn unregister(&self, follower: &Rc<Follower>) {
+        follower.follow.borrow_mut().end();
+        follower.link.outbox.purge(follower);
+        self.forget(follower);
+    }
+
+    fn forget(&self, follower: &Rc<Follower>) {
+        let mut rooms = self.rooms.borrow_mut();
+        let Some(followers) = rooms.get_mut(&follower.room) else { return };
+        let Some(index) = followers.list.iter().position(|other| Rc::ptr_eq(other, follower)) else { return };
+        followers.list.swap_remove(index);
+        let count = &mut followers.by_dialect[follower.link.dialect().index()];
+        *count -= 1;
+        if *count == 0 {
+            self.registry.set_interest(&follower.room, self.id, followers.dialects());
+        }
+        if followers.list.is_empty() {
+            rooms.remove(&follower.room);
+        }
+    }
+
+    /// Hands a batch to every follower of its room. A removal in it ends the follows of its user, and asks all of the
+    /// user's connections for the proof that nothing of the room is on its way any more: those that do not follow may
+    /// have been shown its history.
+    pub(super) fn deliver(&self, room: &RoomKey, batch: &Batch) -> Vec<Cutting> {
+        let mut ended = Vec::new();
+        if let Some(followers) = self.rooms.borrow().get(room) {
+            for follower in &followers.list {
+                if let Some(removal) = hand_over(follower, batch) {
+                    ended.push((Rc::clone(follower), removal));
+                }
+            }
+        }
+        for (follower, removal) in ended {
+            self.removed(&follower, removal.kicked);
+        }
+        batch.removals().iter().flat_map(|removal| self.prove(&room.tenant, removal)).collect()
+    }
+
+    /// Says, behind what the follower was still entitled to, that its follow has ended.
+    pub fn removed(&self, follower: &Rc<Follower>, kicked: bool) {
+        self.forget(follower);
+        let reason = if kicked { wire::Removal::Kicked } else { wire::Removal::Left };
+        let dialect = follower.link.dialect();
+        let notice = Notice::Removed { room: follower.room.room, reason };
+        follower.link.outbox.push_behind_log(dialect.frame(&dialect.encode_notice(&notice)), Some(follower));
+    }
+
+    fn prove(&self, tenant: &TenantId, removal: &Removal) -> Vec<Cutting> {
+        let users = self.users.borrow();
+        let links = users.get(&(tenant.clone(), removal.user.clone()));
+        let due = Instant::now() + PROOF_TIME;
+        let cutting =
+            |link: &Rc<Link>| Cutting { token: link.prove(removal.pending.clone()), link: Rc::clone(link), due };
+        links.into_iter().flatten().map(cutting).collect()
+    }
+
+    pub(super) fn announce(&self, room: &RoomKey, head: Seq) {
+        if let Some(followers) = self.rooms.borrow().get(room) {
+            for follower in &followers.list {
+                follower.follow.borrow_mut().announce(head);
+                want_pull(follower);
+            }
+        }
+    }
+
+    pub(super) fn sweep(&self) {
+        let limits = self.registry.limits();
+        let now = Instant::now();
+        let clock = self.registry.now();
+        let before = |time: Duration| now.checked_sub(time);
+        if let Some(until) = before(LAST_WORDS) {
+            self.cut_ended(until);
+        }
+        let links = self.links();
+        for link in links {
+            let older = |since: Instant, time: Duration| before(time).is_some_and(|limit| since <= limit);
+            let jammed = link.outbox.stuck_since().is_some_and(|since| older(since, limits.slow_consumer));
+            if jammed {
+                // Whatever it was told now it would not read.
+                tracing::debug!(waiting_bytes = link.outbox.bytes(), "slow consumer");
+                link.close(CloseReason::SlowConsumer);
+                link.cut();
+            } else if older(link.heard(), limits.heartbeat * 2) {
+                link.ask_close(CloseReason::HeartbeatMissed);
+            } else if link.frame_since().is_some_and(|since| older(since, limits.frame_deadline)) {
+                link.ask_close(CloseReason::BadFrame);
+            } else if link.expires_at().is_none() && older(link.opened(), limits.auth_timeout) {
+                link.ask_close(CloseReason::Unauthenticated);
+            } else if link.expires_at().is_some_and(|at| at <= clock) {
+                link.ask_close(CloseReason::TokenExpired);
+            } else if let Some(due) = before(limits.heartbeat) {
+                link.ping_if_before(due, now);
+            }
+        }
+    }
+}
+
+impl Followers {
+    fn dialects(&self) -> DialectSet {
+        let mut set = DialectSet::default();
+        for dialect in Dialect::ALL {
+            if self.by_dialect[dialect.index()] > 0 {
+                set.insert(dialect);
+            }
+        }
+        set
+    }
+}
+
+/// Gives a follower what of the batch continues where it stands. Returns the removal that ends it, if one does.
+fn hand_over<'a>(follower: &Rc<Follower>, batch: &'a Batch) -> Option<&'a Removal> {
+    let removals = || batch.removals().iter().filter(|removal| removal.user == follower.user);
+    let seqs = removals().map(|removal| removal.seq);
+    let handed = follower.follow.borrow_mut().publication(batch.first(), batch.last(), seqs);
+    if let Some((from, until)) = handed.records {
+        match batch.frames(follower.link.dialect(), from.seq, until) {
+            Some(frames) => {
+                let count = Batch::count(from.seq, until);
+                // When that is too much, the follower has been set back and reads the log.
+                let _ = follower.link.outbox.push_log(frames, count, follower, from);
+            }
+            None => follower.rewind(from),
+        }
+    }
+    want_pull(follower);
+    handed.ended.and_then(|seq| removals().find(|removal| removal.seq == seq))
+}
+
+fn want_pull(follower: &Rc<Follower>) {
+    if follower.follow.borrow().wants_page_after().is_some() {
+        follower.link.outbox.want_pull();
+    }
+}
+
+/// A connection that has to prove itself, or be cut.
+pub struct Cutting {
+    pub link: Rc<Link>,
+    pub token: u64,
+    pub due: Instant,
+}
