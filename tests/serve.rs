@@ -75,6 +75,35 @@ fn a_term_signal_ends_it_with_0_and_clients_come_back_by_themselves() {
 }
 
 #[test]
+fn a_long_publish_shows_its_progress_on_a_terminal() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start(dir.path());
+    let token = token(dir.path());
+    let (lines, acks) = (dir.path().join("lines"), dir.path().join("acks"));
+    // Until it has taken longer than a second, on however fast a machine.
+    for count in [20_000, 200_000, 1_000_000] {
+        fs::write(&lines, (0..count).map(|n| format!("line {n}\n")).collect::<String>()).unwrap();
+        let command = format!(
+            "{} pub lobby --create --url {} --token {token} < {} > {}",
+            env!("CARGO_BIN_EXE_chinwag"),
+            server.url,
+            lines.display(),
+            acks.display()
+        );
+        // script(1) is the terminal.
+        let began = Instant::now();
+        let shown = run(Command::new("script").args(["-qec", &command, "/dev/null"]));
+        assert!(shown.status.success(), "{}", text(&shown.stdout));
+        assert_eq!(fs::read_to_string(&acks).unwrap().lines().count(), count);
+        if began.elapsed() > Duration::from_secs(3) {
+            assert!(text(&shown.stdout).contains("messages acknowledged, "), "{}", text(&shown.stdout));
+            return;
+        }
+    }
+    panic!("a million messages in three seconds are too fast for this test");
+}
+
+#[test]
 fn a_port_in_use_is_named_and_what_to_do() {
     let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let server = Server::start(one.path());

@@ -30,6 +30,9 @@ const IN_FLIGHT_MAX: usize = 32;
 /// What takes less is over before anybody looks.
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
+/// After so many acknowledgements the progress is told again.
+const PROGRESS_EVERY: u64 = 100;
+
 /// Publish standard input into a room, one message per line.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -396,11 +399,15 @@ impl Progress {
             return;
         }
         let bar = self.bar.get_or_insert_with(|| {
-            let style = ProgressStyle::with_template("{spinner} {pos} messages acknowledged, {per_sec}")
-                .expect("the template is right");
+            let style = ProgressStyle::with_template("{spinner} {msg}").expect("the template is right");
             ProgressBar::new_spinner().with_style(style)
         });
-        bar.set_position(self.done);
+        // Drawn at most twenty times a second, so only then it is worth the words.
+        if self.done.is_multiple_of(PROGRESS_EVERY) {
+            let rate = u128::from(self.done) * 1_000 / self.since.elapsed().as_millis().max(1);
+            bar.set_message(format!("{} messages acknowledged, {rate} per second", self.done));
+            bar.tick();
+        }
     }
 
     fn clear(&self) {
