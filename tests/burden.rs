@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use harness::{TestServer, announced, create_channel, masked, patiently, post, raw_close};
+use harness::{TestServer, announced, create_channel, masked, patiently, post, raw_close, resident_bytes};
 
 #[path = "it/harness.rs"]
 #[allow(dead_code, reason = "shared with tests that use all of it")]
@@ -18,7 +18,7 @@ static TURN: Mutex<()> = Mutex::new(());
 const MIB: u64 = 1024 * 1024;
 
 /// More than the allocator moves by itself, and less than anything that was kept.
-const GROWTH_BYTES_MAX: u64 = 4 * MIB;
+const GROWTH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 #[test]
 fn what_is_announced_and_streamed_is_not_kept() {
@@ -95,13 +95,6 @@ fn the_server_rests_after_errors() {
 fn block_on(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     runtime.block_on(test);
-}
-
-/// proc(5): the second number of `statm` is pages in memory, of 4 KiB where these tests run.
-fn resident_bytes() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("proc is mounted");
-    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("statm has pages");
-    pages * 4096
 }
 
 /// proc(5): fields 14 and 15 of `stat` are the time in user and kernel mode, in ticks; the name before them may hold

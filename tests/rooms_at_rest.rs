@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chinwag::actors::Limits;
 use chinwag::store::sled::{Options, SledStore};
-use harness::{Setup, TestServer, create_channel, eventually, follow, post};
+use harness::{Setup, TestServer, create_channel, eventually, follow, post, resident_bytes};
 
 /// How many rooms there are, by default: what a build without optimization makes in a few seconds.
 const ROOMS: usize = 5_000;
@@ -73,11 +73,4 @@ async fn create(server: &TestServer, rooms: std::ops::Range<usize>) {
 
 async fn asleep(server: &TestServer) {
     eventually("sleep", || server.registry.rooms_awake() == 0).await;
-}
-
-/// What this process has in memory, as proc(5) tells.
-fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("this is Linux");
-    let pages: usize = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("the second number");
-    pages * 4096
 }

@@ -7,7 +7,7 @@ mod harness;
 use std::time::{Duration, Instant};
 
 use chinwag::actors::Limits;
-use harness::{Client, Setup, TestServer, create_channel, follow, join, patiently, post};
+use harness::{Client, Setup, TestServer, create_channel, follow, join, patiently, post, resident_bytes};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -115,11 +115,4 @@ async fn stall(server: &TestServer, user: &str) -> TcpStream {
     })
     .await;
     socket
-}
-
-/// What this process has in memory, as proc(5) tells.
-fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("this is Linux");
-    let pages: usize = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("the second number");
-    pages * 4096
 }
