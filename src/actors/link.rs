@@ -4,12 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use actix::Addr;
+use actix::{Message, Recipient};
 use bytes::Bytes;
 
 use super::batch::Pending;
 use super::outbox::Outbox;
-use super::session::{Close, Drained, Gone, SessionActor};
 use crate::domain::Timestamp;
 use crate::wire::frame::{self, Opcode};
 use crate::wire::{CloseReason, Dialect};
@@ -19,13 +18,23 @@ pub trait Cut {
     fn cut(&self);
 }
 
+/// What a session hears of its connection.
+#[derive(Message, Clone, Copy, PartialEq, Eq, Debug)]
+#[rtype(result = "()")]
+pub enum News {
+    /// It takes records again and none are waiting.
+    Drained,
+    /// There is no connection any more.
+    Gone,
+}
+
 /// A connection. Shared, on one thread, by its session, the relay, the response body and the incoming stream.
 pub struct Link {
     pub outbox: Outbox,
     dialect: Dialect,
     cut: Box<dyn Cut>,
     is_cut: Cell<bool>,
-    session: RefCell<Option<Addr<SessionActor>>>,
+    session: RefCell<Option<Recipient<News>>>,
     opened: Instant,
     heard: Cell<Instant>,
     pinged: Cell<Instant>,
@@ -165,25 +174,19 @@ impl Link {
             drop(proof.pending);
         }
         if let Some(session) = self.session.borrow_mut().take() {
-            send(&session, Gone);
+            send(&session, News::Gone);
         }
     }
 
-    pub fn attach(&self, session: Addr<SessionActor>) {
+    /// Names the session that hears what becomes of the connection.
+    pub fn attach(&self, session: Recipient<News>) {
         *self.session.borrow_mut() = Some(session);
-    }
-
-    /// Asks the session to end the connection.
-    pub fn ask_close(&self, reason: CloseReason) {
-        if let Some(session) = &*self.session.borrow() {
-            send(session, Close(reason));
-        }
     }
 
     /// Tells the session that the connection takes records again.
     pub fn drained(&self) {
         if let Some(session) = &*self.session.borrow() {
-            send(session, Drained);
+            send(session, News::Drained);
         }
     }
 
@@ -193,11 +196,7 @@ impl Link {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a pull is asked for once at a time, a close once per sweep at most")]
-fn send<M>(session: &Addr<SessionActor>, message: M)
-where
-    M: actix::Message<Result = ()> + Send + 'static,
-    SessionActor: actix::Handler<M>,
-{
-    session.do_send(message);
+#[expect(clippy::disallowed_methods, reason = "a pull is asked for once at a time, and a connection is gone once")]
+fn send(session: &Recipient<News>, news: News) {
+    session.do_send(news);
 }

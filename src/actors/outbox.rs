@@ -12,7 +12,6 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
-use super::worker::Follower;
 use crate::domain::Position;
 
 /// The most bytes that wait in the log lane.
@@ -29,6 +28,12 @@ pub const SIGNALS_MAX: usize = 256;
 
 /// The most bytes handed to the socket at once. Longer frames go alone.
 const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Whose records wait in an outbox.
+pub trait Source {
+    /// What was handed over after `to` has been taken back. Must not call the outbox.
+    fn rewind(&self, to: Position);
+}
 
 /// Frames on their way to one connection.
 #[derive(Default)]
@@ -76,8 +81,8 @@ struct LogEntry {
     frames: Bytes,
     records: u64,
     /// Whose follow it is about; nobody's for a ping.
-    follower: Option<Rc<Follower>>,
-    /// Where the follower stood before these records; `None` for what is not a record.
+    source: Option<Rc<dyn Source>>,
+    /// Where the source stood before these records; `None` for what is not a record.
     from: Option<Position>,
 }
 
@@ -101,15 +106,15 @@ impl Outbox {
         }
     }
 
-    /// Adds `records` records of `follower`, which stood at `from` before them. An empty lane takes any amount.
-    pub fn push_log(&self, frames: Bytes, records: u64, follower: &Rc<Follower>, from: Position) -> Pushed {
+    /// Adds `records` records of `source`, which stood at `from` before them. An empty lane takes any amount.
+    pub fn push_log(&self, frames: Bytes, records: u64, source: Rc<dyn Source>, from: Position) -> Pushed {
         let mut lanes = self.lanes.borrow_mut();
         if lanes.stage != Stage::Open {
             return Pushed::Waiting;
         }
         let full = !lanes.log.is_empty()
             && (lanes.log_bytes + frames.len() > LOG_BYTES_MAX || lanes.log_records + records > LOG_RECORDS_MAX);
-        lanes.push_entry(LogEntry { frames, records, follower: Some(Rc::clone(follower)), from: Some(from) });
+        lanes.push_entry(LogEntry { frames, records, source: Some(source), from: Some(from) });
         if full {
             lanes.take_back();
             return Pushed::TakenBack;
@@ -118,11 +123,11 @@ impl Outbox {
         Pushed::Waiting
     }
 
-    /// Adds a frame behind every record that is waiting now; with a `follower`, one that is about its follow.
-    pub fn push_behind_log(&self, frame: Bytes, follower: Option<&Rc<Follower>>) {
+    /// Adds a frame behind every record that is waiting now; with a `source`, one that is about its follow.
+    pub fn push_behind_log(&self, frame: Bytes, source: Option<Rc<dyn Source>>) {
         let mut lanes = self.lanes.borrow_mut();
         if lanes.stage == Stage::Open {
-            lanes.push_entry(LogEntry { frames: frame, records: 0, follower: follower.cloned(), from: None });
+            lanes.push_entry(LogEntry { frames: frame, records: 0, source, from: None });
             lanes.filled();
         }
     }
@@ -166,13 +171,15 @@ impl Outbox {
         }
     }
 
-    /// Takes out what is waiting of `follower`, also what is said about its follow.
-    pub fn purge(&self, follower: &Rc<Follower>) {
+    /// Takes out what is waiting of `source`, also what is said about its follow.
+    pub fn purge<S: Source>(&self, source: &Rc<S>) {
         let mut lanes = self.lanes.borrow_mut();
         let entries = std::mem::take(&mut lanes.log);
         (lanes.log_bytes, lanes.log_records) = (0, 0);
         for entry in entries {
-            if !entry.follower.as_ref().is_some_and(|other| Rc::ptr_eq(other, follower)) {
+            let its =
+                entry.source.as_ref().is_some_and(|other| std::ptr::addr_eq(Rc::as_ptr(other), Rc::as_ptr(source)));
+            if !its {
                 lanes.push_entry(entry);
             }
         }
@@ -316,8 +323,8 @@ impl Lanes {
     fn take_back(&mut self) {
         let entries = std::mem::take(&mut self.log);
         (self.log_bytes, self.log_records) = (0, 0);
-        for (follower, from) in entries.iter().rev().filter_map(|entry| entry.follower.as_ref().zip(entry.from)) {
-            follower.rewind(from);
+        for (source, from) in entries.iter().rev().filter_map(|entry| entry.source.as_ref().zip(entry.from)) {
+            source.rewind(from);
         }
         for entry in entries.into_iter().filter(|entry| entry.from.is_none()) {
             self.push_entry(entry);
@@ -372,22 +379,20 @@ impl Lanes {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 
-    use super::super::link::{Cut, Link};
     use super::*;
-    use crate::domain::session::{Follow, Generation};
-    use crate::domain::{Epoch, RoomId, RoomKey, Seq, TenantId, UserId};
-    use crate::wire::Dialect;
+    use crate::domain::{Epoch, Seq};
 
     #[test]
     fn lanes_leave_in_their_order_and_are_joined() {
-        let (outbox, follower) = (Outbox::default(), live_follower());
+        let (outbox, reader) = (Outbox::default(), reader());
         outbox.push_pulse(Bytes::from_static(b"pulse "));
         outbox.push_state(1, Bytes::from_static(b"state "));
-        outbox.push_log(Bytes::from_static(b"log "), 1, &follower, at(0));
+        outbox.push_log(Bytes::from_static(b"log "), 1, reader.clone(), at(0));
         outbox.push_control(Bytes::from_static(b"control "));
         assert_eq!(take(&outbox), Some("control log state pulse ".to_owned()));
         assert_eq!(take(&outbox), None);
@@ -395,57 +400,57 @@ mod tests {
 
     #[test]
     fn a_chunk_has_at_most_64_kib_unless_one_frame_is_longer() {
-        let (outbox, follower) = (Outbox::default(), live_follower());
-        outbox.push_log(Bytes::from(vec![b'a'; 40 * 1024]), 1, &follower, at(0));
-        outbox.push_log(Bytes::from(vec![b'b'; 40 * 1024]), 1, &follower, at(1));
-        outbox.push_log(Bytes::from(vec![b'c'; 70 * 1024]), 1, &follower, at(2));
+        let (outbox, reader) = (Outbox::default(), reader());
+        outbox.push_log(Bytes::from(vec![b'a'; 40 * 1024]), 1, reader.clone(), at(0));
+        outbox.push_log(Bytes::from(vec![b'b'; 40 * 1024]), 1, reader.clone(), at(1));
+        outbox.push_log(Bytes::from(vec![b'c'; 70 * 1024]), 1, reader.clone(), at(2));
         let lengths = std::iter::from_fn(|| take(&outbox)).map(|chunk| chunk.len() / 1024);
         assert_eq!(lengths.collect::<Vec<_>>(), [40, 40, 70]);
     }
 
     #[test]
     fn a_full_log_lane_is_taken_back_to_where_it_began() {
-        let (outbox, follower) = (Outbox::default(), live_follower());
+        let (outbox, reader) = (Outbox::default(), reader());
         let frame = Bytes::from(vec![b'x'; 1024]);
         outbox.push_behind_log(Bytes::from_static(b"ping"), None);
         let mut seq = 0;
         let taken_back = loop {
-            follower.follow().borrow_mut().publication(Seq(seq + 1), at(seq + 1), []);
-            let pushed = outbox.push_log(frame.clone(), 1, &follower, at(seq));
+            let pushed = outbox.push_log(frame.clone(), 1, reader.clone(), at(seq));
             seq += 1;
             if pushed == Pushed::TakenBack {
                 break seq;
             }
         };
         assert_eq!(taken_back, 256, "256 KiB do not fit beside what is there");
-        assert_eq!(follower.follow().borrow().wants_page_after(), Some(at(0)));
+        assert_eq!(reader.0.get(), Some(at(0)));
         assert_eq!(outbox.bytes(), 4, "frames that are not records stay");
     }
 
     #[test]
     fn many_small_records_are_too_many_too() {
-        let (outbox, follower) = (Outbox::default(), live_follower());
-        let pushed = (0..=LOG_RECORDS_MAX).map(|seq| outbox.push_log(Bytes::from_static(b"."), 1, &follower, at(seq)));
+        let (outbox, reader) = (Outbox::default(), reader());
+        let pushed =
+            (0..=LOG_RECORDS_MAX).map(|seq| outbox.push_log(Bytes::from_static(b"."), 1, reader.clone(), at(seq)));
         let taken_back = pushed.filter(|pushed| *pushed == Pushed::TakenBack).count();
         assert_eq!(taken_back, 1);
     }
 
     #[test]
     fn an_empty_lane_takes_a_page_of_any_size() {
-        let (outbox, follower) = (Outbox::default(), live_follower());
+        let (outbox, reader) = (Outbox::default(), reader());
         let page = Bytes::from(vec![b'x'; 2 * LOG_BYTES_MAX]);
-        assert_eq!(outbox.push_log(page.clone(), 256, &follower, at(0)), Pushed::Waiting);
-        assert_eq!(outbox.push_log(page, 256, &follower, at(256)), Pushed::TakenBack);
+        assert_eq!(outbox.push_log(page.clone(), 256, reader.clone(), at(0)), Pushed::Waiting);
+        assert_eq!(outbox.push_log(page, 256, reader.clone(), at(256)), Pushed::TakenBack);
     }
 
     #[test]
     fn a_pull_is_asked_for_once_and_when_no_record_is_waiting() {
-        let (outbox, follower) = (Outbox::default(), live_follower());
+        let (outbox, reader) = (Outbox::default(), reader());
         let waker = Arc::new(Count::default());
         let mut pulls = 0;
         outbox.want_pull();
-        outbox.push_log(Bytes::from(vec![b'a'; CHUNK_BYTES]), 1, &follower, at(0));
-        outbox.push_log(Bytes::from_static(b"b"), 1, &follower, at(1));
+        outbox.push_log(Bytes::from(vec![b'a'; CHUNK_BYTES]), 1, reader.clone(), at(0));
+        outbox.push_log(Bytes::from_static(b"b"), 1, reader.clone(), at(1));
         let waker = Waker::from(waker);
         let mut cx = Context::from_waker(&waker);
         for expected in [0, 1, 1, 1] {
@@ -500,8 +505,8 @@ mod tests {
 
     #[test]
     fn a_connection_that_finishes_takes_its_replies_and_the_close_and_nothing_more() {
-        let (outbox, follower) = (Outbox::default(), live_follower());
-        outbox.push_log(Bytes::from_static(b"record"), 1, &follower, at(0));
+        let (outbox, reader) = (Outbox::default(), reader());
+        outbox.push_log(Bytes::from_static(b"record"), 1, reader.clone(), at(0));
         outbox.push_control(Bytes::from_static(b"reply "));
         outbox.finish(Bytes::from_static(b"close"));
         outbox.push_control(Bytes::from_static(b"late"));
@@ -513,10 +518,10 @@ mod tests {
     }
 
     #[test]
-    fn a_purge_takes_out_one_follower_only() {
-        let (outbox, one, other) = (Outbox::default(), live_follower(), live_follower());
-        outbox.push_log(Bytes::from_static(b"a"), 1, &one, at(0));
-        outbox.push_log(Bytes::from_static(b"b"), 1, &other, at(0));
+    fn a_purge_takes_out_one_reader_only() {
+        let (outbox, one, other) = (Outbox::default(), reader(), reader());
+        outbox.push_log(Bytes::from_static(b"a"), 1, one.clone(), at(0));
+        outbox.push_log(Bytes::from_static(b"b"), 1, other.clone(), at(0));
         outbox.push_behind_log(Bytes::from_static(b"c"), None);
         outbox.purge(&one);
         assert_eq!(take(&outbox), Some("bc".to_owned()));
@@ -531,20 +536,17 @@ mod tests {
         }
     }
 
-    struct NoSocket;
+    /// Remembers where it was taken back to.
+    struct Reader(Cell<Option<Position>>);
 
-    impl Cut for NoSocket {
-        fn cut(&self) {}
+    impl Source for Reader {
+        fn rewind(&self, to: Position) {
+            self.0.set(Some(to));
+        }
     }
 
-    /// A follower that stands at the beginning and takes publications.
-    fn live_follower() -> Rc<Follower> {
-        let room = RoomKey { tenant: TenantId::default_tenant(), room: RoomId(uuid::Uuid::nil()) };
-        let link = Rc::new(Link::new(Dialect::NativeJson, Box::new(NoSocket)));
-        let mut follow = Follow::opening(Generation(1));
-        follow.admit(at(0), Seq::ZERO);
-        follow.page(Generation(1), Seq::ZERO, None, true, []);
-        Rc::new(Follower::new(room, UserId::new("ann").unwrap(), link, follow))
+    fn reader() -> Rc<Reader> {
+        Rc::new(Reader(Cell::new(None)))
     }
 
     fn at(seq: u64) -> Position {

@@ -108,7 +108,7 @@ impl Handler<CloseAll> for RelayActor {
 
     fn handle(&mut self, close: CloseAll, _: &mut Self::Context) {
         for link in self.worker.links() {
-            link.ask_close(close.0);
+            link.close(close.0);
         }
     }
 }
@@ -171,7 +171,7 @@ mod tests {
             let bob = UserId::new("bob").unwrap();
             let follower = worker.register(room, bob, &link).keep();
             let from = Position::start(worker.registry().store().epoch());
-            let _ = link.outbox.push_log(Bytes::from_static(b"a record"), 1, &follower, from);
+            let _ = link.outbox.push_log(Bytes::from_static(b"a record"), 1, follower.clone(), from);
             worker.removed(&follower, true);
             worker.unregister(&follower);
             let mut cx = TaskContext::from_waker(Waker::noop());

@@ -11,15 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Recipient, StreamHandler,
-    WrapFuture,
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, StreamHandler, WrapFuture,
 };
 use bytes::{Bytes, BytesMut};
 
 use super::batch::{Batch, removal_of};
 use super::failure::read_failed;
 use super::inbox::{Attach, Detach, InboxActor, ListRooms, RoomsChanged};
-use super::link::Link;
+use super::link::{Link, News};
 use super::outbox;
 use super::reading::{history, open};
 use super::registry::Registry;
@@ -406,7 +405,7 @@ impl SessionActor {
                 self.link.dialect().put_record(&mut frames, follower.room(), record);
             }
             // When that is too much after all, the follower has been set back and reads again.
-            let _ = self.link.outbox.push_log(frames.freeze(), Batch::count(from.seq, until), follower, from);
+            let _ = self.link.outbox.push_log(frames.freeze(), Batch::count(from.seq, until), follower.clone(), from);
         }
         if let Some(kicked) = handed.ended.and_then(|ended| removals.clone().find(|(seq, _)| *seq == ended)) {
             self.worker.removed(follower, kicked.1);
@@ -434,7 +433,7 @@ impl Actor for SessionActor {
             self.link.cut();
             return ctx.stop();
         }
-        self.link.attach(ctx.address());
+        self.link.attach(ctx.address().recipient());
         self.worker.open(&self.link);
         let limits = self.registry().limits();
         self.notify(&Notice::Hello {
@@ -487,42 +486,14 @@ impl StreamHandler<Result<Incoming, CloseReason>> for SessionActor {
     }
 }
 
-/// Ends the connection, saying why.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Close(pub CloseReason);
-
-impl Handler<Close> for SessionActor {
+impl Handler<News> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, close: Close, _: &mut Self::Context) {
-        self.link.close(close.0);
-    }
-}
-
-/// There is no connection any more.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Gone;
-
-impl Handler<Gone> for SessionActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Gone, ctx: &mut Self::Context) {
-        ctx.stop();
-    }
-}
-
-/// The connection takes records again and none are waiting.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Drained;
-
-impl Handler<Drained> for SessionActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Drained, ctx: &mut Self::Context) {
-        self.pull(ctx);
+    fn handle(&mut self, news: News, ctx: &mut Self::Context) {
+        match news {
+            News::Drained => self.pull(ctx),
+            News::Gone => ctx.stop(),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use actix::{Actor, AsyncContext};
 
 use super::batch::{Batch, DialectSet, Removal};
 use super::link::Link;
+use super::outbox::Source;
 use super::registry::{Registry, RelayId};
 use super::relay::RelayActor;
 use crate::domain::session::{Follow, Generation};
@@ -107,9 +108,10 @@ impl Follower {
     pub fn follow(&self) -> &RefCell<Follow> {
         &self.follow
     }
+}
 
-    /// What was handed over after `to` has been taken back.
-    pub fn rewind(&self, to: Position) {
+impl Source for Follower {
+    fn rewind(&self, to: Position) {
         self.follow.borrow_mut().rewind(to);
     }
 }
@@ -268,7 +270,7 @@ impl Worker {
         let reason = if kicked { wire::Removal::Kicked } else { wire::Removal::Left };
         let dialect = follower.link.dialect();
         let notice = Notice::Removed { room: follower.room.room, reason };
-        follower.link.outbox.push_behind_log(dialect.frame(&dialect.encode_notice(&notice)), Some(follower));
+        follower.link.outbox.push_behind_log(dialect.frame(&dialect.encode_notice(&notice)), Some(follower.clone()));
     }
 
     fn prove(&self, tenant: &TenantId, removal: &Removal) -> Vec<Cutting> {
@@ -307,13 +309,13 @@ impl Worker {
                 link.close(CloseReason::SlowConsumer);
                 link.cut();
             } else if older(link.heard(), limits.heartbeat * 2) {
-                link.ask_close(CloseReason::HeartbeatMissed);
+                link.close(CloseReason::HeartbeatMissed);
             } else if link.frame_since().is_some_and(|since| older(since, limits.frame_deadline)) {
-                link.ask_close(CloseReason::BadFrame);
+                link.close(CloseReason::BadFrame);
             } else if link.expires_at().is_none() && older(link.opened(), limits.auth_timeout) {
-                link.ask_close(CloseReason::Unauthenticated);
+                link.close(CloseReason::Unauthenticated);
             } else if link.expires_at().is_some_and(|at| at <= clock) {
-                link.ask_close(CloseReason::TokenExpired);
+                link.close(CloseReason::TokenExpired);
             } else if let Some(due) = before(limits.heartbeat) {
                 link.ping_if_before(due, now);
             }
@@ -343,7 +345,7 @@ fn hand_over<'a>(follower: &Rc<Follower>, batch: &'a Batch) -> Option<&'a Remova
             Some(frames) => {
                 let count = Batch::count(from.seq, until);
                 // When that is too much, the follower has been set back and reads the log.
-                let _ = follower.link.outbox.push_log(frames, count, follower, from);
+                let _ = follower.link.outbox.push_log(frames, count, follower.clone(), from);
             }
             None => follower.rewind(from),
         }
