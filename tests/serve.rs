@@ -51,6 +51,26 @@ fn what_is_published_and_acknowledged_survives_a_kill() {
 }
 
 #[test]
+fn a_room_is_named_on_the_command_line_by_alias_num_or_uuid() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start(dir.path());
+    let token = token(dir.path());
+    publish(&server, &token, &["lobby", "--create"], "hello\n");
+    let read =
+        |name: &str| text(&run(client("sub", &server, &token).args([name, "--since", "start", "--limit", "3"])).stdout);
+    let by_alias = read("lobby");
+    let member = |name: &str| {
+        let (_, rest) = by_alias.split_once(&format!("\"{name}\":")).unwrap();
+        rest.split([',', '}']).next().unwrap().trim_matches('"').to_owned()
+    };
+    let names = [member("room"), member("room_num"), "alias:lobby".to_owned()];
+    for name in names {
+        assert_eq!(read(&name), by_alias, "{name}");
+        assert_eq!(publish(&server, &token, &[&name], "again\n").lines().count(), 1, "{name}");
+    }
+}
+
+#[test]
 fn a_term_signal_ends_it_with_0_and_clients_come_back_by_themselves() {
     let dir = TempDir::new().unwrap();
     let server = Server::start(dir.path());

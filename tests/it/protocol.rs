@@ -261,3 +261,43 @@ async fn a_users_live_sessions_hear_when_a_room_is_gained_or_lost() {
     assert_eq!(bob.notice("room_lost").await["room"], room);
     assert_eq!(bob.ask(json!({ "type": "rooms" })).await["rooms"], json!([]));
 }
+
+#[tokio::test]
+async fn every_command_has_exactly_one_reply() {
+    let server = TestServer::start();
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    let commands = [
+        post("lobby", "hi"),
+        post("nowhere", "hi"),
+        join("lobby"),
+        follow("lobby", "start"),
+        follow("lobby", "no cursor"),
+        json!({ "type": "history", "room": "lobby", "limit": 3 }),
+        json!({ "type": "rooms" }),
+        json!({ "type": "unfollow", "room": "lobby" }),
+        json!({ "type": "delete", "room": "lobby", "message": uuid::Uuid::nil().to_string() }),
+        json!({ "type": "kick", "room": "lobby", "user": "nobody" }),
+        json!({ "type": "nonsense" }),
+        json!({ "type": "post", "room": "lobby" }),
+        create_channel("lobby"),
+    ];
+    let mut asked = Vec::new();
+    for round in 0..10 {
+        // As many as there are may be under way at once; where it is too many, that is the one reply.
+        for command in commands.iter().cycle().skip(round).take(40) {
+            asked.push(ann.send(command.clone()).await);
+        }
+    }
+    // Everything before it has been answered when this is.
+    while ann.try_ask(json!({ "type": "rooms" })).await["ok"] != true {}
+    let mut replied: Vec<_> = asked.iter().map(|_| String::new()).collect();
+    for reply in &mut replied {
+        let frame = ann.next_of(&["reply"]).await;
+        *reply = frame["id"].as_str().expect("every one of them had an id").to_owned();
+    }
+    assert!(ann.take_aside().iter().all(|frame| frame["type"] != "reply"), "a second reply");
+    asked.sort();
+    replied.sort();
+    assert_eq!(asked, replied);
+}
