@@ -1,10 +1,12 @@
 //! Rooms over a log that fails: what is on disk is shown, what is not is not, and a room that dies comes back whole.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chinwag::actors::Limits;
-use chinwag::domain::{Epoch, Event, RoomEvent};
+use chinwag::clock::{Clock, SystemClock};
+use chinwag::domain::{Epoch, Event, RoomEvent, Timestamp};
 use chinwag::store::memory::{Fault, Faults, MemoryStore};
 use chinwag::store::{Commit, CommitError, StoreError};
 use serde_json::json;
@@ -148,6 +150,35 @@ async fn a_room_that_dies_is_started_again_and_refuses_what_kills_it() {
     assert_eq!(ann.refused(post("lobby", "poison")).await, "command_refused");
     ann.ask(post("lobby", "still here")).await;
     assert_eq!(bob.record().await["content"]["text"], "still here");
+}
+
+#[tokio::test]
+async fn a_commit_in_flight_when_its_room_dies_is_settled_before_the_successor_decides() {
+    let store = MemoryStore::new();
+    let faults = store.faults();
+    let clock = Arc::new(DeadlyClock::default());
+    let setup = Setup { store: Arc::new(store), clock: Arc::clone(&clock) as _, ..Setup::default() };
+    let server = TestServer::with(setup);
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    ann.ask(follow("lobby", "now")).await;
+    let mut publish = post("lobby", "in flight");
+    publish["client_id"] = json!("c-1");
+    faults.hold();
+    let in_flight = ann.send(publish.clone()).await;
+    eventually("the commit", || faults.held() == 1).await;
+    clock.0.store(true, Ordering::Relaxed);
+    assert_eq!(ann.refused(post("lobby", "deadly")).await, "unavailable");
+    assert_eq!(ann.reply(&in_flight).await["error"]["code"], "unavailable");
+    // The successor does not know what is on disk until the store does.
+    let again = ann.send(publish).await;
+    ann.hears_back().await;
+    assert!(ann.take_aside().iter().all(|frame| frame["id"] != *again && frame["type"] != "record"));
+    faults.release();
+    let reply = ann.reply(&again).await;
+    assert_eq!((&reply["seq"], &reply["duplicate"]), (&json!(3), &json!(true)), "{reply}");
+    assert_eq!(ann.record().await["content"]["text"], "in flight");
+    assert_eq!(ann.ask(post("lobby", "next")).await["seq"], 4);
 }
 
 #[tokio::test]
@@ -364,6 +395,19 @@ async fn a_cursor_from_before_a_loss_is_refused_and_one_that_still_holds_resumes
     ann.ask(follow(&room, &kept[2])).await;
     ann.ask(post(&room, "in the third epoch")).await;
     assert_eq!(ann.seqs_until(6).await, [4, 5, 6]);
+}
+
+/// A clock at which a room dies once, when it looks after having been told to. The thread of rooms is the first arbiter
+/// that a server starts.
+#[derive(Default)]
+struct DeadlyClock(AtomicBool);
+
+impl Clock for DeadlyClock {
+    fn now(&self) -> Timestamp {
+        let of_a_room = std::thread::current().name().is_some_and(|name| name.ends_with("arbiter:0"));
+        assert!(!(of_a_room && self.0.swap(false, Ordering::Relaxed)), "deadly");
+        SystemClock.now()
+    }
 }
 
 /// A server and what can be done to its log.
