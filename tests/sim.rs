@@ -28,6 +28,13 @@ fn every_interleaving_of_follow_and_kick_leaks_nothing() {
 }
 
 #[test]
+fn every_interleaving_of_following_from_now_and_kick_leaks_nothing() {
+    let plans = vec![Plan::Kick(0), Plan::Post, Plan::Post];
+    let explored = explore(World::new(1, plans, vec![vec![Wish::FollowNow]], true));
+    assert!(explored > 100, "only {explored} worlds");
+}
+
+#[test]
 fn every_interleaving_of_kick_rejoin_and_follow_ends_whole() {
     let plans = vec![Plan::Kick(0), Plan::Join(0), Plan::Post];
     let explored = explore(World::new(1, plans, vec![vec![Wish::Follow, Wish::Follow]], true));
@@ -74,6 +81,22 @@ fn the_simulation_notices_a_leak() {
 }
 
 #[test]
+#[should_panic(expected = "leaked")]
+fn the_simulation_notices_a_removal_that_died_with_its_room() {
+    let plans = vec![Plan::Kick(0), Plan::Die, Plan::Post];
+    let mut world = World::new(1, plans, vec![vec![Wish::FollowNow]], true);
+    world.makes_up = false;
+    explore(world);
+}
+
+#[test]
+fn every_interleaving_of_a_removal_that_died_with_its_room_leaks_nothing() {
+    let plans = vec![Plan::Kick(0), Plan::Die, Plan::Post, Plan::Post];
+    let explored = explore(World::new(1, plans, vec![vec![Wish::FollowNow, Wish::Follow]], true));
+    assert!(explored > 100, "only {explored} worlds");
+}
+
+#[test]
 #[should_panic(expected = "twice or out of order")]
 fn the_simulation_notices_a_double() {
     let mut world = World::new(1, vec![Plan::Post, Plan::Post], vec![vec![Wish::Follow]], true);
@@ -96,6 +119,8 @@ enum Plan {
 enum Wish {
     /// Follow from where the client has got to.
     Follow,
+    /// Follow from the head, whatever the client has.
+    FollowNow,
     Unfollow,
 }
 
@@ -114,8 +139,10 @@ enum Mail {
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// The next plan is committed, alone or joined with the one before it that is not published yet.
-    Commit,
+    /// So many of the next plans are committed, together.
+    Commit(usize),
+    /// The room dies, and is started again.
+    Die,
     /// What has been committed is sent to the relay, if it is interested.
     Publish,
     /// The relay takes its next mail.
@@ -135,6 +162,9 @@ struct World {
     plans: Vec<Plan>,
     mail: Vec<Mail>,
     clients: Vec<Client>,
+    /// A room that has just been woken waits until the removals that it has published again have arrived.
+    waits: bool,
+    makes_up: bool,
     deaf_to_removals: bool,
     doubles: bool,
 }
@@ -149,8 +179,10 @@ struct Client {
     joined: u64,
     /// Handed over and not taken by the socket: the position before each, and its seq.
     outbox: Vec<(u64, u64)>,
-    /// What the client has got: it resumes behind the last.
+    /// Where the client began, and what it has got since: it resumes behind the last.
+    base: u64,
     got: Vec<u64>,
+    now: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +203,9 @@ impl World {
             stage: Stage::Idle,
             joined: 0,
             outbox: Vec::new(),
+            base: 0,
             got: Vec::new(),
+            now: false,
         };
         let log: Vec<_> = (0..clients).map(Entry::Joined).collect();
         Self {
@@ -180,6 +214,8 @@ impl World {
             plans,
             mail: Vec::new(),
             clients: wishes.into_iter().map(client).collect(),
+            waits: false,
+            makes_up: true,
             deaf_to_removals: false,
             doubles: false,
         }
@@ -202,8 +238,14 @@ impl World {
 
     fn steps(&self) -> Vec<Step> {
         let mut steps = Vec::new();
-        if !self.plans.is_empty() {
-            steps.push(Step::Commit);
+        match self.plans[..] {
+            [] => {}
+            _ if self.waits => {}
+            [Plan::Die, ..] => steps.push(Step::Die),
+            // A room publishes what it has committed before it commits again.
+            _ if self.published < self.head() => {}
+            [_] | [_, Plan::Die, ..] => steps.push(Step::Commit(1)),
+            [_, _, ..] => steps.extend([Step::Commit(1), Step::Commit(2)]),
         }
         if self.published < self.head() {
             steps.push(Step::Publish);
@@ -230,35 +272,31 @@ impl World {
 
     fn take(&mut self, step: Step) {
         match step {
-            Step::Commit => match self.plans.remove(0) {
-                Plan::Post => self.log.push(Entry::Post),
-                Plan::Join(client) if self.membership(client).is_none() => self.log.push(Entry::Joined(client)),
-                Plan::Kick(client) if self.membership(client).is_some() => self.log.push(Entry::Kicked(client)),
-                Plan::Join(_) | Plan::Kick(_) => {}
-                Plan::Die => {
-                    // What it has committed and not published is announced by its successor.
-                    self.published = self.head();
-                    if self.interested() {
-                        self.mail.push(Mail::Announce { head: self.head() });
+            Step::Commit(count) => {
+                for _ in 0..count {
+                    match self.plans.remove(0) {
+                        Plan::Post => self.log.push(Entry::Post),
+                        Plan::Join(client) if self.membership(client).is_none() => self.log.push(Entry::Joined(client)),
+                        Plan::Kick(client) if self.membership(client).is_some() => self.log.push(Entry::Kicked(client)),
+                        Plan::Join(_) | Plan::Kick(_) | Plan::Die => {}
                     }
                 }
-            },
+            }
+            Step::Die => {
+                self.plans.remove(0);
+                self.die();
+            }
             Step::Publish => {
                 if self.interested() {
                     self.mail.push(Mail::Publication { first: self.published + 1, last: self.head() });
                 }
                 self.published = self.head();
             }
-            Step::Relay => match self.mail.remove(0) {
-                Mail::Publication { first, last } => self.deliver(first, last),
-                Mail::Announce { head } => {
-                    for client in &mut self.clients {
-                        if let Some(follow) = &mut client.follow {
-                            follow.announce(Seq(head));
-                        }
-                    }
-                }
-            },
+            Step::Relay => {
+                let mail = self.mail.remove(0);
+                self.waits &= !self.mail.is_empty();
+                self.relay(mail);
+            }
             Step::Client(index) => self.client(index),
             Step::TakeBack(index) => {
                 let client = &mut self.clients[index];
@@ -272,6 +310,32 @@ impl World {
                 let client = &mut self.clients[index];
                 let taken = std::mem::take(&mut client.outbox);
                 client.got.extend(taken.into_iter().map(|(_, seq)| seq));
+            }
+        }
+    }
+
+    /// What a room has committed and not published when it dies is announced by its successor; where somebody was removed
+    /// by it, it is published, and nothing is decided before it has arrived.
+    fn die(&mut self) {
+        let (first, last) = (self.published + 1, self.head());
+        let removes = self.log[self.published as usize..].iter().any(|entry| matches!(entry, Entry::Kicked(_)));
+        self.published = last;
+        if self.interested() {
+            self.mail.push(Mail::Announce { head: last });
+            if removes && self.makes_up {
+                self.mail.push(Mail::Publication { first, last });
+                self.waits = true;
+            }
+        }
+    }
+
+    fn relay(&mut self, mail: Mail) {
+        match mail {
+            Mail::Publication { first, last } => self.deliver(first, last),
+            Mail::Announce { head } => {
+                for follow in self.clients.iter_mut().filter_map(|client| client.follow.as_mut()) {
+                    follow.announce(Seq(head));
+                }
             }
         }
     }
@@ -312,7 +376,9 @@ impl World {
                 client.follow = None;
                 client.outbox.clear();
                 client.stage = Stage::Idle;
-                if client.wishes.remove(0) == Wish::Follow {
+                let wish = client.wishes.remove(0);
+                if wish != Wish::Unfollow {
+                    client.now = wish == Wish::FollowNow;
                     client.generation += 1;
                     client.follow = Some(Follow::opening(Generation(client.generation)));
                     client.stage = Stage::Registered;
@@ -323,10 +389,13 @@ impl World {
                 None => client.refused(),
             },
             Stage::Checked { joined } => {
-                let at = client.got.last().copied().unwrap_or(0);
+                let at = if client.now { head } else { client.at() };
                 let Some(follow) = &mut client.follow else { return client.refused() };
                 if !follow.admit(position(at), Seq(joined)) {
                     return client.refused();
+                }
+                if client.now {
+                    (client.base, client.got) = (head, Vec::new());
                 }
                 client.joined = joined;
                 follow.page(Generation(client.generation), Seq(at), None, at == head, []);
@@ -373,7 +442,7 @@ impl World {
             let handed: Vec<u64> =
                 client.got.iter().copied().chain(client.outbox.iter().map(|(_, seq)| *seq)).collect();
             assert!(
-                handed.iter().zip(1..).all(|(seq, expected)| *seq == expected),
+                handed.iter().zip(client.base + 1..).all(|(seq, expected)| *seq == expected),
                 "client {index} was handed something twice or out of order: {handed:?}"
             );
             let leak = client.outbox.iter().find(|(_, seq)| {
@@ -387,13 +456,17 @@ impl World {
     fn check_whole(&self) {
         for (index, client) in self.clients.iter().enumerate() {
             if client.stage == Stage::Open && client.follow.is_some() && self.membership(index) == Some(client.joined) {
-                assert_eq!(client.got.last().copied().unwrap_or(0), self.head(), "client {index} misses something");
+                assert_eq!(client.at(), self.head(), "client {index} misses something");
             }
         }
     }
 }
 
 impl Client {
+    fn at(&self) -> u64 {
+        self.got.last().copied().unwrap_or(self.base)
+    }
+
     fn hand(&mut self, after: u64, until: u64) {
         self.outbox.extend((after + 1..=until).map(|seq| (seq - 1, seq)));
     }
@@ -432,12 +505,19 @@ fn explore(world: World) -> usize {
 impl World {
     fn fingerprint(&self) -> String {
         use std::fmt::Write;
-        let mut text = format!("{:?}{}{:?}{:?}", self.log, self.published, self.plans, self.mail);
+        let mut text = format!("{:?}{}{:?}{:?}{}", self.log, self.published, self.plans, self.mail, self.waits);
         for client in &self.clients {
             write!(
                 text,
-                "|{:?}{:?}{:?}{}{:?}{:?}",
-                client.wishes, client.follow, client.stage, client.joined, client.outbox, client.got
+                "|{:?}{:?}{:?}{}{:?}{}{:?}{}",
+                client.wishes,
+                client.follow,
+                client.stage,
+                client.joined,
+                client.outbox,
+                client.base,
+                client.got,
+                client.now
             )
             .expect("a string takes everything");
         }
@@ -455,5 +535,5 @@ fn plan(clients: usize) -> impl Strategy<Value = Plan> {
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
-    prop_oneof![3 => Just(Wish::Follow), 1 => Just(Wish::Unfollow)]
+    prop_oneof![3 => Just(Wish::Follow), 2 => Just(Wish::FollowNow), 1 => Just(Wish::Unfollow)]
 }
