@@ -35,7 +35,7 @@ const STOP: Duration = Duration::from_secs(15);
 /// How often the server looks, while it stops, whether it may go on.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// How long a request may take to arrive (RELIABILITY: dripped headers).
+/// How long the head of a request may take to arrive: a client that drips it holds a connection no longer than that.
 const REQUEST_HEAD: Duration = Duration::from_secs(5);
 
 impl Gate for Keyring {

@@ -23,7 +23,7 @@ use super::{Hooks, Options};
 use crate::domain::{Epoch, Position, Seq};
 
 /// How much is encoded and waits to be written; what is called beyond that waits as it was called, in its place.
-/// `RELIABILITY.md` section 2.5.
+/// Many times what one sync takes with it, and little memory.
 const QUEUE_REQUESTS: usize = 4096;
 const QUEUE_BYTES: usize = 8 * 1024 * 1024;
 

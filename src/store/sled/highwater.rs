@@ -20,7 +20,7 @@ const MAGIC: &[u8; 8] = b"chinwagH";
 /// Magic, serial, chunk, epoch, length, state and boot.
 const SEALED: usize = 57;
 
-/// How long a mark may stay unsynced. `RELIABILITY.md` allows a second.
+/// How long a mark may stay unsynced: so much of a lost log may go unnoticed after a power cut, and no more.
 pub(super) const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// What a slot says.

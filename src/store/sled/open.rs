@@ -40,7 +40,7 @@ const OPENING_BYTES: u64 = 32 * 1024 * 1024;
 /// values of 64 KiB: with segments of this size no page comes near a quarter.
 const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 
-/// How often sled rolls its buffers and frees what is no longer needed. `RELIABILITY.md` section 2.5.
+/// How often sled rolls its buffers and frees what is no longer needed: its default, which that work depends on.
 const SLED_FLUSH_EVERY_MS: u64 = 500;
 
 /// How long to wait for sled to let go of a directory that this process has just closed.
