@@ -255,6 +255,9 @@ async fn a_users_live_sessions_hear_when_a_room_is_gained_or_lost() {
     assert_eq!((&invited["room"], &invited["standing"]), (&room, &json!("invited")));
     bob.ask(json!({ "type": "join", "room": room })).await;
     assert_eq!(bob.notice("room_gained").await["standing"], "member");
+    ann.ask(json!({ "type": "role", "room": room, "user": "bob", "role": "admin" })).await;
+    assert_eq!(bob.notice("room_gained").await["role"], "admin");
+    ann.ask(json!({ "type": "role", "room": room, "user": "bob", "role": "member" })).await;
     let listed = bob.ask(json!({ "type": "rooms" })).await["rooms"].clone();
     assert_eq!(listed, json!([{ "room": room, "kind": "group", "role": "member", "standing": "member" }]));
     ann.ask(kick(&room, "bob")).await;

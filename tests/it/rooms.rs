@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chinwag::actors::Limits;
 use chinwag::clock::{Clock, SystemClock};
-use chinwag::domain::{Epoch, Event, RoomEvent, Timestamp};
+use chinwag::domain::{Epoch, Event, RoomEvent, RoomId, RoomKey, TenantId, Timestamp};
 use chinwag::store::memory::{Fault, Faults, MemoryStore};
 use chinwag::store::{Commit, CommitError, StoreError};
 use serde_json::json;
@@ -397,15 +397,37 @@ async fn a_cursor_from_before_a_loss_is_refused_and_one_that_still_holds_resumes
     assert_eq!(ann.seqs_until(6).await, [4, 5, 6]);
 }
 
-/// A clock at which a room dies once, when it looks after having been told to. The thread of rooms is the first arbiter
+#[tokio::test]
+async fn a_session_that_dies_leaves_nothing_behind_and_costs_the_others_nothing() {
+    let clock = Arc::new(DeadlyClock::default());
+    // The sweep looks at the clock, too.
+    let limits = Limits { sweep: Duration::from_secs(600), ..Limits::default() };
+    let server = TestServer::with(Setup { clock: Arc::clone(&clock) as _, limits, ..Setup::default() });
+    let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+    let room = ann.ask(create_channel("lobby")).await["room"].clone();
+    bob.ask(join("lobby")).await;
+    bob.ask(follow("lobby", "now")).await;
+    let key = RoomKey { tenant: TenantId::default_tenant(), room: RoomId(room.as_str().unwrap().parse().unwrap()) };
+    assert!(!server.registry.interest(&key).is_empty());
+    clock.1.store(true, Ordering::Relaxed);
+    bob.send(post("lobby", "deadly")).await;
+    assert_eq!(bob.closed().await, None, "it ends without a word");
+    eventually("the end of its follow", || server.registry.interest(&key).is_empty()).await;
+    assert_eq!(server.connections().await, 1);
+    ann.ask(post("lobby", "fine")).await;
+    ann.ask(kick(&json!("lobby"), "bob")).await;
+}
+
+/// A clock at which a room, or whatever lives on another thread, dies once, when it looks after having been told to. The thread of rooms is the first arbiter
 /// that a server starts.
 #[derive(Default)]
-struct DeadlyClock(AtomicBool);
+struct DeadlyClock(AtomicBool, AtomicBool);
 
 impl Clock for DeadlyClock {
     fn now(&self) -> Timestamp {
         let of_a_room = std::thread::current().name().is_some_and(|name| name.ends_with("arbiter:0"));
-        assert!(!(of_a_room && self.0.swap(false, Ordering::Relaxed)), "deadly");
+        let armed = if of_a_room { &self.0 } else { &self.1 };
+        assert!(!armed.swap(false, Ordering::Relaxed), "deadly");
         SystemClock.now()
     }
 }
