@@ -16,35 +16,35 @@ use proptest::prelude::*;
 
 #[test]
 fn every_interleaving_of_follow_and_post_hands_each_record_over_once() {
-    let explored = explore(World::new(1, vec![Plan::Post, Plan::Post], vec![vec![Wish::Follow]], true));
+    let explored = explore(World::new(1, vec![Plan::Post, Plan::Post], vec![vec![Wish::Follow]]));
     assert!(explored > 100, "only {explored} worlds");
 }
 
 #[test]
 fn every_interleaving_of_follow_and_kick_leaks_nothing() {
     let plans = vec![Plan::Post, Plan::Kick(0), Plan::Post];
-    let explored = explore(World::new(1, plans, vec![vec![Wish::Follow]], true));
+    let explored = explore(World::new(1, plans, vec![vec![Wish::Follow]]));
     assert!(explored > 100, "only {explored} worlds");
 }
 
 #[test]
 fn every_interleaving_of_following_from_now_and_kick_leaks_nothing() {
     let plans = vec![Plan::Kick(0), Plan::Post, Plan::Post];
-    let explored = explore(World::new(1, plans, vec![vec![Wish::FollowNow]], true));
+    let explored = explore(World::new(1, plans, vec![vec![Wish::FollowNow]]));
     assert!(explored > 100, "only {explored} worlds");
 }
 
 #[test]
 fn every_interleaving_of_kick_rejoin_and_follow_ends_whole() {
     let plans = vec![Plan::Kick(0), Plan::Join(0), Plan::Post];
-    let explored = explore(World::new(1, plans, vec![vec![Wish::Follow, Wish::Follow]], true));
+    let explored = explore(World::new(1, plans, vec![vec![Wish::Follow, Wish::Follow]]));
     assert!(explored > 1_000, "only {explored} worlds");
 }
 
 #[test]
 fn every_interleaving_of_a_room_that_dies_between_commit_and_publish_ends_whole() {
     let plans = vec![Plan::Post, Plan::Die, Plan::Post];
-    let explored = explore(World::new(1, plans, vec![vec![Wish::Follow]], true));
+    let explored = explore(World::new(1, plans, vec![vec![Wish::Follow]]));
     assert!(explored > 100, "only {explored} worlds");
 }
 
@@ -57,7 +57,7 @@ proptest! {
         wishes in prop::collection::vec(prop::collection::vec(wish(), 1..6), 3),
         choices in prop::collection::vec(any::<u16>(), 400),
     ) {
-        let mut world = World::new(3, plans, wishes, false);
+        let mut world = World::new(3, plans, wishes);
         for choice in choices {
             let steps = world.steps();
             if steps.is_empty() {
@@ -75,7 +75,7 @@ proptest! {
 #[test]
 #[should_panic(expected = "leaked")]
 fn the_simulation_notices_a_leak() {
-    let mut world = World::new(1, vec![Plan::Kick(0), Plan::Post], vec![vec![Wish::Follow]], true);
+    let mut world = World::new(1, vec![Plan::Kick(0), Plan::Post], vec![vec![Wish::Follow]]);
     world.deaf_to_removals = true;
     explore(world);
 }
@@ -84,7 +84,7 @@ fn the_simulation_notices_a_leak() {
 #[should_panic(expected = "leaked")]
 fn the_simulation_notices_a_removal_that_died_with_its_room() {
     let plans = vec![Plan::Kick(0), Plan::Die, Plan::Post];
-    let mut world = World::new(1, plans, vec![vec![Wish::FollowNow]], true);
+    let mut world = World::new(1, plans, vec![vec![Wish::FollowNow]]);
     world.makes_up = false;
     explore(world);
 }
@@ -92,14 +92,14 @@ fn the_simulation_notices_a_removal_that_died_with_its_room() {
 #[test]
 fn every_interleaving_of_a_removal_that_died_with_its_room_leaks_nothing() {
     let plans = vec![Plan::Kick(0), Plan::Die, Plan::Post, Plan::Post];
-    let explored = explore(World::new(1, plans, vec![vec![Wish::FollowNow, Wish::Follow]], true));
+    let explored = explore(World::new(1, plans, vec![vec![Wish::FollowNow, Wish::Follow]]));
     assert!(explored > 100, "only {explored} worlds");
 }
 
 #[test]
 #[should_panic(expected = "twice or out of order")]
 fn the_simulation_notices_a_double() {
-    let mut world = World::new(1, vec![Plan::Post, Plan::Post], vec![vec![Wish::Follow]], true);
+    let mut world = World::new(1, vec![Plan::Post, Plan::Post], vec![vec![Wish::Follow]]);
     world.doubles = true;
     explore(world);
 }
@@ -195,7 +195,7 @@ enum Stage {
 }
 
 impl World {
-    fn new(clients: usize, plans: Vec<Plan>, wishes: Vec<Vec<Wish>>, _small: bool) -> Self {
+    fn new(clients: usize, plans: Vec<Plan>, wishes: Vec<Vec<Wish>>) -> Self {
         let client = |wishes: Vec<Wish>| Client {
             wishes,
             follow: None,

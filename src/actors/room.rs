@@ -168,6 +168,12 @@ impl RoomActor {
     /// Looks at a command whose message, if it has one, is known.
     fn consider(&mut self, submit: Submit, ctx: &mut Context<Self>) {
         self.watch.at = Some((submit.by.clone(), submit.command.clone()));
+        self.carry_out(submit, ctx);
+        // A death from here on is not this command's.
+        self.watch.at = None;
+    }
+
+    fn carry_out(&mut self, submit: Submit, ctx: &mut Context<Self>) {
         let now = self.now();
         if let Some(client_id) = &submit.client_id {
             let seen = self.recent.seen(&submit.by.user, client_id, &submit.command, now);
@@ -188,8 +194,6 @@ impl RoomActor {
                 None => self.lease(submit.by, submit.client_id, submit.asker, events, ctx),
             },
         }
-        // A death from here on is not this command's.
-        self.watch.at = None;
     }
 
     /// Gets nums from the directory, and goes on where `consider` left off; nothing else happens meanwhile.
