@@ -11,7 +11,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
-use crate::domain::{Principal, TenantId, Timestamp, UserId};
+use crate::domain::{Principal, TenantId, Timestamp, TokenId, UserId};
 
 pub use secret::{Secret, SecretError, Secrets, SecretsError};
 
@@ -261,7 +261,9 @@ impl Payload {
         if now.0 < begins_at {
             return Err(AuthError::TooEarly);
         }
-        Ok(Principal { tenant, user, expires_at: Timestamp(expires_at) })
+        let token = self.jti.as_deref().map(TokenId::new).transpose().map_err(|_| AuthError::Claims)?;
+        let issued_at = Timestamp(millis(self.iat)?);
+        Ok(Principal { tenant, user, token, issued_at, expires_at: Timestamp(expires_at) })
     }
 }
 

@@ -3,13 +3,19 @@
 //! The rules and the token checks take a `Timestamp`; their hosts hold a [`Clock`] to ask for it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::domain::Timestamp;
 
-/// Tells the time of day. For how long something took, or when to wake, use tokio's clock: this one may jump.
+/// Tells the time of day, which may jump, and the time that only goes on. For when to wake, use tokio's clock.
 pub trait Clock: Send + Sync + 'static {
+    /// The time of day.
     fn now(&self) -> Timestamp;
+
+    /// The time by which to measure how long something took.
+    fn instant(&self) -> Instant {
+        Instant::now()
+    }
 }
 
 /// The machine's clock.
@@ -24,29 +30,38 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved.
+/// A clock whose time of day stands still until it is moved.
 #[derive(Debug)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    now: AtomicI64,
+    /// By how much it has been moved on, in milliseconds.
+    advanced: AtomicI64,
+}
 
 impl ManualClock {
     pub fn at(start: Timestamp) -> Self {
-        Self(AtomicI64::new(start.0))
+        Self { now: AtomicI64::new(start.0), advanced: AtomicI64::new(0) }
     }
 
-    /// Moves the clock on by `by`.
+    /// Lets `by` go by.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(millis(by), Ordering::Relaxed);
+        self.now.fetch_add(millis(by), Ordering::Relaxed);
+        self.advanced.fetch_add(millis(by), Ordering::Relaxed);
     }
 
-    /// Sets the clock, forwards or backwards.
+    /// Sets the time of day, forwards or backwards, while no time goes by.
     pub fn set(&self, to: Timestamp) {
-        self.0.store(to.0, Ordering::Relaxed);
+        self.now.store(to.0, Ordering::Relaxed);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::Relaxed))
+        Timestamp(self.now.load(Ordering::Relaxed))
+    }
+
+    fn instant(&self) -> Instant {
+        Instant::now() + Duration::from_millis(u64::try_from(self.advanced.load(Ordering::Relaxed)).unwrap_or(0))
     }
 }
 

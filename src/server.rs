@@ -1,7 +1,11 @@
 //! The whole, put together: store, registry, threads, listener; and taken apart again in order.
 
+use std::fs::{self, Permissions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +17,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::actors::relay::{CloseAll, CountLinks, CutAll};
-use crate::actors::{Gate, Limits, Registry, Worker};
+use crate::actors::{Admission, Gate, Limits, Registry, Worker};
 use crate::auth::{Keyring, Secrets, SecretsError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::domain::{Principal, Timestamp};
+use crate::domain::Timestamp;
+use crate::http::admin::Desk;
 use crate::http::{self, Edge};
 use crate::store::sled::{OpenError, Options, SledStore};
 use crate::store::{Health, Store};
@@ -39,15 +44,16 @@ const LOOK: Duration = Duration::from_millis(10);
 const REQUEST_HEAD: Duration = Duration::from_secs(5);
 
 impl Gate for Keyring {
-    fn admit(&self, token: &str, now: Timestamp) -> Result<Principal, Refusal> {
-        self.verify(token, now).map_err(|error| {
+    fn admit<'a>(&'a self, token: &'a str, now: Timestamp) -> Admission<'a> {
+        let admitted = self.verify(token, now).map_err(|error| {
             tracing::debug!(%error, "a token was refused");
             match error.code() {
                 "token_expired" => Refusal::token_expired(),
                 "unauthenticated" => Refusal::unauthenticated(),
                 _ => Refusal::token_invalid(),
             }
-        })
+        });
+        Box::pin(std::future::ready(admitted))
     }
 }
 
@@ -57,6 +63,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     pub gate: Arc<dyn Gate>,
     pub limits: Limits,
+    /// Where the operator's socket is to be, if there is to be one.
+    pub admin: Option<PathBuf>,
     /// Threads that own connections.
     pub workers: usize,
     /// Threads that host rooms.
@@ -69,6 +77,7 @@ pub struct Server {
     registry: Arc<Registry>,
     handle: ServerHandle,
     served: JoinHandle<io::Result<()>>,
+    admin: Option<Admin>,
     arbiters: Vec<Arbiter>,
 }
 
@@ -96,7 +105,8 @@ impl Server {
         .run();
         let handle = server.handle();
         let served = actix_web::rt::spawn(server);
-        Ok(Self { address, registry, handle, served, arbiters })
+        let admin = parts.admin.map(|path| Admin::start(path, &registry)).transpose()?;
+        Ok(Self { address, registry, handle, served, admin, arbiters })
     }
 
     /// Where it listens.
@@ -119,6 +129,9 @@ impl Server {
         within(FAREWELL, async || self.connections().await == 0).await;
         self.tell(|| CutAll).await;
         self.handle.stop(false).await;
+        if let Some(admin) = self.admin {
+            admin.stop().await;
+        }
         if let Ok(Err(error)) = self.served.await {
             tracing::warn!(%error, "the listener ended badly");
         }
@@ -153,6 +166,43 @@ impl Server {
     fn relays(&self) -> Vec<crate::actors::relay::RelayAddr> {
         let ids = self.registry.relays();
         ids.into_iter().filter_map(|id| self.registry.relay(id)).collect()
+    }
+}
+
+/// The operator's socket while it is served.
+struct Admin {
+    path: PathBuf,
+    handle: ServerHandle,
+}
+
+impl Admin {
+    fn start(path: PathBuf, registry: &Arc<Registry>) -> io::Result<Self> {
+        // One that a killed process has left. The directory's lock says that nobody else serves it.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        let desk = Desk { registry: Arc::clone(registry) };
+        let server =
+            HttpServer::new(move || App::new().app_data(web::ThinData(desk.clone())).configure(http::admin::mount))
+                .workers(1)
+                .client_request_timeout(REQUEST_HEAD)
+                .shutdown_timeout(1)
+                .disable_signals()
+                .listen_uds(listener)?
+                .run();
+        let handle = server.handle();
+        actix_web::rt::spawn(server);
+        Ok(Self { path, handle })
+    }
+
+    async fn stop(self) {
+        self.handle.stop(false).await;
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!(%error, "the operator's socket could not be removed");
+        }
     }
 }
 
@@ -201,6 +251,7 @@ pub fn run(config: &Config, accept_data_loss: bool, ready: impl FnOnce(SocketAdd
         clock: Arc::new(SystemClock),
         gate: Arc::new(Keyring::new(&secrets.token)),
         limits: limits(config),
+        admin: Some(config.server.data.join(http::admin::SOCKET)),
         workers: threads,
         room_threads: threads.saturating_sub(1).max(1),
     };

@@ -219,7 +219,13 @@ fn sent() -> Vec<Value> {
             content: Content { text: Some("hello".into()), body: Some(r#"{"mood":"fine"}"#.into()) },
         }),
     };
-    let principal = Principal { tenant: room.tenant.clone(), user, expires_at: Timestamp(1_700_000_600_000) };
+    let principal = Principal {
+        tenant: room.tenant.clone(),
+        user,
+        token: None,
+        issued_at: Timestamp(1_700_000_000_000),
+        expires_at: Timestamp(1_700_000_600_000),
+    };
     let listed = Listed { room: room.room, kind: RoomKind::Channel, role: Role::Member, standing: Standing::Invited };
     let alias = Some(Alias::new("lobby").unwrap());
     let replies = [

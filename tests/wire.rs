@@ -276,8 +276,13 @@ fn every_event_has_its_shape() {
 fn every_reply_has_its_shape() {
     let position = Position { epoch: Epoch(3), seq: Seq(5) };
     let receipt = Receipt { position, id: post(), num: Num(12), at: Timestamp(1_700_000_000_000) };
-    let principal =
-        Principal { tenant: TenantId::default_tenant(), user: user("ann"), expires_at: Timestamp(1_700_000_600_000) };
+    let principal = Principal {
+        tenant: TenantId::default_tenant(),
+        user: user("ann"),
+        token: None,
+        issued_at: Timestamp(1_700_000_000_000),
+        expires_at: Timestamp(1_700_000_600_000),
+    };
     let listed = Listed { room: room().room, kind: RoomKind::Group, role: Role::Member, standing: Standing::Invited };
     let archived = Record { client_id: None, event: Event::Room(RoomEvent::RoomArchived), ..record() };
     let archived_text = format!(r#"{{{},"event":"room_archived"}}"#, head(""));

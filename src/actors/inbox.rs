@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient};
 
-use super::failure::read_failed;
 use super::registry::Registry;
 use crate::domain::policy::Standing;
 use crate::domain::{Role, RoomId, StreamId, TenantId, UserId};
 use crate::store::rows::{self, Place, Row};
-use crate::wire::{Listed, Refusal};
+use crate::store::{Store, StoreError};
+use crate::wire::Listed;
 
 /// Hosts one user's inbox while the user has sessions here.
 pub struct InboxActor {
@@ -85,38 +85,27 @@ impl Handler<RoomsChanged> for InboxActor {
     }
 }
 
-/// Asks for the user's rooms after `after`, in the order of their ids; `more` says whether there are others.
-#[derive(Message)]
-#[rtype(result = "Result<Listing, Refusal>")]
-pub struct ListRooms {
-    pub after: Option<RoomId>,
-    pub limit: usize,
-}
-
 /// Some of a user's rooms.
 pub struct Listing {
     pub rooms: Vec<Listed>,
+    /// Whether there are others.
     pub more: bool,
 }
 
-impl Handler<ListRooms> for InboxActor {
-    type Result = ResponseFuture<Result<Listing, Refusal>>;
-
-    fn handle(&mut self, list: ListRooms, _: &mut Self::Context) -> Self::Result {
-        let store = Arc::clone(self.registry.store());
-        let stream = StreamId::User(self.tenant.clone(), self.user.clone());
-        Box::pin(async move {
-            let after = list.after.map(rows::place);
-            let found = store.scan(&stream, rows::PLACES, after.as_deref(), list.limit + 1).await;
-            let found = found.map_err(|error| read_failed(&error))?;
-            let more = found.len() > list.limit;
-            let rooms = found.iter().take(list.limit).map(|(key, row)| {
-                let place = Place::decode(row)?;
-                let room = rows::room_of(key)?;
-                Ok(Listed { room, kind: place.kind, role: place.role, standing: place.standing })
-            });
-            let rooms = rooms.collect::<Result<_, _>>().map_err(|error| read_failed(&error))?;
-            Ok(Listing { rooms, more })
-        })
-    }
+/// The user's rooms after `after`, in the order of their ids. Wakes nobody.
+pub async fn list_rooms(
+    store: &dyn Store,
+    tenant: &TenantId,
+    user: &UserId,
+    after: Option<RoomId>,
+    limit: usize,
+) -> Result<Listing, StoreError> {
+    let stream = StreamId::User(tenant.clone(), user.clone());
+    let after = after.map(rows::place);
+    let found = store.scan(&stream, rows::PLACES, after.as_deref(), limit + 1).await?;
+    let rooms = found.iter().take(limit).map(|(key, row)| {
+        let place = Place::decode(row)?;
+        Ok(Listed { room: rows::room_of(key)?, kind: place.kind, role: place.role, standing: place.standing })
+    });
+    Ok(Listing { rooms: rooms.collect::<Result<_, _>>()?, more: found.len() > limit })
 }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use actix::{Message, Recipient};
@@ -9,7 +10,6 @@ use bytes::Bytes;
 
 use super::batch::Pending;
 use super::outbox::Outbox;
-use crate::domain::Timestamp;
 use crate::wire::frame::{self, Opcode};
 use crate::wire::{CloseReason, Dialect};
 
@@ -40,9 +40,12 @@ pub struct Link {
     pinged: Cell<Instant>,
     /// Since when a frame has been coming in without being complete.
     frame_since: Cell<Option<Instant>>,
-    /// When the token ends; `None` while nobody has been authenticated.
-    expires_at: Cell<Option<Timestamp>>,
+    /// When the token ends, by the clock that never jumps; `None` while nobody has been authenticated.
+    ends: Cell<Option<Instant>>,
     proofs: RefCell<VecDeque<Proof>>,
+    /// What comes in is not looked at for now; and who wants to know when it is again.
+    paused: Cell<bool>,
+    reader: Cell<Option<Waker>>,
 }
 
 /// A ping on its way behind the last bytes of a room, and what waits for its pong.
@@ -64,8 +67,10 @@ impl Link {
             heard: Cell::new(now),
             pinged: Cell::new(now),
             frame_since: Cell::new(None),
-            expires_at: Cell::new(None),
+            ends: Cell::new(None),
             proofs: RefCell::new(VecDeque::new()),
+            paused: Cell::new(false),
+            reader: Cell::new(None),
         }
     }
 
@@ -96,12 +101,40 @@ impl Link {
         self.frame_since.get()
     }
 
-    pub fn expires_at(&self) -> Option<Timestamp> {
-        self.expires_at.get()
+    /// Leaves what comes in where it is until [`Link::resume_reading`].
+    pub fn pause_reading(&self) {
+        self.paused.set(true);
     }
 
-    pub fn authenticated_until(&self, expires_at: Timestamp) {
-        self.expires_at.set(Some(expires_at));
+    pub fn resume_reading(&self) {
+        self.paused.set(false);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Ready while what comes in may be looked at: not while its replies pile up, either.
+    pub fn poll_reading(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.paused.get() {
+            self.reader.set(Some(cx.waker().clone()));
+            return Poll::Pending;
+        }
+        self.outbox.poll_uncongested(cx)
+    }
+
+    /// Whether somebody has been authenticated on it.
+    pub fn is_authenticated(&self) -> bool {
+        self.ends.get().is_some()
+    }
+
+    /// Whether its token has ended at `now`.
+    pub fn has_expired(&self, now: Instant) -> bool {
+        self.ends.get().is_some_and(|ends| ends <= now)
+    }
+
+    /// A token that is good until `ends` has been accepted.
+    pub fn authenticated_until(&self, ends: Instant) {
+        self.ends.set(Some(ends));
     }
 
     /// Sends a heartbeat if the last one is older than `due`.

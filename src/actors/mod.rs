@@ -4,10 +4,12 @@
 //! the relay between rooms and connections. They know the rules, the dialects and the [`Store`](crate::store::Store)
 //! trait; they know no HTTP, no socket and no particular store.
 
+pub mod asking;
 mod batch;
 pub mod directory;
 pub mod failure;
 pub mod inbox;
+pub mod limits;
 pub mod link;
 pub mod outbox;
 mod projection;
@@ -18,8 +20,9 @@ pub mod room;
 pub mod session;
 pub mod worker;
 
+pub use limits::Limits;
 pub use link::{Cut, Link};
 pub use outbox::Outbox;
-pub use registry::{Limits, Registry};
-pub use session::{Gate, SessionActor};
+pub use registry::Registry;
+pub use session::{Admission, Gate, SessionActor};
 pub use worker::Worker;

@@ -11,12 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, ArbiterHandle};
+use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
 use super::batch::DialectSet;
 use super::directory::{DirectoryActor, Nums, Reserve};
 use super::failure::read_failed;
 use super::inbox::{Attach, InboxActor, RoomsChanged};
+use super::limits::Limits;
 use super::relay::{Announce, RelayAddr};
 use super::room::{Answer, Asker, RoomActor, Submit};
 use crate::clock::Clock;
@@ -25,52 +27,11 @@ use crate::store::rows::{self, Reservation, Row};
 use crate::store::{Health, Store};
 use crate::wire::Refusal;
 
-/// Times and sizes that actors keep to. `docs/protocols/native.md` tells clients those that concern them.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Between two pings; a connection not heard of for two of them is closed.
-    pub heartbeat: Duration,
-    /// From the opening of a connection to a valid token.
-    pub auth_timeout: Duration,
-    /// From the first byte of a frame to its last.
-    pub frame_deadline: Duration,
-    /// How long a connection may leave what waits for it untouched.
-    pub slow_consumer: Duration,
-    /// Between two looks at all connections of a thread; the times above are kept to this.
-    pub sweep: Duration,
-    /// After this long without a command a room goes to sleep.
-    pub room_idle: Duration,
-    /// How long an answer of a room may take.
-    pub answer_timeout: Duration,
-    pub frame_bytes_max: u64,
-    pub follows_per_session: usize,
-    pub in_flight_per_session: usize,
-    pub in_flight_per_room: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            heartbeat: Duration::from_secs(25),
-            auth_timeout: Duration::from_secs(10),
-            frame_deadline: Duration::from_secs(10),
-            slow_consumer: Duration::from_secs(20),
-            sweep: Duration::from_secs(1),
-            room_idle: Duration::from_secs(60),
-            answer_timeout: Duration::from_secs(30),
-            frame_bytes_max: 64 * 1024,
-            follows_per_session: 200,
-            in_flight_per_session: 64,
-            in_flight_per_room: 1024,
-        }
-    }
-}
-
 /// The threads' common address book.
 pub struct Registry {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    limits: Limits,
+    limits: ArcSwap<Limits>,
     arbiters: Vec<ArbiterHandle>,
     hasher: RandomState,
     rooms: Sharded<RoomKey, Slot>,
@@ -121,6 +82,9 @@ pub const DEATHS_WITHIN: Duration = Duration::from_secs(60);
 /// A command that made its room die this often is refused.
 const DEATHS_OF_ONE_COMMAND_MAX: usize = 2;
 
+/// Stands for a time that the clock cannot say: a year.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// How long a room that has dropped a command may take to be gone, and how often to look.
 const DYING: Duration = Duration::from_secs(1);
 const DYING_LOOK: Duration = Duration::from_millis(1);
@@ -142,7 +106,7 @@ impl Registry {
         Arc::new(Self {
             store,
             clock,
-            limits,
+            limits: ArcSwap::from_pointee(limits),
             arbiters,
             hasher: RandomState::new(),
             rooms: Sharded::default(),
@@ -162,8 +126,26 @@ impl Registry {
         self.clock.now()
     }
 
-    pub fn limits(&self) -> &Limits {
-        &self.limits
+    /// The time that only goes on.
+    pub fn instant(&self) -> Instant {
+        self.clock.instant()
+    }
+
+    /// When a token that has just been accepted ends. From here on a clock that is set to another time changes nothing.
+    pub fn end_of(&self, principal: &Principal) -> Instant {
+        let left = u64::try_from(principal.expires_at.0.saturating_sub(self.now().0)).unwrap_or(0);
+        let now = self.instant();
+        now.checked_add(Duration::from_millis(left)).unwrap_or_else(|| now + LONGEST)
+    }
+
+    /// The limits as they are now. They may change between two looks; hold on to one where two have to agree.
+    pub fn limits(&self) -> arc_swap::Guard<Arc<Limits>> {
+        self.limits.load()
+    }
+
+    /// From now on these hold, for the connections that are there, too.
+    pub fn set_limits(&self, limits: Limits) {
+        self.limits.store(Arc::new(limits));
     }
 
     /// From now on commands are refused with `shutting_down`.
@@ -198,7 +180,7 @@ impl Registry {
         client_id: Option<ClientId>,
     ) -> impl Future<Output = Answer> + use<> {
         let asked = self.hand_over(room, by, command, client_id);
-        let time = self.limits.answer_timeout;
+        let time = self.limits().answer_timeout;
         async move {
             let Asked { answer, room, admission: _admission } = asked?;
             match tokio::time::timeout(time, answer).await {
@@ -234,7 +216,7 @@ impl Registry {
         let slot = slots.entry(room.clone()).or_default();
         slot.refuse_the_deadly(&by, &command)?;
         let admission =
-            Admission::new(&slot.in_flight, self.limits.in_flight_per_room).ok_or_else(|| Refusal::busy(BUSY))?;
+            Admission::new(&slot.in_flight, self.limits().in_flight_per_room).ok_or_else(|| Refusal::busy(BUSY))?;
         let admission = Arc::new(admission);
         let addr = slot.awake(|published| self.start_room(room, published));
         let (reply, answer) = oneshot::channel();
@@ -394,7 +376,7 @@ impl Registry {
             return Err(refusal);
         }
         let reserve = self.directory(tenant).addr.send(Reserve { alias, room });
-        match tokio::time::timeout(self.limits.answer_timeout, reserve).await {
+        match tokio::time::timeout(self.limits().answer_timeout, reserve).await {
             Ok(Ok(reserved)) => reserved,
             Ok(Err(_)) | Err(_) => Err(Refusal::unavailable()),
         }

@@ -186,6 +186,8 @@ mod tests {
             let bob = Principal {
                 tenant: TenantId::default_tenant(),
                 user: UserId::new("bob").unwrap(),
+                token: None,
+                issued_at: Timestamp(0),
                 expires_at: Timestamp(i64::MAX),
             };
             let (deadly, cut) = (Rc::new(Cell::new(true)), Rc::new(Cell::new(false)));

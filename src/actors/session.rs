@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,22 +16,18 @@ use actix::{
 };
 use bytes::{Bytes, BytesMut};
 
+use super::asking::{self, done, publishes};
 use super::batch::{Batch, removal_of};
 use super::failure::read_failed;
-use super::inbox::{Attach, Detach, InboxActor, ListRooms, RoomsChanged};
+use super::inbox::{Attach, Detach, InboxActor, RoomsChanged};
 use super::link::{Link, News};
 use super::outbox;
-use super::reading::{history, open};
+use super::reading::open;
 use super::registry::Registry;
-use super::room::Answer;
 use super::worker::{Follower, Worker};
-use crate::domain::recent::Receipt;
 use crate::domain::session::Generation;
-use crate::domain::{
-    Alias, Command, Create, Name, Position, Principal, Record, Rejection, Role, RoomId, RoomKey, RoomKind, RoomName,
-    Seq, Timestamp, UserId,
-};
-use crate::store::{Page, Store, StoreError};
+use crate::domain::{Position, Principal, Record, RoomId, RoomKey, RoomName, Seq, Timestamp, UserId};
+use crate::store::{Page, StoreError};
 use crate::wire::frame::{self, Opcode};
 use crate::wire::{Ask, CloseReason, From as Since, Incoming, Notice, Refusal, Reply, Request};
 
@@ -52,8 +49,12 @@ const NAMES_MAX: usize = 256;
 
 /// Says who a token belongs to.
 pub trait Gate: Send + Sync {
-    fn admit(&self, token: &str, now: Timestamp) -> Result<Principal, Refusal>;
+    /// Whose token this is at `now`. May look a key up elsewhere, for a few seconds at most.
+    fn admit<'a>(&'a self, token: &'a str, now: Timestamp) -> Admission<'a>;
 }
+
+/// The answer of a [`Gate`].
+pub type Admission<'a> = Pin<Box<dyn Future<Output = Result<Principal, Refusal>> + Send + 'a>>;
 
 /// Hosts one connection.
 pub struct SessionActor {
@@ -153,7 +154,7 @@ impl SessionActor {
                 self.authenticate(request, ctx);
                 continue;
             };
-            if by.expires_at <= self.registry().now() {
+            if self.link.has_expired(self.registry().instant()) {
                 // It may have waited behind others until now.
                 self.refuse(&request.id, Refusal::token_expired());
                 self.queue.clear();
@@ -177,21 +178,26 @@ impl SessionActor {
         let Ask::Auth { token } = request.ask else {
             return self.refuse(&request.id, Refusal::unauthenticated());
         };
-        match self.gate.admit(&token, self.registry().now()) {
+        let (gate, now, this) = (Arc::clone(&self.gate), self.registry().now(), ctx.address());
+        let admit = async move { gate.admit(&token, now).await };
+        // What comes behind it is read by other rules, once it is known who sent it.
+        self.link.pause_reading();
+        self.exclusively(ctx, admit, move |session, admitted| match admitted.and_then(|admitted| admitted) {
             Ok(principal) => {
-                self.admit(principal.clone(), ctx);
-                self.reply(&request.id, &Reply::Authenticated { principal });
+                session.link.resume_reading();
+                session.admit(principal.clone(), this);
+                session.reply(&request.id, &Reply::Authenticated { principal });
             }
             Err(refusal) => {
-                self.refuse(&request.id, refusal);
-                self.link.close(CloseReason::Unauthenticated);
+                session.refuse(&request.id, refusal);
+                session.link.close(CloseReason::Unauthenticated);
             }
-        }
+        });
     }
 
-    fn admit(&mut self, principal: Principal, ctx: &mut Context<Self>) {
+    fn admit(&mut self, principal: Principal, this: Addr<Self>) {
         self.worker.authenticated(&self.link, &principal);
-        self.attach(&principal, ctx.address().recipient());
+        self.attach(&principal, this.recipient());
         self.principal = Some(principal);
     }
 
@@ -225,7 +231,7 @@ impl SessionActor {
     /// Hands a command to its room; the next one need not wait for the answer.
     fn submit(&mut self, request: Request, key: RoomKey, by: Principal, ctx: &mut Context<Self>) {
         let Request { id, ask: Ask::Command { command, client_id, .. } } = request else { return };
-        let publishes = matches!(command, Command::Post { .. } | Command::Edit { .. } | Command::Delete { .. });
+        let publishes = publishes(&command);
         let answer = self.registry().submit(&key, by, command, client_id);
         self.in_flight += 1;
         ctx.spawn(answer.into_actor(self).map(move |answer, session, ctx| {
@@ -258,12 +264,6 @@ impl SessionActor {
             Ask::Auth { .. } => self.refuse(&id, Refusal::already_authenticated()),
             Ask::NotYet => self.refuse(&id, Refusal::unauthenticated()),
             Ask::Command { .. } => unreachable!("commands are handed to their rooms"),
-            Ask::Create { kind, alias, name, members } => {
-                let create = create(Arc::clone(self.registry()), by, kind, alias, name, members);
-                self.exclusively(ctx, create, move |session, created| {
-                    session.reply(&id, &created.and_then(|reply| reply).unwrap_or_else(Reply::Refused));
-                });
-            }
             Ask::Follow { room, from } => self.follow(id, by, room, from, ctx),
             Ask::Unfollow { room } => {
                 let registry = Arc::clone(self.registry());
@@ -282,34 +282,11 @@ impl SessionActor {
                     session.reply(&id, &reply);
                 });
             }
-            Ask::History { room, before, limit } => {
+            Ask::Create { .. } | Ask::History { .. } | Ask::Rooms { .. } => {
                 let (worker, link) = (Rc::clone(&self.worker), Rc::clone(&self.link));
-                let history = async move {
-                    let key = worker.registry().resolve(&by.tenant, &room).await?;
-                    history(&worker, &link, key, by.user, before, limit).await
-                };
-                self.exclusively(ctx, history, move |session, found| {
-                    session.reply(&id, &found.and_then(|reply| reply).unwrap_or_else(Reply::Refused));
-                });
-            }
-            Ask::Rooms { after, limit } => {
-                let Some((inbox, _)) = &self.inbox else { return self.refuse(&id, Refusal::unauthenticated()) };
-                let list = inbox.send(ListRooms { after, limit });
-                let this = ctx.address().recipient();
-                self.exclusively(ctx, list, move |session, listed| {
-                    if let Ok(Err(_)) = &listed {
-                        // The inbox has died; there is a new one for who asks again.
-                        session.attach(&by, this);
-                    }
-                    let listed = listed.and_then(|sent| sent.unwrap_or_else(|_| Err(Refusal::unavailable())));
-                    let reply = match listed {
-                        Ok(listing) => {
-                            let after = listing.rooms.last().filter(|_| listing.more).map(|listed| listed.room);
-                            Reply::Rooms { rooms: listing.rooms, after }
-                        }
-                        Err(refusal) => Reply::Refused(refusal),
-                    };
-                    session.reply(&id, &reply);
+                let answer = async move { asking::answer(&worker, &link, by, ask).await };
+                self.exclusively(ctx, answer, move |session, answered| {
+                    session.reply(&id, &answered.unwrap_or_else(Reply::Refused));
                 });
             }
         }
@@ -442,7 +419,7 @@ impl Actor for SessionActor {
             authenticated: self.principal.is_some(),
         });
         if let Some(principal) = self.principal.take() {
-            self.admit(principal, ctx);
+            self.admit(principal, ctx.address());
         }
     }
 }
@@ -517,49 +494,4 @@ impl Handler<RoomsChanged> for SessionActor {
 fn removal(record: &Record, user: &UserId) -> Option<(Seq, bool)> {
     let (removed, kicked) = removal_of(record)?;
     (removed == user).then_some((record.position.seq, kicked))
-}
-
-/// The reply to a command that its room has answered.
-fn done(room: RoomKey, publishes: bool, answer: Answer) -> Reply {
-    match answer {
-        Ok(done) if publishes => Reply::Published { room, receipt: done.receipt, duplicate: done.duplicate },
-        Ok(done) => Reply::Changed { room, position: done.receipt.position, at: done.receipt.at },
-        Err(refusal) => Reply::Refused(refusal),
-    }
-}
-
-/// Reserves a room's names, then creates it.
-async fn create(
-    registry: Arc<Registry>,
-    by: Principal,
-    kind: RoomKind,
-    alias: Option<Alias>,
-    name: Option<Name>,
-    members: Vec<(UserId, Role)>,
-) -> Result<Reply, Refusal> {
-    let id = match (kind, members.as_slice()) {
-        (RoomKind::Direct, [(other, _)]) => Some(RoomId::direct(&by.tenant, &by.user, other)),
-        (RoomKind::Direct, _) => return Err(Rejection::NotAPair.into()),
-        (RoomKind::Channel, _) if alias.is_none() => return Err(Rejection::AliasRequired.into()),
-        (RoomKind::Channel | RoomKind::Group | RoomKind::Box | RoomKind::Canvas, _) => None,
-    };
-    // A direct room is found by its pair.
-    let alias = alias.filter(|_| kind != RoomKind::Direct);
-    let reserved = registry.reserve(&by.tenant, alias.clone(), id).await?;
-    let (room, num) = (RoomKey { tenant: by.tenant.clone(), room: reserved.room }, reserved.num);
-    let create = Command::Create(Create { kind, num, alias: alias.clone(), name, members });
-    let receipt = match registry.submit(&room, by, create, None).await {
-        Ok(done) => done.receipt,
-        // Whichever of the two asks first makes it; the other finds it.
-        Err(refusal) if kind == RoomKind::Direct && refusal.code() == Rejection::RoomExists.code() => {
-            first_record(&**registry.store(), &room).await?
-        }
-        Err(refusal) => return Err(refusal),
-    };
-    Ok(Reply::Created { room, num, alias, receipt })
-}
-
-async fn first_record(store: &dyn Store, room: &RoomKey) -> Result<Receipt, Refusal> {
-    let page = store.read(&room.stream(), Seq::ZERO, 1).await.map_err(|error| read_failed(&error))?;
-    page.records.first().map(Receipt::of).ok_or_else(Refusal::unavailable)
 }

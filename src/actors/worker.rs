@@ -173,7 +173,7 @@ impl Worker {
 
     /// Notes whose connection it is.
     pub fn authenticated(&self, link: &Rc<Link>, principal: &Principal) {
-        link.authenticated_until(principal.expires_at);
+        link.authenticated_until(self.registry.end_of(principal));
         let user = (principal.tenant.clone(), principal.user.clone());
         self.users.borrow_mut().entry(user).or_default().push(Rc::clone(link));
     }
@@ -294,7 +294,7 @@ impl Worker {
     pub(super) fn sweep(&self) {
         let limits = self.registry.limits();
         let now = Instant::now();
-        let clock = self.registry.now();
+        let clock = self.registry.instant();
         let before = |time: Duration| now.checked_sub(time);
         if let Some(until) = before(LAST_WORDS) {
             self.cut_ended(until);
@@ -312,9 +312,9 @@ impl Worker {
                 link.close(CloseReason::HeartbeatMissed);
             } else if link.frame_since().is_some_and(|since| older(since, limits.frame_deadline)) {
                 link.close(CloseReason::BadFrame);
-            } else if link.expires_at().is_none() && older(link.opened(), limits.auth_timeout) {
+            } else if !link.is_authenticated() && older(link.opened(), limits.auth_timeout) {
                 link.close(CloseReason::Unauthenticated);
-            } else if link.expires_at().is_some_and(|at| at <= clock) {
+            } else if link.has_expired(clock) {
                 link.close(CloseReason::TokenExpired);
             } else if let Some(due) = before(limits.heartbeat) {
                 link.ping_if_before(due, now);

@@ -87,6 +87,10 @@ text_id! {
     ClientId, "the client id", max 128, id_character
 }
 text_id! {
+    /// A token's own id, as its issuer gave it.
+    TokenId, "the token id", max 255, name_character
+}
+text_id! {
     /// What people call a room; shown, never looked up.
     Name, "the name", max 200, name_character
 }

@@ -22,7 +22,7 @@ pub use directory::DirectoryEvent;
 pub use event::{Event, Record, RoomEvent};
 pub use ids::{
     Alias, ClientId, Epoch, Name, Num, Position, RecordId, RoomId, RoomKey, RoomName, Seq, StreamId, TenantId,
-    Timestamp, UserId,
+    Timestamp, TokenId, UserId,
 };
 pub use policy::{Role, RoomKind};
 pub use principal::Principal;

@@ -22,10 +22,19 @@ struct Body<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<&'a str>,
 }
 
 impl Problem {
     pub fn new(status: StatusCode, refusal: Refusal) -> Self {
+        Self { status, refusal }
+    }
+
+    /// A refusal with the status that its code has.
+    #[expect(dead_code, reason = "for the twins of commands")]
+    pub fn of(refusal: Refusal) -> Self {
+        let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self { status, refusal }
     }
 
@@ -49,6 +58,7 @@ impl Problem {
             code: self.refusal.code(),
             detail: self.refusal.message(),
             retry_after_ms: self.refusal.retry_after_ms(),
+            limit: self.refusal.limit(),
         };
         let text = serde_json::to_string(&body).expect("a struct of texts and numbers always serializes");
         let mut response = HttpResponse::build(self.status);
@@ -59,6 +69,10 @@ impl Problem {
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             // RFC 9110, section 15.5.6; every address that there is takes this one and no other.
             response.insert_header(("Allow", "GET"));
+        }
+        if let Some(pause) = self.refusal.retry_after_ms() {
+            // Whole seconds (RFC 9110, section 10.2.3), never before the time.
+            response.insert_header(("Retry-After", pause.div_ceil(1000).to_string()));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             // RFC 6750, section 3.

@@ -25,17 +25,22 @@ use crate::wire::{Assembler, CloseReason, InboundError, Incoming, Refusal, frame
 
 /// Opens a WebSocket.
 pub async fn open(request: HttpRequest, payload: web::Payload, edge: web::ThinData<Edge>) -> HttpResponse {
-    upgrade(&request, payload, &edge).unwrap_or_else(|problem| problem.response())
+    upgrade(&request, payload, &edge).await.unwrap_or_else(|problem| problem.response())
 }
 
-fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> Result<HttpResponse, Problem> {
+async fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> Result<HttpResponse, Problem> {
     let Handshake { dialect, subprotocol, token } = handshake::check(request)?;
     let registry = edge.worker.registry();
     if registry.draining() {
         return Err(Problem::unavailable(&Refusal::shutting_down()));
     }
-    let principal = token.map(|token| edge.gate.admit(&token, registry.now())).transpose();
-    let principal = principal.map_err(|refusal| Problem::new(StatusCode::UNAUTHORIZED, refusal))?;
+    let principal = match token {
+        Some(token) => {
+            let admitted = edge.gate.admit(&token, registry.now()).await;
+            Some(admitted.map_err(|refusal| Problem::new(StatusCode::UNAUTHORIZED, refusal))?)
+        }
+        None => None,
+    };
     let kill = request.conn_data::<KillSwitch>().cloned();
     let kill = kill.ok_or_else(|| Problem::unavailable(&Refusal::unavailable()))?;
     let mut response = actix_ws::handshake(request)
@@ -104,7 +109,7 @@ impl Inbound {
 
     /// The next message in what has come.
     fn assemble(&mut self) -> Result<Option<Incoming>, CloseReason> {
-        if self.link.expires_at().is_some() {
+        if self.link.is_authenticated() {
             self.assembler.set_limits(Limits { frame_bytes_max: self.frame_bytes_max, ..Limits::AUTHENTICATED });
         }
         let mut rest = &self.chunk[..];
@@ -135,7 +140,7 @@ impl Stream for Inbound {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         while !self.ended {
             // A client that does not take its replies does not get to ask for more.
-            ready!(self.link.outbox.poll_uncongested(cx));
+            ready!(self.link.poll_reading(cx));
             if !self.chunk.is_empty() {
                 match self.assemble() {
                     Ok(Some(incoming)) => return Poll::Ready(Some(Ok(incoming))),

@@ -15,9 +15,12 @@ use super::cursor::CursorError;
 #[error("{code}: {message}")]
 pub struct Refusal {
     code: &'static str,
+    status: u16,
     message: String,
     retry: Retry,
     retry_after_ms: Option<u64>,
+    /// Which limit has been reached, by its name in the configuration.
+    limit: Option<&'static str>,
 }
 
 /// Whether sending the same again helps.
@@ -36,6 +39,8 @@ pub enum Retry {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CodeInfo {
     pub code: &'static str,
+    /// What it is over HTTP (RFC 9110, section 15).
+    pub status: u16,
     pub meaning: &'static str,
     pub retry: Retry,
 }
@@ -59,6 +64,16 @@ const MESSAGE_BYTES_MAX: usize = 240;
 impl Refusal {
     pub fn code(&self) -> &'static str {
         self.code
+    }
+
+    /// Its status over HTTP.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Which limit has been reached, by its name in the configuration.
+    pub fn limit(&self) -> Option<&'static str> {
+        self.limit
     }
 
     pub fn message(&self) -> &str {
@@ -178,8 +193,20 @@ impl Refusal {
         Self::of(METHOD_NOT_ALLOWED)
     }
 
-    fn of(CodeInfo { code, meaning, retry }: CodeInfo) -> Self {
-        Self { code, message: meaning.to_owned(), retry, retry_after_ms: None }
+    /// `limit` is the name of the limit in the configuration; `after` is when there is room again.
+    pub fn rate_limited(limit: &'static str, after: Duration) -> Self {
+        let message = format!("more was asked than the limit {limit} allows; slow down");
+        Self { message, limit: Some(limit), ..Self::of(RATE_LIMITED).after(after) }
+    }
+
+    /// `limit` is the name of the limit in the configuration.
+    pub fn too_many_connections(limit: &'static str) -> Self {
+        let message = format!("as many connections are open as the limit {limit} allows; close one first");
+        Self { message, limit: Some(limit), ..Self::of(TOO_MANY_CONNECTIONS).after(PAUSE) }
+    }
+
+    fn of(CodeInfo { code, status, meaning, retry }: CodeInfo) -> Self {
+        Self { code, status, message: meaning.to_owned(), retry, retry_after_ms: None, limit: None }
     }
 
     fn after(self, pause: Duration) -> Self {
@@ -190,7 +217,9 @@ impl Refusal {
 impl From<Rejection> for Refusal {
     fn from(rejection: Rejection) -> Self {
         // Only another command changes what the rules answer, so the same again is refused again.
-        Self { code: rejection.code(), message: rejection.to_string(), retry: Retry::No, retry_after_ms: None }
+        let info = CODES.iter().find(|info| info.code == rejection.code());
+        let info = *info.expect("a test holds every code of the rules to be in the table");
+        Self { message: rejection.to_string(), ..Self::of(info) }
     }
 }
 
@@ -211,58 +240,66 @@ fn shortened(mut message: String) -> String {
     message
 }
 
-const BAD_REQUEST: CodeInfo = no("bad_request", "the frame or request is not of the documented form");
-const UNKNOWN_COMMAND: CodeInfo = no("unknown_command", "there is no command of this type");
-const TOO_DEEP: CodeInfo = no("too_deep", "objects and arrays are nested more than 32 deep");
-const UNAUTHENTICATED: CodeInfo = no("unauthenticated", "this needs a token; send `auth` first");
-const TOKEN_INVALID: CodeInfo = no("token_invalid", "the token cannot be verified");
-const TOKEN_EXPIRED: CodeInfo = no("token_expired", "the token has expired; a new one is needed");
+const BAD_REQUEST: CodeInfo = no("bad_request", 400, "the frame or request is not of the documented form");
+const UNKNOWN_COMMAND: CodeInfo = no("unknown_command", 400, "there is no command of this type");
+const TOO_DEEP: CodeInfo = no("too_deep", 400, "objects and arrays are nested more than 32 deep");
+const UNAUTHENTICATED: CodeInfo = no("unauthenticated", 401, "this needs a token; send `auth` first");
+const TOKEN_INVALID: CodeInfo = no("token_invalid", 401, "the token cannot be verified");
+const TOKEN_EXPIRED: CodeInfo = no("token_expired", 401, "the token has expired; a new one is needed");
 const ALREADY_AUTHENTICATED: CodeInfo =
-    no("already_authenticated", "this connection has a user already; open another one for another token");
-const CURSOR_INVALID: CodeInfo = no("cursor_invalid", "this is not a cursor of this server");
-const CURSOR_FOREIGN: CodeInfo = no("cursor_foreign", "this is the cursor of another room");
+    no("already_authenticated", 409, "this connection has a user already; open another one for another token");
+const CURSOR_INVALID: CodeInfo = no("cursor_invalid", 400, "this is not a cursor of this server");
+const CURSOR_FOREIGN: CodeInfo = no("cursor_foreign", 400, "this is the cursor of another room");
 const EPOCH_CHANGED: CodeInfo = no(
     "epoch_changed",
+    410,
     "the log was restored or repaired and no longer holds what this cursor stands after; read `history` again",
 );
-const NOT_FOLLOWING: CodeInfo = no("not_following", "this connection does not follow the room");
-const TOO_MANY_FOLLOWS: CodeInfo = no("too_many_follows", "this connection follows as many rooms as it may");
-const BUSY: CodeInfo = later("busy", "too much is under way; slow down");
+const NOT_FOLLOWING: CodeInfo = no("not_following", 409, "this connection does not follow the room");
+const TOO_MANY_FOLLOWS: CodeInfo = no("too_many_follows", 409, "this connection follows as many rooms as it may");
+const BUSY: CodeInfo = later("busy", 503, "too much is under way; slow down");
 const UNAVAILABLE: CodeInfo =
-    same("unavailable", "the outcome is not known: the command may or may not have been recorded");
+    same("unavailable", 503, "the outcome is not known: the command may or may not have been recorded");
+const RATE_LIMITED: CodeInfo =
+    later("rate_limited", 429, "more was asked than the limit that is named allows; slow down");
+const TOO_MANY_CONNECTIONS: CodeInfo =
+    later("too_many_connections", 429, "as many connections are open as the limit that is named allows");
 const STORAGE_FULL: CodeInfo =
-    later("storage_full", "the server has no space left to record anything; reading goes on");
-const SHUTTING_DOWN: CodeInfo = same("shutting_down", "the server restarts; connect again");
-const ROOM_SHUT: CodeInfo = later("room_shut", "the room has failed too often and is shut for a while");
-const COMMAND_REFUSED: CodeInfo = no("command_refused", "this command has made the room fail and is not tried again");
-const INTERNAL: CodeInfo = same("internal", "the server has failed at this; it has been logged");
-const ORIGIN_REFUSED: CodeInfo = no("origin_refused", "web pages of this origin may not connect");
-const BAD_HANDSHAKE: CodeInfo = no("bad_handshake", "the WebSocket handshake is not that of RFC 6455");
-const SUBPROTOCOL_UNKNOWN: CodeInfo = no("subprotocol_unknown", "none of the offered sub-protocols is spoken here");
-const UPGRADE_REQUIRED: CodeInfo = no("upgrade_required", "this address speaks WebSocket only");
-const ROUTE_NOT_FOUND: CodeInfo = no("route_not_found", "there is nothing at this address");
-const METHOD_NOT_ALLOWED: CodeInfo = no("method_not_allowed", "this address does not take requests of this method");
+    later("storage_full", 507, "the server has no space left to record anything; reading goes on");
+const SHUTTING_DOWN: CodeInfo = same("shutting_down", 503, "the server restarts; connect again");
+const ROOM_SHUT: CodeInfo = later("room_shut", 503, "the room has failed too often and is shut for a while");
+const COMMAND_REFUSED: CodeInfo =
+    no("command_refused", 409, "this command has made the room fail and is not tried again");
+const INTERNAL: CodeInfo = same("internal", 500, "the server has failed at this; it has been logged");
+const ORIGIN_REFUSED: CodeInfo = no("origin_refused", 403, "web pages of this origin may not connect");
+const BAD_HANDSHAKE: CodeInfo = no("bad_handshake", 400, "the WebSocket handshake is not that of RFC 6455");
+const SUBPROTOCOL_UNKNOWN: CodeInfo =
+    no("subprotocol_unknown", 400, "none of the offered sub-protocols is spoken here");
+const UPGRADE_REQUIRED: CodeInfo = no("upgrade_required", 426, "this address speaks WebSocket only");
+const ROUTE_NOT_FOUND: CodeInfo = no("route_not_found", 404, "there is nothing at this address");
+const METHOD_NOT_ALLOWED: CodeInfo =
+    no("method_not_allowed", 405, "this address does not take requests of this method");
 
 /// Every code there is: first what the rules refuse, then the rest.
 pub const CODES: &[CodeInfo] = &[
-    no("room_not_found", "there is no such room, or you may not know that there is"),
-    no("room_exists", "a room of this name or for this pair exists already"),
-    no("room_archived", "the room is archived: it can be read, not changed"),
-    no("alias_required", "a channel needs an alias"),
-    no("not_a_pair", "a direct room is between exactly two different users"),
-    no("not_member", "you are not a member of this room; join it first"),
-    no("already_member", "the user is a member already"),
-    no("forbidden", "your role in this room does not allow that"),
-    no("kind_forbids", "this kind of room does not allow that"),
-    no("no_such_member", "the user is not a member of this room"),
-    no("last_owner", "the room would be left without an owner; make somebody else an owner first"),
-    no("room_full", "the room has as many members as it may have"),
-    no("message_not_found", "there is no such message in this room"),
-    no("message_deleted", "the message has been deleted"),
-    no("not_author", "only the author of a message may edit it"),
-    no("too_many_edits", "the message has been edited as often as it may be"),
-    no("content_size", "the content is empty or larger than 32768 bytes"),
-    no("client_id_reused", "this client id was used already for something else"),
+    no("room_not_found", 404, "there is no such room, or you may not know that there is"),
+    no("room_exists", 409, "a room of this name or for this pair exists already"),
+    no("room_archived", 409, "the room is archived: it can be read, not changed"),
+    no("alias_required", 422, "a channel needs an alias"),
+    no("not_a_pair", 422, "a direct room is between exactly two different users"),
+    no("not_member", 403, "you are not a member of this room; join it first"),
+    no("already_member", 409, "the user is a member already"),
+    no("forbidden", 403, "your role in this room does not allow that"),
+    no("kind_forbids", 403, "this kind of room does not allow that"),
+    no("no_such_member", 404, "the user is not a member of this room"),
+    no("last_owner", 409, "the room would be left without an owner; make somebody else an owner first"),
+    no("room_full", 409, "the room has as many members as it may have"),
+    no("message_not_found", 404, "there is no such message in this room"),
+    no("message_deleted", 410, "the message has been deleted"),
+    no("not_author", 403, "only the author of a message may edit it"),
+    no("too_many_edits", 409, "the message has been edited as often as it may be"),
+    no("content_size", 413, "the content is empty or larger than 32768 bytes"),
+    no("client_id_reused", 409, "this client id was used already for something else"),
     BAD_REQUEST,
     UNKNOWN_COMMAND,
     TOO_DEEP,
@@ -277,6 +314,8 @@ pub const CODES: &[CodeInfo] = &[
     TOO_MANY_FOLLOWS,
     BUSY,
     UNAVAILABLE,
+    RATE_LIMITED,
+    TOO_MANY_CONNECTIONS,
     STORAGE_FULL,
     SHUTTING_DOWN,
     ROOM_SHUT,
@@ -290,16 +329,16 @@ pub const CODES: &[CodeInfo] = &[
     METHOD_NOT_ALLOWED,
 ];
 
-const fn no(code: &'static str, meaning: &'static str) -> CodeInfo {
-    CodeInfo { code, meaning, retry: Retry::No }
+const fn no(code: &'static str, status: u16, meaning: &'static str) -> CodeInfo {
+    CodeInfo { code, status, meaning, retry: Retry::No }
 }
 
-const fn same(code: &'static str, meaning: &'static str) -> CodeInfo {
-    CodeInfo { code, meaning, retry: Retry::Same }
+const fn same(code: &'static str, status: u16, meaning: &'static str) -> CodeInfo {
+    CodeInfo { code, status, meaning, retry: Retry::Same }
 }
 
-const fn later(code: &'static str, meaning: &'static str) -> CodeInfo {
-    CodeInfo { code, meaning, retry: Retry::Later }
+const fn later(code: &'static str, status: u16, meaning: &'static str) -> CodeInfo {
+    CodeInfo { code, status, meaning, retry: Retry::Later }
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ impl Default for Setup {
         Self {
             store: Arc::new(MemoryStore::new()),
             clock: Arc::new(SystemClock),
-            limits: Limits { sweep: Duration::from_millis(50), ..Limits::default() },
+            limits: Limits { sweep: Duration::from_millis(50), ..Limits::lifted() },
             workers: 2,
             listen: ([127, 0, 0, 1], 0).into(),
         }
@@ -79,6 +79,7 @@ impl TestServer {
                     clock: setup.clock,
                     gate,
                     limits: setup.limits,
+                    admin: None,
                     workers: setup.workers,
                     room_threads: 1,
                 };

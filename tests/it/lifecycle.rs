@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chinwag::actors::Limits;
 use chinwag::clock::{Clock, ManualClock, SystemClock};
-use chinwag::domain::{RoomId, RoomKey, Seq, TenantId};
+use chinwag::domain::{RoomId, RoomKey, Seq, TenantId, Timestamp};
 use chinwag::store::Store;
 use chinwag::store::memory::MemoryStore;
 use serde_json::{Value, json};
@@ -110,6 +110,14 @@ async fn a_connection_ends_with_its_token() {
     // Clocks may be five seconds apart.
     clock.advance(Duration::from_secs(60));
     short.ask(join("lobby")).await;
+    // A clock that is set says nothing of how long a token has lived.
+    let before = clock.now();
+    for hours in [24, -24] {
+        clock.set(Timestamp(before.0 + hours * 3_600_000));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        short.ask(json!({ "type": "rooms" })).await;
+    }
+    clock.set(before);
     late.ask(json!({ "type": "rooms" })).await;
     clock.advance(Duration::from_secs(6));
     assert_eq!(short.closed().await, Some(4403));

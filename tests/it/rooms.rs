@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chinwag::actors::Limits;
 use chinwag::clock::{Clock, SystemClock};
@@ -425,10 +425,21 @@ struct DeadlyClock(AtomicBool, AtomicBool);
 
 impl Clock for DeadlyClock {
     fn now(&self) -> Timestamp {
+        self.look();
+        SystemClock.now()
+    }
+
+    fn instant(&self) -> Instant {
+        self.look();
+        SystemClock.instant()
+    }
+}
+
+impl DeadlyClock {
+    fn look(&self) {
         let of_a_room = std::thread::current().name().is_some_and(|name| name.ends_with("arbiter:0"));
         let armed = if of_a_room { &self.0 } else { &self.1 };
         assert!(!armed.swap(false, Ordering::Relaxed), "deadly");
-        SystemClock.now()
     }
 }
 

@@ -373,7 +373,13 @@ fn user(name: &str) -> UserId {
 }
 
 fn principal(name: &str) -> Principal {
-    Principal { tenant: TenantId::default_tenant(), user: user(name), expires_at: Timestamp(i64::MAX) }
+    Principal {
+        tenant: TenantId::default_tenant(),
+        user: user(name),
+        token: None,
+        issued_at: Timestamp(0),
+        expires_at: Timestamp(i64::MAX),
+    }
 }
 
 /// One of each command, about `other`.

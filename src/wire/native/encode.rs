@@ -269,6 +269,9 @@ fn put_error(out: &mut impl Writer, refusal: &Refusal) {
     if let Some(after) = refusal.retry_after_ms() {
         out.member("retry_after_ms", &after);
     }
+    if let Some(limit) = refusal.limit() {
+        out.member("limit", limit);
+    }
     out.close_map();
 }
 

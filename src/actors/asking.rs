@@ -1,0 +1,116 @@
+//! How one command is carried out for somebody, whatever transport it came by.
+//!
+//! A session hands over what is not for one room's rules alone; a request over HTTP hands over everything. Nothing
+//! here keeps a state: what lasts, such as a follow, belongs to the session.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::failure::read_failed;
+use super::inbox;
+use super::link::Link;
+use super::reading::history;
+use super::registry::Registry;
+use super::room::Answer;
+use super::worker::Worker;
+use crate::domain::recent::Receipt;
+use crate::domain::{
+    Alias, ClientId, Command, Create, Name, Principal, Rejection, Role, RoomId, RoomKey, RoomKind, RoomName, Seq,
+    UserId,
+};
+use crate::store::Store;
+use crate::wire::{Ask, Refusal, Reply};
+
+/// Carries out `ask` for `by`, whose connection is `link`. What only a session can do, because it lasts longer than the
+/// answer, is refused as unknown.
+pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: Ask) -> Reply {
+    let registry = worker.registry();
+    let answered = match ask {
+        Ask::Command { room, command, client_id } => submit(registry, by, room, command, client_id).await,
+        Ask::Create { kind, alias, name, members } => create(registry, by, kind, alias, name, members).await,
+        Ask::History { room, before, limit } => match registry.resolve(&by.tenant, &room).await {
+            Ok(key) => history(worker, link, key, by.user, before, limit).await,
+            Err(refusal) => Err(refusal),
+        },
+        Ask::Rooms { after, limit } => list_rooms(registry, &by, after, limit).await,
+        Ask::Auth { .. } => Err(Refusal::already_authenticated()),
+        Ask::NotYet => Err(Refusal::unauthenticated()),
+        Ask::Follow { .. } => Err(Refusal::unknown_command("follow")),
+        Ask::Unfollow { .. } => Err(Refusal::unknown_command("unfollow")),
+    };
+    answered.unwrap_or_else(Reply::Refused)
+}
+
+async fn submit(
+    registry: &Arc<Registry>,
+    by: Principal,
+    room: RoomName,
+    command: Command,
+    client_id: Option<ClientId>,
+) -> Result<Reply, Refusal> {
+    let key = registry.find(&by.tenant, &room).await?;
+    let publishes = publishes(&command);
+    Ok(done(key.clone(), publishes, registry.submit(&key, by, command, client_id).await))
+}
+
+/// Whether a command is answered with the record that it led to.
+pub(super) fn publishes(command: &Command) -> bool {
+    matches!(command, Command::Post { .. } | Command::Edit { .. } | Command::Delete { .. })
+}
+
+/// The reply to a command that its room has answered.
+pub(super) fn done(room: RoomKey, publishes: bool, answer: Answer) -> Reply {
+    match answer {
+        Ok(done) if publishes => Reply::Published { room, receipt: done.receipt, duplicate: done.duplicate },
+        Ok(done) => Reply::Changed { room, position: done.receipt.position, at: done.receipt.at },
+        Err(refusal) => Reply::Refused(refusal),
+    }
+}
+
+async fn list_rooms(
+    registry: &Registry,
+    by: &Principal,
+    after: Option<RoomId>,
+    limit: usize,
+) -> Result<Reply, Refusal> {
+    let listing = inbox::list_rooms(&**registry.store(), &by.tenant, &by.user, after, limit).await;
+    let listing = listing.map_err(|error| read_failed(&error))?;
+    let after = listing.rooms.last().filter(|_| listing.more).map(|listed| listed.room);
+    Ok(Reply::Rooms { rooms: listing.rooms, after })
+}
+
+/// Reserves a room's names, then creates it.
+async fn create(
+    registry: &Arc<Registry>,
+    by: Principal,
+    kind: RoomKind,
+    alias: Option<Alias>,
+    name: Option<Name>,
+    members: Vec<(UserId, Role)>,
+) -> Result<Reply, Refusal> {
+    let id = match (kind, members.as_slice()) {
+        (RoomKind::Direct, [(other, _)]) => Some(RoomId::direct(&by.tenant, &by.user, other)),
+        (RoomKind::Direct, _) => return Err(Rejection::NotAPair.into()),
+        (RoomKind::Channel, _) if alias.is_none() => return Err(Rejection::AliasRequired.into()),
+        (RoomKind::Channel | RoomKind::Group | RoomKind::Box | RoomKind::Canvas, _) => None,
+    };
+    // A direct room is found by its pair.
+    let alias = alias.filter(|_| kind != RoomKind::Direct);
+    let reserved = registry.reserve(&by.tenant, alias.clone(), id).await?;
+    let (room, num) = (RoomKey { tenant: by.tenant.clone(), room: reserved.room }, reserved.num);
+    let create = Command::Create(Create { kind, num, alias: alias.clone(), name, members });
+    let receipt = match registry.submit(&room, by, create, None).await {
+        Ok(done) => done.receipt,
+        // Whichever of the two asks first makes it; the other finds it.
+        Err(refusal) if kind == RoomKind::Direct && refusal.code() == Rejection::RoomExists.code() => {
+            first_record(&**registry.store(), &room).await?
+        }
+        Err(refusal) => return Err(refusal),
+    };
+    Ok(Reply::Created { room, num, alias, receipt })
+}
+
+async fn first_record(store: &dyn Store, room: &RoomKey) -> Result<Receipt, Refusal> {
+    let page = store.read(&room.stream(), Seq::ZERO, 1).await.map_err(|error| read_failed(&error))?;
+    page.records.first().map(Receipt::of).ok_or_else(Refusal::unavailable)
+}

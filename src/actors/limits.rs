@@ -1,0 +1,146 @@
+//! How much anybody may take, and how long anything may take.
+//!
+//! `docs/protocols/native.md` tells clients those limits that concern them. A server's limits may change while it
+//! runs, so each is looked up where it is applied.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::domain::TenantId;
+
+/// Times, sizes and rates that actors and edges keep to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Between two signs of life; a WebSocket not heard of for two of them is closed.
+    pub heartbeat: Duration,
+    /// Between two comments on an event stream, by which a client that has gone is noticed.
+    pub comment: Duration,
+    /// From the opening of a connection to a valid token.
+    pub auth_timeout: Duration,
+    /// From the first byte of a frame to its last.
+    pub frame_deadline: Duration,
+    /// How long a connection may leave what waits for it untouched.
+    pub slow_consumer: Duration,
+    /// Between two looks at all connections of a thread; the times above are kept to this.
+    pub sweep: Duration,
+    /// After this long without a command a room goes to sleep.
+    pub room_idle: Duration,
+    /// How long an answer of a room may take.
+    pub answer_timeout: Duration,
+    /// The longest that a long poll waits.
+    pub poll_wait: Duration,
+    pub frame_bytes_max: u64,
+    /// The largest body of a request.
+    pub body_bytes_max: usize,
+    pub follows_per_session: usize,
+    pub in_flight_per_session: usize,
+    pub in_flight_per_room: usize,
+    pub connections: Connections,
+    pub rates: Rates,
+    /// What holds for a tenant that is not named in `tenants`.
+    pub tenant: TenantLimits,
+    pub tenants: HashMap<TenantId, TenantLimits>,
+}
+
+/// How many connections may be open at once. `None`: as many as there are file descriptors for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Connections {
+    pub total: Option<usize>,
+    pub per_address: Option<usize>,
+    pub per_user: Option<usize>,
+    /// How many in a hundred of `total` may be without a token.
+    pub unauthenticated_percent: Option<u8>,
+}
+
+/// How often something may be done. `None`: as often as anybody likes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Rates {
+    pub connects_per_address: Option<Rate>,
+    /// Tokens that are no good; an address beyond it is refused for `auth_penalty`.
+    pub auth_failures_per_address: Option<Rate>,
+    pub auth_penalty: Duration,
+    pub messages_per_session: Option<Rate>,
+    pub messages_per_user: Option<Rate>,
+    pub messages_per_room: Option<Rate>,
+    /// Rooms asked for that are not there, or may not be known to be.
+    pub failed_joins_per_user: Option<Rate>,
+}
+
+/// So many in that time, evenly, with so many at once (a generic cell rate, ITU-T I.371, section A).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// At least one.
+    pub count: u32,
+    pub per: Duration,
+    /// At least one.
+    pub burst: u32,
+}
+
+/// What one tenant may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TenantLimits {
+    pub connections: Option<usize>,
+    pub rooms: Option<u64>,
+    /// All its messages together.
+    pub messages: Option<Rate>,
+}
+
+impl Rate {
+    pub const fn per_second(count: u32, burst: u32) -> Self {
+        Self { count, per: Duration::from_secs(1), burst }
+    }
+
+    pub const fn per_minute(count: u32, burst: u32) -> Self {
+        Self { count, per: Duration::from_secs(60), burst }
+    }
+}
+
+impl Limits {
+    /// What holds for `tenant`.
+    pub fn of_tenant(&self, tenant: &TenantId) -> &TenantLimits {
+        self.tenants.get(tenant).unwrap_or(&self.tenant)
+    }
+
+    /// The defaults without those that are there to keep strangers in check: for trying out, and for tests.
+    pub fn lifted() -> Self {
+        Self { connections: Connections::default(), rates: Rates::default(), ..Self::default() }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(25),
+            comment: Duration::from_secs(15),
+            auth_timeout: Duration::from_secs(10),
+            frame_deadline: Duration::from_secs(10),
+            slow_consumer: Duration::from_secs(20),
+            sweep: Duration::from_secs(1),
+            room_idle: Duration::from_secs(60),
+            answer_timeout: Duration::from_secs(30),
+            poll_wait: Duration::from_secs(55),
+            frame_bytes_max: 64 * 1024,
+            body_bytes_max: 1024 * 1024,
+            follows_per_session: 200,
+            in_flight_per_session: 64,
+            in_flight_per_room: 1024,
+            connections: Connections {
+                total: None,
+                per_address: Some(200),
+                per_user: Some(20),
+                unauthenticated_percent: Some(10),
+            },
+            rates: Rates {
+                connects_per_address: Some(Rate::per_second(20, 50)),
+                auth_failures_per_address: Some(Rate::per_minute(10, 10)),
+                auth_penalty: Duration::from_secs(60),
+                messages_per_session: Some(Rate::per_second(50, 100)),
+                messages_per_user: Some(Rate::per_second(100, 200)),
+                messages_per_room: Some(Rate::per_second(1_000, 2_000)),
+                failed_joins_per_user: Some(Rate::per_minute(10, 10)),
+            },
+            tenant: TenantLimits::default(),
+            tenants: HashMap::new(),
+        }
+    }
+}
