@@ -26,3 +26,6 @@ pub use outbox::Outbox;
 pub use registry::Registry;
 pub use session::{Admission, Gate, SessionActor};
 pub use worker::Worker;
+
+/// The target of log lines about single connections and requests, of which there may be many.
+pub const TRAFFIC: &str = "chinwag::traffic";

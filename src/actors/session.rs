@@ -103,6 +103,9 @@ impl SessionActor {
     }
 
     fn reply(&self, id: &str, reply: &Reply) {
+        if let Reply::Refused(refusal) = reply {
+            tracing::info!(target: super::TRAFFIC, code = refusal.code(), "command refused");
+        }
         self.link.push_control(&self.link.dialect().encode_reply(Some(id), reply));
     }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
     Done,
+    Unwell,
     EpochChanged,
     Usage,
     Refused,
@@ -22,6 +23,7 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Done => 0,
+            Exit::Unwell => 1,
             Exit::EpochChanged => 3,
             Exit::Usage => 64,
             Exit::Refused => 65,

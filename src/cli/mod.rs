@@ -4,21 +4,24 @@
 //! [`link`] and know nothing of the server's inside. Called by `main` alone.
 
 mod backoff;
+mod config;
 mod data;
 mod failure;
 mod frames;
+mod health;
 mod input;
 mod link;
 mod output;
 mod publish;
 mod serve;
+mod shell;
 mod subscribe;
 mod token;
 mod window;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use failure::{Exit, Failure};
 
@@ -39,6 +42,7 @@ Try it out, with the server in a terminal of its own:
 
 Exit codes:
    0  done
+   1  health: the server does not take commands
    3  sub: the history of the room has begun a new epoch, and the cursor belongs to an old one
   64  the command line is wrong
   65  the server refused a line, a room or a command; or a line of the input cannot be sent;
@@ -65,6 +69,12 @@ enum Command {
     /// Work with a data directory while no server uses it.
     #[command(subcommand)]
     Data(data::Command),
+    /// Look at the configuration: check it, show it, begin one.
+    #[command(subcommand)]
+    Config(config::Command),
+    Health(health::Args),
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
 
 /// Carries out the command line of this process and returns its exit code.
@@ -83,6 +93,10 @@ pub fn run() -> ExitCode {
         Command::Pub(args) => publish::run(args),
         Command::Sub(args) => subscribe::run(args),
         Command::Data(data::Command::Verify(args)) => data::verify(&args),
+        Command::Config(command) => config::run(&command),
+        Command::Health(args) => health::run(&args),
+        Command::Completions(args) => shell::completions(&args, &mut Cli::command()),
+        Command::Man(_) => shell::man(Cli::command()),
     };
     match outcome {
         Ok(()) => Exit::Done.into(),
@@ -97,8 +111,6 @@ pub fn run() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
 use rustix::net::sockopt;
@@ -38,7 +39,8 @@ struct Handle {
 
 /// Prepares an accepted connection.
 pub fn on_connect(io: &dyn Any, extensions: &mut Extensions) {
-    let Some(stream) = io.downcast_ref::<TcpStream>() else { return };
+    let encrypted = io.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
+    let Some(stream) = encrypted.or_else(|| io.downcast_ref()) else { return };
     if let Err(error) = prepare(stream) {
         tracing::debug!(%error, "a socket option could not be set");
     }

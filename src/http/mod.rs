@@ -3,6 +3,7 @@
 //! Routes, the WebSocket handshake, error bodies. Nothing is decided here, and the store and the rules of rooms are
 //! not known here.
 
+pub mod access;
 pub mod admin;
 mod handshake;
 mod kill;

@@ -19,7 +19,7 @@ use super::Edge;
 use super::handshake::{self, Handshake};
 use super::kill::KillSwitch;
 use super::problem::Problem;
-use crate::actors::{Link, SessionActor};
+use crate::actors::{Link, SessionActor, TRAFFIC};
 use crate::wire::guard::Limits;
 use crate::wire::{Assembler, CloseReason, InboundError, Incoming, Refusal, frame};
 
@@ -57,6 +57,7 @@ async fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> R
         ctx.add_stream(inbound);
         SessionActor::new(worker, its_link, gate, principal)
     });
+    tracing::info!(target: TRAFFIC, authenticated = link.is_authenticated(), "connection opened");
     Ok(response.streaming(Body { link }))
 }
 
@@ -75,6 +76,8 @@ impl Stream for Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
+        let seconds = self.link.opened().elapsed().as_secs();
+        tracing::info!(target: TRAFFIC, seconds, authenticated = self.link.is_authenticated(), "connection closed");
         self.link.gone();
     }
 }

@@ -87,6 +87,11 @@ pub enum Notice {
     RoomLost {
         room: RoomId,
     },
+    /// The server restarts, and the connection is about to be closed.
+    Restarting {
+        /// When to connect again; another time for each connection, so that not all come at once.
+        retry_after: Duration,
+    },
     /// The follow of this room has ended for a fault of ours.
     FollowFailed {
         room: RoomId,

@@ -16,6 +16,7 @@ use chinwag::domain::{TenantId, UserId};
 use chinwag::server::{Parts, Server};
 use chinwag::store::Store;
 use chinwag::store::memory::MemoryStore;
+use chinwag::tls::Certificate;
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -37,6 +38,7 @@ pub struct Setup {
     pub limits: Limits,
     pub workers: usize,
     pub listen: SocketAddr,
+    pub tls: Option<Certificate>,
 }
 
 impl Default for Setup {
@@ -47,6 +49,7 @@ impl Default for Setup {
             limits: Limits { sweep: Duration::from_millis(50), ..Limits::lifted() },
             workers: 2,
             listen: ([127, 0, 0, 1], 0).into(),
+            tls: None,
         }
     }
 }
@@ -80,6 +83,7 @@ impl TestServer {
                     gate,
                     limits: setup.limits,
                     admin: None,
+                    tls: setup.tls,
                     workers: setup.workers,
                     room_threads: 1,
                 };

@@ -59,6 +59,10 @@ pub fn notice<W: Writer>(notice: &Notice) -> Bytes {
             out.member("type", "room_lost");
             put_room(&mut out, "room", *room);
         }
+        Notice::Restarting { retry_after } => {
+            out.member("type", "restarting");
+            out.member("retry_after_ms", &u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
+        }
         Notice::FollowFailed { room, refusal } => {
             out.member("type", "follow_failed");
             put_room(&mut out, "room", *room);
