@@ -4,6 +4,7 @@
 //! returns either values that nobody has to check again, or every mistake it found. [`table`] has the names of the
 //! settings and what they may be; the parts of the server receive the few values they use.
 
+mod identity;
 pub mod render;
 mod source;
 pub mod table;
@@ -21,6 +22,7 @@ use tracing::Level;
 
 use crate::actors::Limits;
 use crate::actors::limits::{Connections, Rate, Rates, TenantLimits};
+use crate::auth::options::IdentityOptions;
 use crate::domain::TenantId;
 use source::{Origin, Sources, Stated};
 use table::{Reload, SECTIONS};
@@ -36,6 +38,7 @@ pub struct Config {
     pub tls: Option<Tls>,
     pub store: Store,
     pub limits: Limits,
+    pub auth: IdentityOptions,
     pub metrics: Metrics,
     pub log: Log,
     /// What all this was read from, by the names of the settings.
@@ -123,15 +126,16 @@ impl Config {
         }
         sources.read_env(env);
         sources.read_flags(flags);
-        let Sources { stated, mut mistakes } = sources;
+        let Sources { stated, listed, mut mistakes } = sources;
         let settings = Settings { stated: &stated };
         settings.check_together(&mut mistakes);
+        let auth = settings.auth(&listed, &mut mistakes);
         if !mistakes.is_empty() {
             return Err(Mistakes(mistakes));
         }
         let (server, tls, store) = (settings.server(), settings.tls(), settings.store());
         let (limits, metrics, log) = (settings.limits(), settings.metrics(), settings.log());
-        Ok(Self { server, tls, store, limits, metrics, log, stated })
+        Ok(Self { server, tls, store, limits, auth, metrics, log, stated })
     }
 
     /// The settings that `other` has differently and that a running server cannot change.
@@ -182,10 +186,7 @@ impl Settings<'_> {
                 Value::Networks(networks) => networks.clone(),
                 other => mistyped("server.trusted_proxies", other),
             },
-            origins: match self.value("server.origins") {
-                Value::Texts(origins) => origins.clone(),
-                other => mistyped("server.origins", other),
-            },
+            origins: self.texts("server.origins"),
         }
     }
 
@@ -299,6 +300,13 @@ impl Settings<'_> {
         }
     }
 
+    fn texts(&self, name: &str) -> Vec<String> {
+        match self.value(name) {
+            Value::Texts(texts) => texts.clone(),
+            other => mistyped(name, other),
+        }
+    }
+
     fn flag(&self, name: &str) -> bool {
         match self.value(name) {
             Value::Flag(flag) => *flag,
@@ -377,6 +385,7 @@ mod tests {
         assert_eq!(config.store.free_bytes_min, 256 << 20);
         assert_eq!(config.store.ballast_bytes, 64 << 20);
         assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.auth, IdentityOptions::default());
         assert_eq!(config.metrics.listen, None);
         assert_eq!(config.log, Log { level: Level::INFO, json: false, sample: 0 });
     }
@@ -402,10 +411,11 @@ mod tests {
     fn another(setting: &Setting) -> &'static str {
         match setting.kind {
             table::Kind::Address | table::Kind::OptionalAddress => "127.0.0.1:9",
-            table::Kind::Path | table::Kind::OptionalPath => "elsewhere",
+            table::Kind::Path | table::Kind::OptionalPath | table::Kind::Text | table::Kind::Texts => "elsewhere",
+            table::Kind::Flag if setting.default == "true" => "false",
             table::Kind::Flag => "true",
             table::Kind::Number { .. } | table::Kind::NumberOrOff { .. } => "7",
-            table::Kind::Duration => "7s",
+            table::Kind::Duration { .. } => "7s",
             table::Kind::Rate => "7/h burst 9",
             table::Kind::OneOf(names) => names.iter().find(|name| !setting.default.contains(**name)).unwrap(),
             table::Kind::Networks => "10.0.0.0/8",
@@ -420,7 +430,8 @@ mod tests {
             let raw = value::Raw::of_text(setting.kind, another(setting));
             format!("[{}]\n{} = {}\n", section.name, setting.key, Value::read(setting.kind, &raw).unwrap())
         };
-        for section in SECTIONS.iter().filter(|section| section.name != "tls") {
+        // What makes sense only together has tests of its own.
+        for section in SECTIONS.iter().filter(|section| section.name != "tls" && section.shape != Shape::List) {
             for setting in section.settings {
                 let file = values(section, setting);
                 let from_file = load(&[], Some(&file)).unwrap_or_else(|mistakes| panic!("{file}: {mistakes}"));
@@ -438,8 +449,8 @@ mod tests {
 
     /// What the parts of the server are given.
     fn differing(config: &Config) -> String {
-        let Config { server, tls, store, limits, metrics, log, stated: _ } = config;
-        format!("{server:?} {tls:?} {store:?} {limits:?} {metrics:?} {log:?}")
+        let Config { server, tls, store, limits, auth, metrics, log, stated: _ } = config;
+        format!("{server:?} {tls:?} {store:?} {limits:?} {auth:?} {metrics:?} {log:?}")
     }
 
     #[rstest]
@@ -575,14 +586,13 @@ mod tests {
         let text = render::defaults();
         let config = load(&[], Some(&text)).unwrap();
         assert_eq!(differing(&config), differing(&load(&[], None).unwrap()));
-        let uncommented = text
-            .replace("# [", "[")
-            .lines()
-            .map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ")).unwrap_or(line).to_owned() + "\n")
-            .collect::<String>();
-        let all = load(&[], Some(&uncommented)).unwrap();
         for name in names() {
-            assert!(all.stated.contains_key(&name.replace(table::TENANT, "acme")), "{name}");
+            let (section, key) = name.rsplit_once('.').unwrap();
+            let heading = format!("[{}]", section.replace(table::TENANT, "acme"));
+            let at = text.find(&heading).unwrap_or_else(|| panic!("{heading} is not there"));
+            let rest = &text[at + heading.len()..];
+            let its = rest.find("\n\n").map_or(rest, |end| &rest[..end]);
+            assert!(its.contains(&format!("{key} = ")), "{name}");
         }
     }
 
@@ -605,8 +615,9 @@ mod tests {
             let mut at = &schema;
             for part in section.name.split('.') {
                 at = if part == table::TENANT { &at["additionalProperties"] } else { &at["properties"][part] };
+                // A list of lists has its schema below that of what it holds.
+                at = if at["type"] == "array" { &at["items"] } else { at };
             }
-            let at = if section.shape == Shape::List { &at["items"] } else { at };
             for setting in section.settings {
                 let of = &at["properties"][setting.key];
                 assert!(of["description"].as_str().is_some_and(|doc| doc.starts_with(setting.doc)), "{}", setting.key);

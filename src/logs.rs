@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::fmt::{self, MakeWriter};
-use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -38,26 +38,25 @@ const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG
 /// Sends the log of this process, and its panics, to standard error. Called once.
 pub fn start(config: &Log) -> Logs {
     let logs = Logs::new(config);
-    let subscriber = tracing_subscriber::registry();
+    let subscriber = tracing_subscriber::registry().with(logs.clone());
     if config.json {
-        subscriber.with(json(&logs, std::io::stderr)).init();
+        subscriber.with(json(std::io::stderr)).init();
     } else {
         let ansi = std::io::stderr().is_terminal();
         let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_target(false);
-        subscriber.with(layer.with_filter(logs.clone())).init();
+        subscriber.with(layer).init();
     }
     panic::set_hook(Box::new(|info| log_panic(info)));
     logs
 }
 
 /// An object a line: `timestamp`, `level`, `target`, `message`, and the fields of the event beside them.
-fn json<S, W>(logs: &Logs, writer: W) -> impl Layer<S>
+fn json<S, W>(writer: W) -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let layer = fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
-    layer.with_writer(writer).with_filter(logs.clone())
+    fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false).with_writer(writer)
 }
 
 impl Logs {
@@ -98,16 +97,17 @@ impl Logs {
     }
 }
 
-impl<S> Filter<S> for Logs {
-    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+/// Decides for the whole log. A filter of one layer would leave that layer's state behind when it holds back an event.
+impl<S: Subscriber> Layer<S> for Logs {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
         self.wants(metadata)
     }
 
-    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if self.wants(metadata) { Interest::always() } else { Interest::never() }
     }
 
-    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let sample = self.0.sample.load(Ordering::Relaxed);
         if event.metadata().target() != TRAFFIC || sample <= 1 {
             return true;
@@ -154,7 +154,7 @@ mod tests {
 
     fn written(logs: &Logs, say: impl FnOnce()) -> Vec<Value> {
         let out = Out::default();
-        let subscriber = tracing_subscriber::registry().with(json(logs, out.clone()));
+        let subscriber = tracing_subscriber::registry().with(logs.clone()).with(json(out.clone()));
         tracing::subscriber::with_default(subscriber, say);
         let bytes = out.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()

@@ -113,6 +113,7 @@ fn put(parent: &mut Json, path: &[&str], schema: Json) {
     if !child.is_object() {
         *child = object(Vec::new());
     }
+    let child = if child["type"] == "array" && !rest.is_empty() { &mut child["items"] } else { child };
     put(child, rest, schema);
 }
 
@@ -124,7 +125,8 @@ fn of_setting(setting: &Setting) -> Json {
         Value::Flag(flag) => json!(flag),
         Value::Number(number) | Value::NumberOrOff(Some(number)) => json!(number),
         Value::Text(text) => json!(text),
-        Value::Networks(_) | Value::Texts(_) => json!([]),
+        Value::Texts(texts) => json!(texts),
+        Value::Networks(_) => json!([]),
         other @ (Value::NumberOrOff(None) | Value::Duration(_) | Value::Rate(_) | Value::Address(_)) => {
             json!(other.to_string().trim_matches('"'))
         }
@@ -140,9 +142,14 @@ fn of_kind(kind: Kind) -> Json {
             "oneOf": [{ "type": "integer", "minimum": least, "maximum": most }, { "const": "off" }]
         }),
         Kind::OneOf(names) => json!({ "enum": names }),
-        Kind::Networks | Kind::Origins => json!({ "type": "array", "items": { "type": "string" } }),
+        Kind::Networks | Kind::Origins | Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         Kind::Rate => json!({ "type": "string", "pattern": "^(off|[0-9]+/(s|min|h)( burst [0-9]+)?)$" }),
-        Kind::Address | Kind::OptionalAddress | Kind::Path | Kind::OptionalPath | Kind::Duration => {
+        Kind::Address
+        | Kind::OptionalAddress
+        | Kind::Path
+        | Kind::OptionalPath
+        | Kind::Text
+        | Kind::Duration { .. } => {
             json!({ "type": "string" })
         }
     }

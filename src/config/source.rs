@@ -91,6 +91,8 @@ impl Place {
 pub struct Sources {
     /// By the whole name, such as `limits.heartbeat`.
     pub stated: BTreeMap<String, Stated>,
+    /// The places of those sections that there may be several of, in the order of a list.
+    pub listed: Vec<(String, Origin)>,
     pub mistakes: Vec<String>,
 }
 
@@ -258,6 +260,8 @@ impl FileReader<'_> {
                     };
                     let name = path.last_mut().expect("a list has a name");
                     let alone = std::mem::replace(name, format!("{name}[{at}]"));
+                    let origin = Origin::File(self.place(item.span()));
+                    self.sources.listed.push((joined(path), origin));
                     self.table(path, table);
                     *path.last_mut().expect("as before") = alone;
                 }

@@ -3,6 +3,10 @@
 //! The one place for all of these. Reading, checking, `config default`, `config show`, `config schema` and the tests of
 //! `docs/configuration.md` go by it; only [`Config`](super::Config) names the settings again, to hand them on.
 
+use std::time::Duration;
+
+use crate::auth::options::{IdentityOptions, JwksOptions};
+
 /// A section of the file.
 pub struct Section {
     /// As it stands between the brackets; [`TENANT`] stands for the name of a tenant.
@@ -67,10 +71,17 @@ pub enum Kind {
         unit: &'static str,
     },
     /// A time such as `"25s"`.
-    Duration,
+    Duration {
+        least: Duration,
+        most: Duration,
+    },
     /// How often, such as `"50/s burst 100"`, or `"off"`.
     Rate,
     OneOf(&'static [&'static str]),
+    /// Any text, or nothing.
+    Text,
+    /// A list of texts.
+    Texts,
     /// A list of networks in CIDR notation (RFC 4632).
     Networks,
     /// A list of the origins of web pages (RFC 6454).
@@ -81,9 +92,15 @@ pub enum Kind {
 pub const TENANT: &str = "NAME";
 
 use Kind::{
-    Address, Duration, Flag, Networks, Number, NumberOrOff, OneOf, OptionalAddress, OptionalPath, Origins, Path, Rate,
+    Address, Flag, Networks, Number, NumberOrOff, OneOf, OptionalAddress, OptionalPath, Origins, Path, Rate, Text,
+    Texts,
 };
 use Reload::{Live, Restart};
+
+/// Below, timers would only get in the way of the work; above, they are as good as none.
+const TIME: Kind = time(Duration::from_millis(10), Duration::from_secs(60 * 60));
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 const MIB_MAX: u64 = 64 * 1024;
 
@@ -164,27 +181,21 @@ pub const SECTIONS: &[Section] = &[
         shape: Shape::Once,
         doc: "How much anybody may take, and how long anything may take",
         settings: &[
-            setting("heartbeat", Duration, r#""25s""#, "Between two pings; who is silent for two is closed", Live),
-            setting("comment", Duration, r#""15s""#, "Between two signs of life on an event stream", Live),
-            setting("auth_timeout", Duration, r#""10s""#, "From the opening of a connection to its token", Live),
-            setting("frame_deadline", Duration, r#""10s""#, "From the first byte of a frame to its last", Live),
+            setting("heartbeat", TIME, r#""25s""#, "Between two pings; who is silent for two is closed", Live),
+            setting("comment", TIME, r#""15s""#, "Between two signs of life on an event stream", Live),
+            setting("auth_timeout", TIME, r#""10s""#, "From the opening of a connection to its token", Live),
+            setting("frame_deadline", TIME, r#""10s""#, "From the first byte of a frame to its last", Live),
             setting(
                 "slow_consumer",
-                Duration,
+                TIME,
                 r#""20s""#,
                 "For how long a client may leave untouched what waits for it",
                 Live,
             ),
-            setting(
-                "sweep",
-                Duration,
-                r#""1s""#,
-                "Between two looks at all connections; times are kept to this",
-                Restart,
-            ),
-            setting("room_idle", Duration, r#""1m""#, "After this long without a command a room goes to sleep", Live),
-            setting("answer_timeout", Duration, r#""30s""#, "How long an answer of a room may take", Live),
-            setting("poll_wait", Duration, r#""55s""#, "The longest that a long poll waits", Live),
+            setting("sweep", TIME, r#""1s""#, "Between two looks at all connections; times are kept to this", Restart),
+            setting("room_idle", TIME, r#""1m""#, "After this long without a command a room goes to sleep", Live),
+            setting("answer_timeout", TIME, r#""30s""#, "How long an answer of a room may take", Live),
+            setting("poll_wait", TIME, r#""55s""#, "The longest that a long poll waits", Live),
             setting("frame_kb", number(1, 256, "KiB"), "64", "The largest frame of a client", Live),
             setting("body_kb", number(1, MIB_MAX, "KiB"), "1024", "The largest body of a request", Live),
             setting("follows_per_session", count(), "200", "Rooms that one connection follows", Live),
@@ -210,7 +221,7 @@ pub const SECTIONS: &[Section] = &[
             setting("auth_failures_per_address", Rate, r#""10/min""#, "Tokens from one address that are no good", Live),
             setting(
                 "auth_penalty",
-                Duration,
+                TIME,
                 r#""1m""#,
                 "For how long an address is refused that has shown too many of them",
                 Live,
@@ -244,6 +255,86 @@ pub const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        name: "auth",
+        shape: Shape::Once,
+        doc: "Who may come in",
+        settings: &[
+            setting("own_issuer", Flag, "true", "Whether tokens of `chinwag token create` are taken", Live),
+            setting(
+                "leeway",
+                time(Duration::ZERO, IdentityOptions::LEEWAY_MAX),
+                r#""5s""#,
+                "How far the clocks of an issuer and of this server may be apart",
+                Live,
+            ),
+            setting(
+                "lifetime_max",
+                time(Duration::from_secs(1), DAY),
+                r#""1day""#,
+                "The longest life of a token, from its `iat` to its `exp`",
+                Live,
+            ),
+        ],
+    },
+    Section {
+        name: "auth.issuers",
+        shape: Shape::List,
+        doc: "Somebody else whose tokens are taken",
+        settings: &[
+            setting("name", Text, r#""""#, "What the log calls it; needed", Live),
+            setting("iss", Text, r#""""#, "The claim `iss` of its tokens; needed", Live),
+            setting("audiences", Texts, "[]", "One of these has to be among a token's `aud`; one is needed", Live),
+            setting("typ", Texts, r#"["JWT"]"#, "What the header's `typ` may be", Live),
+            setting("user_claim", Text, r#""sub""#, "Which claim names the user", Live),
+            setting("tenant", Text, r#""default""#, "The tenant of its users, unless `tenant_claim` is set", Live),
+            setting("tenant_claim", Text, r#""""#, "Which claim names the tenant; empty: `tenant` does", Live),
+            setting("jwks_url", Text, r#""""#, "Where its public keys are, as a set (RFC 7517)", Live),
+            setting("jwks_file", OptionalPath, r#""""#, "A file with such a set", Live),
+            setting(
+                "jwks_refresh_every",
+                time(JwksOptions::MIN_REFRESH, DAY),
+                r#""10m""#,
+                "Between two looks at the set",
+                Live,
+            ),
+            setting(
+                "jwks_min_refresh",
+                time(JwksOptions::MIN_REFRESH, DAY),
+                r#""30s""#,
+                "Between two looks that tokens with an unknown key may cause",
+                Live,
+            ),
+            setting(
+                "jwks_keep_old",
+                time(Duration::ZERO, DAY),
+                r#""1day""#,
+                "For how long a key that has left the set is still taken",
+                Live,
+            ),
+        ],
+    },
+    Section {
+        name: "auth.issuers.keys",
+        shape: Shape::List,
+        doc: "One key of the issuer above; of the last three settings one is needed",
+        settings: &[
+            setting("kid", Text, r#""""#, "The `kid` of the tokens it checks; empty: those without", Live),
+            setting("algorithm", OneOf(ALGORITHMS), r#""ES256""#, "How it signs, whatever a token says", Live),
+            setting("secret_file", OptionalPath, r#""""#, "A file with a shared secret as base64url text", Live),
+            setting("pem_file", OptionalPath, r#""""#, "A file with a public key as PEM", Live),
+            setting("env", Text, r#""""#, "An environment variable that holds what either file would", Live),
+        ],
+    },
+    Section {
+        name: "auth.issuers.required",
+        shape: Shape::List,
+        doc: "A claim that the tokens of the issuer above have to bring",
+        settings: &[
+            setting("claim", Text, r#""""#, "Its name; needed", Live),
+            setting("any_of", Texts, "[]", "Its value, one of its words or one of its list is one of these", Live),
+        ],
+    },
+    Section {
         name: "metrics",
         shape: Shape::Once,
         doc: "Numbers for Prometheus, on an address of their own",
@@ -273,12 +364,20 @@ pub const SECTIONS: &[Section] = &[
     },
 ];
 
+/// As tokens name them (RFC 7518, section 3.1; RFC 8037, section 3.1).
+const ALGORITHMS: &[&str] =
+    &["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
+
 const fn setting(key: &'static str, kind: Kind, default: &'static str, doc: &'static str, reload: Reload) -> Setting {
     Setting { key, kind, default, doc, reload }
 }
 
 const fn number(least: u64, most: u64, unit: &'static str) -> Kind {
     Number { least, most, unit }
+}
+
+const fn time(least: Duration, most: Duration) -> Kind {
+    Kind::Duration { least, most }
 }
 
 const fn count() -> Kind {
@@ -312,7 +411,11 @@ impl Kind {
             Flag => "true or false".to_owned(),
             Number { least, most, unit: name } => format!("{least} to {most}{}", unit(name)),
             NumberOrOff { least, most, unit: name } => format!("{least} to {most}{}, or \"off\"", unit(name)),
-            Duration => "a time from 10ms to 1h".to_owned(),
+            Kind::Duration { least, most } => {
+                format!("a time from {} to {}", humantime::format_duration(least), humantime::format_duration(most))
+            }
+            Text => "a text".to_owned(),
+            Texts => "a list of texts".to_owned(),
             Rate => "COUNT/s, /min or /h, with `burst COUNT` or without, or \"off\"".to_owned(),
             OneOf(names) => names.join(", "),
             Networks => "a list of networks such as \"10.0.0.0/8\"".to_owned(),

@@ -34,9 +34,6 @@ pub enum Value {
     Texts(Vec<String>),
 }
 
-/// Below, timers would only get in the way of the work; above, they are as good as none.
-const DURATIONS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60 * 60));
-
 /// More than anybody can do in that time.
 const RATE_MAX: u32 = 1_000_000;
 
@@ -50,7 +47,7 @@ impl Raw {
         match kind {
             Kind::Number { .. } | Kind::NumberOrOff { .. } => text.parse().map_or_else(|_| as_text(), Self::Integer),
             Kind::Flag => text.parse().map_or_else(|_| as_text(), Self::Flag),
-            Kind::Networks | Kind::Origins => {
+            Kind::Networks | Kind::Origins | Kind::Texts => {
                 let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
                 Self::List(parts.map(|part| Self::Text(part.to_owned())).collect())
             }
@@ -58,9 +55,10 @@ impl Raw {
             | Kind::OptionalAddress
             | Kind::Path
             | Kind::OptionalPath
-            | Kind::Duration
+            | Kind::Duration { .. }
             | Kind::Rate
-            | Kind::OneOf(_) => as_text(),
+            | Kind::OneOf(_)
+            | Kind::Text => as_text(),
         }
     }
 
@@ -108,7 +106,7 @@ impl Value {
                 "" => Err("a path is needed".to_owned()),
                 text => Ok(Self::Text(text.to_owned())),
             },
-            Kind::OptionalPath => Ok(Self::Text(raw.text(kind)?.to_owned())),
+            Kind::OptionalPath | Kind::Text => Ok(Self::Text(raw.text(kind)?.to_owned())),
             Kind::Flag => match raw {
                 Raw::Flag(flag) => Ok(Self::Flag(*flag)),
                 Raw::Text(_) | Raw::Integer(_) | Raw::List(_) | Raw::Other(_) => Err(raw.wrong(kind)),
@@ -122,7 +120,7 @@ impl Value {
                 None if raw.text(kind) == Ok(OFF) => Ok(Self::NumberOrOff(None)),
                 None => Err(raw.wrong(kind)),
             },
-            Kind::Duration => duration(raw.text(kind)?).map(Self::Duration),
+            Kind::Duration { least, most } => duration(raw.text(kind)?, least, most).map(Self::Duration),
             Kind::Rate => match raw.text(kind)? {
                 OFF => Ok(Self::Rate(None)),
                 text => rate(text).map(|rate| Self::Rate(Some(rate))).ok_or_else(|| raw.wrong(kind)),
@@ -131,6 +129,10 @@ impl Value {
                 text if names.contains(&text) => Ok(Self::Text(text.to_owned())),
                 text => Err(format!("{text:?} is none of {}", listed(names))),
             },
+            Kind::Texts => {
+                let texts = raw.texts(kind)?;
+                Ok(Self::Texts(texts.into_iter().map(str::to_owned).collect()))
+            }
             Kind::Networks => {
                 let texts = raw.texts(kind)?;
                 let networks: Result<_, _> = texts.into_iter().map(network).collect();
@@ -195,11 +197,12 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an address and a port, such as 127.0.0.1:7700"))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("{text:?} is not a duration, such as \"25s\": {error}"))?;
-    if duration < DURATIONS.0 || duration > DURATIONS.1 {
-        return Err(format!("{text} is not between 10ms and 1h"));
+    if duration < least || duration > most {
+        let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
+        return Err(format!("{text} is not between {least} and {most}"));
     }
     Ok(duration)
 }

@@ -9,3 +9,4 @@ mod lifecycle;
 mod protocol;
 mod review;
 mod rooms;
+mod tls;
