@@ -47,7 +47,7 @@ fn a_socket_that_systemd_listens_on_is_taken_over() {
     // As sd_listen_fds(3) says: the descriptor is number 3, and the pid is that of the process that is started.
     let binary = env!("CARGO_BIN_EXE_chinwag");
     let script = format!(
-        "exec 3<&{fd} {fd}<&-; LISTEN_PID=$$ LISTEN_FDS=1 exec {binary} serve --listen 127.0.0.1:1 --data \"$0\"",
+        "exec 3<&{fd}; LISTEN_PID=$$ LISTEN_FDS=1 exec {binary} serve --listen 127.0.0.1:1 --data \"$0\"",
         fd = listener.as_raw_fd()
     );
     let mut command = Command::new("bash");
