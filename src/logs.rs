@@ -46,7 +46,7 @@ pub fn start(config: &Log) -> Logs {
         let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_target(false);
         subscriber.with(layer).init();
     }
-    panic::set_hook(Box::new(|info| log_panic(info)));
+    panic::set_hook(Box::new(log_panic));
     logs
 }
 
