@@ -13,6 +13,7 @@ use actix::Arbiter;
 use actix_web::dev::ServerHandle;
 use actix_web::http::KeepAlive;
 use actix_web::{App, HttpServer, web};
+use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -23,7 +24,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::domain::Timestamp;
 use crate::http::admin::Desk;
-use crate::http::{self, Edge};
+use crate::http::{self, Door, Edge};
 use crate::store::sled::{OpenError, Options, SledStore};
 use crate::store::{Health, Store};
 use crate::wire::{CloseReason, Refusal};
@@ -63,6 +64,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     pub gate: Arc<dyn Gate>,
     pub limits: Limits,
+    /// Whose word is taken for where a request comes from.
+    pub proxies: Vec<IpNet>,
     /// Where the operator's socket is to be, if there is to be one.
     pub admin: Option<PathBuf>,
     /// Threads that own connections.
@@ -89,13 +92,22 @@ impl Server {
         let handles = arbiters.iter().map(Arbiter::handle).collect();
         let registry = Registry::new(parts.store, parts.clock, parts.limits, handles);
 
+        let capacity = connections_max();
+        registry.connections().set_capacity(capacity);
+
         let (its_registry, gate) = (Arc::clone(&registry), parts.gate);
+        let door = Door::new(Arc::clone(&registry), Arc::clone(&gate), &parts.proxies);
+        let its_door = door.clone();
+        let workers = parts.workers.max(1);
         let server = HttpServer::new(move || {
-            let edge = Edge { worker: Worker::start(Arc::clone(&its_registry)), gate: Arc::clone(&gate) };
+            let worker = Worker::start(Arc::clone(&its_registry));
+            let edge = Edge { worker, gate: Arc::clone(&gate), door: its_door.clone() };
             App::new().app_data(web::ThinData(edge)).configure(http::mount)
         })
-        .workers(parts.workers.max(1))
-        .on_connect(http::on_connect)
+        .workers(workers)
+        // More than are let in, so that who is one too many is told so.
+        .max_connections((capacity + capacity / 8).div_ceil(workers))
+        .on_connect(move |io, extensions| door.on_connect(io, extensions))
         .client_request_timeout(REQUEST_HEAD)
         // actix-http 3.20 holds only the first request of a connection to that time.
         .keep_alive(KeepAlive::Disabled)
@@ -251,6 +263,7 @@ pub fn run(config: &Config, accept_data_loss: bool, ready: impl FnOnce(SocketAdd
         clock: Arc::new(SystemClock),
         gate: Arc::new(Keyring::new(&secrets.token)),
         limits: limits(config),
+        proxies: Vec::new(),
         admin: Some(config.server.data.join(http::admin::SOCKET)),
         workers: threads,
         room_threads: threads.saturating_sub(1).max(1),
@@ -303,7 +316,7 @@ fn limits(config: &Config) -> Limits {
         follows_per_session: limits.follows_per_session,
         in_flight_per_session: limits.in_flight_per_session,
         in_flight_per_room: limits.in_flight_per_room,
-        ..Limits::default()
+        ..if config.server.dev { Limits::lifted() } else { Limits::default() }
     }
 }
 
@@ -314,6 +327,12 @@ fn raise_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
+}
+
+/// For how many connections there are file descriptors: two for each, and a fifth of all for what else is open.
+fn connections_max() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    files.map_or(usize::MAX / 16, |files| usize::try_from(files / 5 * 4 / 2).unwrap_or(usize::MAX / 16))
 }
 
 /// Waits until `done`, at most for `time`.

@@ -160,11 +160,15 @@ impl SessionActor {
     /// Whoever sends more than any client needs to, refused or not, is not answered as fast as it sends: what it sends
     /// is left where it is until there is room for the next.
     fn pace(&mut self, ctx: &mut Context<Self>) {
-        let registry = self.registry();
+        let registry = self.worker.registry();
         let rate = registry.limits().rates.messages_per_session.map(frames_rate);
-        let Err(wait) = self.frames.check(rate, self.worker.registry().meters().time()) else { return };
+        let Err(wait) = self.frames.check(rate, registry.meters().time()) else { return };
         self.link.pause_reading();
-        ctx.run_later(wait, |session, _| session.link.resume_reading());
+        ctx.run_later(wait, move |session, _| {
+            // This frame takes the place that there is now.
+            let _ = session.frames.check(rate, session.worker.registry().meters().time());
+            session.link.resume_reading();
+        });
     }
 
     /// Counts what changes a room against the connection's own rate; the others are counted where all transports meet.

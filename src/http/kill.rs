@@ -36,9 +36,9 @@ struct Handle {
     kept: Cell<bool>,
 }
 
-/// Prepares an accepted connection.
-pub fn on_connect(io: &dyn Any, extensions: &mut Extensions) {
-    let Some(stream) = io.downcast_ref::<TcpStream>() else { return };
+/// Prepares an accepted connection; returns its second handle, if there is one.
+pub fn on_connect(io: &dyn Any, extensions: &mut Extensions) -> Option<KillSwitch> {
+    let stream = io.downcast_ref::<TcpStream>()?;
     if let Err(error) = prepare(stream) {
         tracing::debug!(%error, "a socket option could not be set");
     }
@@ -46,9 +46,13 @@ pub fn on_connect(io: &dyn Any, extensions: &mut Extensions) {
         Ok(socket) => {
             let switch = KillSwitch(Rc::new(Handle { socket, kept: Cell::new(false) }));
             switch.expect_request();
-            extensions.insert(switch);
+            extensions.insert(switch.clone());
+            Some(switch)
         }
-        Err(error) => tracing::warn!(%error, "no second handle for a connection; it will not be able to open a socket"),
+        Err(error) => {
+            tracing::warn!(%error, "no second handle for a connection; it will not be able to open a socket");
+            None
+        }
     }
 }
 

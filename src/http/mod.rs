@@ -4,6 +4,7 @@
 //! not known here.
 
 pub mod admin;
+pub mod door;
 mod handshake;
 mod kill;
 mod problem;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use actix_web::{HttpResponse, web};
 
-pub use kill::on_connect;
+pub use door::Door;
 
 use crate::actors::{Gate, Worker};
 use problem::Problem;
@@ -24,6 +25,7 @@ use problem::Problem;
 pub struct Edge {
     pub worker: Rc<Worker>,
     pub gate: Arc<dyn Gate>,
+    pub door: Door,
 }
 
 /// Mounts the routes of the native protocol.

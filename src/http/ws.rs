@@ -16,6 +16,7 @@ use bytes::{Buf, Bytes};
 use futures_util::Stream;
 
 use super::Edge;
+use super::door::Entered;
 use super::handshake::{self, Handshake};
 use super::kill::KillSwitch;
 use super::problem::Problem;
@@ -34,13 +35,7 @@ async fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> R
     if registry.draining() {
         return Err(Problem::unavailable(&Refusal::shutting_down()));
     }
-    let principal = match token {
-        Some(token) => {
-            let admitted = edge.gate.admit(&token, registry.now()).await;
-            Some(admitted.map_err(|refusal| Problem::new(StatusCode::UNAUTHORIZED, refusal))?)
-        }
-        None => None,
-    };
+    let Entered { principal, guard } = edge.door.enter(request, token.as_deref()).await?;
     let kill = request.conn_data::<KillSwitch>().cloned();
     let kill = kill.ok_or_else(|| Problem::unavailable(&Refusal::unavailable()))?;
     let mut response = actix_ws::handshake(request)
@@ -51,6 +46,7 @@ async fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> R
 
     kill.keep();
     let link = Rc::new(Link::new(dialect, Box::new(kill)));
+    link.counts_as(guard);
     let inbound = Inbound::new(payload, Rc::clone(&link), registry.limits().frame_bytes_max);
     let (worker, gate, its_link) = (Rc::clone(&edge.worker), edge.gate.clone(), Rc::clone(&link));
     SessionActor::create(move |ctx| {

@@ -18,6 +18,7 @@ use chinwag::store::Store;
 use chinwag::store::memory::MemoryStore;
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
+use ipnet::IpNet;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -37,6 +38,7 @@ pub struct Setup {
     pub limits: Limits,
     pub workers: usize,
     pub listen: SocketAddr,
+    pub proxies: Vec<IpNet>,
 }
 
 impl Default for Setup {
@@ -47,6 +49,7 @@ impl Default for Setup {
             limits: Limits { sweep: Duration::from_millis(50), ..Limits::lifted() },
             workers: 2,
             listen: ([127, 0, 0, 1], 0).into(),
+            proxies: Vec::new(),
         }
     }
 }
@@ -79,6 +82,7 @@ impl TestServer {
                     clock: setup.clock,
                     gate,
                     limits: setup.limits,
+                    proxies: setup.proxies,
                     admin: None,
                     workers: setup.workers,
                     room_threads: 1,
