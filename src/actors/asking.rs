@@ -33,15 +33,21 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
                 let key = registry.resolve(&by.tenant, &room).await?;
                 history(worker, link, key, by.user.clone(), before, limit).await
             };
-            registry.look_up(&by, read).await
+            counted(registry, "history", registry.look_up(&by, read).await)
         }
-        Ask::Rooms { after, limit } => list_rooms(registry, &by, after, limit).await,
+        Ask::Rooms { after, limit } => counted(registry, "rooms", list_rooms(registry, &by, after, limit).await),
         Ask::Auth { .. } => Err(Refusal::already_authenticated()),
         Ask::NotYet => Err(Refusal::unauthenticated()),
         Ask::Follow { .. } => Err(Refusal::unknown_command("follow")),
         Ask::Unfollow { .. } => Err(Refusal::unknown_command("unfollow")),
     };
     answered.unwrap_or_else(Reply::Refused)
+}
+
+/// Notes what came of what is not for a room alone; its commands are counted where it answers.
+fn counted(registry: &Registry, kind: &'static str, answer: Result<Reply, Refusal>) -> Result<Reply, Refusal> {
+    registry.metrics().command(kind, &answer);
+    answer
 }
 
 async fn submit(

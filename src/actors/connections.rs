@@ -235,6 +235,7 @@ pub async fn authenticate(
         Ok(()) => gate.admit(token, registry.now()).await,
         Err(refusal) => Err(refusal),
     };
+    registry.metrics().authenticated(&admitted);
     if let Err(refusal) = &admitted
         && refusal.is_of_a_bad_token()
     {

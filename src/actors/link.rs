@@ -37,6 +37,8 @@ pub struct Link {
     dialect: Dialect,
     cut: Box<dyn Cut>,
     is_cut: Cell<bool>,
+    /// Why it was closed, if it was.
+    closed: Cell<Option<CloseReason>>,
     session: RefCell<Option<Recipient<News>>>,
     opened: Instant,
     heard: Cell<Instant>,
@@ -67,6 +69,7 @@ impl Link {
             dialect,
             cut,
             is_cut: Cell::new(false),
+            closed: Cell::new(None),
             session: RefCell::new(None),
             opened: now,
             heard: Cell::new(now),
@@ -197,8 +200,25 @@ impl Link {
         self.proofs.borrow().iter().any(|proof| proof.token == token)
     }
 
+    /// How many proofs are awaited of it.
+    pub fn proofs_owed(&self) -> usize {
+        self.proofs.borrow().len()
+    }
+
+    /// How it has ended, in a word.
+    pub fn ended(&self) -> &'static str {
+        match self.closed.get() {
+            Some(reason) => reason.info().name,
+            None if self.is_cut() => "cut",
+            None => "gone",
+        }
+    }
+
     /// Says why and ends the connection once that has left.
     pub fn close(&self, reason: CloseReason) {
+        if self.outbox.is_open() {
+            self.closed.set(Some(reason));
+        }
         self.outbox.finish(reason.frame());
     }
 

@@ -24,7 +24,10 @@ use super::rates::{Limiter, Meters};
 use super::relay::{Announce, RelayAddr};
 use super::room::{Answer, Asker, RoomActor, Submit};
 use crate::clock::Clock;
-use crate::domain::{ClientId, Command, Principal, Rejection, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId};
+use crate::domain::{
+    ClientId, Command, Principal, Rejection, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId,
+};
+use crate::metrics::Metrics;
 use crate::store::rows::{self, Reservation, Row};
 use crate::store::{Health, Store};
 use crate::wire::Refusal;
@@ -36,6 +39,7 @@ pub struct Registry {
     limits: ArcSwap<Limits>,
     connections: Connections,
     meters: Meters,
+    metrics: Metrics,
     arbiters: Vec<ArbiterHandle>,
     hasher: RandomState,
     rooms: Sharded<RoomKey, Slot>,
@@ -113,6 +117,7 @@ impl Registry {
             limits: ArcSwap::from_pointee(limits),
             connections: Connections::default(),
             meters: Meters::new(Arc::clone(&clock)),
+            metrics: Metrics::default(),
             clock,
             arbiters,
             hasher: RandomState::new(),
@@ -164,6 +169,11 @@ impl Registry {
         self.connections.admit(&self.limits(), address, principal)
     }
 
+    /// What is counted for the operator.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// What users, tenants and addresses have done of late.
     pub fn meters(&self) -> &Meters {
         &self.meters
@@ -200,33 +210,38 @@ impl Registry {
         command: Command,
         client_id: Option<ClientId>,
     ) -> impl Future<Output = Answer> + use<> {
-        let asker = by.clone();
+        let (asker, kind) = (by.clone(), command.kind());
         let asked = self.hand_over(room, by, command, client_id);
         let time = self.limits().answer_timeout;
         let registry = Arc::clone(self);
         async move {
-            let Asked { answer, room, admission: _admission } = asked?;
-            match tokio::time::timeout(time, answer).await {
-                Ok(Ok(answer)) => {
-                    // A room that may not be known of says so itself.
-                    if answer.as_ref().is_err_and(|refusal| refusal.code() == Rejection::RoomNotFound.code()) {
-                        registry.meters.looked_up_in_vain(&registry.limits().rates, &asker);
-                    }
-                    answer
-                }
-                // The room died with the command in its hands: it may have been carried out. Whoever asks again must
-                // not reach the one that is dying.
-                Ok(Err(_)) => {
-                    let died = async {
-                        while room.connected() {
-                            tokio::time::sleep(DYING_LOOK).await;
+            let answer = async {
+                let Asked { answer, room, admission: _admission } = asked?;
+                match tokio::time::timeout(time, answer).await {
+                    Ok(Ok(answer)) => {
+                        // A room that may not be known of says so itself.
+                        if answer.as_ref().is_err_and(|refusal| refusal.code() == Rejection::RoomNotFound.code()) {
+                            registry.meters.looked_up_in_vain(&registry.limits().rates, &asker);
                         }
-                    };
-                    let _ = tokio::time::timeout(DYING, died).await;
-                    Err(Refusal::unavailable())
+                        answer
+                    }
+                    // The room died with the command in its hands: it may have been carried out. Whoever asks again must
+                    // not reach the one that is dying.
+                    Ok(Err(_)) => {
+                        let died = async {
+                            while room.connected() {
+                                tokio::time::sleep(DYING_LOOK).await;
+                            }
+                        };
+                        let _ = tokio::time::timeout(DYING, died).await;
+                        Err(Refusal::unavailable())
+                    }
+                    Err(_) => Err(Refusal::unavailable()),
                 }
-                Err(_) => Err(Refusal::unavailable()),
             }
+            .await;
+            registry.metrics.command(kind, &answer);
+            answer
         }
     }
 
@@ -317,11 +332,17 @@ impl Registry {
             }
             slot.deaths_of_late()
         };
+        self.metrics.room_deaths.inc();
         tracing::error!(room = %room.room, deaths, "a room died and is started again from its log");
         if deaths < DEATHS_MAX && !self.interest(room).is_empty() {
             let mut slots = self.rooms.lock(&self.hasher, room);
             slots.entry(room.clone()).or_default().awake(|published| self.start_room(room, published));
         }
+    }
+
+    /// How many users have a session.
+    pub fn inboxes_awake(&self) -> usize {
+        self.inboxes.sum(|slot| usize::from(slot.addr.connected()))
     }
 
     /// How many rooms are awake.

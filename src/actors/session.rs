@@ -115,6 +115,9 @@ impl SessionActor {
     }
 
     fn reply(&self, id: &str, reply: &Reply) {
+        if let Reply::Refused(refusal) = reply {
+            self.registry().metrics().refused(refusal);
+        }
         self.link.push_control(&self.link.dialect().encode_reply(Some(id), reply));
     }
 
@@ -146,6 +149,7 @@ impl SessionActor {
                 Err(refusal) => self.refuse(&request.id, refusal),
             },
             Err(error) => {
+                self.registry().metrics().refused(&error.refusal);
                 let payload = dialect.encode_reply(error.id.as_deref(), &Reply::Refused(error.refusal));
                 self.link.push_control(&payload);
                 // With an id it is a command like any other that is refused.
@@ -364,7 +368,9 @@ impl SessionActor {
             registry.look_up(&by, open).await
         };
         self.exclusively(ctx, open, move |session, opened| {
-            let (registration, at, head) = match opened.and_then(|opened| opened) {
+            let opened = opened.and_then(|opened| opened);
+            session.registry().metrics().command("follow", &opened);
+            let (registration, at, head) = match opened {
                 Ok(opened) => opened,
                 Err(refusal) => return session.refuse(&id, refusal),
             };
@@ -401,6 +407,7 @@ impl SessionActor {
             let Some(after) = follow.wants_page_after() else { return };
             (follow.generation(), after)
         };
+        self.registry().metrics().page_reads.inc();
         self.pulling = true;
         self.pulled = Some(follower.room().room);
         let store = Arc::clone(self.registry().store());

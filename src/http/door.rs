@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use actix_web::dev::Extensions;
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::rt::net::TcpStream;
 use ipnet::IpNet;
@@ -15,6 +14,7 @@ use super::kill;
 use super::problem::Problem;
 use crate::actors::{Address, ConnectionGuard, Cut, Gate, Registry, connections};
 use crate::domain::Principal;
+use crate::wire::Refusal;
 
 /// Stands between the listener and the handlers of all threads.
 #[derive(Clone)]
@@ -47,6 +47,7 @@ impl Door {
             && !self.trusts(peer)
             && self.registry.meters().connect(&self.registry.limits().rates, peer.into()).is_err()
         {
+            self.registry.metrics().connections_cut.inc();
             switch.cut();
         }
     }
@@ -61,23 +62,26 @@ impl Door {
         let (origin, forwarded) = self.origin(request);
         let address = Address::from(origin);
         if forwarded {
-            self.registry.meters().connect(&self.registry.limits().rates, address).map_err(Problem::of)?;
+            let connected = self.registry.meters().connect(&self.registry.limits().rates, address);
+            connected.map_err(|refusal| self.refused(refusal))?;
         }
         let principal = match token {
             Some(token) => Some(self.authenticate(token, address).await?),
             None => None,
         };
-        let guard = self.registry.admit(address, principal.as_ref()).map_err(Problem::of)?;
+        let guard = self.registry.admit(address, principal.as_ref()).map_err(|refusal| self.refused(refusal))?;
         Ok(Entered { principal, guard })
     }
 
     /// Says whose token it is.
     pub async fn authenticate(&self, token: &str, address: Address) -> Result<Principal, Problem> {
         let admitted = connections::authenticate(&self.registry, &*self.gate, token, address).await;
-        admitted.map_err(|refusal| match refusal.limit() {
-            Some(_) => Problem::of(refusal),
-            None => Problem::new(StatusCode::UNAUTHORIZED, refusal),
-        })
+        admitted.map_err(|refusal| self.refused(refusal))
+    }
+
+    fn refused(&self, refusal: Refusal) -> Problem {
+        self.registry.metrics().refused(&refusal);
+        Problem::of(refusal)
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
@@ -116,7 +120,10 @@ fn forwarded_for(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     }
     let named = |element: &String| {
         let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
-        pairs.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("for")).and_then(|(_, node)| address_of(node))
+        pairs
+            .into_iter()
+            .find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))
+            .and_then(|(_, node)| address_of(node))
     };
     elements("forwarded").iter().map(named).collect()
 }
@@ -142,7 +149,6 @@ mod tests {
     use crate::clock::SystemClock;
     use crate::domain::Timestamp;
     use crate::store::memory::MemoryStore;
-    use crate::wire::Refusal;
 
     #[test]
     fn only_proxies_are_believed_and_only_as_far_as_they_reach() {

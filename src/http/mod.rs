@@ -7,6 +7,7 @@ pub mod admin;
 pub mod door;
 mod handshake;
 mod kill;
+pub mod metrics;
 mod problem;
 mod ws;
 

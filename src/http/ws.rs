@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use super::door::Entered;
 use super::handshake::{self, Handshake};
 use super::kill::KillSwitch;
 use super::problem::Problem;
-use crate::actors::{Link, SessionActor};
+use crate::actors::{Link, Registry, SessionActor};
 use crate::wire::guard::Limits;
 use crate::wire::{Assembler, CloseReason, InboundError, Incoming, Refusal, frame};
 
@@ -53,11 +54,12 @@ async fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> R
         ctx.add_stream(inbound);
         SessionActor::new(worker, its_link, gate, principal)
     });
-    Ok(response.streaming(Body { link }))
+    Ok(response.streaming(Body { registry: Arc::clone(edge.worker.registry()), link }))
 }
 
 /// What goes out.
 struct Body {
+    registry: Arc<Registry>,
     link: Rc<Link>,
 }
 
@@ -65,7 +67,11 @@ impl Stream for Body {
     type Item = Result<Bytes, std::convert::Infallible>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.link.outbox.poll_take(cx, || self.link.drained()).map(|taken| taken.map(Ok))
+        let taken = ready!(self.link.outbox.poll_take(cx, || self.link.drained()));
+        if let Some(bytes) = &taken {
+            self.registry.metrics().sent_bytes.inc_by(bytes.len() as u64);
+        }
+        Poll::Ready(taken.map(Ok))
     }
 }
 

@@ -151,8 +151,7 @@ async fn who_asks_for_rooms_in_vain_too_often_has_to_wait_and_keeps_the_rooms_it
 
 #[tokio::test]
 async fn a_tenant_has_no_more_rooms_than_it_may() {
-    let limits =
-        Limits { tenant: TenantLimits { rooms: Some(3), ..TenantLimits::default() }, ..Limits::lifted() };
+    let limits = Limits { tenant: TenantLimits { rooms: Some(3), ..TenantLimits::default() }, ..Limits::lifted() };
     let server = TestServer::with(Setup { limits, ..Setup::default() });
     let mut ann = server.client("ann").await;
     for alias in ["one", "two", "three"] {
@@ -250,7 +249,9 @@ async fn behind_a_proxy_each_client_counts_for_itself() {
     let limits = Limits { rates, connections, ..Limits::lifted() };
     let proxies = vec![ipnet::IpNet::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST))];
     let server = TestServer::with(Setup { limits, proxies, ..Setup::default() });
-    let from = |address: &str| format!("X-Forwarded-For: 1.1.1.1, {address}\r\nAuthorization: Bearer {}\r\n", server.token("ann"));
+    let from = |address: &str| {
+        format!("X-Forwarded-For: 1.1.1.1, {address}\r\nAuthorization: Bearer {}\r\n", server.token("ann"))
+    };
     let mut open = Vec::new();
     for address in ["192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"] {
         let mut stream = server.raw(&handshake(&from(address))).await;
