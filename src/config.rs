@@ -206,7 +206,7 @@ impl Settings<'_> {
     fn limits(&self) -> Limits {
         let connections = |name| self.unless_dev(name).then(|| self.count_or_off(name)).flatten();
         let rate = |name| self.unless_dev(name).then(|| self.rate(name)).flatten();
-        let percent = connections("limits.unauthenticated_percent");
+        let percent = connections("limits.connections.unauthenticated_percent");
         Limits {
             heartbeat: self.duration("limits.heartbeat"),
             comment: self.duration("limits.comment"),
@@ -223,19 +223,19 @@ impl Settings<'_> {
             in_flight_per_session: size(self.number("limits.in_flight_per_session")),
             in_flight_per_room: size(self.number("limits.in_flight_per_room")),
             connections: Connections {
-                total: connections("limits.connections_total"),
-                per_address: connections("limits.connections_per_address"),
-                per_user: connections("limits.connections_per_user"),
+                total: connections("limits.connections.total"),
+                per_address: connections("limits.connections.per_address"),
+                per_user: connections("limits.connections.per_user"),
                 unauthenticated_percent: percent.map(|percent| u8::try_from(percent).expect("a hundred at most")),
             },
             rates: Rates {
-                connects_per_address: rate("limits.connects_per_address"),
-                auth_failures_per_address: rate("limits.auth_failures_per_address"),
-                auth_penalty: self.duration("limits.auth_penalty"),
-                messages_per_session: rate("limits.messages_per_session"),
-                messages_per_user: rate("limits.messages_per_user"),
-                messages_per_room: rate("limits.messages_per_room"),
-                failed_joins_per_user: rate("limits.failed_joins_per_user"),
+                connects_per_address: rate("limits.rates.connects_per_address"),
+                auth_failures_per_address: rate("limits.rates.auth_failures_per_address"),
+                auth_penalty: self.duration("limits.rates.auth_penalty"),
+                messages_per_session: rate("limits.rates.messages_per_session"),
+                messages_per_user: rate("limits.rates.messages_per_user"),
+                messages_per_room: rate("limits.rates.messages_per_room"),
+                failed_joins_per_user: rate("limits.rates.failed_joins_per_user"),
             },
             tenant: self.tenant("default").unwrap_or_default(),
             tenants: self.tenants(),
@@ -437,7 +437,7 @@ mod tests {
                 let from_file = load(&[], Some(&file)).unwrap_or_else(|mistakes| panic!("{file}: {mistakes}"));
                 assert_ne!(differing(&from_file), differing(&plain), "{file}");
                 if section.shape == Shape::Once {
-                    let name = format!("CHINWAG_{}__{}", section.name, setting.key).to_uppercase();
+                    let name = format!("CHINWAG_{}__{}", section.name.replace('.', "__"), setting.key).to_uppercase();
                     let from_env = load(&[(&name, another(setting))], None).unwrap();
                     assert_eq!(differing(&from_env), differing(&from_file), "{name}");
                 }
@@ -469,8 +469,8 @@ mod tests {
     #[case("[limits]\nframe_kb = 0\n", "is not what it takes")]
     #[case("[limits]\nframe_deadline = \"2h\"\n", "between 10ms and 1h")]
     #[case("[limits]\nin_flight_per_room = 9999999\n", "is not what it takes")]
-    #[case("[limits]\nconnections_per_user = \"none\"\n", "is not what it takes: 1 to 1000000, or \"off\"")]
-    #[case("[limits]\nmessages_per_user = \"many\"\n", "\"many\" is not what it takes: COUNT/s")]
+    #[case("[limits.connections]\nper_user = \"none\"\n", "is not what it takes: 1 to 1000000, or \"off\"")]
+    #[case("[limits.rates]\nmessages_per_user = \"many\"\n", "\"many\" is not what it takes: COUNT/s")]
     #[case("[tls]\ncert = \"c.pem\"\n", "tls.cert: without tls.key it is of no use")]
     #[case("[tenants.\"no tenant\".limits]\nrooms = 1\n", "this cannot be a tenant")]
     #[case("[tenants.acme]\nrooms = 1\n", "unknown key `rooms`; there are `limits`")]
@@ -555,7 +555,7 @@ mod tests {
         let lifted = load_with(&flags, &[], None).unwrap().limits;
         let penalty = Rates { auth_penalty: lifted.rates.auth_penalty, ..Rates::default() };
         assert_eq!(lifted, Limits { rates: penalty, ..Limits::lifted() });
-        let file = "[limits]\nmessages_per_user = \"3/s\"\nconnections_per_user = 2\n";
+        let file = "[limits.rates]\nmessages_per_user = \"3/s\"\n[limits.connections]\nper_user = 2\n";
         let set = load_with(&flags, &[], Some(file)).unwrap().limits;
         assert_eq!(set.rates.messages_per_user, Some(Rate::per_second(3, 3)));
         assert_eq!(set.connections, Connections { per_user: Some(2), ..Connections::default() });
@@ -570,6 +570,17 @@ mod tests {
         let messages = Some(Rate::per_second(5, 5));
         assert_eq!(*tenant("acme"), TenantLimits { messages, ..TenantLimits::default() });
         assert_eq!(*tenant("a.b"), TenantLimits { connections: Some(3), ..TenantLimits::default() });
+    }
+
+    #[test]
+    fn a_limit_that_a_refusal_names_is_a_setting() {
+        for limit in crate::actors::limits::names::ALL {
+            let setting = match limit.strip_prefix("tenant.") {
+                Some(of_tenant) => format!("tenants.NAME.limits.{of_tenant}"),
+                None => format!("limits.{limit}"),
+            };
+            assert!(names().any(|name| name == setting), "{setting}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod config;
 pub mod domain;
 pub mod http;
 pub mod logs;
+pub mod metrics;
 pub mod server;
 pub mod service;
 pub mod store;

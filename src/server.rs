@@ -14,6 +14,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::http::KeepAlive;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
+use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -24,7 +25,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mistakes};
 use crate::domain::Timestamp;
 use crate::http::admin::Desk;
-use crate::http::{self, Edge};
+use crate::http::{self, Door, Edge};
 use crate::logs::Logs;
 use crate::service;
 use crate::store::sled::{OpenError, Options, SledStore};
@@ -67,8 +68,12 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     pub gate: Arc<dyn Gate>,
     pub limits: Limits,
+    /// Whose word is taken for where a request comes from.
+    pub proxies: Vec<IpNet>,
     /// Where the operator's socket is to be, if there is to be one.
     pub admin: Option<PathBuf>,
+    /// Where monitoring reads the metrics, if anywhere but on the operator's socket.
+    pub metrics: Option<TcpListener>,
     /// What clients are shown where TLS is spoken.
     pub tls: Option<Certificate>,
     /// Threads that own connections.
@@ -81,9 +86,11 @@ pub struct Parts {
 pub struct Server {
     address: SocketAddr,
     registry: Arc<Registry>,
+    door: Door,
     handle: ServerHandle,
     served: JoinHandle<io::Result<()>>,
     admin: Option<Admin>,
+    metrics: Option<ServerHandle>,
     arbiters: Vec<Arbiter>,
 }
 
@@ -95,13 +102,22 @@ impl Server {
         let handles = arbiters.iter().map(Arbiter::handle).collect();
         let registry = Registry::new(parts.store, parts.clock, parts.limits, handles);
 
+        let capacity = connections_max();
+        registry.connections().set_capacity(capacity);
+
         let (its_registry, gate) = (Arc::clone(&registry), parts.gate);
+        let door = Door::new(Arc::clone(&registry), Arc::clone(&gate), &parts.proxies);
+        let (its_door, on_connect) = (door.clone(), door.clone());
+        let workers = parts.workers.max(1);
         let server = HttpServer::new(move || {
-            let edge = Edge { worker: Worker::start(Arc::clone(&its_registry)), gate: Arc::clone(&gate) };
+            let worker = Worker::start(Arc::clone(&its_registry));
+            let edge = Edge { worker, gate: Arc::clone(&gate), door: its_door.clone() };
             App::new().app_data(web::ThinData(edge)).configure(http::mount).wrap(from_fn(http::access::log))
         })
-        .workers(parts.workers.max(1))
-        .on_connect(http::on_connect)
+        .workers(workers)
+        // More than are let in, so that who is one too many is told so.
+        .max_connections((capacity + capacity / 8).div_ceil(workers))
+        .on_connect(move |io, extensions| on_connect.on_connect(io, extensions))
         .client_request_timeout(REQUEST_HEAD)
         // actix-http 3.20 holds only the first request of a connection to that time.
         .keep_alive(KeepAlive::Disabled)
@@ -118,7 +134,8 @@ impl Server {
         let handle = server.handle();
         let served = actix_web::rt::spawn(server);
         let admin = parts.admin.and_then(|path| Admin::start_or_warn(path, &registry));
-        Ok(Self { address, registry, handle, served, admin, arbiters })
+        let metrics = parts.metrics.map(|listener| serve_metrics(listener, &registry)).transpose()?;
+        Ok(Self { address, registry, door, handle, served, admin, metrics, arbiters })
     }
 
     /// Where it listens.
@@ -143,6 +160,9 @@ impl Server {
         self.handle.stop(false).await;
         if let Some(admin) = self.admin {
             admin.stop().await;
+        }
+        if let Some(metrics) = self.metrics {
+            metrics.stop(false).await;
         }
         if let Ok(Err(error)) = self.served.await {
             tracing::warn!(%error, "the listener ended badly");
@@ -191,6 +211,22 @@ impl Server {
         let ids = self.registry.relays();
         ids.into_iter().filter_map(|id| self.registry.relay(id)).collect()
     }
+}
+
+/// Serves the metrics and nothing else, by a thread of their own.
+fn serve_metrics(listener: TcpListener, registry: &Arc<Registry>) -> io::Result<ServerHandle> {
+    let desk = Desk { registry: Arc::clone(registry) };
+    let server =
+        HttpServer::new(move || App::new().app_data(web::ThinData(desk.clone())).configure(http::metrics::mount))
+            .workers(1)
+            .client_request_timeout(REQUEST_HEAD)
+            .shutdown_timeout(1)
+            .disable_signals()
+            .listen(listener)?
+            .run();
+    let handle = server.handle();
+    actix_web::rt::spawn(server);
+    Ok(handle)
 }
 
 /// The operator's socket while it is served.
@@ -249,8 +285,8 @@ impl Admin {
 /// Why a server did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    #[error("cannot listen on {address}: {source}; stop what uses it, or choose another with --listen")]
-    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot listen on {address}: {source}; stop what uses it, or choose another with {setting}")]
+    Listen { address: SocketAddr, setting: &'static str, source: io::Error },
     #[error(transparent)]
     Secrets(#[from] SecretsError),
     #[error(transparent)]
@@ -292,8 +328,9 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr
     let address = config.server.listen;
     let listener = match service::listener()? {
         Some(listener) => listener,
-        None => TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })?,
+        None => bind(address, "--listen")?,
     };
+    let metrics = config.metrics.listen.map(|address| bind(address, "metrics.listen")).transpose()?;
     let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
     raise_file_limit();
     let options = Options { accept_data_loss: process.accept_data_loss, ..options(config) };
@@ -307,7 +344,9 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr
         clock: Arc::new(SystemClock),
         gate: Arc::new(Keyring::new(&secrets.token)),
         limits: config.limits.clone(),
+        proxies: config.server.trusted_proxies.clone(),
         admin: Some(config.server.data.join(http::admin::SOCKET)),
+        metrics,
         tls: certificate.clone(),
         workers: threads,
         room_threads: threads.saturating_sub(1).max(1),
@@ -324,7 +363,7 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr
         ready(server.address());
         let status = format!("listening on {scheme}://{}", server.address());
         service::ready(&status);
-        let reload = Reload { started: config, certificate, registry: server.registry(), logs: &process.logs };
+        let reload = Reload { started: config, certificate, server: &server, logs: &process.logs };
         let mut watchdog = tokio::time::interval(service::watchdog().unwrap_or(MINUTE));
         let mut minute = tokio::time::interval(MINUTE);
         let broken = health.wait_for(|health| matches!(health, Health::Broken { .. }));
@@ -367,6 +406,10 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr
     })
 }
 
+fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).map_err(|source| ServeError::Listen { address, setting, source })
+}
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn count_left_out(logs: &Logs) {
@@ -381,7 +424,7 @@ struct Reload<'a> {
     /// The configuration it was started with: what needs a restart stays as it was there.
     started: &'a Config,
     certificate: Option<Certificate>,
-    registry: &'a Registry,
+    server: &'a Server,
     logs: &'a Logs,
 }
 
@@ -417,7 +460,8 @@ impl Reload<'_> {
             }
             (Some(_) | None, _) => {}
         }
-        self.registry.set_limits(config.limits);
+        self.server.registry.set_limits(config.limits);
+        self.server.door.trust(&config.server.trusted_proxies);
         self.logs.set(&config.log);
         tracing::info!("the configuration was read again and taken over");
     }
@@ -440,6 +484,12 @@ fn raise_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
+}
+
+/// For how many connections there are file descriptors: two for each, and a fifth of all for what else is open.
+fn connections_max() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    files.map_or(usize::MAX / 16, |files| usize::try_from(files / 5 * 4 / 2).unwrap_or(usize::MAX / 16))
 }
 
 /// Waits until `done`, at most for `time`.

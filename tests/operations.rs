@@ -280,6 +280,18 @@ fn what_packages_name_is_there() {
     );
 }
 
+#[test]
+fn metrics_have_an_address_of_their_own_and_clients_do_not_see_them() {
+    let home = TempDir::new().unwrap();
+    // A port that was free a moment ago.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let server = Server::spawn(serve(home.path()).env("CHINWAG_METRICS__LISTEN", address.to_string()));
+    let read = get(&format!("http://{address}"), "/metrics");
+    assert!(read.starts_with("HTTP/1.1 200 ") && read.trim_end().ends_with("# EOF"), "{read}");
+    assert!(get(&server.url, "/metrics").starts_with("HTTP/1.1 404 "));
+    assert!(get(&format!("http://{address}"), "/v1/ws").starts_with("HTTP/1.1 404 "));
+}
+
 /// A service manager that is told things.
 struct Manager {
     path: PathBuf,

@@ -84,6 +84,7 @@ const DOORS: [Door; 5] = [
             "actix_tls",
             "actix_web",
             "actix_web_actors",
+            "arc_swap",
             "base64",
             "bytes",
             "bytestring",

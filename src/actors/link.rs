@@ -9,9 +9,12 @@ use actix::{Message, Recipient};
 use bytes::Bytes;
 
 use super::batch::Pending;
+use super::connections::{Address, ConnectionGuard};
+use super::limits::Limits;
 use super::outbox::Outbox;
+use crate::domain::Principal;
 use crate::wire::frame::{self, Opcode};
-use crate::wire::{CloseReason, Dialect};
+use crate::wire::{CloseReason, Dialect, Refusal};
 
 /// Ends a connection at once and discards what the kernel still holds for it.
 pub trait Cut {
@@ -34,6 +37,8 @@ pub struct Link {
     dialect: Dialect,
     cut: Box<dyn Cut>,
     is_cut: Cell<bool>,
+    /// Why it was closed, if it was.
+    closed: Cell<Option<CloseReason>>,
     session: RefCell<Option<Recipient<News>>>,
     opened: Instant,
     heard: Cell<Instant>,
@@ -43,9 +48,11 @@ pub struct Link {
     /// When the token ends, by the clock that never jumps; `None` while nobody has been authenticated.
     ends: Cell<Option<Instant>>,
     proofs: RefCell<VecDeque<Proof>>,
-    /// What comes in is not looked at for now; and who wants to know when it is again.
-    paused: Cell<bool>,
+    /// How many reasons there are not to look at what comes in for now; and who wants to know when there is none.
+    pauses: Cell<u32>,
     reader: Cell<Option<Waker>>,
+    /// Its place among those that may be open.
+    guard: RefCell<Option<ConnectionGuard>>,
 }
 
 /// A ping on its way behind the last bytes of a room, and what waits for its pong.
@@ -62,6 +69,7 @@ impl Link {
             dialect,
             cut,
             is_cut: Cell::new(false),
+            closed: Cell::new(None),
             session: RefCell::new(None),
             opened: now,
             heard: Cell::new(now),
@@ -69,13 +77,29 @@ impl Link {
             frame_since: Cell::new(None),
             ends: Cell::new(None),
             proofs: RefCell::new(VecDeque::new()),
-            paused: Cell::new(false),
+            pauses: Cell::new(0),
             reader: Cell::new(None),
+            guard: RefCell::new(None),
         }
     }
 
     pub fn dialect(&self) -> Dialect {
         self.dialect
+    }
+
+    /// It counts among those that are open until it is gone.
+    pub fn counts_as(&self, guard: ConnectionGuard) {
+        *self.guard.borrow_mut() = Some(guard);
+    }
+
+    /// Where it comes from, where that is known.
+    pub fn address(&self) -> Option<Address> {
+        self.guard.borrow().as_ref().map(ConnectionGuard::address)
+    }
+
+    /// Counts it for a user from now on, unless that would be one too many.
+    pub fn counts_for(&self, limits: &Limits, principal: &Principal) -> Result<(), Refusal> {
+        self.guard.borrow_mut().as_mut().map_or(Ok(()), |guard| guard.authenticated(limits, principal))
     }
 
     pub fn opened(&self) -> Instant {
@@ -101,13 +125,16 @@ impl Link {
         self.frame_since.get()
     }
 
-    /// Leaves what comes in where it is until [`Link::resume_reading`].
+    /// Leaves what comes in where it is until [`Link::resume_reading`] has been called as often as this.
     pub fn pause_reading(&self) {
-        self.paused.set(true);
+        self.pauses.set(self.pauses.get() + 1);
     }
 
     pub fn resume_reading(&self) {
-        self.paused.set(false);
+        self.pauses.set(self.pauses.get().saturating_sub(1));
+        if self.pauses.get() > 0 {
+            return;
+        }
         if let Some(reader) = self.reader.take() {
             reader.wake();
         }
@@ -115,7 +142,7 @@ impl Link {
 
     /// Ready while what comes in may be looked at: not while its replies pile up, either.
     pub fn poll_reading(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.paused.get() {
+        if self.pauses.get() > 0 {
             self.reader.set(Some(cx.waker().clone()));
             return Poll::Pending;
         }
@@ -173,8 +200,25 @@ impl Link {
         self.proofs.borrow().iter().any(|proof| proof.token == token)
     }
 
+    /// How many proofs are awaited of it.
+    pub fn proofs_owed(&self) -> usize {
+        self.proofs.borrow().len()
+    }
+
+    /// How it has ended, in a word.
+    pub fn ended(&self) -> &'static str {
+        match self.closed.get() {
+            Some(reason) => reason.info().name,
+            None if self.is_cut() => "cut",
+            None => "gone",
+        }
+    }
+
     /// Says why and ends the connection once that has left.
     pub fn close(&self, reason: CloseReason) {
+        if self.outbox.is_open() {
+            self.closed.set(Some(reason));
+        }
         self.outbox.finish(reason.frame());
     }
 
@@ -199,6 +243,7 @@ impl Link {
     /// the kernel holds for it must not leave either.
     pub fn gone(&self) {
         self.outbox.abandon();
+        drop(self.guard.take());
         let owed = self.proofs.take();
         if !owed.is_empty() {
             self.discard();

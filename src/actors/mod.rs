@@ -6,6 +6,7 @@
 
 pub mod asking;
 mod batch;
+pub mod connections;
 pub mod directory;
 pub mod failure;
 pub mod inbox;
@@ -13,6 +14,7 @@ pub mod limits;
 pub mod link;
 pub mod outbox;
 mod projection;
+pub mod rates;
 mod reading;
 pub mod registry;
 pub mod relay;
@@ -20,6 +22,7 @@ pub mod room;
 pub mod session;
 pub mod worker;
 
+pub use connections::{Address, ConnectionGuard};
 pub use limits::Limits;
 pub use link::{Cut, Link};
 pub use outbox::Outbox;

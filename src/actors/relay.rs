@@ -6,11 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, MessageResult};
 
 use super::batch::Batch;
 use super::worker::{Cutting, PROOF_TIME, Worker};
 use crate::domain::{RoomKey, Seq};
+use crate::metrics::Census;
 use crate::wire::{CloseReason, Notice};
 
 /// Takes publications for the followers of one worker thread.
@@ -31,6 +32,7 @@ impl RelayActor {
         let now = Instant::now();
         while let Some(cutting) = self.proving.pop_front_if(|cutting| cutting.due <= now) {
             if cutting.link.unproven(cutting.token) {
+                self.worker.registry().metrics().removals_cut.inc();
                 cutting.link.cut();
             }
         }
@@ -134,6 +136,19 @@ impl Handler<CountLinks> for RelayActor {
 
     fn handle(&mut self, _: CountLinks, _: &mut Self::Context) -> usize {
         self.worker.links().len()
+    }
+}
+
+/// What the connections of the thread hold now.
+#[derive(Message)]
+#[rtype(result = "Census")]
+pub struct TakeCensus;
+
+impl Handler<TakeCensus> for RelayActor {
+    type Result = MessageResult<TakeCensus>;
+
+    fn handle(&mut self, _: TakeCensus, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.worker.census())
     }
 }
 

@@ -18,10 +18,13 @@ use bytes::{Bytes, BytesMut};
 
 use super::asking::{self, done, publishes};
 use super::batch::{Batch, removal_of};
+use super::connections;
 use super::failure::read_failed;
 use super::inbox::{Attach, Detach, InboxActor, RoomsChanged};
+use super::limits::{Rate, names};
 use super::link::{Link, News};
 use super::outbox;
+use super::rates::Limiter;
 use super::reading::open;
 use super::registry::Registry;
 use super::worker::{Follower, Worker};
@@ -43,6 +46,10 @@ const BUSY: Duration = Duration::from_millis(100);
 /// With so much waiting in the control lane a connection is not told of changes in its rooms any more, but closed:
 /// replies to its own commands never come to so much.
 const NOTICES_BYTES_MAX: usize = 4 * outbox::CONTROL_BYTES_MAX;
+
+/// How many frames of any kind a connection may send for each that changes a room: enough to follow all of its rooms
+/// and to read on at once after it has come back.
+const FRAMES_PER_MESSAGE: u32 = 4;
 
 /// How many names of rooms a session remembers.
 const NAMES_MAX: usize = 256;
@@ -76,6 +83,9 @@ pub struct SessionActor {
     /// The room whose page was read last, so that the others get their turn.
     pulled: Option<RoomId>,
     bad_frames: u32,
+    /// How many commands that change a room it has sent, and how many frames of any kind.
+    messages: Limiter,
+    frames: Limiter,
 }
 
 impl SessionActor {
@@ -95,6 +105,8 @@ impl SessionActor {
             pulling: false,
             pulled: None,
             bad_frames: 0,
+            messages: Limiter::default(),
+            frames: Limiter::default(),
         }
     }
 
@@ -105,6 +117,7 @@ impl SessionActor {
     fn reply(&self, id: &str, reply: &Reply) {
         if let Reply::Refused(refusal) = reply {
             tracing::info!(target: super::TRAFFIC, code = refusal.code(), "command refused");
+            self.registry().metrics().refused(refusal);
         }
         self.link.push_control(&self.link.dialect().encode_reply(Some(id), reply));
     }
@@ -119,6 +132,7 @@ impl SessionActor {
 
     /// A data frame came in.
     fn frame(&mut self, payload: &Bytes, ctx: &mut Context<Self>) {
+        self.pace(ctx);
         let dialect = self.link.dialect();
         let decoded = match self.principal {
             Some(_) => dialect.decode(payload),
@@ -128,11 +142,15 @@ impl SessionActor {
             Ok(request) if self.under_way() >= self.registry().limits().in_flight_per_session => {
                 self.refuse(&request.id, Refusal::busy(BUSY));
             }
-            Ok(request) => {
-                self.queue.push_back(request);
-                self.pump(ctx);
-            }
+            Ok(request) => match self.count(&request.ask) {
+                Ok(()) => {
+                    self.queue.push_back(request);
+                    self.pump(ctx);
+                }
+                Err(refusal) => self.refuse(&request.id, refusal),
+            },
             Err(error) => {
+                self.registry().metrics().refused(&error.refusal);
                 let payload = dialect.encode_reply(error.id.as_deref(), &Reply::Refused(error.refusal));
                 self.link.push_control(&payload);
                 // With an id it is a command like any other that is refused.
@@ -141,6 +159,38 @@ impl SessionActor {
                     self.link.close(CloseReason::BadFrame);
                 }
             }
+        }
+    }
+
+    /// Whoever sends more than any client needs to, refused or not, is not answered as fast as it sends: what it sends
+    /// is left where it is until there is room for the next.
+    fn pace(&mut self, ctx: &mut Context<Self>) {
+        let registry = self.worker.registry();
+        let rate = registry.limits().rates.messages_per_session.map(frames_rate);
+        let Err(wait) = self.frames.check(rate, registry.meters().time()) else { return };
+        self.link.pause_reading();
+        ctx.run_later(wait, move |session, _| {
+            // This frame takes the place that there is now.
+            let _ = session.frames.check(rate, session.worker.registry().meters().time());
+            session.link.resume_reading();
+        });
+    }
+
+    /// Counts what changes a room against the connection's own rate; the others are counted where all transports meet.
+    fn count(&mut self, ask: &Ask) -> Result<(), Refusal> {
+        match ask {
+            Ask::Command { .. } | Ask::Create { .. } => {
+                let registry = self.worker.registry();
+                let rate = registry.limits().rates.messages_per_session;
+                let checked = self.messages.check(rate, registry.meters().time());
+                checked.map_err(|after| Refusal::rate_limited(names::MESSAGES_PER_SESSION, after))
+            }
+            Ask::Auth { .. }
+            | Ask::Follow { .. }
+            | Ask::Unfollow { .. }
+            | Ask::History { .. }
+            | Ask::Rooms { .. }
+            | Ask::NotYet => Ok(()),
         }
     }
 
@@ -181,8 +231,16 @@ impl SessionActor {
         let Ask::Auth { token } = request.ask else {
             return self.refuse(&request.id, Refusal::unauthenticated());
         };
-        let (gate, now, this) = (Arc::clone(&self.gate), self.registry().now(), ctx.address());
-        let admit = async move { gate.admit(&token, now).await };
+        let (gate, registry, this) = (Arc::clone(&self.gate), Arc::clone(self.registry()), ctx.address());
+        let link = Rc::clone(&self.link);
+        let admit = async move {
+            let principal = match link.address() {
+                Some(address) => connections::authenticate(&registry, &*gate, &token, address).await?,
+                None => gate.admit(&token, registry.now()).await?,
+            };
+            link.counts_for(&registry.limits(), &principal)?;
+            Ok(principal)
+        };
         // What comes behind it is read by other rules, once it is known who sent it.
         self.link.pause_reading();
         self.exclusively(ctx, admit, move |session, admitted| match admitted.and_then(|admitted| admitted) {
@@ -192,8 +250,9 @@ impl SessionActor {
                 session.reply(&request.id, &Reply::Authenticated { principal });
             }
             Err(refusal) => {
+                let limited = refusal.limit().is_some();
                 session.refuse(&request.id, refusal);
-                session.link.close(CloseReason::Unauthenticated);
+                session.link.close(if limited { CloseReason::LimitReached } else { CloseReason::Unauthenticated });
             }
         });
     }
@@ -214,7 +273,7 @@ impl SessionActor {
     fn resolve(&mut self, request: Request, by: Principal, ctx: &mut Context<Self>) {
         let Ask::Command { room: name, .. } = &request.ask else { return };
         let (registry, name) = (Arc::clone(self.registry()), name.clone());
-        let resolve = async move { (registry.find(&by.tenant, &name).await, name) };
+        let resolve = async move { (registry.look_up(&by, registry.find(&by.tenant, &name)).await, name) };
         self.exclusively(ctx, resolve, move |session, resolved| match resolved {
             Ok((Ok(key), name)) => {
                 session.remember(name, key);
@@ -300,13 +359,19 @@ impl SessionActor {
     fn follow(&mut self, id: String, by: Principal, name: RoomName, since: Since, ctx: &mut Context<Self>) {
         let (worker, link) = (Rc::clone(&self.worker), Rc::clone(&self.link));
         let open = async move {
-            let key = worker.registry().resolve(&by.tenant, &name).await?;
-            let registration = worker.register(key, by.user, &link);
-            let (at, head) = open(worker.registry(), registration.follower(), since).await?;
-            Ok((registration, at, head))
+            let registry = worker.registry();
+            let open = async {
+                let key = registry.resolve(&by.tenant, &name).await?;
+                let registration = worker.register(key, by.user.clone(), &link);
+                let (at, head) = open(registry, registration.follower(), since).await?;
+                Ok((registration, at, head))
+            };
+            registry.look_up(&by, open).await
         };
         self.exclusively(ctx, open, move |session, opened| {
-            let (registration, at, head) = match opened.and_then(|opened| opened) {
+            let opened = opened.and_then(|opened| opened);
+            session.registry().metrics().command("follow", &opened);
+            let (registration, at, head) = match opened {
                 Ok(opened) => opened,
                 Err(refusal) => return session.refuse(&id, refusal),
             };
@@ -343,6 +408,7 @@ impl SessionActor {
             let Some(after) = follow.wants_page_after() else { return };
             (follow.generation(), after)
         };
+        self.registry().metrics().page_reads.inc();
         self.pulling = true;
         self.pulled = Some(follower.room().room);
         let store = Arc::clone(self.registry().store());
@@ -491,6 +557,12 @@ impl Handler<RoomsChanged> for SessionActor {
             RoomsChanged::Lost { room } => Notice::RoomLost { room },
         });
     }
+}
+
+/// The rate of frames that goes with a rate of messages.
+fn frames_rate(messages: Rate) -> Rate {
+    let times = |number: u32| number.saturating_mul(FRAMES_PER_MESSAGE);
+    Rate { count: times(messages.count), per: messages.per, burst: times(messages.burst) }
 }
 
 /// Whether a record ends the membership of `user`: where, and whether by a kick.

@@ -16,11 +16,12 @@ use actix::{Actor, AsyncContext};
 
 use super::batch::{Batch, DialectSet, Removal};
 use super::link::Link;
-use super::outbox::Source;
+use super::outbox::{Pushed, Source};
 use super::registry::{Registry, RelayId};
 use super::relay::RelayActor;
 use crate::domain::session::{Follow, Generation};
 use crate::domain::{Position, Principal, RoomKey, Seq, TenantId, UserId};
+use crate::metrics::Census;
 use crate::wire::{self, CloseReason, Dialect, Notice};
 
 /// How long a connection has to prove that it has taken everything of a room its user was removed from.
@@ -166,8 +167,23 @@ impl Worker {
         self.links.borrow().clone()
     }
 
+    /// What the thread's connections hold now.
+    pub fn census(&self) -> Census {
+        let mut census = Census::default();
+        for follower in self.rooms.borrow().values().flat_map(|followers| &followers.list) {
+            census.followers += 1;
+            census.lagging += usize::from(follower.follow().borrow().wants_page_after().is_some());
+        }
+        for link in &*self.links.borrow() {
+            census.outbox_bytes += link.outbox.bytes();
+            census.proofs += link.proofs_owed();
+        }
+        census
+    }
+
     /// Takes a connection into the sweep.
     pub fn open(&self, link: &Rc<Link>) {
+        self.registry.metrics().connection_opened(link.dialect().transport());
         self.links.borrow_mut().push(Rc::clone(link));
     }
 
@@ -180,7 +196,12 @@ impl Worker {
 
     /// Lets go of a connection whose session has ended. Removals reach it until nothing of it can leave any more.
     pub fn closed(&self, link: &Rc<Link>, principal: Option<&Principal>) {
-        self.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, link));
+        let mut links = self.links.borrow_mut();
+        if let Some(index) = links.iter().position(|other| Rc::ptr_eq(other, link)) {
+            links.swap_remove(index);
+            self.registry.metrics().connection_closed(link.dialect().transport(), link.ended());
+        }
+        drop(links);
         let Some(principal) = principal else { return };
         let user = (principal.tenant.clone(), principal.user.clone());
         if link.is_cut() {
@@ -252,10 +273,18 @@ impl Worker {
     pub(super) fn deliver(&self, room: &RoomKey, batch: &Batch) -> Vec<Cutting> {
         let mut ended = Vec::new();
         if let Some(followers) = self.rooms.borrow().get(room) {
+            let (mut records, mut overflows) = (0, 0);
             for follower in &followers.list {
-                if let Some(removal) = hand_over(follower, batch) {
+                let handed = hand_over(follower, batch);
+                records += handed.records;
+                overflows += u64::from(handed.overflowed);
+                if let Some(removal) = handed.removal {
                     ended.push((Rc::clone(follower), removal));
                 }
+            }
+            self.registry.metrics().deliveries.inc_by(records);
+            if overflows > 0 {
+                self.registry.metrics().outbox_overflows.inc_by(overflows);
             }
         }
         for (follower, removal) in ended {
@@ -335,23 +364,35 @@ impl Followers {
     }
 }
 
-/// Gives a follower what of the batch continues where it stands. Returns the removal that ends it, if one does.
-fn hand_over<'a>(follower: &Rc<Follower>, batch: &'a Batch) -> Option<&'a Removal> {
+/// What came of handing a batch to a follower.
+struct Handed<'a> {
+    records: u64,
+    /// Its outbox was full, and it has been set back.
+    overflowed: bool,
+    /// The removal that ends it.
+    removal: Option<&'a Removal>,
+}
+
+/// Gives a follower what of the batch continues where it stands.
+fn hand_over<'a>(follower: &Rc<Follower>, batch: &'a Batch) -> Handed<'a> {
+    let (mut records, mut overflowed) = (0, false);
     let removals = || batch.removals().iter().filter(|removal| removal.user == follower.user);
     let seqs = removals().map(|removal| removal.seq);
     let handed = follower.follow.borrow_mut().publication(batch.first(), batch.last(), seqs);
     if let Some((from, until)) = handed.records {
         match batch.frames(follower.link.dialect(), from.seq, until) {
             Some(frames) => {
-                let count = Batch::count(from.seq, until);
+                records = Batch::count(from.seq, until);
                 // When that is too much, the follower has been set back and reads the log.
-                let _ = follower.link.outbox.push_log(frames, count, follower.clone(), from);
+                let pushed = follower.link.outbox.push_log(frames, records, follower.clone(), from);
+                overflowed = pushed == Pushed::TakenBack;
             }
             None => follower.rewind(from),
         }
     }
     want_pull(follower);
-    handed.ended.and_then(|seq| removals().find(|removal| removal.seq == seq))
+    let removal = handed.ended.and_then(|seq| removals().find(|removal| removal.seq == seq));
+    Handed { records, overflowed, removal }
 }
 
 fn want_pull(follower: &Rc<Follower>) {

@@ -201,22 +201,36 @@ pub const SECTIONS: &[Section] = &[
             setting("follows_per_session", count(), "200", "Rooms that one connection follows", Live),
             setting("in_flight_per_session", count(), "64", "Commands of one connection without an answer", Live),
             setting("in_flight_per_room", count(), "1024", "Commands of one room without an answer", Live),
+        ],
+    },
+    Section {
+        name: "limits.connections",
+        shape: Shape::Once,
+        doc: "How many connections may be open at once",
+        settings: &[
             setting(
-                "connections_total",
+                "total",
                 connections(),
                 r#""off""#,
-                "Connections of the whole server; off: as many as there are file descriptors for",
+                "All of them; off: as many as there are file descriptors for",
                 Live,
             ),
-            setting("connections_per_address", connections(), "200", "Connections from one address", Live),
-            setting("connections_per_user", connections(), "20", "Connections of one user", Live),
+            setting("per_address", connections(), "200", "Those from one address", Live),
+            setting("per_user", connections(), "20", "Those of one user", Live),
             setting(
                 "unauthenticated_percent",
                 NumberOrOff { least: 1, most: 100, unit: "percent" },
                 "10",
-                "How many in a hundred of all connections may be without a token",
+                "How many in a hundred of all may be without a token",
                 Live,
             ),
+        ],
+    },
+    Section {
+        name: "limits.rates",
+        shape: Shape::Once,
+        doc: "How often something may be done",
+        settings: &[
             setting("connects_per_address", Rate, r#""20/s burst 50""#, "New connections from one address", Live),
             setting("auth_failures_per_address", Rate, r#""10/min""#, "Tokens from one address that are no good", Live),
             setting(

@@ -21,7 +21,10 @@ pub const SOCKET: &str = "admin.sock";
 
 /// Mounts the routes of the operator's socket.
 pub fn mount(config: &mut web::ServiceConfig) {
-    config.route("/health", web::get().to(health)).default_service(web::to(super::unknown));
+    config
+        .route("/health", web::get().to(health))
+        .route("/metrics", web::get().to(super::metrics::metrics))
+        .default_service(web::to(super::unknown));
 }
 
 /// Whether commands are taken now.

@@ -5,8 +5,10 @@
 
 pub mod access;
 pub mod admin;
+pub mod door;
 mod handshake;
 mod kill;
+pub mod metrics;
 mod problem;
 mod ws;
 
@@ -15,7 +17,7 @@ use std::sync::Arc;
 
 use actix_web::{HttpResponse, web};
 
-pub use kill::on_connect;
+pub use door::Door;
 
 use crate::actors::{Gate, Worker};
 use problem::Problem;
@@ -25,6 +27,7 @@ use problem::Problem;
 pub struct Edge {
     pub worker: Rc<Worker>,
     pub gate: Arc<dyn Gate>,
+    pub door: Door,
 }
 
 /// Mounts the routes of the native protocol.

@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -16,10 +17,11 @@ use bytes::{Buf, Bytes};
 use futures_util::Stream;
 
 use super::Edge;
+use super::door::Entered;
 use super::handshake::{self, Handshake};
 use super::kill::KillSwitch;
 use super::problem::Problem;
-use crate::actors::{Link, SessionActor, TRAFFIC};
+use crate::actors::{Link, Registry, SessionActor, TRAFFIC};
 use crate::wire::guard::Limits;
 use crate::wire::{Assembler, CloseReason, InboundError, Incoming, Refusal, frame};
 
@@ -34,13 +36,7 @@ async fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> R
     if registry.draining() {
         return Err(Problem::unavailable(&Refusal::shutting_down()));
     }
-    let principal = match token {
-        Some(token) => {
-            let admitted = edge.gate.admit(&token, registry.now()).await;
-            Some(admitted.map_err(|refusal| Problem::new(StatusCode::UNAUTHORIZED, refusal))?)
-        }
-        None => None,
-    };
+    let Entered { principal, guard } = edge.door.enter(request, token.as_deref()).await?;
     let kill = request.conn_data::<KillSwitch>().cloned();
     let kill = kill.ok_or_else(|| Problem::unavailable(&Refusal::unavailable()))?;
     let mut response = actix_ws::handshake(request)
@@ -51,6 +47,7 @@ async fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> R
 
     kill.keep();
     let link = Rc::new(Link::new(dialect, Box::new(kill)));
+    link.counts_as(guard);
     let inbound = Inbound::new(payload, Rc::clone(&link), registry.limits().frame_bytes_max);
     let (worker, gate, its_link) = (Rc::clone(&edge.worker), edge.gate.clone(), Rc::clone(&link));
     SessionActor::create(move |ctx| {
@@ -58,11 +55,12 @@ async fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> R
         SessionActor::new(worker, its_link, gate, principal)
     });
     tracing::info!(target: TRAFFIC, authenticated = link.is_authenticated(), "connection opened");
-    Ok(response.streaming(Body { link }))
+    Ok(response.streaming(Body { registry: Arc::clone(edge.worker.registry()), link }))
 }
 
 /// What goes out.
 struct Body {
+    registry: Arc<Registry>,
     link: Rc<Link>,
 }
 
@@ -70,7 +68,11 @@ impl Stream for Body {
     type Item = Result<Bytes, std::convert::Infallible>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.link.outbox.poll_take(cx, || self.link.drained()).map(|taken| taken.map(Ok))
+        let taken = ready!(self.link.outbox.poll_take(cx, || self.link.drained()));
+        if let Some(bytes) = &taken {
+            self.registry.metrics().sent_bytes.inc_by(bytes.len() as u64);
+        }
+        Poll::Ready(taken.map(Ok))
     }
 }
 

@@ -37,6 +37,30 @@ pub enum Dialect {
     NativeMsgpack,
 }
 
+/// What carries a connection: for who watches the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    WebSocket,
+}
+
+impl Transport {
+    pub const ALL: [Self; 1] = [Self::WebSocket];
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The transport's place in [`Transport::ALL`].
+    pub fn index(self) -> usize {
+        match self {
+            Self::WebSocket => 0,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+        }
+    }
+}
+
 impl Dialect {
     pub const ALL: [Self; 2] = [Self::NativeJson, Self::NativeMsgpack];
     pub const COUNT: usize = Self::ALL.len();
@@ -54,6 +78,13 @@ impl Dialect {
         match self {
             Self::NativeJson => "chinwag.v1.json",
             Self::NativeMsgpack => "chinwag.v1.msgpack",
+        }
+    }
+
+    /// What carries it.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => Transport::WebSocket,
         }
     }
 

@@ -205,6 +205,16 @@ impl Refusal {
         Self { message, limit: Some(limit), ..Self::of(TOO_MANY_CONNECTIONS).after(PAUSE) }
     }
 
+    /// `limit` is the name of the limit in the configuration.
+    pub fn too_many_rooms(limit: &'static str) -> Self {
+        Self { limit: Some(limit), ..Self::of(TOO_MANY_ROOMS) }
+    }
+
+    /// Whether it says that a token is none of ours, as one that is guessed is not.
+    pub fn is_of_a_bad_token(&self) -> bool {
+        [TOKEN_INVALID.code, UNAUTHENTICATED.code].contains(&self.code)
+    }
+
     fn of(CodeInfo { code, status, meaning, retry }: CodeInfo) -> Self {
         Self { code, status, message: meaning.to_owned(), retry, retry_after_ms: None, limit: None }
     }
@@ -264,6 +274,8 @@ const RATE_LIMITED: CodeInfo =
     later("rate_limited", 429, "more was asked than the limit that is named allows; slow down");
 const TOO_MANY_CONNECTIONS: CodeInfo =
     later("too_many_connections", 429, "as many connections are open as the limit that is named allows");
+const TOO_MANY_ROOMS: CodeInfo =
+    no("too_many_rooms", 409, "the tenant has as many rooms as the limit that is named allows");
 const STORAGE_FULL: CodeInfo =
     later("storage_full", 507, "the server has no space left to record anything; reading goes on");
 const SHUTTING_DOWN: CodeInfo = same("shutting_down", 503, "the server restarts; connect again");
@@ -316,6 +328,7 @@ pub const CODES: &[CodeInfo] = &[
     UNAVAILABLE,
     RATE_LIMITED,
     TOO_MANY_CONNECTIONS,
+    TOO_MANY_ROOMS,
     STORAGE_FULL,
     SHUTTING_DOWN,
     ROOM_SHUT,

@@ -19,6 +19,7 @@ use chinwag::store::memory::MemoryStore;
 use chinwag::tls::Certificate;
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
+use ipnet::IpNet;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -39,6 +40,7 @@ pub struct Setup {
     pub workers: usize,
     pub listen: SocketAddr,
     pub tls: Option<Certificate>,
+    pub proxies: Vec<IpNet>,
 }
 
 impl Default for Setup {
@@ -50,6 +52,7 @@ impl Default for Setup {
             workers: 2,
             listen: ([127, 0, 0, 1], 0).into(),
             tls: None,
+            proxies: Vec::new(),
         }
     }
 }
@@ -82,7 +85,9 @@ impl TestServer {
                     clock: setup.clock,
                     gate,
                     limits: setup.limits,
+                    proxies: setup.proxies,
                     admin: None,
+                    metrics: None,
                     tls: setup.tls,
                     workers: setup.workers,
                     room_threads: 1,

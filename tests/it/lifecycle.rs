@@ -78,7 +78,7 @@ async fn a_close_is_answered_and_the_connection_ends() {
 #[tokio::test]
 async fn who_does_not_answer_heartbeats_is_closed_and_who_does_stays() {
     let heartbeat = Duration::from_millis(400);
-    let limits = Limits { heartbeat, sweep: Duration::from_millis(20), ..Limits::default() };
+    let limits = Limits { heartbeat, sweep: Duration::from_millis(20), ..Limits::lifted() };
     let server = TestServer::with(Setup { limits, ..Setup::default() });
     let mut live = server.client("ann").await;
     live.ask(create_channel("lobby")).await;
@@ -129,7 +129,7 @@ async fn a_connection_ends_with_its_token() {
 
 #[tokio::test]
 async fn a_room_sleeps_until_somebody_speaks_and_readers_do_not_wake_it() {
-    let limits = Limits { room_idle: Duration::from_millis(500), ..Limits::default() };
+    let limits = Limits { room_idle: Duration::from_millis(500), ..Limits::lifted() };
     let server = TestServer::with(Setup { limits, ..Setup::default() });
     let mut ann = server.client("ann").await;
     ann.ask(create_channel("lobby")).await;

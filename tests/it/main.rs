@@ -6,6 +6,7 @@ mod conversations;
 mod harness;
 mod kicks;
 mod lifecycle;
+mod limits;
 mod protocol;
 mod review;
 mod rooms;
