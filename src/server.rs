@@ -287,6 +287,11 @@ impl Admin {
 pub enum ServeError {
     #[error("cannot listen on {address}: {source}; stop what uses it, or choose another with {setting}")]
     Listen { address: SocketAddr, setting: &'static str, source: io::Error },
+    #[error(
+        "the socket that was handed over listens on {0}, which other machines can reach, and dev mode is for this \
+         machine only"
+    )]
+    NotForDev(SocketAddr),
     #[error(transparent)]
     Secrets(#[from] SecretsError),
     #[error(transparent)]
@@ -307,7 +312,7 @@ impl ServeError {
             Self::Secrets(_) => 77,
             Self::Open(error) => error.exit_code(),
             Self::Broken { .. } => 74,
-            Self::Tls(_) => 78,
+            Self::Tls(_) | Self::NotForDev(_) => 78,
             Self::System(_) => 71,
         }
     }
@@ -330,6 +335,10 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr
         Some(listener) => listener,
         None => bind(address, "--listen")?,
     };
+    let listening = listener.local_addr()?;
+    if config.server.dev && !listening.ip().is_loopback() {
+        return Err(ServeError::NotForDev(listening));
+    }
     let metrics = config.metrics.listen.map(|address| bind(address, "metrics.listen")).transpose()?;
     let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
     raise_file_limit();

@@ -38,20 +38,35 @@ fn a_service_manager_is_told_of_the_start_of_a_reload_of_being_alive_and_of_the_
     assert_eq!(server.ended(), Some(0));
 }
 
+/// A server that is handed a listener as systemd does it (sd_listen_fds(3)): the descriptor is number 3, and the pid is
+/// that of the process which is started.
+fn activated(listener: &TcpListener, home: &Path) -> Command {
+    rustix::io::fcntl_setfd(listener, rustix::io::FdFlags::empty()).unwrap();
+    let script = format!(
+        "exec 3<&{fd}; LISTEN_PID=$$ LISTEN_FDS=1 exec {binary} serve --data \"$0\" --listen 127.0.0.1:1 \"$@\"",
+        fd = listener.as_raw_fd(),
+        binary = env!("CARGO_BIN_EXE_chinwag")
+    );
+    let mut command = Command::new("bash");
+    command.args(["-c", &script]).arg(data(home));
+    command
+}
+
+#[test]
+fn dev_mode_refuses_a_socket_that_others_can_reach() {
+    let home = TempDir::new().unwrap();
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let refused = run(activated(&listener, home.path()).arg("--dev"));
+    assert_eq!(refused.status.code(), Some(78), "{refused:?}");
+    assert!(said(&refused.stderr).contains("dev mode is for this machine only"), "{refused:?}");
+}
+
 #[test]
 fn a_socket_that_systemd_listens_on_is_taken_over() {
     let home = TempDir::new().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
-    // As sd_listen_fds(3) says: the descriptor is number 3, and the pid is that of the process that is started.
-    let binary = env!("CARGO_BIN_EXE_chinwag");
-    let script = format!(
-        "exec 3<&{fd}; LISTEN_PID=$$ LISTEN_FDS=1 exec {binary} serve --listen 127.0.0.1:1 --data \"$0\"",
-        fd = listener.as_raw_fd()
-    );
-    let mut command = Command::new("bash");
-    command.args(["-c", &script]).arg(home.path().join("data"));
+    let mut command = activated(&listener, home.path());
     // Who comes before the server does waits for it.
     let mut early = TcpStream::connect(address).unwrap();
     early.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -89,6 +104,29 @@ fn a_reload_changes_what_it_can_names_what_it_cannot_and_keeps_all_when_there_is
     let served = server.says("request served");
     assert_eq!((text(&served, "route"), &served["status"]), ("/readyz", &200.into()));
     assert!(!served.to_string().contains("secret"), "{served}");
+}
+
+#[test]
+fn traffic_is_logged_when_asked_for_without_what_clients_say() {
+    let home = TempDir::new().unwrap();
+    let server = Server::spawn(serve(home.path()).env("CHINWAG_LOG__FORMAT", "json").env("CHINWAG_LOG__SAMPLE", "1"));
+    let token = said(&run(chinwag(&["token", "create", "--user", "ann", "--data"]).arg(data(home.path()))).stdout);
+    let mut publish = chinwag(&["pub", "no-such-room", "--url", &server.url, "--token", token.trim()]);
+    let mut publishing = publish.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    publishing.stdin.take().unwrap().write_all(b"between us\n").unwrap();
+    assert_eq!(publishing.wait().unwrap().code(), Some(65));
+    let mut lines = Vec::new();
+    for message in ["connection opened", "request served", "command refused", "connection closed"] {
+        lines.push(server.says(message));
+    }
+    assert_eq!((&lines[1]["route"], &lines[1]["status"]), (&"/v1/ws".into(), &101.into()));
+    assert_eq!(lines[2]["code"], "room_not_found");
+    server.signal(Signal::TERM);
+    server.says("stopping");
+    let rest: Vec<_> = lines.iter().map(Value::to_string).chain(server.log.iter()).collect();
+    for secret in [token.trim(), "between us"] {
+        assert!(!rest.iter().any(|line| line.contains(secret)), "{rest:#?}");
+    }
 }
 
 #[test]
