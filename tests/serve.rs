@@ -71,6 +71,40 @@ fn a_room_is_named_on_the_command_line_by_alias_num_or_uuid() {
 }
 
 #[test]
+fn the_operator_lists_shows_and_archives_rooms_of_a_running_server() {
+    let dir = TempDir::new().unwrap();
+    let mut server = Server::start(dir.path());
+    let token = token(dir.path());
+    publish(&server, &token, &["lobby", "--create"], "hello\n");
+    let room = |args: &[&str]| run(chinwag(&["room"]).args(args).arg("--data").arg(dir.path()));
+    let listed = text(&room(&["list"]).stdout);
+    let columns: Vec<Vec<_>> = listed.lines().map(|line| line.split('\t').skip(2).collect()).collect();
+    assert_eq!(columns, [["channel", "3", "lobby", "-"]], "{listed}");
+    let shown: serde_json::Value = serde_json::from_slice(&room(&["show", "lobby"]).stdout).unwrap();
+    assert_eq!(shown["members"], serde_json::json!([{ "user": "ann", "role": "owner" }]), "{shown}");
+    assert_eq!(shown["records"], 3);
+    assert_eq!(shown["archived"], false);
+
+    assert_eq!(room(&["archive", "lobby"]).status.code(), Some(0));
+    let again = room(&["archive", "lobby"]);
+    assert_eq!(again.status.code(), Some(65));
+    assert!(text(&again.stderr).contains("room_archived"), "{}", text(&again.stderr));
+    assert!(text(&room(&["list"]).stdout).contains("archived channel\t4"));
+    let nowhere = room(&["show", "nowhere"]);
+    assert!(text(&nowhere.stderr).contains("room_not_found"), "{}", text(&nowhere.stderr));
+    let elsewhere = room(&["show", "lobby", "--tenant", "elsewhere"]);
+    assert!(text(&elsewhere.stderr).contains("room_not_found"), "{}", text(&elsewhere.stderr));
+
+    let mode = fs::metadata(dir.path().join("admin.sock")).unwrap().permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let gone = room(&["list"]);
+    assert_eq!(gone.status.code(), Some(69));
+    assert!(text(&gone.stderr).contains("no server runs on"), "{}", text(&gone.stderr));
+}
+
+#[test]
 fn a_term_signal_ends_it_with_0_and_clients_come_back_by_themselves() {
     let dir = TempDir::new().unwrap();
     let server = Server::start(dir.path());

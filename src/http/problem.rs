@@ -32,7 +32,6 @@ impl Problem {
     }
 
     /// A refusal with the status that its code has.
-    #[expect(dead_code, reason = "for the twins of commands")]
     pub fn of(refusal: Refusal) -> Self {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self { status, refusal }
