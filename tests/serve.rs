@@ -105,27 +105,54 @@ fn the_operator_lists_shows_and_archives_rooms_of_a_running_server() {
 }
 
 #[test]
-fn a_term_signal_ends_it_with_0_and_clients_come_back_by_themselves() {
+fn a_term_signal_ends_it_with_0_and_clients_come_back_by_themselves_on_every_transport() {
     let dir = TempDir::new().unwrap();
     let server = Server::start(dir.path());
     let port = server.url.rsplit(':').next().unwrap().to_owned();
     let token = token(dir.path());
     publish(&server, &token, &["lobby", "--create"], "before\n");
-    let mut sub = client("sub", &server, &token)
-        .args(["lobby", "--since", "start", "--limit", "4"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(sub.stdout.take().unwrap()).lines();
-    for _ in 0..3 {
-        lines.next().unwrap().unwrap();
+    let mut subs = ["ws", "sse", "poll"].map(|transport| {
+        let mut sub = client("sub", &server, &token)
+            .args(["lobby", "--since", "start", "--limit", "4", "--transport", transport])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(sub.stdout.take().unwrap()).lines();
+        (transport, sub, lines)
+    });
+    let mut seen = Vec::new();
+    for (transport, _, lines) in &mut subs {
+        let three: Vec<_> = lines.take(3).map(Result::unwrap).collect();
+        assert!(three[2].contains("{\"text\":\"before\"}"), "{transport}: {three:?}");
+        seen.push(three);
     }
+    assert!(seen.iter().all(|three| *three == seen[0]), "{seen:?}");
     assert_eq!(server.terminate().code(), Some(0));
     let server = Server::start_at(dir.path(), &format!("127.0.0.1:{port}"));
     publish(&server, &token, &["lobby"], "after\n");
-    assert!(lines.next().unwrap().unwrap().contains("{\"text\":\"after\"}"));
-    assert!(sub.wait().unwrap().success());
+    for (transport, sub, lines) in &mut subs {
+        let after = lines.next().unwrap().unwrap();
+        assert!(after.starts_with("{\"seq\":4,") && after.contains("{\"text\":\"after\"}"), "{transport}: {after}");
+        assert!(sub.wait().unwrap().success(), "{transport}");
+    }
+}
+
+#[test]
+fn a_refusal_is_the_same_on_every_transport() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start(dir.path());
+    let token = token(dir.path());
+    for transport in ["ws", "sse", "poll"] {
+        let sub = |token: &str, room: &str| {
+            run(client("sub", &server, token).args([room, "--transport", transport, "--limit", "1"]))
+        };
+        let nowhere = sub(&token, "nowhere");
+        assert_eq!(nowhere.status.code(), Some(65), "{transport}: {}", text(&nowhere.stderr));
+        assert!(text(&nowhere.stderr).contains("room_not_found"), "{transport}: {}", text(&nowhere.stderr));
+        let stranger = sub("no.such.token", "lobby");
+        assert_eq!(stranger.status.code(), Some(77), "{transport}: {}", text(&stranger.stderr));
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod room;
 mod serve;
 mod subscribe;
 mod token;
+mod web;
 mod window;
 
 use std::process::ExitCode;

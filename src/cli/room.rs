@@ -131,7 +131,7 @@ impl Where {
 }
 
 /// A name as one segment of a path (RFC 3986, section 3.3).
-fn escaped(name: &str) -> String {
+pub fn escaped(name: &str) -> String {
     let byte = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),
