@@ -20,6 +20,7 @@ pub mod registry;
 pub mod relay;
 pub mod room;
 pub mod session;
+pub mod survey;
 pub mod worker;
 
 pub use connections::{Address, ConnectionGuard};

@@ -3,6 +3,7 @@
 //! Each command is a file. `publish` and `subscribe` are clients like any other: they speak the native protocol over
 //! [`link`] and know nothing of the server's inside. Called by `main` alone.
 
+mod admin;
 mod backoff;
 mod config;
 mod data;
@@ -13,10 +14,12 @@ mod input;
 mod link;
 mod output;
 mod publish;
+mod room;
 mod serve;
 mod shell;
 mod subscribe;
 mod token;
+mod web;
 mod window;
 
 use std::process::ExitCode;
@@ -48,7 +51,7 @@ Exit codes:
   65  the server refused a line, a room or a command; or a line of the input cannot be sent;
       serve: the data directory is not ours, or of a newer version
   66  data verify: there is no data
-  69  serve: the address is in use or not to be had
+  69  serve: the address is in use or not to be had; room: no server runs on the data directory
   70  a fault of chinwag's own
   71  the operating system refused something
   73  serve: the disk is too full to open the data directory
@@ -66,6 +69,9 @@ enum Command {
     Token(token::Command),
     Pub(publish::Args),
     Sub(subscribe::Args),
+    /// Look at the rooms of a running server.
+    #[command(subcommand)]
+    Room(room::Command),
     /// Work with a data directory while no server uses it.
     #[command(subcommand)]
     Data(data::Command),
@@ -92,6 +98,7 @@ pub fn run() -> ExitCode {
         Command::Token(token::Command::Create(args)) => token::create(args),
         Command::Pub(args) => publish::run(args),
         Command::Sub(args) => subscribe::run(args),
+        Command::Room(command) => room::run(command),
         Command::Data(data::Command::Verify(args)) => data::verify(&args),
         Command::Config(command) => config::run(&command),
         Command::Health(args) => health::run(&args),

@@ -93,6 +93,9 @@ pub fn num(num: Num) -> Bytes {
     joined(b"n", &num.0.to_be_bytes())
 }
 
+/// Under a directory's stream: before the key of every room's [`Reservation`].
+pub const ROOMS: &[u8] = b"r";
+
 /// Under a directory's stream: the [`Reservation`] of a room.
 pub fn room(room: RoomId) -> Bytes {
     joined(ROOMS, room.0.as_bytes())
