@@ -26,7 +26,7 @@ use crate::http::admin::Desk;
 use crate::http::{self, Edge};
 use crate::store::sled::{OpenError, Options, SledStore};
 use crate::store::{Health, Store};
-use crate::wire::{CloseReason, Refusal};
+use crate::wire::{CloseReason, Refusal, Sealer};
 
 /// How long connections have to take their last words when the server stops.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -63,6 +63,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     pub gate: Arc<dyn Gate>,
     pub limits: Limits,
+    /// Seals cursors; one that others do not have, and that stays the same.
+    pub sealer: Sealer,
     /// Where the operator's socket is to be, if there is to be one.
     pub admin: Option<PathBuf>,
     /// Threads that own connections.
@@ -88,6 +90,7 @@ impl Server {
         let arbiters: Vec<_> = (0..parts.room_threads.max(1)).map(|_| Arbiter::new()).collect();
         let handles = arbiters.iter().map(Arbiter::handle).collect();
         let registry = Registry::new(parts.store, parts.clock, parts.limits, handles);
+        registry.seal_with(parts.sealer);
 
         let (its_registry, gate) = (Arc::clone(&registry), parts.gate);
         let server = HttpServer::new(move || {
@@ -251,6 +254,7 @@ pub fn run(config: &Config, accept_data_loss: bool, ready: impl FnOnce(SocketAdd
         clock: Arc::new(SystemClock),
         gate: Arc::new(Keyring::new(&secrets.token)),
         limits: limits(config),
+        sealer: Sealer::new(secrets.cursor.bytes()).expect("a secret is long enough for a key"),
         admin: Some(config.server.data.join(http::admin::SOCKET)),
         workers: threads,
         room_threads: threads.saturating_sub(1).max(1),

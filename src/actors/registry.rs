@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, ArbiterHandle};
@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::domain::{ClientId, Command, Principal, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId};
 use crate::store::rows::{self, Reservation, Row};
 use crate::store::{Health, Store};
-use crate::wire::Refusal;
+use crate::wire::{Refusal, Sealer};
 
 /// The threads' common address book.
 pub struct Registry {
@@ -40,6 +40,7 @@ pub struct Registry {
     directories: Mutex<HashMap<TenantId, Directory>>,
     relays: RwLock<Vec<RelayAddr>>,
     draining: AtomicBool,
+    sealer: OnceLock<Sealer>,
 }
 
 /// Which relay: its place in the registry's list.
@@ -115,6 +116,7 @@ impl Registry {
             directories: Mutex::default(),
             relays: RwLock::default(),
             draining: AtomicBool::new(false),
+            sealer: OnceLock::new(),
         })
     }
 
@@ -146,6 +148,22 @@ impl Registry {
     /// From now on these hold, for the connections that are there, too.
     pub fn set_limits(&self, limits: Limits) {
         self.limits.store(Arc::new(limits));
+    }
+
+    /// What seals the cursors of users' worlds: one that lasts only as long as the process, unless
+    /// [`Registry::seal_with`] came first.
+    pub fn sealer(&self) -> &Sealer {
+        self.sealer.get_or_init(|| {
+            let mut key = [0; 32];
+            getrandom::fill(&mut key).expect("the system has had random numbers for other secrets");
+            Sealer::new(&key).expect("it has 32 bytes")
+        })
+    }
+
+    /// Names what seals cursors. Called once, before anybody connects.
+    pub fn seal_with(&self, sealer: Sealer) {
+        let first = self.sealer.set(sealer);
+        debug_assert!(first.is_ok(), "cursors have been sealed by another key already");
     }
 
     /// From now on commands are refused with `shutting_down`.

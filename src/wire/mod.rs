@@ -16,6 +16,7 @@ mod native;
 pub mod refusal;
 pub mod reply;
 pub mod request;
+pub mod world_cursor;
 
 use bytes::{Bytes, BytesMut};
 
@@ -26,6 +27,7 @@ pub use native::DEPTH_MAX;
 pub use refusal::{Refusal, Retry};
 pub use reply::{Listed, Notice, Removal, Reply};
 pub use request::{Ask, DecodeError, From, Request};
+pub use world_cursor::Sealer;
 
 use crate::domain::{Record, RoomKey};
 use frame::Opcode;

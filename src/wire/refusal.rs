@@ -228,6 +228,7 @@ impl From<CursorError> for Refusal {
         match error {
             CursorError::Invalid => Self::cursor_invalid(),
             CursorError::Foreign => Self::cursor_foreign(),
+            CursorError::EpochChanged => Self::epoch_changed(),
         }
     }
 }

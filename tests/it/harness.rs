@@ -16,6 +16,7 @@ use chinwag::domain::{TenantId, UserId};
 use chinwag::server::{Parts, Server};
 use chinwag::store::Store;
 use chinwag::store::memory::MemoryStore;
+use chinwag::wire::Sealer;
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -79,6 +80,7 @@ impl TestServer {
                     clock: setup.clock,
                     gate,
                     limits: setup.limits,
+                    sealer: Sealer::new(&[7; 32]).expect("it is long enough"),
                     admin: None,
                     workers: setup.workers,
                     room_threads: 1,
