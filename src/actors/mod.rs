@@ -19,6 +19,7 @@ pub mod relay;
 pub mod room;
 pub mod session;
 pub mod worker;
+pub mod world;
 
 pub use limits::Limits;
 pub use link::{Cut, Link};

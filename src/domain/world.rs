@@ -118,12 +118,16 @@ impl World {
     }
 
     /// What was handed over of `room` after `seq` never left. In a pass that can only be the room that is being read,
-    /// because the next one is read when everything before has left; else one that has an exception.
+    /// because the next one is read when everything before has left; else it has an exception, unless it was lost.
     pub fn rewound(&mut self, room: RoomTag, seq: Seq) {
         match &mut self.pass {
             Some(Pass { reached: Some((reading, reached)), .. }) if *reading == room => *reached = seq,
             Some(_) => {}
-            None => drop(self.exceptions.insert(room, seq)),
+            None => {
+                if let Some(at) = self.exceptions.get_mut(&room) {
+                    *at = seq;
+                }
+            }
         }
     }
 

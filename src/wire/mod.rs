@@ -16,6 +16,7 @@ mod native;
 pub mod refusal;
 pub mod reply;
 pub mod request;
+mod splice;
 pub mod world_cursor;
 
 use bytes::{Bytes, BytesMut};
@@ -25,7 +26,7 @@ pub use cursor::{Cursor, CursorError};
 pub use inbound::{Assembler, InboundError, Incoming};
 pub use native::DEPTH_MAX;
 pub use refusal::{Refusal, Retry};
-pub use reply::{Listed, Notice, Removal, Reply};
+pub use reply::{Absence, Listed, Notice, Removal, Reply};
 pub use request::{Ask, DecodeError, From, Request};
 pub use world_cursor::Sealer;
 
@@ -80,6 +81,14 @@ impl Dialect {
     /// Appends a record of `room` to `out` as a framed message.
     pub fn put_record(self, out: &mut BytesMut, room: &RoomKey, record: &Record) {
         frame::put_frame(out, self.opcode(), &self.encode_record(room, record));
+    }
+
+    /// Appends a record as [`Dialect::put_record`] framed it, with the cursor of a world that stands behind it.
+    pub fn put_in_world(self, out: &mut BytesMut, framed: &[u8], cursor: &str) {
+        match self {
+            Self::NativeJson => splice::json(out, framed, cursor),
+            Self::NativeMsgpack => splice::msgpack(out, framed, cursor),
+        }
     }
 
     /// Encodes a record of `room`, the same whether it is pushed or replayed.

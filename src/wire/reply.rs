@@ -41,6 +41,12 @@ pub enum Reply {
     Unfollowed {
         room: RoomId,
     },
+    /// What happens in all `rooms` rooms of the user after `cursor` follows.
+    FollowingAll {
+        cursor: String,
+        rooms: usize,
+    },
+    UnfollowedAll,
     /// `before` is where the next older page ends; `None` when there is nothing older.
     History {
         room: RoomKey,
@@ -87,11 +93,33 @@ pub enum Notice {
     RoomLost {
         room: RoomId,
     },
+    /// The records of the room from `from` to `to` are passed over.
+    Gap {
+        room: RoomId,
+        from: Seq,
+        to: Seq,
+        reason: Absence,
+    },
     /// The follow of this room has ended for a fault of ours.
     FollowFailed {
         room: RoomId,
         refusal: Refusal,
     },
+}
+
+/// Why records are not there for somebody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Absence {
+    /// They are of a time when the user was not in the room.
+    NotMember,
+}
+
+impl Absence {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotMember => "not_member",
+        }
+    }
 }
 
 /// How a membership ended.

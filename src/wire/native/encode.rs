@@ -59,6 +59,13 @@ pub fn notice<W: Writer>(notice: &Notice) -> Bytes {
             out.member("type", "room_lost");
             put_room(&mut out, "room", *room);
         }
+        Notice::Gap { room, from, to, reason } => {
+            out.member("type", "gap");
+            put_room(&mut out, "room", *room);
+            out.member("from", &from.0);
+            out.member("to", &to.0);
+            out.member("reason", reason.as_str());
+        }
         Notice::FollowFailed { room, refusal } => {
             out.member("type", "follow_failed");
             put_room(&mut out, "room", *room);
@@ -100,6 +107,8 @@ fn reply_bytes(reply: &Reply) -> usize {
         | Reply::Published { .. }
         | Reply::Following { .. }
         | Reply::Unfollowed { .. }
+        | Reply::FollowingAll { .. }
+        | Reply::UnfollowedAll
         | Reply::Refused(_) => 0,
     };
     FRAME_BYTES + list
@@ -223,6 +232,11 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             out.member("head", &head.0);
         }
         Reply::Unfollowed { room } => put_room(out, "room", *room),
+        Reply::FollowingAll { cursor, rooms } => {
+            out.member("cursor", cursor);
+            out.member("rooms", rooms);
+        }
+        Reply::UnfollowedAll => {}
         Reply::History { room, records, before } => {
             put_room(out, "room", room.room);
             out.key("records");
