@@ -18,6 +18,7 @@ pub mod registry;
 pub mod relay;
 pub mod room;
 pub mod session;
+pub mod streaming;
 pub mod worker;
 pub mod world;
 

@@ -223,7 +223,7 @@ impl WorldActor {
     }
 
     fn notify(&self, notice: &Notice) {
-        self.link.push_control(&self.link.dialect().encode_notice(notice));
+        self.link.notify(notice);
     }
 
     /// Does `work`, which nothing else is done beside.

@@ -38,6 +38,18 @@ pub fn msgpack(out: &mut BytesMut, framed: &[u8], cursor: &str) {
     frame::put_frame_of(out, Opcode::Binary, &[&head, rest, &name, WORLD.as_bytes(), &text, cursor.as_bytes()]);
 }
 
+/// Appends an event whose first line is its id with that cursor in its place: coming back goes on in the world.
+pub fn event(out: &mut BytesMut, event: &[u8], cursor: &str) {
+    let end = event.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let (id, rest) = event.split_at(end);
+    out.reserve(4 + cursor.len() + 1 + rest.len());
+    out.put_slice(b"id: ");
+    out.put_slice(cursor.as_bytes());
+    out.put_u8(b'\n');
+    // One without an id keeps its first line.
+    out.put_slice(if id.starts_with(b"id: ") { rest } else { event });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +65,13 @@ mod tests {
             let again = frame::frame(Opcode::Text, frame::payload(&out));
             assert_eq!(again, out, "its header says its length");
         }
+    }
+
+    #[test]
+    fn an_event_has_another_id() {
+        let mut out = BytesMut::new();
+        event(&mut out, b"id: room-1\nevent: record\ndata: id: room-1\n\n", "world-1");
+        assert_eq!(&out[..], b"id: world-1\nevent: record\ndata: id: room-1\n\n");
     }
 
     #[test]
