@@ -31,7 +31,7 @@ use crate::service;
 use crate::store::sled::{OpenError, Options, SledStore};
 use crate::store::{Health, Store};
 use crate::tls::{self, Certificate, TlsError};
-use crate::wire::{CloseReason, Refusal};
+use crate::wire::{CloseReason, Refusal, Sealer};
 
 /// How long connections have to take their last words when the server stops.
 const FAREWELL: Duration = Duration::from_secs(4);
@@ -70,6 +70,8 @@ pub struct Parts {
     pub limits: Limits,
     /// Whose word is taken for where a request comes from.
     pub proxies: Vec<IpNet>,
+    /// Seals cursors; one that others do not have, and that stays the same.
+    pub sealer: Sealer,
     /// Where the operator's socket is to be, if there is to be one.
     pub admin: Option<PathBuf>,
     /// Where monitoring reads the metrics, if anywhere but on the operator's socket.
@@ -101,6 +103,7 @@ impl Server {
         let arbiters: Vec<_> = (0..parts.room_threads.max(1)).map(|_| Arbiter::new()).collect();
         let handles = arbiters.iter().map(Arbiter::handle).collect();
         let registry = Registry::new(parts.store, parts.clock, parts.limits, handles);
+        registry.seal_with(parts.sealer);
 
         let capacity = connections_max();
         registry.connections().set_capacity(capacity);
@@ -354,6 +357,7 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr
         gate: Arc::new(Keyring::new(&secrets.token)),
         limits: config.limits.clone(),
         proxies: config.server.trusted_proxies.clone(),
+        sealer: Sealer::new(secrets.cursor.bytes()).expect("a secret is long enough for a key"),
         admin: Some(config.server.data.join(http::admin::SOCKET)),
         metrics,
         tls: certificate.clone(),

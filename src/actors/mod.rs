@@ -20,8 +20,10 @@ pub mod registry;
 pub mod relay;
 pub mod room;
 pub mod session;
+pub mod streaming;
 pub mod survey;
 pub mod worker;
+pub mod world;
 
 pub use connections::{Address, ConnectionGuard};
 pub use limits::Limits;

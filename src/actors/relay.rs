@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, MessageResult};
 
@@ -12,7 +12,7 @@ use super::batch::Batch;
 use super::worker::{Cutting, PROOF_TIME, Worker};
 use crate::domain::{RoomKey, Seq};
 use crate::metrics::Census;
-use crate::wire::{CloseReason, Notice};
+use crate::wire::CloseReason;
 
 /// Takes publications for the followers of one worker thread.
 pub struct RelayActor {
@@ -110,20 +110,9 @@ impl Handler<CloseAll> for RelayActor {
 
     fn handle(&mut self, close: CloseAll, _: &mut Self::Context) {
         for link in self.worker.links() {
-            let notice = Notice::Restarting { retry_after: come_back() };
-            link.push_control(&link.dialect().encode_notice(&notice));
             link.close(close.0);
         }
     }
-}
-
-/// When connections are asked to come back, in milliseconds: not before the process can be up again, and spread, so
-/// that a server with many of them is not asked for all handshakes in one moment.
-const COME_BACK_MS: std::ops::Range<u64> = 1_000..6_000;
-
-fn come_back() -> Duration {
-    let spread = COME_BACK_MS.end - COME_BACK_MS.start;
-    Duration::from_millis(COME_BACK_MS.start + crate::clock::random() % spread)
 }
 
 /// How many connections the thread has.

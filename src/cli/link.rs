@@ -511,8 +511,7 @@ mod tests {
 
     #[rstest]
     fn some_close_codes_say_come_again(#[values(1000, 1001, 1005, 1006, 1011, 1012, 1013, 4408, 4409)] code: u16) {
-        let frame = CloseFrame { code: code.into(), reason: "".into() };
-        assert!(matches!(close_trouble(Some(frame)), Trouble::Passing { .. }));
+        assert!(matches!(close_trouble(Some((code, ""))), Trouble::Passing { .. }));
         assert!(matches!(close_trouble(None), Trouble::Passing { .. }));
     }
 
@@ -525,8 +524,7 @@ mod tests {
     #[case(1009, Exit::Protocol)]
     #[case(4400, Exit::Protocol)]
     fn other_close_codes_end_it(#[case] code: u16, #[case] exit: Exit) {
-        let frame = CloseFrame { code: code.into(), reason: "".into() };
-        assert!(matches!(close_trouble(Some(frame)), Trouble::Lasting(failure) if failure.exit == exit));
+        assert!(matches!(close_trouble(Some((code, ""))), Trouble::Lasting(failure) if failure.exit == exit));
     }
 
     #[rstest]
@@ -539,8 +537,7 @@ mod tests {
     #[case(503, None)]
     fn an_answer_that_is_no_handshake_ends_it_unless_it_may_change(#[case] status: u16, #[case] exit: Option<Exit>) {
         let body = br#"{"code":"token_invalid","detail":"the token is not valid yet"}"#;
-        let response = Response::builder().status(status).body(Some(body.to_vec())).unwrap();
-        match (http_trouble(&response), exit) {
+        match (http_trouble(status, body), exit) {
             (Trouble::Lasting(failure), Some(exit)) => {
                 assert_eq!(failure.exit, exit);
                 assert!(failure.message.unwrap().contains(": the token is not valid yet (token_invalid)"));

@@ -319,6 +319,11 @@ impl Position {
     }
 }
 
+/// How far the whole log has come, all streams together: everything that was written up to it is durable. Marks only
+/// grow, within an epoch, and how much lies between two of them says nothing. 0 is before everything.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Mark(pub u64);
+
 /// Milliseconds since 1970-01-01T00:00:00Z. Shown to people; nothing is ordered by it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Timestamp(pub i64);

@@ -5,11 +5,16 @@
 
 pub mod access;
 pub mod admin;
+mod body;
+mod credentials;
 pub mod door;
+mod events;
 mod handshake;
 mod kill;
 pub mod metrics;
 mod problem;
+mod sse;
+mod world;
 mod ws;
 
 use std::rc::Rc;
@@ -34,6 +39,8 @@ pub struct Edge {
 pub fn mount(config: &mut web::ServiceConfig) {
     config
         .route("/v1/ws", web::route().to(ws::open))
+        .service(page("/v1/events").route(web::get().to(world::events)))
+        .service(page("/v1/rooms/{room}/events").route(web::get().to(events::of_room)))
         .service(page("/healthz").route(web::get().to(healthz)))
         .service(page("/readyz").route(web::get().to(readyz)))
         .service(page("/").route(web::get().to(greeting)))

@@ -56,9 +56,6 @@ pub const LEASE: &[u8] = b"l";
 /// Under a directory's stream: how many rooms have been reserved, a [`RoomCount`].
 pub const ROOM_COUNT: &[u8] = b"c";
 
-/// Under a directory's stream: before the key of every room's [`Reservation`].
-pub const ROOMS: &[u8] = b"r";
-
 /// How many rooms a tenant has.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct RoomCount(pub u64);

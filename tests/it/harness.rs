@@ -17,6 +17,7 @@ use chinwag::server::{Parts, Server};
 use chinwag::store::Store;
 use chinwag::store::memory::MemoryStore;
 use chinwag::tls::Certificate;
+use chinwag::wire::Sealer;
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
 use ipnet::IpNet;
@@ -86,6 +87,7 @@ impl TestServer {
                     gate,
                     limits: setup.limits,
                     proxies: setup.proxies,
+                    sealer: Sealer::new(&[7; 32]).expect("it is long enough"),
                     admin: None,
                     metrics: None,
                     tls: setup.tls,
