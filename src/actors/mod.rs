@@ -16,6 +16,7 @@ mod projection;
 mod reading;
 pub mod registry;
 pub mod relay;
+pub mod revoking;
 pub mod room;
 pub mod session;
 pub mod worker;

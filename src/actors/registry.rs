@@ -22,7 +22,9 @@ use super::limits::Limits;
 use super::relay::{Announce, RelayAddr};
 use super::room::{Answer, Asker, RoomActor, Submit};
 use crate::clock::Clock;
-use crate::domain::{ClientId, Command, Principal, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId};
+use crate::domain::{
+    ClientId, Command, Principal, Revocations, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId,
+};
 use crate::store::rows::{self, Reservation, Row};
 use crate::store::{Health, Store};
 use crate::wire::Refusal;
@@ -40,6 +42,8 @@ pub struct Registry {
     directories: Mutex<HashMap<TenantId, Directory>>,
     relays: RwLock<Vec<RelayAddr>>,
     draining: AtomicBool,
+    /// Whose tokens are denied.
+    pub(super) revocations: ArcSwap<Revocations>,
 }
 
 /// Which relay: its place in the registry's list.
@@ -115,6 +119,7 @@ impl Registry {
             directories: Mutex::default(),
             relays: RwLock::default(),
             draining: AtomicBool::new(false),
+            revocations: ArcSwap::default(),
         })
     }
 
