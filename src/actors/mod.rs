@@ -19,6 +19,7 @@ pub mod relay;
 pub mod revoking;
 pub mod room;
 pub mod session;
+pub mod streaming;
 pub mod worker;
 
 pub use limits::Limits;

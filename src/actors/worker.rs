@@ -214,6 +214,12 @@ impl Worker {
         }
     }
 
+    /// Lets go of a connection of which nothing of any room has been shown on `link`.
+    pub fn forget(&self, link: &Rc<Link>, principal: &Principal) {
+        self.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, link));
+        self.forget_link(link, (principal.tenant.clone(), principal.user.clone()));
+    }
+
     fn forget_link(&self, link: &Rc<Link>, user: (TenantId, UserId)) {
         if let Entry::Occupied(mut links) = self.users.borrow_mut().entry(user) {
             links.get_mut().retain(|other| !Rc::ptr_eq(other, link));
@@ -252,10 +258,10 @@ impl Worker {
     pub fn unregister(&self, follower: &Rc<Follower>) {
         follower.follow.borrow_mut().end();
         follower.link.outbox.purge(follower);
-        self.forget(follower);
+        self.forget_follower(follower);
     }
 
-    fn forget(&self, follower: &Rc<Follower>) {
+    fn forget_follower(&self, follower: &Rc<Follower>) {
         let mut rooms = self.rooms.borrow_mut();
         let Some(followers) = rooms.get_mut(&follower.room) else { return };
         let Some(index) = followers.list.iter().position(|other| Rc::ptr_eq(other, follower)) else { return };
@@ -290,11 +296,11 @@ impl Worker {
 
     /// Says, behind what the follower was still entitled to, that its follow has ended.
     pub fn removed(&self, follower: &Rc<Follower>, kicked: bool) {
-        self.forget(follower);
+        self.forget_follower(follower);
         let reason = if kicked { wire::Removal::Kicked } else { wire::Removal::Left };
         let dialect = follower.link.dialect();
         let notice = Notice::Removed { room: follower.room.room, reason };
-        follower.link.outbox.push_behind_log(dialect.frame(&dialect.encode_notice(&notice)), Some(follower.clone()));
+        follower.link.outbox.push_behind_log(dialect.frame_notice(&notice), Some(follower.clone()));
     }
 
     fn prove(&self, tenant: &TenantId, removal: &Removal) -> Vec<Cutting> {
@@ -332,7 +338,7 @@ impl Worker {
                 tracing::debug!(waiting_bytes = link.outbox.bytes(), "slow consumer");
                 link.close(CloseReason::SlowConsumer);
                 link.cut();
-            } else if older(link.heard(), limits.heartbeat * 2) {
+            } else if link.kind().is_heard() && older(link.heard(), limits.heartbeat * 2) {
                 link.close(CloseReason::HeartbeatMissed);
             } else if link.frame_since().is_some_and(|since| older(since, limits.frame_deadline)) {
                 link.close(CloseReason::BadFrame);
@@ -340,8 +346,8 @@ impl Worker {
                 link.close(CloseReason::Unauthenticated);
             } else if link.has_expired(clock) {
                 link.close(CloseReason::TokenExpired);
-            } else if let Some(due) = before(limits.heartbeat) {
-                link.ping_if_before(due, now);
+            } else if let Some(due) = link.kind().beat(&limits).and_then(before) {
+                link.beat_if_before(due, now);
             }
         }
     }

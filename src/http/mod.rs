@@ -4,9 +4,13 @@
 //! not known here.
 
 pub mod admin;
+mod body;
+mod credentials;
+mod events;
 mod handshake;
 mod kill;
 mod problem;
+mod sse;
 mod ws;
 
 use std::rc::Rc;
@@ -30,6 +34,7 @@ pub struct Edge {
 pub fn mount(config: &mut web::ServiceConfig) {
     config
         .route("/v1/ws", web::route().to(ws::open))
+        .service(page("/v1/rooms/{room}/events").route(web::get().to(events::of_room)))
         .service(page("/healthz").route(web::get().to(healthz)))
         .service(page("/readyz").route(web::get().to(readyz)))
         .service(page("/").route(web::get().to(greeting)))

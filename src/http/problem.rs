@@ -1,12 +1,14 @@
 //! What a refused request is answered: a problem document (RFC 9457) with a stable code.
 
-use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
 use crate::wire::Refusal;
 
 /// A refusal with its place in HTTP.
+#[derive(Debug, thiserror::Error)]
+#[error("{refusal}")]
 pub struct Problem {
     pub status: StatusCode,
     pub refusal: Refusal,
@@ -26,13 +28,22 @@ struct Body<'a> {
     limit: Option<&'a str>,
 }
 
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.response()
+    }
+}
+
 impl Problem {
     pub fn new(status: StatusCode, refusal: Refusal) -> Self {
         Self { status, refusal }
     }
 
     /// A refusal with the status that its code has.
-    #[expect(dead_code, reason = "for the twins of commands")]
     pub fn of(refusal: Refusal) -> Self {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self { status, refusal }

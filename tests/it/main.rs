@@ -2,10 +2,12 @@
 
 mod bad_input;
 mod conversations;
+mod event_streams;
 #[allow(dead_code, reason = "shared with the tests that have a process of their own")]
 mod harness;
 mod kicks;
 mod lifecycle;
+mod listeners;
 mod protocol;
 mod review;
 mod rooms;
