@@ -12,18 +12,21 @@ use std::time::Duration;
 use actix::Arbiter;
 use actix_web::dev::ServerHandle;
 use actix_web::http::KeepAlive;
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::actors::relay::{CloseAll, CountLinks, CutAll};
+use crate::actors::revoking::Watched;
 use crate::actors::{Admission, Gate, Limits, Registry, Worker};
-use crate::auth::{Keyring, Secrets, SecretsError};
+use crate::auth::{AuthError, Identity, IdentityError, IdentityOptions, Keyring, Secrets, SecretsError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::domain::Timestamp;
 use crate::http::admin::Desk;
-use crate::http::{self, Edge};
+use crate::http::origin::{self, Origins};
+use crate::http::{self, Edge, tickets};
 use crate::store::sled::{OpenError, Options, SledStore};
 use crate::store::{Health, Store};
 use crate::wire::{CloseReason, Refusal};
@@ -40,20 +43,31 @@ const STOP: Duration = Duration::from_secs(15);
 /// How often the server looks, while it stops, whether it may go on.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// How often revocations are looked through for those that concern nothing any more.
+const FORGET: Duration = Duration::from_secs(10 * 60);
+
 /// How long the head of a request may take to arrive: a client that drips it holds a connection no longer than that.
 const REQUEST_HEAD: Duration = Duration::from_secs(5);
 
 impl Gate for Keyring {
     fn admit<'a>(&'a self, token: &'a str, now: Timestamp) -> Admission<'a> {
-        let admitted = self.verify(token, now).map_err(|error| {
-            tracing::debug!(%error, "a token was refused");
-            match error.code() {
-                "token_expired" => Refusal::token_expired(),
-                "unauthenticated" => Refusal::unauthenticated(),
-                _ => Refusal::token_invalid(),
-            }
-        });
-        Box::pin(std::future::ready(admitted))
+        Box::pin(std::future::ready(self.verify(token, now).map_err(refused)))
+    }
+}
+
+impl Gate for Identity {
+    fn admit<'a>(&'a self, token: &'a str, now: Timestamp) -> Admission<'a> {
+        Box::pin(async move { self.verify(token, now).await.map_err(refused) })
+    }
+}
+
+fn refused(error: AuthError) -> Refusal {
+    tracing::debug!(%error, "a token was refused");
+    match error.code() {
+        "token_expired" => Refusal::token_expired(),
+        "unauthenticated" => Refusal::unauthenticated(),
+        "unavailable" => Refusal::unavailable(),
+        _ => Refusal::token_invalid(),
     }
 }
 
@@ -62,6 +76,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub gate: Arc<dyn Gate>,
+    /// The web pages that may connect. The operator may change them while the server runs.
+    pub origins: Arc<Origins>,
     pub limits: Limits,
     /// Where the operator's socket is to be, if there is to be one.
     pub admin: Option<PathBuf>,
@@ -78,21 +94,30 @@ pub struct Server {
     handle: ServerHandle,
     served: JoinHandle<io::Result<()>>,
     admin: Option<Admin>,
+    forgetting: JoinHandle<()>,
     arbiters: Vec<Arbiter>,
 }
 
 impl Server {
-    /// Serves what connects to `listener`.
-    pub fn start(listener: TcpListener, parts: Parts) -> io::Result<Self> {
+    /// Serves what connects to `listener`, once it is known whose tokens are revoked.
+    pub async fn start(listener: TcpListener, parts: Parts) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let arbiters: Vec<_> = (0..parts.room_threads.max(1)).map(|_| Arbiter::new()).collect();
         let handles = arbiters.iter().map(Arbiter::handle).collect();
         let registry = Registry::new(parts.store, parts.clock, parts.limits, handles);
 
-        let (its_registry, gate) = (Arc::clone(&registry), parts.gate);
+        registry.load_revocations().await.map_err(io::Error::other)?;
+
+        let gate: Arc<dyn Gate> = Arc::new(Watched { inner: parts.gate, registry: Arc::clone(&registry) });
+        let (its_registry, tickets, origins) = (Arc::clone(&registry), tickets::shared(), parts.origins);
         let server = HttpServer::new(move || {
-            let edge = Edge { worker: Worker::start(Arc::clone(&its_registry)), gate: Arc::clone(&gate) };
-            App::new().app_data(web::ThinData(edge)).configure(http::mount)
+            let edge = Edge {
+                worker: Worker::start(Arc::clone(&its_registry)),
+                gate: Arc::clone(&gate),
+                tickets: Arc::clone(&tickets),
+                origins: Arc::clone(&origins),
+            };
+            App::new().app_data(web::ThinData(edge)).configure(http::mount).wrap(from_fn(origin::guard))
         })
         .workers(parts.workers.max(1))
         .on_connect(http::on_connect)
@@ -106,7 +131,8 @@ impl Server {
         let handle = server.handle();
         let served = actix_web::rt::spawn(server);
         let admin = parts.admin.map(|path| Admin::start(path, &registry)).transpose()?;
-        Ok(Self { address, registry, handle, served, admin, arbiters })
+        let forgetting = actix_web::rt::spawn(forget_revocations(Arc::clone(&registry)));
+        Ok(Self { address, registry, handle, served, admin, forgetting, arbiters })
     }
 
     /// Where it listens.
@@ -135,6 +161,7 @@ impl Server {
         if let Ok(Err(error)) = self.served.await {
             tracing::warn!(%error, "the listener ended badly");
         }
+        self.forgetting.abort();
         self.registry.store().close().await;
         for arbiter in self.arbiters {
             arbiter.stop();
@@ -166,6 +193,16 @@ impl Server {
     fn relays(&self) -> Vec<crate::actors::relay::RelayAddr> {
         let ids = self.registry.relays();
         ids.into_iter().filter_map(|id| self.registry.relay(id)).collect()
+    }
+}
+
+/// Forgets now and then what is revoked and has expired.
+async fn forget_revocations(registry: Arc<Registry>) {
+    loop {
+        tokio::time::sleep(FORGET).await;
+        if let Err(refusal) = registry.forget_revocations().await {
+            tracing::warn!(%refusal, "revocations that concern nothing any more could not be removed");
+        }
     }
 }
 
@@ -213,6 +250,8 @@ pub enum ServeError {
     Listen { address: SocketAddr, source: io::Error },
     #[error(transparent)]
     Secrets(#[from] SecretsError),
+    #[error("the configuration of issuers is wrong: {0}")]
+    Identity(#[from] IdentityError),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error("the storage failed: {reason}; nothing is acknowledged any more; look at the disk, then start again")]
@@ -227,6 +266,7 @@ impl ServeError {
         match self {
             Self::Listen { .. } => 69,
             Self::Secrets(_) => 77,
+            Self::Identity(_) => 78,
             Self::Open(error) => error.exit_code(),
             Self::Broken { .. } => 74,
             Self::System(_) => 71,
@@ -244,12 +284,14 @@ pub fn run(config: &Config, accept_data_loss: bool, ready: impl FnOnce(SocketAdd
     // First, because it looks whether the directory is ours.
     let store = SledStore::open(&config.server.data, options)?;
     let secrets = Secrets::open(&config.server.data)?;
+    let identity = Identity::new(&IdentityOptions::default(), secrets.token, Arc::new(SystemClock))?;
     let mut health = store.watch();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let parts = Parts {
         store: Arc::new(store),
         clock: Arc::new(SystemClock),
-        gate: Arc::new(Keyring::new(&secrets.token)),
+        gate: Arc::new(identity),
+        origins: Arc::new(Origins::default()),
         limits: limits(config),
         admin: Some(config.server.data.join(http::admin::SOCKET)),
         workers: threads,
@@ -258,7 +300,7 @@ pub fn run(config: &Config, accept_data_loss: bool, ready: impl FnOnce(SocketAdd
     actix_web::rt::System::new().block_on(async move {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let server = Server::start(listener, parts)?;
+        let server = Server::start(listener, parts).await?;
         ready(server.address());
         let broken = health.wait_for(|health| matches!(health, Health::Broken { .. }));
         let outcome = tokio::select! {

@@ -83,6 +83,7 @@ const DOORS: [Door; 5] = [
             "actix_http",
             "actix_web",
             "actix_web_actors",
+            "arc_swap",
             "base64",
             "bytes",
             "bytestring",

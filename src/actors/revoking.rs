@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::failure::{commit_failed, read_failed};
+use super::failure::commit_failed;
 use super::registry::{Registry, RelayId};
 use super::relay::Revoke;
 use super::session::{Admission, Gate};
@@ -180,9 +180,4 @@ pub fn revocation(now: Timestamp, since: Option<Timestamp>, lifetime: Duration) 
     let lifetime = i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX);
     // A single token may be of now, whatever `since` says.
     (since <= now).then(|| Revocation { since, until: Timestamp(now.0.saturating_add(lifetime)) })
-}
-
-/// A store's failure to say what is revoked.
-pub fn unreadable(error: &StoreError) -> Refusal {
-    read_failed(error)
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, AsyncContext};
 
 use super::batch::{Batch, DialectSet, Pending, Removal};
-use super::link::Link;
+use super::link::{Kind, Link};
 use super::outbox::Source;
 use super::registry::{Registry, RelayId};
 use super::relay::RelayActor;
@@ -191,6 +191,11 @@ impl Worker {
     fn close_the_denied(&self, link: &Link, principal: &Principal) {
         if self.registry.denies(principal) {
             link.close(CloseReason::TokenRevoked);
+            match link.kind() {
+                Kind::Socket | Kind::Events => {}
+                // What is being read for it must not become its answer.
+                Kind::Request => link.cut(),
+            }
         }
     }
 

@@ -181,8 +181,7 @@ impl KeySet {
 
     fn take_over(&self, found: BTreeMap<Option<String>, Arc<Key>>) {
         let now = self.clock.instant();
-        let mut by_kid: BTreeMap<_, _> =
-            found.into_iter().map(|(kid, key)| (kid, Known { key, left: None })).collect();
+        let mut by_kid: BTreeMap<_, _> = found.into_iter().map(|(kid, key)| (kid, Known { key, left: None })).collect();
         for (kid, known) in &self.keys.load().by_kid {
             let left = known.left.unwrap_or(now);
             if !by_kid.contains_key(kid) && now <= left + self.options.keep_old {

@@ -57,9 +57,8 @@ impl Revocation {
 
 impl Revocations {
     pub fn denies(&self, principal: &Principal) -> bool {
-        let denied = |subject: Subject| {
-            self.0.get(&subject).is_some_and(|revocation| subject.denies(*revocation, principal))
-        };
+        let denied =
+            |subject: Subject| self.0.get(&subject).is_some_and(|revocation| subject.denies(*revocation, principal));
         !self.0.is_empty()
             && (principal.token.clone().is_some_and(|token| denied(Subject::Token(token)))
                 || denied(Subject::User(principal.tenant.clone(), principal.user.clone()))
@@ -128,8 +127,7 @@ mod tests {
         ];
         for subject in subjects {
             let revocations = denying(subject, 50_500);
-            let matrix =
-                [(0, true), (49_000, true), (50_000, true), (50_999, true), (51_000, false), (60_000, false)];
+            let matrix = [(0, true), (49_000, true), (50_000, true), (50_999, true), (51_000, false), (60_000, false)];
             for (issued_at, denied) in matrix {
                 assert_eq!(revocations.denies(&ann(issued_at)), denied, "{issued_at}");
             }

@@ -9,8 +9,10 @@ mod credentials;
 mod events;
 mod handshake;
 mod kill;
+pub mod origin;
 mod problem;
 mod sse;
+pub mod tickets;
 mod ws;
 
 use std::rc::Rc;
@@ -21,19 +23,26 @@ use actix_web::{HttpResponse, web};
 pub use kill::on_connect;
 
 use crate::actors::{Gate, Worker};
+use origin::Origins;
 use problem::Problem;
+use tickets::Tickets;
 
 /// What every handler of a worker thread has at hand.
 #[derive(Clone)]
 pub struct Edge {
     pub worker: Rc<Worker>,
     pub gate: Arc<dyn Gate>,
+    pub tickets: Arc<Tickets>,
+    pub origins: Arc<Origins>,
 }
 
 /// Mounts the routes of the native protocol.
 pub fn mount(config: &mut web::ServiceConfig) {
     config
         .route("/v1/ws", web::route().to(ws::open))
+        .service(
+            web::resource("/v1/tickets").route(web::post().to(tickets::make)).default_service(web::to(wrong_method)),
+        )
         .service(page("/v1/rooms/{room}/events").route(web::get().to(events::of_room)))
         .service(page("/healthz").route(web::get().to(healthz)))
         .service(page("/readyz").route(web::get().to(readyz)))

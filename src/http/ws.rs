@@ -15,6 +15,7 @@ use futures_util::Stream;
 
 use super::Edge;
 use super::body::Body;
+use super::credentials;
 use super::handshake::{self, Handshake};
 use super::kill::KillSwitch;
 use super::problem::Problem;
@@ -33,13 +34,7 @@ async fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> R
     if registry.draining() {
         return Err(Problem::unavailable(&Refusal::shutting_down()));
     }
-    let principal = match token {
-        Some(token) => {
-            let admitted = edge.gate.admit(&token, registry.now()).await;
-            Some(admitted.map_err(|refusal| Problem::new(StatusCode::UNAUTHORIZED, refusal))?)
-        }
-        None => None,
-    };
+    let principal = credentials::presented(request, edge, token.as_deref()).await?;
     let kill = request.conn_data::<KillSwitch>().cloned();
     let kill = kill.ok_or_else(|| Problem::unavailable(&Refusal::unavailable()))?;
     let mut response = actix_ws::handshake(request)

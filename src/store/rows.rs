@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::StoreError;
 use super::codec::{self, Id, StoredKind, StoredRole, damage};
 use crate::domain::policy::{Role, RoomKind, Standing};
-use crate::domain::room::{Header, Member, Message};
 use crate::domain::revocation::{Revocation, Subject};
+use crate::domain::room::{Header, Member, Message};
 use crate::domain::{Alias, Name, Num, RecordId, RoomId, Seq, TenantId, Timestamp, TokenId, UserId};
 
 /// A value that is kept as a row.

@@ -74,9 +74,12 @@ impl CloseReason {
             Self::Unauthenticated => {
                 info(4401, "unauthenticated", false, "the token is no good, or none came within 10 seconds")
             }
-            Self::TokenRevoked => {
-                info(4401, "token_revoked", false, "the token has been revoked; whoever may get a new one connects with it")
-            }
+            Self::TokenRevoked => info(
+                4401,
+                "token_revoked",
+                false,
+                "the token has been revoked; whoever may get a new one connects with it",
+            ),
             Self::TokenExpired => {
                 info(4403, "token_expired", false, "the token has expired; connect with a new one and resume")
             }
