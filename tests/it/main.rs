@@ -5,6 +5,7 @@ mod conversations;
 mod event_streams;
 #[allow(dead_code, reason = "shared with the tests that have a process of their own")]
 mod harness;
+mod identity;
 mod kicks;
 mod lifecycle;
 mod limits;
