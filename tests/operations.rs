@@ -107,6 +107,44 @@ fn a_reload_changes_what_it_can_names_what_it_cannot_and_keeps_all_when_there_is
 }
 
 #[test]
+fn who_may_come_in_and_from_which_pages_changes_with_a_reload() {
+    let home = TempDir::new().unwrap();
+    let file = home.path().join("chinwag.toml");
+    fs::write(&file, "[log]\nformat = \"json\"\n").unwrap();
+    let server = Server::spawn(serve(home.path()).arg("--config").arg(&file));
+    let token = said(&run(chinwag(&["token", "create", "--user", "ann", "--data"]).arg(data(home.path()))).stdout);
+    let publish = || {
+        let command = format!("echo hello | {} pub lobby --create", env!("CARGO_BIN_EXE_chinwag"));
+        let mut shell = Command::new("sh");
+        let run =
+            shell.args(["-c", &command]).env("CHINWAG_URL", &server.url).env("CHINWAG_TOKEN", token.trim()).output();
+        run.unwrap().status.code()
+    };
+    let page = || {
+        get_from(&server.url, "/healthz", "https://chat.example")
+            .contains("access-control-allow-origin: https://chat.example")
+    };
+    assert_eq!((publish(), page()), (Some(0), false));
+
+    // One mistake, deep in the options of identity, holds back all the rest.
+    let origins =
+        "[log]\nformat = \"json\"\n[server]\norigins = [\"https://chat.example\"]\n[auth]\nown_issuer = false\n";
+    let issuer = "[[auth.issuers]]\nname = \"shop\"\niss = \"shop\"\naudiences = [\"chat\"]\n[[auth.issuers.keys]]\npem_file = \"/nowhere/key.pem\"\n";
+    fs::write(&file, format!("{origins}{issuer}")).unwrap();
+    let checked = run(chinwag(&["config", "check", "--config"]).arg(&file));
+    assert_eq!(checked.status.code(), Some(78), "{checked:?}");
+    assert!(said(&checked.stderr).contains("/nowhere/key.pem"), "{checked:?}");
+    server.signal(Signal::HUP);
+    server.says("the configuration was not taken over; everything stays as it was");
+    assert_eq!((publish(), page()), (Some(0), false));
+
+    fs::write(&file, origins).unwrap();
+    server.signal(Signal::HUP);
+    server.says("the configuration was read again and taken over");
+    assert_eq!((publish(), page()), (Some(77), true));
+}
+
+#[test]
 fn traffic_is_logged_when_asked_for_without_what_clients_say() {
     let home = TempDir::new().unwrap();
     let server = Server::spawn(serve(home.path()).env("CHINWAG_LOG__FORMAT", "json").env("CHINWAG_LOG__SAMPLE", "1"));
@@ -430,9 +468,18 @@ fn pair(dir: &Path, name: &str) -> (PathBuf, PathBuf) {
 }
 
 fn get(url: &str, path: &str) -> String {
+    get_with(url, path, "")
+}
+
+/// Asks as a page from `origin` would.
+fn get_from(url: &str, path: &str, origin: &str) -> String {
+    get_with(url, path, &format!("Origin: {origin}\r\n"))
+}
+
+fn get_with(url: &str, path: &str, more: &str) -> String {
     let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{more}\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

@@ -134,7 +134,7 @@ pub const SECTIONS: &[Section] = &[
                 "origins",
                 Origins,
                 "[]",
-                "Web pages from elsewhere that may connect, as scheme://host or scheme://host:port",
+                "Web pages that may connect, as scheme://host or scheme://host:port; empty: those of the same host",
                 Live,
             ),
         ],
