@@ -135,6 +135,14 @@ impl Dialect {
         }
     }
 
+    /// Whether its last words say when to come back. A close frame of a WebSocket has no place for that.
+    pub fn closes_with_a_time(self) -> bool {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => false,
+            Self::NativeSse => true,
+        }
+    }
+
     /// A sign of life that the client need not do anything about.
     pub fn frame_heartbeat(self) -> Bytes {
         match self {
