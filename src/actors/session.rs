@@ -328,7 +328,7 @@ impl SessionActor {
             Ask::Follow { room, from } => self.follow(id, by, room, from, ctx),
             Ask::Unfollow { room } => {
                 let registry = Arc::clone(self.registry());
-                let resolve = async move { registry.resolve(&by.tenant, &room).await };
+                let resolve = async move { registry.look_up(&by, registry.resolve(&by.tenant, &room)).await };
                 self.exclusively(ctx, resolve, move |session, resolved| {
                     let reply = match resolved.and_then(|resolved| resolved) {
                         Ok(key) => match session.follows.remove(&key.room) {

@@ -440,7 +440,9 @@ mod tests {
     }
 
     #[rstest]
-    fn some_close_codes_say_come_again(#[values(1000, 1001, 1005, 1006, 1011, 1012, 1013, 4408, 4409)] code: u16) {
+    fn some_close_codes_say_come_again(
+        #[values(1000, 1001, 1005, 1006, 1011, 1012, 1013, 4408, 4409, 4429)] code: u16,
+    ) {
         let frame = CloseFrame { code: code.into(), reason: "".into() };
         assert!(matches!(close_trouble(Some(frame)), Trouble::Passing { .. }));
         assert!(matches!(close_trouble(None), Trouble::Passing { .. }));

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -39,6 +40,7 @@ pub struct Setup {
     pub workers: usize,
     pub listen: SocketAddr,
     pub proxies: Vec<IpNet>,
+    pub admin: Option<PathBuf>,
 }
 
 impl Default for Setup {
@@ -50,6 +52,7 @@ impl Default for Setup {
             workers: 2,
             listen: ([127, 0, 0, 1], 0).into(),
             proxies: Vec::new(),
+            admin: None,
         }
     }
 }
@@ -83,7 +86,7 @@ impl TestServer {
                     gate,
                     limits: setup.limits,
                     proxies: setup.proxies,
-                    admin: None,
+                    admin: setup.admin,
                     workers: setup.workers,
                     room_threads: 1,
                 };
@@ -175,8 +178,17 @@ impl TestServer {
 
     /// A bare socket after a right handshake; nothing has been read but the answer's head.
     pub async fn raw_socket(&self, token: Option<&str>) -> TcpStream {
+        self.raw_socket_with(token, "").await
+    }
+
+    /// A bare socket that speaks MessagePack.
+    pub async fn packed_socket(&self, token: Option<&str>) -> TcpStream {
+        self.raw_socket_with(token, "Sec-WebSocket-Protocol: chinwag.v1.msgpack\r\n").await
+    }
+
+    async fn raw_socket_with(&self, token: Option<&str>, more: &str) -> TcpStream {
         let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-        let mut stream = self.raw(&handshake(&authorization)).await;
+        let mut stream = self.raw(&handshake(&format!("{authorization}{more}"))).await;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await.expect("an answer"));

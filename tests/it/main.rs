@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod conversations;
+mod flaws;
 #[allow(dead_code, reason = "shared with the tests that have a process of their own")]
 mod harness;
 mod kicks;
