@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chinwag::actors;
-use chinwag::actors::limits::Rate;
+use chinwag::actors::limits::{self, Rate};
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
 use chinwag::domain::{
@@ -175,6 +175,26 @@ fn the_numbers_on_the_page_are_those_of_the_code() {
     ] {
         assert!(page.contains(&promise), "{promise}");
     }
+}
+
+#[test]
+fn the_page_of_limits_lists_every_limit_by_its_name_and_default() {
+    let rows = tables(&page("limits.md"), "| limit | by default | beyond it |");
+    let listed: BTreeSet<&str> = rows.iter().map(|row| row[0].trim_matches('`')).collect();
+    assert_eq!(listed, limits::names::ALL.into_iter().collect());
+    let defaults = actors::Limits::default();
+    let of = |name: &str| rows.iter().find(|row| row[0] == format!("`{name}`")).unwrap()[1].clone();
+    for (name, rate) in [
+        (limits::names::CONNECTS_PER_ADDRESS, defaults.rates.connects_per_address),
+        (limits::names::MESSAGES_PER_SESSION, defaults.rates.messages_per_session),
+        (limits::names::MESSAGES_PER_USER, defaults.rates.messages_per_user),
+        (limits::names::MESSAGES_PER_ROOM, defaults.rates.messages_per_room),
+    ] {
+        assert_eq!(of(name), per_second(rate, "").replace("  ", ", "), "{name}");
+    }
+    assert_eq!(of(limits::names::CONNECTIONS_PER_USER), defaults.connections.per_user.unwrap().to_string());
+    assert_eq!(of(limits::names::CONNECTIONS_PER_ADDRESS), defaults.connections.per_address.unwrap().to_string());
+    assert_eq!(defaults.tenant, limits::TenantLimits::default(), "the page says that there are none");
 }
 
 #[test]

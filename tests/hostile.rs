@@ -104,14 +104,14 @@ async fn a_hostile_client_at_line_speed_makes_nobody_else_wait() {
             quiet.push(alone);
         }
         let (quiet, hostile) = (median(&mut quiet), median(&mut hostile));
-        println!("median p99: {hostile:?} beside the attacker, {quiet:?} without; {sent} sent, {taken} posted");
+        println!("median p99: {hostile:?} beside the attacker, {quiet:?} without; {sent} frames sent, {taken} posted");
         if hostile <= quiet.mul_f64(1.5) {
             break;
         }
         // Whatever else runs on the machine may have met one kind of round more often than the other.
         assert!(sweep < SWEEPS_MAX, "the others wait: {hostile:?}, {quiet:?} without");
     }
-    assert!(taken > 0 && sent > 20 * taken, "it was no flood: {sent} sent, {taken} posted");
+    assert!(taken > 0 && sent > 10 * taken, "it was no flood: {sent} frames sent, {taken} posted");
     for talker in &mut talkers {
         talker.ask(post("lobby", "unharmed")).await;
     }
@@ -222,7 +222,6 @@ impl Attack {
                 Self::Open => open(front).map(drop),
                 Self::Drip => drip(front, &mut dripping),
             };
-            front.sent.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

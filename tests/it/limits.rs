@@ -1,11 +1,14 @@
 //! How much anybody may take: rates of messages and connections, counts, and what is told to who takes more.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chinwag::actors::Limits;
 use chinwag::actors::limits::{Connections, Rate, Rates, TenantLimits};
-use chinwag::domain::TenantId;
+use chinwag::domain::{StreamId, TenantId};
+use chinwag::store::memory::MemoryStore;
+use chinwag::store::{Commit, Put, Store, rows};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
@@ -163,6 +166,33 @@ async fn a_tenant_has_no_more_rooms_than_it_may() {
     assert_eq!(ann.refused(create_channel("one")).await, "room_exists", "a name that is there uses nothing up");
     let token = server.token_in("other", "ann", Duration::from_secs(60));
     server.client_with(&token, None).await.ask(create_channel("four")).await;
+}
+
+#[tokio::test]
+async fn rooms_are_counted_across_restarts_also_those_from_before_there_was_a_count() {
+    let store = MemoryStore::new();
+    let start = || {
+        let tenant = TenantLimits { rooms: Some(3), ..TenantLimits::default() };
+        // Opened again, because a server that stops closes it.
+        let store = Arc::new(store.in_epoch(MemoryStore::EPOCH));
+        TestServer::with(Setup { store, limits: Limits { tenant, ..Limits::lifted() }, ..Setup::default() })
+    };
+    let mut server = start();
+    server.client("ann").await.ask(create_channel("one")).await;
+    server.stop();
+    server = start();
+    server.client("ann").await.ask(create_channel("two")).await;
+    server.stop();
+    // As an older version left it.
+    let store = store.in_epoch(MemoryStore::EPOCH);
+    let stream = StreamId::Directory(TenantId::default_tenant());
+    let expected = store.head(&stream).await.unwrap();
+    let puts = vec![Put { under: stream.clone(), key: rows::ROOM_COUNT.into(), value: None }];
+    store.commit(Commit { stream, expected, records: Vec::new(), puts, erase: Vec::new() }).await.unwrap();
+    server = start();
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("three")).await;
+    assert_eq!(ann.refused(create_channel("four")).await, "too_many_rooms");
 }
 
 #[tokio::test]
