@@ -3,6 +3,7 @@
 //! A token is a JWT (RFC 7519) signed with HMAC-SHA256 and the secret of the data directory; the checks follow RFC
 //! 8725. Knows no transport and reads no clock: the edges bring a token and the time, and get a [`Principal`].
 
+pub mod options;
 mod secret;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use crate::domain::{Principal, TenantId, Timestamp, TokenId, UserId};
 
+pub use options::IdentityOptions;
 pub use secret::{Secret, SecretError, Secrets, SecretsError};
 
 /// The longest token that is looked at: fits the head of a request with room to spare.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use actix::Arbiter;
 use actix_web::dev::ServerHandle;
 use actix_web::http::KeepAlive;
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,22 +22,25 @@ use crate::actors::relay::{CloseAll, CountLinks, CutAll};
 use crate::actors::{Admission, Gate, Limits, Registry, Worker};
 use crate::auth::{Keyring, Secrets, SecretsError};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, Mistakes};
 use crate::domain::Timestamp;
 use crate::http::admin::Desk;
 use crate::http::{self, Door, Edge};
+use crate::logs::Logs;
+use crate::service;
 use crate::store::sled::{OpenError, Options, SledStore};
 use crate::store::{Health, Store};
-use crate::wire::{CloseReason, Refusal};
+use crate::tls::{self, Certificate, TlsError};
+use crate::wire::{CloseReason, Refusal, Sealer};
 
 /// How long connections have to take their last words when the server stops.
-const FAREWELL: Duration = Duration::from_secs(5);
+const FAREWELL: Duration = Duration::from_secs(4);
 
 /// How long commands have to be answered when the server stops.
-const ANSWERS: Duration = Duration::from_secs(5);
+const ANSWERS: Duration = Duration::from_secs(3);
 
 /// How long stopping may take in all.
-const STOP: Duration = Duration::from_secs(15);
+const STOP: Duration = Duration::from_secs(9);
 
 /// How often the server looks, while it stops, whether it may go on.
 const LOOK: Duration = Duration::from_millis(10);
@@ -66,8 +70,14 @@ pub struct Parts {
     pub limits: Limits,
     /// Whose word is taken for where a request comes from.
     pub proxies: Vec<IpNet>,
+    /// Seals cursors; one that others do not have, and that stays the same.
+    pub sealer: Sealer,
     /// Where the operator's socket is to be, if there is to be one.
     pub admin: Option<PathBuf>,
+    /// Where monitoring reads the metrics, if anywhere but on the operator's socket.
+    pub metrics: Option<TcpListener>,
+    /// What clients are shown where TLS is spoken.
+    pub tls: Option<Certificate>,
     /// Threads that own connections.
     pub workers: usize,
     /// Threads that host rooms.
@@ -78,9 +88,11 @@ pub struct Parts {
 pub struct Server {
     address: SocketAddr,
     registry: Arc<Registry>,
+    door: Door,
     handle: ServerHandle,
     served: JoinHandle<io::Result<()>>,
     admin: Option<Admin>,
+    metrics: Option<ServerHandle>,
     arbiters: Vec<Arbiter>,
 }
 
@@ -91,34 +103,42 @@ impl Server {
         let arbiters: Vec<_> = (0..parts.room_threads.max(1)).map(|_| Arbiter::new()).collect();
         let handles = arbiters.iter().map(Arbiter::handle).collect();
         let registry = Registry::new(parts.store, parts.clock, parts.limits, handles);
+        registry.seal_with(parts.sealer);
 
         let capacity = connections_max();
         registry.connections().set_capacity(capacity);
 
         let (its_registry, gate) = (Arc::clone(&registry), parts.gate);
         let door = Door::new(Arc::clone(&registry), Arc::clone(&gate), &parts.proxies);
-        let its_door = door.clone();
+        let (its_door, on_connect) = (door.clone(), door.clone());
         let workers = parts.workers.max(1);
         let server = HttpServer::new(move || {
             let worker = Worker::start(Arc::clone(&its_registry));
             let edge = Edge { worker, gate: Arc::clone(&gate), door: its_door.clone() };
-            App::new().app_data(web::ThinData(edge)).configure(http::mount)
+            App::new().app_data(web::ThinData(edge)).configure(http::mount).wrap(from_fn(http::access::log))
         })
         .workers(workers)
         // More than are let in, so that who is one too many is told so.
         .max_connections((capacity + capacity / 8).div_ceil(workers))
-        .on_connect(move |io, extensions| door.on_connect(io, extensions))
+        .on_connect(move |io, extensions| on_connect.on_connect(io, extensions))
         .client_request_timeout(REQUEST_HEAD)
         // actix-http 3.20 holds only the first request of a connection to that time.
         .keep_alive(KeepAlive::Disabled)
         .shutdown_timeout(1)
-        .disable_signals()
-        .listen(listener)?
-        .run();
+        .disable_signals();
+        let server = match &parts.tls {
+            Some(certificate) => {
+                let config = certificate.server_config().map_err(io::Error::other)?;
+                server.tls_handshake_timeout(tls::HANDSHAKE).listen_rustls_0_23(listener, config)?
+            }
+            None => server.listen(listener)?,
+        };
+        let server = server.run();
         let handle = server.handle();
         let served = actix_web::rt::spawn(server);
-        let admin = parts.admin.map(|path| Admin::start(path, &registry)).transpose()?;
-        Ok(Self { address, registry, handle, served, admin, arbiters })
+        let admin = parts.admin.and_then(|path| Admin::start_or_warn(path, &registry));
+        let metrics = parts.metrics.map(|listener| serve_metrics(listener, &registry)).transpose()?;
+        Ok(Self { address, registry, door, handle, served, admin, metrics, arbiters })
     }
 
     /// Where it listens.
@@ -132,7 +152,7 @@ impl Server {
 
     /// Stops in order: no new connections and commands, the answers of those under way, a word to every connection
     /// when to come back, the end of those that do not listen, and last the store. Nothing acknowledged is lost, and
-    /// it takes at most a little more than ten seconds.
+    /// the waits together are less than ten seconds.
     pub async fn stop(self) {
         self.handle.pause().await;
         self.registry.drain();
@@ -144,6 +164,9 @@ impl Server {
         if let Some(admin) = self.admin {
             admin.stop().await;
         }
+        if let Some(metrics) = self.metrics {
+            metrics.stop(false).await;
+        }
         if let Ok(Err(error)) = self.served.await {
             tracing::warn!(%error, "the listener ended badly");
         }
@@ -151,6 +174,18 @@ impl Server {
         for arbiter in self.arbiters {
             arbiter.stop();
         }
+    }
+
+    /// Whether the process does its work: every thread with connections answers, and the log has not failed.
+    pub async fn is_well(&self) -> bool {
+        let counting = async {
+            for relay in self.relays() {
+                relay.send(CountLinks).await?;
+            }
+            Ok::<_, actix::MailboxError>(())
+        };
+        let answered = tokio::time::timeout(ANSWERS, counting).await;
+        matches!(answered, Ok(Ok(()))) && !matches!(self.registry.store().health(), Health::Broken { .. })
     }
 
     /// How many connections are open.
@@ -181,6 +216,22 @@ impl Server {
     }
 }
 
+/// Serves the metrics and nothing else, by a thread of their own.
+fn serve_metrics(listener: TcpListener, registry: &Arc<Registry>) -> io::Result<ServerHandle> {
+    let desk = Desk { registry: Arc::clone(registry) };
+    let server =
+        HttpServer::new(move || App::new().app_data(web::ThinData(desk.clone())).configure(http::metrics::mount))
+            .workers(1)
+            .client_request_timeout(REQUEST_HEAD)
+            .shutdown_timeout(1)
+            .disable_signals()
+            .listen(listener)?
+            .run();
+    let handle = server.handle();
+    actix_web::rt::spawn(server);
+    Ok(handle)
+}
+
 /// The operator's socket while it is served.
 struct Admin {
     path: PathBuf,
@@ -188,6 +239,22 @@ struct Admin {
 }
 
 impl Admin {
+    /// A server without it serves its clients as well as any other.
+    fn start_or_warn(path: PathBuf, registry: &Arc<Registry>) -> Option<Self> {
+        let shown = path.display().to_string();
+        let started = Self::start(path, registry);
+        started
+            .inspect_err(|error| {
+                tracing::warn!(
+                    path = shown,
+                    %error,
+                    "no socket for the operator: commands that ask a running server by its data directory, such as \
+                     `chinwag health --data`, will not work"
+                );
+            })
+            .ok()
+    }
+
     fn start(path: PathBuf, registry: &Arc<Registry>) -> io::Result<Self> {
         // One that a killed process has left. The directory's lock says that nobody else serves it.
         match fs::remove_file(&path) {
@@ -221,14 +288,16 @@ impl Admin {
 /// Why a server did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    #[error("cannot listen on {address}: {source}; stop what uses it, or choose another with --listen")]
-    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot listen on {address}: {source}; stop what uses it, or choose another with {setting}")]
+    Listen { address: SocketAddr, setting: &'static str, source: io::Error },
     #[error(transparent)]
     Secrets(#[from] SecretsError),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error("the storage failed: {reason}; nothing is acknowledged any more; look at the disk, then start again")]
     Broken { reason: String },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("the operating system refused: {0}")]
     System(#[from] io::Error),
 }
@@ -241,18 +310,33 @@ impl ServeError {
             Self::Secrets(_) => 77,
             Self::Open(error) => error.exit_code(),
             Self::Broken { .. } => 74,
+            Self::Tls(_) => 78,
             Self::System(_) => 71,
         }
     }
 }
 
+/// What a process brings along besides its configuration.
+pub struct Process<'a> {
+    /// Start on a log that holds less than was acknowledged, in a new epoch.
+    pub accept_data_loss: bool,
+    pub logs: Logs,
+    /// Reads the configuration again, from where it was read.
+    pub read_again: &'a dyn Fn() -> Result<Config, Mistakes>,
+}
+
 /// Runs a server on its data directory until a signal asks it to end or its storage fails. Calls `ready` when it
-/// listens. `accept_data_loss` starts on a log that holds less than was acknowledged, in a new epoch.
-pub fn run(config: &Config, accept_data_loss: bool, ready: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
+/// listens. SIGHUP has it read its configuration again.
+pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
     let address = config.server.listen;
-    let listener = TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })?;
+    let listener = match service::listener()? {
+        Some(listener) => listener,
+        None => bind(address, "--listen")?,
+    };
+    let metrics = config.metrics.listen.map(|address| bind(address, "metrics.listen")).transpose()?;
+    let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
     raise_file_limit();
-    let options = Options { accept_data_loss, ..options(config) };
+    let options = Options { accept_data_loss: process.accept_data_loss, ..options(config) };
     // First, because it looks whether the directory is ours.
     let store = SledStore::open(&config.server.data, options)?;
     let secrets = Secrets::open(&config.server.data)?;
@@ -262,27 +346,58 @@ pub fn run(config: &Config, accept_data_loss: bool, ready: impl FnOnce(SocketAdd
         store: Arc::new(store),
         clock: Arc::new(SystemClock),
         gate: Arc::new(Keyring::new(&secrets.token)),
-        limits: limits(config),
-        proxies: Vec::new(),
+        limits: config.limits.clone(),
+        proxies: config.server.trusted_proxies.clone(),
+        sealer: Sealer::new(secrets.cursor.bytes()).expect("a secret is long enough for a key"),
         admin: Some(config.server.data.join(http::admin::SOCKET)),
+        metrics,
+        tls: certificate.clone(),
         workers: threads,
         room_threads: threads.saturating_sub(1).max(1),
     };
     actix_web::rt::System::new().block_on(async move {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let server = Server::start(listener, parts)?;
+        let scheme = if certificate.is_some() { "https" } else { "http" };
+        if certificate.is_none() && !server.address().ip().is_loopback() {
+            tracing::warn!("others can reach this server and it speaks no TLS: a proxy in front of it must");
+        }
         ready(server.address());
+        let status = format!("listening on {scheme}://{}", server.address());
+        service::ready(&status);
+        let reload = Reload { started: config, certificate, server: &server, logs: &process.logs };
+        let mut watchdog = tokio::time::interval(service::watchdog().unwrap_or(MINUTE));
+        let mut minute = tokio::time::interval(MINUTE);
         let broken = health.wait_for(|health| matches!(health, Health::Broken { .. }));
-        let outcome = tokio::select! {
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
-            health = broken => Err(match health.as_deref() {
-                Ok(Health::Broken { reason }) => reason.clone(),
-                Ok(Health::Good | Health::Full) | Err(_) => "its thread is gone".to_owned(),
-            }),
+        tokio::pin!(broken);
+        let outcome = loop {
+            tokio::select! {
+                _ = terminate.recv() => break Ok(()),
+                _ = interrupt.recv() => break Ok(()),
+                _ = hangup.recv() => {
+                    service::reloading();
+                    reload.carry_out(process.read_again);
+                    service::ready(&status);
+                }
+                _ = watchdog.tick() => {
+                    if server.is_well().await {
+                        service::alive();
+                    } else {
+                        tracing::error!("the process does not do its work; the service manager is not told that it does");
+                    }
+                }
+                _ = minute.tick() => count_left_out(&process.logs),
+                health = &mut broken => break Err(match health.as_deref() {
+                    Ok(Health::Broken { reason }) => reason.clone(),
+                    Ok(Health::Good | Health::Full) | Err(_) => "its thread is gone".to_owned(),
+                }),
+            }
         };
         tracing::info!("stopping");
+        service::stopping();
+        count_left_out(&process.logs);
         let stopped = tokio::select! {
             stopped = tokio::time::timeout(STOP, server.stop()) => stopped.is_ok(),
             _ = terminate.recv() => false,
@@ -295,6 +410,67 @@ pub fn run(config: &Config, accept_data_loss: bool, ready: impl FnOnce(SocketAdd
     })
 }
 
+fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).map_err(|source| ServeError::Listen { address, setting, source })
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn count_left_out(logs: &Logs) {
+    let left_out = logs.take_left_out();
+    if left_out > 0 {
+        tracing::info!(left_out, "lines about traffic were not written, because log.sample says so");
+    }
+}
+
+/// What a server that is running takes over from a configuration that is read again.
+struct Reload<'a> {
+    /// The configuration it was started with: what needs a restart stays as it was there.
+    started: &'a Config,
+    certificate: Option<Certificate>,
+    server: &'a Server,
+    logs: &'a Logs,
+}
+
+impl Reload<'_> {
+    /// All of it or nothing: a configuration that is no good leaves everything as it was.
+    fn carry_out(&self, read_again: &dyn Fn() -> Result<Config, Mistakes>) {
+        let config = match read_again() {
+            Ok(config) => config,
+            Err(Mistakes(mistakes)) => {
+                for mistake in mistakes {
+                    tracing::error!(mistake, "a mistake in the configuration");
+                }
+                return tracing::error!("the configuration was not taken over; everything stays as it was");
+            }
+        };
+        let certificate = match &config.tls {
+            Some(files) if self.certificate.is_some() => match Certificate::load(files) {
+                Ok(certificate) => Some(certificate),
+                Err(error) => {
+                    return tracing::error!(%error, "the configuration was not taken over; everything stays as it was");
+                }
+            },
+            Some(_) | None => None,
+        };
+        // From here on nothing fails.
+        for setting in self.started.fixed_and_different(&config) {
+            tracing::warn!(setting, "this changes with the next start; until then it stays as it was");
+        }
+        match (&self.certificate, certificate) {
+            (Some(shown), Some(certificate)) => shown.replace(&certificate),
+            (Some(_), None) | (None, _) if config.tls.is_some() != self.certificate.is_some() => {
+                tracing::warn!(setting = "tls", "TLS is begun or given up with the next start");
+            }
+            (Some(_) | None, _) => {}
+        }
+        self.server.registry.set_limits(config.limits);
+        self.server.door.trust(&config.server.trusted_proxies);
+        self.logs.set(&config.log);
+        tracing::info!("the configuration was read again and taken over");
+    }
+}
+
 fn options(config: &Config) -> Options {
     let store = &config.store;
     Options {
@@ -302,21 +478,6 @@ fn options(config: &Config) -> Options {
         free_bytes_min: store.free_bytes_min,
         ballast_bytes: store.ballast_bytes,
         ..Options::default()
-    }
-}
-
-fn limits(config: &Config) -> Limits {
-    let limits = &config.limits;
-    Limits {
-        heartbeat: limits.heartbeat,
-        auth_timeout: limits.auth_timeout,
-        frame_deadline: limits.frame_deadline,
-        slow_consumer: limits.slow_consumer,
-        frame_bytes_max: limits.frame_bytes_max as u64,
-        follows_per_session: limits.follows_per_session,
-        in_flight_per_session: limits.in_flight_per_session,
-        in_flight_per_room: limits.in_flight_per_room,
-        ..if config.server.dev { Limits::lifted() } else { Limits::default() }
     }
 }
 

@@ -184,7 +184,7 @@ fn what_is_not_a_command_is_refused_under_its_id() {
 fn before_auth_only_auth_is_looked_at() {
     for dialect in Dialect::ALL {
         let decode = |json: &str| match dialect {
-            Dialect::NativeJson => dialect.decode_before_auth(json.as_bytes()),
+            Dialect::NativeJson | Dialect::NativeSse => dialect.decode_before_auth(json.as_bytes()),
             Dialect::NativeMsgpack => dialect.decode_before_auth(&msgpack(json)),
         };
         let request = |ask| Ok(Request { id: "7".into(), ask });
@@ -374,7 +374,7 @@ fn every_notice_has_its_shape() {
 
 #[test]
 fn a_message_is_framed_as_its_notation_asks() {
-    assert_eq!(Dialect::ALL.map(Dialect::index), [0, 1]);
+    assert_eq!(Dialect::ALL.map(Dialect::index), [0, 1, 2]);
     assert_eq!(&Dialect::NativeJson.frame(b"{}")[..], b"\x81\x02{}");
     assert_eq!(&Dialect::NativeMsgpack.frame(b"\x80")[..], b"\x82\x01\x80");
 }

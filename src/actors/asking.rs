@@ -40,6 +40,8 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
         Ask::NotYet => Err(Refusal::unauthenticated()),
         Ask::Follow { .. } => Err(Refusal::unknown_command("follow")),
         Ask::Unfollow { .. } => Err(Refusal::unknown_command("unfollow")),
+        Ask::FollowAll { .. } => Err(Refusal::unknown_command("follow_all")),
+        Ask::UnfollowAll => Err(Refusal::unknown_command("unfollow_all")),
     };
     answered.unwrap_or_else(Reply::Refused)
 }

@@ -20,7 +20,10 @@ pub mod registry;
 pub mod relay;
 pub mod room;
 pub mod session;
+pub mod streaming;
+pub mod survey;
 pub mod worker;
+pub mod world;
 
 pub use connections::{Address, ConnectionGuard};
 pub use limits::Limits;
@@ -29,3 +32,6 @@ pub use outbox::Outbox;
 pub use registry::Registry;
 pub use session::{Admission, Gate, SessionActor};
 pub use worker::Worker;
+
+/// The target of log lines about single connections and requests, of which there may be many.
+pub const TRAFFIC: &str = "chinwag::traffic";

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, ArbiterHandle};
@@ -30,7 +30,7 @@ use crate::domain::{
 use crate::metrics::Metrics;
 use crate::store::rows::{self, Reservation, Row};
 use crate::store::{Health, Store};
-use crate::wire::Refusal;
+use crate::wire::{Refusal, Sealer};
 
 /// The threads' common address book.
 pub struct Registry {
@@ -48,6 +48,7 @@ pub struct Registry {
     directories: Mutex<HashMap<TenantId, Directory>>,
     relays: RwLock<Vec<RelayAddr>>,
     draining: AtomicBool,
+    sealer: OnceLock<Sealer>,
 }
 
 /// Which relay: its place in the registry's list.
@@ -127,6 +128,7 @@ impl Registry {
             directories: Mutex::default(),
             relays: RwLock::default(),
             draining: AtomicBool::new(false),
+            sealer: OnceLock::new(),
         })
     }
 
@@ -177,6 +179,22 @@ impl Registry {
     /// What users, tenants and addresses have done of late.
     pub fn meters(&self) -> &Meters {
         &self.meters
+    }
+
+    /// What seals the cursors of users' worlds: one that lasts only as long as the process, unless
+    /// [`Registry::seal_with`] came first.
+    pub fn sealer(&self) -> &Sealer {
+        self.sealer.get_or_init(|| {
+            let mut key = [0; 32];
+            getrandom::fill(&mut key).expect("the system has had random numbers for other secrets");
+            Sealer::new(&key).expect("it has 32 bytes")
+        })
+    }
+
+    /// Names what seals cursors. Called once, before anybody connects.
+    pub fn seal_with(&self, sealer: Sealer) {
+        let first = self.sealer.set(sealer);
+        debug_assert!(first.is_ok(), "cursors have been sealed by another key already");
     }
 
     /// From now on commands are refused with `shutting_down`.

@@ -100,7 +100,7 @@ impl Handler<Announce> for RelayActor {
     }
 }
 
-/// The process is stopping: every connection of the thread is told when to come back.
+/// The process is stopping: every connection of the thread is told when to come back, and closed.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct CloseAll(pub CloseReason);

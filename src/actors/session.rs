@@ -22,12 +22,13 @@ use super::connections;
 use super::failure::read_failed;
 use super::inbox::{Attach, Detach, InboxActor, RoomsChanged};
 use super::limits::{Rate, names};
-use super::link::{Link, News};
+use super::link::{Kind, Link, News};
 use super::outbox;
 use super::rates::Limiter;
 use super::reading::open;
 use super::registry::Registry;
 use super::worker::{Follower, Worker};
+use super::world::{Opened, WorldFollow, follow_all};
 use crate::domain::session::Generation;
 use crate::domain::{Position, Principal, Record, RoomId, RoomKey, RoomName, Seq, Timestamp, UserId};
 use crate::store::{Page, StoreError};
@@ -72,6 +73,8 @@ pub struct SessionActor {
     /// The user's inbox, and the address by which it knows this session.
     inbox: Option<(Addr<InboxActor>, Recipient<RoomsChanged>)>,
     follows: BTreeMap<RoomId, Rc<Follower>>,
+    /// All of the user's rooms, in the place of single ones.
+    world: Option<WorldFollow>,
     names: HashMap<RoomName, RoomKey>,
     queue: VecDeque<Request>,
     /// Commands handed to rooms and not answered yet.
@@ -98,6 +101,7 @@ impl SessionActor {
             principal,
             inbox: None,
             follows: BTreeMap::new(),
+            world: None,
             names: HashMap::new(),
             queue: VecDeque::new(),
             in_flight: 0,
@@ -110,12 +114,42 @@ impl SessionActor {
         }
     }
 
+    /// A session over an event stream: no command comes by it, and it brings what `followers`, which have been
+    /// admitted, hear.
+    pub fn streaming(
+        worker: Rc<Worker>,
+        link: Rc<Link>,
+        gate: Arc<dyn Gate>,
+        principal: Principal,
+        followers: impl IntoIterator<Item = Rc<Follower>>,
+    ) -> Self {
+        let mut session = Self::new(worker, link, gate, Some(principal));
+        session.follows = followers.into_iter().map(|follower| (follower.room().room, follower)).collect();
+        session
+    }
+
+    /// As [`SessionActor::streaming`], of a world that has been opened.
+    pub fn streaming_world(
+        worker: Rc<Worker>,
+        link: Rc<Link>,
+        gate: Arc<dyn Gate>,
+        principal: Principal,
+        world: WorldFollow,
+    ) -> Self {
+        // It may have asked for a pull before anybody knew whom to tell.
+        world.drained();
+        let mut session = Self::new(worker, link, gate, Some(principal));
+        session.world = Some(world);
+        session
+    }
+
     fn registry(&self) -> &Arc<Registry> {
         self.worker.registry()
     }
 
     fn reply(&self, id: &str, reply: &Reply) {
         if let Reply::Refused(refusal) = reply {
+            tracing::info!(target: super::TRAFFIC, code = refusal.code(), "command refused");
             self.registry().metrics().refused(refusal);
         }
         self.link.push_control(&self.link.dialect().encode_reply(Some(id), reply));
@@ -126,7 +160,7 @@ impl SessionActor {
     }
 
     fn notify(&self, notice: &Notice) {
-        self.link.push_control(&self.link.dialect().encode_notice(notice));
+        self.link.notify(notice);
     }
 
     /// A data frame came in.
@@ -187,6 +221,8 @@ impl SessionActor {
             Ask::Auth { .. }
             | Ask::Follow { .. }
             | Ask::Unfollow { .. }
+            | Ask::FollowAll { .. }
+            | Ask::UnfollowAll
             | Ask::History { .. }
             | Ask::Rooms { .. }
             | Ask::NotYet => Ok(()),
@@ -343,6 +379,13 @@ impl SessionActor {
                     session.reply(&id, &reply);
                 });
             }
+            Ask::FollowAll { from } => self.follow_all(id, by, from, ctx),
+            Ask::UnfollowAll => match self.world.take() {
+                Some(world) => self.exclusively(ctx, world.end(), move |session, ended| {
+                    session.reply(&id, &ended.map_or_else(Reply::Refused, |()| Reply::UnfollowedAll));
+                }),
+                None => self.refuse(&id, Refusal::not_following()),
+            },
             Ask::Create { .. } | Ask::History { .. } | Ask::Rooms { .. } => {
                 let (worker, link) = (Rc::clone(&self.worker), Rc::clone(&self.link));
                 let answer = async move { asking::answer(&worker, &link, by, ask).await };
@@ -356,6 +399,9 @@ impl SessionActor {
     /// Follows a room. The follower is registered before its rights are looked up, and these before the head, so that
     /// no removal and no record can slip between.
     fn follow(&mut self, id: String, by: Principal, name: RoomName, since: Since, ctx: &mut Context<Self>) {
+        if self.world.is_some() {
+            return self.refuse(&id, Refusal::follow_mixed());
+        }
         let (worker, link) = (Rc::clone(&self.worker), Rc::clone(&self.link));
         let open = async move {
             let registry = worker.registry();
@@ -389,6 +435,35 @@ impl SessionActor {
             if follower.follow().borrow().wants_page_after().is_some() {
                 session.link.outbox.want_pull();
             }
+        });
+    }
+
+    /// Follows all rooms of the user. A follow of single rooms beside it would send their records twice, on one
+    /// connection where both are taken back together when the client is slow; so it is the one or the other.
+    fn follow_all(&mut self, id: String, by: Principal, since: Since, ctx: &mut Context<Self>) {
+        self.forget_ended();
+        if !self.follows.is_empty() {
+            return self.refuse(&id, Refusal::follow_mixed());
+        }
+        let (worker, link, older) = (Rc::clone(&self.worker), Rc::clone(&self.link), self.world.take());
+        let (its_id, its_link) = (id.clone(), Rc::clone(&link));
+        let greet = move |Opened { cursor, rooms }| {
+            its_link
+                .push_control(&its_link.dialect().encode_reply(Some(&its_id), &Reply::FollowingAll { cursor, rooms }));
+        };
+        let open = async move {
+            if let Some(older) = older {
+                older.end().await;
+            }
+            follow_all(&worker, &link, by, since, greet).await
+        };
+        self.exclusively(ctx, open, move |session, opened| match opened.and_then(|opened| opened) {
+            Ok(world) => {
+                // It may have asked for a pull before anybody knew whom to tell.
+                world.drained();
+                session.world = Some(world);
+            }
+            Err(refusal) => session.refuse(&id, refusal),
         });
     }
 
@@ -466,6 +541,11 @@ impl SessionActor {
         self.worker.unregister(follower);
         self.follows.remove(&follower.room().room);
         self.notify(&Notice::FollowFailed { room: follower.room().room, refusal });
+        match self.link.kind() {
+            Kind::Socket => {}
+            // It cannot follow again but by coming back.
+            Kind::Events | Kind::Request => self.link.close(CloseReason::Internal),
+        }
     }
 }
 
@@ -479,6 +559,20 @@ impl Actor for SessionActor {
             return ctx.stop();
         }
         self.link.attach(ctx.address().recipient());
+        match self.link.kind() {
+            Kind::Socket => self.greet(ctx),
+            // It has been opened, and told where it stands; it only did not read yet.
+            Kind::Events | Kind::Request => {
+                if self.next_behind().is_some() {
+                    self.link.outbox.want_pull();
+                }
+            }
+        }
+    }
+}
+
+impl SessionActor {
+    fn greet(&mut self, ctx: &mut Context<Self>) {
         self.worker.open(&self.link);
         let limits = self.registry().limits();
         self.notify(&Notice::Hello {
@@ -536,7 +630,12 @@ impl Handler<News> for SessionActor {
 
     fn handle(&mut self, news: News, ctx: &mut Self::Context) {
         match news {
-            News::Drained => self.pull(ctx),
+            News::Drained => {
+                if let Some(world) = &self.world {
+                    world.drained();
+                }
+                self.pull(ctx);
+            }
             News::Gone => ctx.stop(),
         }
     }
@@ -565,7 +664,7 @@ fn frames_rate(messages: Rate) -> Rate {
 }
 
 /// Whether a record ends the membership of `user`: where, and whether by a kick.
-fn removal(record: &Record, user: &UserId) -> Option<(Seq, bool)> {
+pub(super) fn removal(record: &Record, user: &UserId) -> Option<(Seq, bool)> {
     let (removed, kicked) = removal_of(record)?;
     (removed == user).then_some((record.position.seq, kicked))
 }

@@ -13,12 +13,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext};
+use bytes::{Bytes, BytesMut};
 
 use super::batch::{Batch, DialectSet, Removal};
 use super::link::Link;
 use super::outbox::{Pushed, Source};
 use super::registry::{Registry, RelayId};
 use super::relay::RelayActor;
+use super::world::Track;
 use crate::domain::session::{Follow, Generation};
 use crate::domain::{Position, Principal, RoomKey, Seq, TenantId, UserId};
 use crate::metrics::Census;
@@ -90,11 +92,13 @@ pub struct Follower {
     user: UserId,
     link: Rc<Link>,
     follow: RefCell<Follow>,
+    /// Of a follower that belongs to a world.
+    track: Option<Rc<Track>>,
 }
 
 impl Follower {
     pub fn new(room: RoomKey, user: UserId, link: Rc<Link>, follow: Follow) -> Self {
-        Self { room, user, link, follow: RefCell::new(follow) }
+        Self { room, user, link, follow: RefCell::new(follow), track: None }
     }
 
     pub fn room(&self) -> &RoomKey {
@@ -113,7 +117,11 @@ impl Follower {
 
 impl Source for Follower {
     fn rewind(&self, to: Position) {
-        self.follow.borrow_mut().rewind(to);
+        let mut follow = self.follow.borrow_mut();
+        follow.rewind(to);
+        if let (Some(track), Some(_)) = (&self.track, follow.at()) {
+            track.rewound(self.room.room, to.seq);
+        }
     }
 }
 
@@ -211,6 +219,12 @@ impl Worker {
         }
     }
 
+    /// Lets go of a connection of which nothing of any room has been shown on `link`.
+    pub fn forget(&self, link: &Rc<Link>, principal: &Principal) {
+        self.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, link));
+        self.forget_link(link, (principal.tenant.clone(), principal.user.clone()));
+    }
+
     fn forget_link(&self, link: &Rc<Link>, user: (TenantId, UserId)) {
         if let Entry::Occupied(mut links) = self.users.borrow_mut().entry(user) {
             links.get_mut().retain(|other| !Rc::ptr_eq(other, link));
@@ -232,9 +246,21 @@ impl Worker {
 
     /// Registers a follower for publications and removals, before anything is known about its rights.
     pub fn register(self: &Rc<Self>, room: RoomKey, user: UserId, link: &Rc<Link>) -> Registration {
+        self.register_in(room, user, link, None)
+    }
+
+    /// As [`Worker::register`], for a follower that belongs to a world.
+    pub fn register_in(
+        self: &Rc<Self>,
+        room: RoomKey,
+        user: UserId,
+        link: &Rc<Link>,
+        track: Option<Rc<Track>>,
+    ) -> Registration {
         self.generations.set(self.generations.get() + 1);
         let follow = Follow::opening(Generation(self.generations.get()));
-        let follower = Rc::new(Follower::new(room.clone(), user, Rc::clone(link), follow));
+        let follower = Follower { track, ..Follower::new(room.clone(), user, Rc::clone(link), follow) };
+        let follower = Rc::new(follower);
         let mut rooms = self.rooms.borrow_mut();
         let followers = rooms.entry(room.clone()).or_default();
         followers.list.push(Rc::clone(&follower));
@@ -249,10 +275,10 @@ impl Worker {
     pub fn unregister(&self, follower: &Rc<Follower>) {
         follower.follow.borrow_mut().end();
         follower.link.outbox.purge(follower);
-        self.forget(follower);
+        self.forget_follower(follower);
     }
 
-    fn forget(&self, follower: &Rc<Follower>) {
+    fn forget_follower(&self, follower: &Rc<Follower>) {
         let mut rooms = self.rooms.borrow_mut();
         let Some(followers) = rooms.get_mut(&follower.room) else { return };
         let Some(index) = followers.list.iter().position(|other| Rc::ptr_eq(other, follower)) else { return };
@@ -295,11 +321,15 @@ impl Worker {
 
     /// Says, behind what the follower was still entitled to, that its follow has ended.
     pub fn removed(&self, follower: &Rc<Follower>, kicked: bool) {
-        self.forget(follower);
+        self.forget_follower(follower);
         let reason = if kicked { wire::Removal::Kicked } else { wire::Removal::Left };
+        if let Some(track) = &follower.track {
+            track.ended();
+            follower.link.outbox.want_pull();
+        }
         let dialect = follower.link.dialect();
         let notice = Notice::Removed { room: follower.room.room, reason };
-        follower.link.outbox.push_behind_log(dialect.frame(&dialect.encode_notice(&notice)), Some(follower.clone()));
+        follower.link.outbox.push_behind_log(dialect.frame_notice(&notice), Some(follower.clone()));
     }
 
     fn prove(&self, tenant: &TenantId, removal: &Removal) -> Vec<Cutting> {
@@ -337,7 +367,7 @@ impl Worker {
                 tracing::debug!(waiting_bytes = link.outbox.bytes(), "slow consumer");
                 link.close(CloseReason::SlowConsumer);
                 link.cut();
-            } else if older(link.heard(), limits.heartbeat * 2) {
+            } else if link.kind().is_heard() && older(link.heard(), limits.heartbeat * 2) {
                 link.close(CloseReason::HeartbeatMissed);
             } else if link.frame_since().is_some_and(|since| older(since, limits.frame_deadline)) {
                 link.close(CloseReason::BadFrame);
@@ -345,8 +375,8 @@ impl Worker {
                 link.close(CloseReason::Unauthenticated);
             } else if link.has_expired(clock) {
                 link.close(CloseReason::TokenExpired);
-            } else if let Some(due) = before(limits.heartbeat) {
-                link.ping_if_before(due, now);
+            } else if let Some(due) = link.kind().beat(&limits).and_then(before) {
+                link.beat_if_before(due, now);
             }
         }
     }
@@ -378,9 +408,12 @@ fn hand_over<'a>(follower: &Rc<Follower>, batch: &'a Batch) -> Handed<'a> {
     let (mut records, mut overflowed) = (0, false);
     let removals = || batch.removals().iter().filter(|removal| removal.user == follower.user);
     let seqs = removals().map(|removal| removal.seq);
+    if follower.track.as_ref().is_some_and(|track| !track.takes(follower.room.room)) {
+        follower.follow.borrow_mut().announce(batch.last().seq);
+    }
     let handed = follower.follow.borrow_mut().publication(batch.first(), batch.last(), seqs);
     if let Some((from, until)) = handed.records {
-        match batch.frames(follower.link.dialect(), from.seq, until) {
+        match frames_for(follower, batch, from.seq, until) {
             Some(frames) => {
                 records = Batch::count(from.seq, until);
                 // When that is too much, the follower has been set back and reads the log.
@@ -393,6 +426,18 @@ fn hand_over<'a>(follower: &Rc<Follower>, batch: &'a Batch) -> Handed<'a> {
     want_pull(follower);
     let removal = handed.ended.and_then(|seq| removals().find(|removal| removal.seq == seq));
     Handed { records, overflowed, removal }
+}
+
+/// The frames of the records after `after` up to `until`; in a world each with the cursor behind it.
+fn frames_for(follower: &Follower, batch: &Batch, after: Seq, until: Seq) -> Option<Bytes> {
+    let dialect = follower.link.dialect();
+    let Some(track) = &follower.track else { return batch.frames(dialect, after, until) };
+    let mut out = BytesMut::new();
+    for seq in (after.0..until.0).map(Seq) {
+        let framed = batch.frames(dialect, seq, seq.next())?;
+        track.put(&mut out, dialect, follower.room.room, seq.next(), &framed);
+    }
+    Some(out.freeze())
 }
 
 fn want_pull(follower: &Rc<Follower>) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 use actix_web::dev::Extensions;
 use actix_web::http::header::{self, HeaderMap};
-use actix_web::rt::net::TcpStream;
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
 use super::kill;
@@ -22,7 +22,7 @@ pub struct Door {
     registry: Arc<Registry>,
     gate: Arc<dyn Gate>,
     /// Whose word is taken for where a request comes from.
-    proxies: Arc<[IpNet]>,
+    proxies: Arc<ArcSwap<Vec<IpNet>>>,
 }
 
 /// What has been let in.
@@ -34,7 +34,12 @@ pub struct Entered {
 
 impl Door {
     pub fn new(registry: Arc<Registry>, gate: Arc<dyn Gate>, proxies: &[IpNet]) -> Self {
-        Self { registry, gate, proxies: proxies.into() }
+        Self { registry, gate, proxies: Arc::new(ArcSwap::from_pointee(proxies.to_vec())) }
+    }
+
+    /// From now on these are believed, on all threads.
+    pub fn trust(&self, proxies: &[IpNet]) {
+        self.proxies.store(Arc::new(proxies.to_vec()));
     }
 
     /// Prepares an accepted connection. One that comes from an address from which too many come is cut here, before a
@@ -42,7 +47,7 @@ impl Door {
     /// tries again later as after any other. Connections of proxies are those of many; their requests are counted.
     pub fn on_connect(&self, io: &dyn Any, extensions: &mut Extensions) {
         let Some(switch) = kill::on_connect(io, extensions) else { return };
-        let peer = io.downcast_ref::<TcpStream>().and_then(|stream| stream.peer_addr().ok());
+        let peer = kill::tcp_of(io).and_then(|stream| stream.peer_addr().ok());
         if let Some(peer) = peer.map(|peer| peer.ip().to_canonical())
             && !self.trusts(peer)
             && self.registry.meters().connect(&self.registry.limits().rates, peer.into()).is_err()
@@ -85,7 +90,7 @@ impl Door {
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
-        self.proxies.iter().any(|network| network.contains(&address))
+        self.proxies.load().iter().any(|network| network.contains(&address))
     }
 
     /// The address of who asks, and whether a proxy said so.

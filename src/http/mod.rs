@@ -3,12 +3,18 @@
 //! Routes, the WebSocket handshake, error bodies. Nothing is decided here, and the store and the rules of rooms are
 //! not known here.
 
+pub mod access;
 pub mod admin;
+mod body;
+mod credentials;
 pub mod door;
+mod events;
 mod handshake;
 mod kill;
 pub mod metrics;
 mod problem;
+mod sse;
+mod world;
 mod ws;
 
 use std::rc::Rc;
@@ -33,6 +39,8 @@ pub struct Edge {
 pub fn mount(config: &mut web::ServiceConfig) {
     config
         .route("/v1/ws", web::route().to(ws::open))
+        .service(page("/v1/events").route(web::get().to(world::events)))
+        .service(page("/v1/rooms/{room}/events").route(web::get().to(events::of_room)))
         .service(page("/healthz").route(web::get().to(healthz)))
         .service(page("/readyz").route(web::get().to(readyz)))
         .service(page("/").route(web::get().to(greeting)))

@@ -1,7 +1,5 @@
-//! WebSockets: the handshake, the stream of what comes in, and the body of what goes out.
-//!
-//! The session actor is started between the two. The body is passive: it only drains the outbox, so a client that
-//! does not read stops nothing but itself.
+//! WebSockets: the handshake, the stream of what comes in, and the body of what goes out. The session actor is started
+//! between the two.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,11 +15,12 @@ use bytes::{Buf, Bytes};
 use futures_util::Stream;
 
 use super::Edge;
+use super::body::Body;
 use super::door::Entered;
 use super::handshake::{self, Handshake};
 use super::kill::KillSwitch;
 use super::problem::Problem;
-use crate::actors::{Link, Registry, SessionActor};
+use crate::actors::{Link, SessionActor, TRAFFIC};
 use crate::wire::guard::Limits;
 use crate::wire::{Assembler, CloseReason, InboundError, Incoming, Refusal, frame};
 
@@ -54,31 +53,8 @@ async fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> R
         ctx.add_stream(inbound);
         SessionActor::new(worker, its_link, gate, principal)
     });
-    Ok(response.streaming(Body { registry: Arc::clone(edge.worker.registry()), link }))
-}
-
-/// What goes out.
-struct Body {
-    registry: Arc<Registry>,
-    link: Rc<Link>,
-}
-
-impl Stream for Body {
-    type Item = Result<Bytes, std::convert::Infallible>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let taken = ready!(self.link.outbox.poll_take(cx, || self.link.drained()));
-        if let Some(bytes) = &taken {
-            self.registry.metrics().sent_bytes.inc_by(bytes.len() as u64);
-        }
-        Poll::Ready(taken.map(Ok))
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        self.link.gone();
-    }
+    tracing::info!(target: TRAFFIC, authenticated = link.is_authenticated(), "connection opened");
+    Ok(response.streaming(Body::of(link, Arc::clone(edge.worker.registry()))))
 }
 
 /// What comes in: whole messages, until the first thing that is none.

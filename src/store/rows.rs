@@ -56,9 +56,6 @@ pub const LEASE: &[u8] = b"l";
 /// Under a directory's stream: how many rooms have been reserved, a [`RoomCount`].
 pub const ROOM_COUNT: &[u8] = b"c";
 
-/// Under a directory's stream: before the key of every room's [`Reservation`].
-pub const ROOMS: &[u8] = b"r";
-
 /// How many rooms a tenant has.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct RoomCount(pub u64);
@@ -92,6 +89,9 @@ pub fn alias(alias: &Alias) -> Bytes {
 pub fn num(num: Num) -> Bytes {
     joined(b"n", &num.0.to_be_bytes())
 }
+
+/// Under a directory's stream: before the key of every room's [`Reservation`].
+pub const ROOMS: &[u8] = b"r";
 
 /// Under a directory's stream: the [`Reservation`] of a room.
 pub fn room(room: RoomId) -> Bytes {

@@ -16,6 +16,11 @@ mod native;
 pub mod refusal;
 pub mod reply;
 pub mod request;
+mod splice;
+pub mod sse;
+pub mod world_cursor;
+
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -24,8 +29,9 @@ pub use cursor::{Cursor, CursorError};
 pub use inbound::{Assembler, InboundError, Incoming};
 pub use native::DEPTH_MAX;
 pub use refusal::{Refusal, Retry};
-pub use reply::{Listed, Notice, Removal, Reply};
+pub use reply::{Absence, Listed, Notice, Removal, Reply};
 pub use request::{Ask, DecodeError, From, Request};
+pub use world_cursor::Sealer;
 
 use crate::domain::{Record, RoomKey};
 use frame::Opcode;
@@ -35,34 +41,39 @@ use frame::Opcode;
 pub enum Dialect {
     NativeJson,
     NativeMsgpack,
+    /// The native objects in JSON, as events of a stream that only the server speaks on.
+    NativeSse,
 }
 
 /// What carries a connection: for who watches the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Transport {
     WebSocket,
+    EventStream,
 }
 
 impl Transport {
-    pub const ALL: [Self; 1] = [Self::WebSocket];
+    pub const ALL: [Self; 2] = [Self::WebSocket, Self::EventStream];
     pub const COUNT: usize = Self::ALL.len();
 
     /// The transport's place in [`Transport::ALL`].
     pub fn index(self) -> usize {
         match self {
             Self::WebSocket => 0,
+            Self::EventStream => 1,
         }
     }
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::WebSocket => "websocket",
+            Self::EventStream => "event_stream",
         }
     }
 }
 
 impl Dialect {
-    pub const ALL: [Self; 2] = [Self::NativeJson, Self::NativeMsgpack];
+    pub const ALL: [Self; 3] = [Self::NativeJson, Self::NativeMsgpack, Self::NativeSse];
     pub const COUNT: usize = Self::ALL.len();
 
     /// The dialect's place in [`Dialect::ALL`], for tables with one entry per dialect.
@@ -70,14 +81,16 @@ impl Dialect {
         match self {
             Self::NativeJson => 0,
             Self::NativeMsgpack => 1,
+            Self::NativeSse => 2,
         }
     }
 
-    /// How a client asks for it in the WebSocket handshake.
-    pub fn subprotocol(self) -> &'static str {
+    /// How a client asks for it in the WebSocket handshake; `None` for one that is not spoken over WebSocket.
+    pub fn subprotocol(self) -> Option<&'static str> {
         match self {
-            Self::NativeJson => "chinwag.v1.json",
-            Self::NativeMsgpack => "chinwag.v1.msgpack",
+            Self::NativeJson => Some("chinwag.v1.json"),
+            Self::NativeMsgpack => Some("chinwag.v1.msgpack"),
+            Self::NativeSse => None,
         }
     }
 
@@ -85,20 +98,49 @@ impl Dialect {
     pub fn transport(self) -> Transport {
         match self {
             Self::NativeJson | Self::NativeMsgpack => Transport::WebSocket,
+            Self::NativeSse => Transport::EventStream,
         }
     }
 
     /// Whether messages are text frames; otherwise they are binary ones, in both directions.
     pub fn is_text(self) -> bool {
         match self {
-            Self::NativeJson => true,
+            Self::NativeJson | Self::NativeSse => true,
             Self::NativeMsgpack => false,
         }
     }
 
     /// Frames a message of this dialect.
     pub fn frame(self, payload: &[u8]) -> Bytes {
-        frame::frame(self.opcode(), payload)
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => frame::frame(self.opcode(), payload),
+            Self::NativeSse => sse::event("message", None, payload),
+        }
+    }
+
+    /// Encodes and frames a notice.
+    pub fn frame_notice(self, notice: &Notice) -> Bytes {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => self.frame(&self.encode_notice(notice)),
+            Self::NativeSse => sse::notice(notice),
+        }
+    }
+
+    /// The last words on a connection. `pause` is how long to wait before coming back, where that is any use and there
+    /// is a way to say it.
+    pub fn frame_close(self, reason: CloseReason, pause: Duration) -> Bytes {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => reason.frame(),
+            Self::NativeSse => sse::close(reason, pause),
+        }
+    }
+
+    /// A sign of life that the client need not do anything about.
+    pub fn frame_heartbeat(self) -> Bytes {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => frame::frame(Opcode::Ping, &[]),
+            Self::NativeSse => Bytes::from_static(sse::COMMENT),
+        }
     }
 
     /// The kind of frame that messages are.
@@ -108,13 +150,27 @@ impl Dialect {
 
     /// Appends a record of `room` to `out` as a framed message.
     pub fn put_record(self, out: &mut BytesMut, room: &RoomKey, record: &Record) {
-        frame::put_frame(out, self.opcode(), &self.encode_record(room, record));
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => {
+                frame::put_frame(out, self.opcode(), &self.encode_record(room, record));
+            }
+            Self::NativeSse => sse::put_record(out, room, record),
+        }
+    }
+
+    /// Appends a record as [`Dialect::put_record`] framed it, with the cursor of a world that stands behind it.
+    pub fn put_in_world(self, out: &mut BytesMut, framed: &[u8], cursor: &str) {
+        match self {
+            Self::NativeJson => splice::json(out, framed, cursor),
+            Self::NativeMsgpack => splice::msgpack(out, framed, cursor),
+            Self::NativeSse => splice::event(out, framed, cursor),
+        }
     }
 
     /// Encodes a record of `room`, the same whether it is pushed or replayed.
     pub fn encode_record(self, room: &RoomKey, record: &Record) -> Bytes {
         match self {
-            Self::NativeJson => native::record::<native::Json>(room, record),
+            Self::NativeJson | Self::NativeSse => native::record::<native::Json>(room, record),
             Self::NativeMsgpack => native::record::<native::Msgpack>(room, record),
         }
     }
@@ -122,14 +178,22 @@ impl Dialect {
     /// Encodes the reply to the request `id`; `None` where a frame was so broken that its id is not known.
     pub fn encode_reply(self, id: Option<&str>, reply: &Reply) -> Bytes {
         match self {
-            Self::NativeJson => native::reply::<native::Json>(id, reply),
+            Self::NativeJson | Self::NativeSse => native::reply::<native::Json>(id, reply),
             Self::NativeMsgpack => native::reply::<native::Msgpack>(id, reply),
+        }
+    }
+
+    /// Encodes what a reply says as the body of an answer over HTTP, which is about its request already.
+    pub fn encode_body(self, reply: &Reply) -> Bytes {
+        match self {
+            Self::NativeJson | Self::NativeSse => native::body::<native::Json>(reply),
+            Self::NativeMsgpack => native::body::<native::Msgpack>(reply),
         }
     }
 
     pub fn encode_notice(self, notice: &Notice) -> Bytes {
         match self {
-            Self::NativeJson => native::notice::<native::Json>(notice),
+            Self::NativeJson | Self::NativeSse => native::notice::<native::Json>(notice),
             Self::NativeMsgpack => native::notice::<native::Msgpack>(notice),
         }
     }
@@ -137,7 +201,7 @@ impl Dialect {
     /// Decodes a message of an authenticated client.
     pub fn decode(self, payload: &[u8]) -> Result<Request, DecodeError> {
         match self {
-            Self::NativeJson => native::decode_json(payload),
+            Self::NativeJson | Self::NativeSse => native::decode_json(payload),
             Self::NativeMsgpack => native::decode_msgpack(payload),
         }
     }
@@ -146,7 +210,7 @@ impl Dialect {
     /// one, as [`Ask::NotYet`]. Builds nothing from what a stranger sent but the two or three strings it needs.
     pub fn decode_before_auth(self, payload: &[u8]) -> Result<Request, DecodeError> {
         match self {
-            Self::NativeJson => native::decode_json_before_auth(payload),
+            Self::NativeJson | Self::NativeSse => native::decode_json_before_auth(payload),
             Self::NativeMsgpack => native::decode_msgpack_before_auth(payload),
         }
     }

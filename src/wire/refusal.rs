@@ -134,6 +134,10 @@ impl Refusal {
         Self::of(NOT_FOLLOWING)
     }
 
+    pub fn follow_mixed() -> Self {
+        Self::of(FOLLOW_MIXED)
+    }
+
     pub fn too_many_follows() -> Self {
         Self::of(TOO_MANY_FOLLOWS)
     }
@@ -238,6 +242,7 @@ impl From<CursorError> for Refusal {
         match error {
             CursorError::Invalid => Self::cursor_invalid(),
             CursorError::Foreign => Self::cursor_foreign(),
+            CursorError::EpochChanged => Self::epoch_changed(),
         }
     }
 }
@@ -266,6 +271,8 @@ const EPOCH_CHANGED: CodeInfo = no(
     "the log was restored or repaired and no longer holds what this cursor stands after; read `history` again",
 );
 const NOT_FOLLOWING: CodeInfo = no("not_following", 409, "this connection does not follow the room");
+const FOLLOW_MIXED: CodeInfo =
+    no("follow_mixed", 409, "a connection follows single rooms or all of them, not both; unfollow first");
 const TOO_MANY_FOLLOWS: CodeInfo = no("too_many_follows", 409, "this connection follows as many rooms as it may");
 const BUSY: CodeInfo = later("busy", 503, "too much is under way; slow down");
 const UNAVAILABLE: CodeInfo =
@@ -323,6 +330,7 @@ pub const CODES: &[CodeInfo] = &[
     CURSOR_FOREIGN,
     EPOCH_CHANGED,
     NOT_FOLLOWING,
+    FOLLOW_MIXED,
     TOO_MANY_FOLLOWS,
     BUSY,
     UNAVAILABLE,

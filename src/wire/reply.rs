@@ -41,11 +41,26 @@ pub enum Reply {
     Unfollowed {
         room: RoomId,
     },
+    /// What happens in all `rooms` rooms of the user after `cursor` follows.
+    FollowingAll {
+        cursor: String,
+        rooms: usize,
+    },
+    UnfollowedAll,
     /// `before` is where the next older page ends; `None` when there is nothing older.
     History {
         room: RoomKey,
         records: Vec<Record>,
         before: Option<Position>,
+    },
+    /// Records after some place; `cursor` is where the next page continues. `complete` says that nothing lay beyond it
+    /// when it was read, and the log reached to `head`.
+    Page {
+        room: RoomKey,
+        records: Vec<Record>,
+        cursor: Position,
+        complete: bool,
+        head: Seq,
     },
     /// `after` is where the next page starts; `None` when there are no more.
     Rooms {
@@ -74,6 +89,23 @@ pub enum Notice {
         heartbeat: Duration,
         authenticated: bool,
     },
+    /// The first event of a stream: `room` follows after `at`, and its log reaches to `head` now.
+    Streaming {
+        epoch: Epoch,
+        /// How often a comment comes where nothing else does.
+        heartbeat: Duration,
+        room: RoomKey,
+        at: Position,
+        head: Seq,
+    },
+    /// The first event of a stream of all rooms of the user: it follows after `cursor`.
+    StreamingAll {
+        epoch: Epoch,
+        /// How often a comment comes where nothing else does.
+        heartbeat: Duration,
+        cursor: String,
+        rooms: usize,
+    },
     /// The follow of this room has ended, because the user is no longer a member.
     Removed {
         room: RoomId,
@@ -87,11 +119,38 @@ pub enum Notice {
     RoomLost {
         room: RoomId,
     },
+    /// The server restarts, and the connection is about to be closed.
+    Restarting {
+        /// When to connect again; another time for each connection, so that not all come at once.
+        retry_after: Duration,
+    },
+    /// The records of the room from `from` to `to` are passed over.
+    Gap {
+        room: RoomId,
+        from: Seq,
+        to: Seq,
+        reason: Absence,
+    },
     /// The follow of this room has ended for a fault of ours.
     FollowFailed {
         room: RoomId,
         refusal: Refusal,
     },
+}
+
+/// Why records are not there for somebody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Absence {
+    /// They are of a time when the user was not in the room.
+    NotMember,
+}
+
+impl Absence {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotMember => "not_member",
+        }
+    }
 }
 
 /// How a membership ended.

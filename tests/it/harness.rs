@@ -17,6 +17,8 @@ use chinwag::domain::{TenantId, UserId};
 use chinwag::server::{Parts, Server};
 use chinwag::store::Store;
 use chinwag::store::memory::MemoryStore;
+use chinwag::tls::Certificate;
+use chinwag::wire::Sealer;
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
 use ipnet::IpNet;
@@ -39,6 +41,7 @@ pub struct Setup {
     pub limits: Limits,
     pub workers: usize,
     pub listen: SocketAddr,
+    pub tls: Option<Certificate>,
     pub proxies: Vec<IpNet>,
     pub admin: Option<PathBuf>,
 }
@@ -51,6 +54,7 @@ impl Default for Setup {
             limits: Limits { sweep: Duration::from_millis(50), ..Limits::lifted() },
             workers: 2,
             listen: ([127, 0, 0, 1], 0).into(),
+            tls: None,
             proxies: Vec::new(),
             admin: None,
         }
@@ -86,7 +90,10 @@ impl TestServer {
                     gate,
                     limits: setup.limits,
                     proxies: setup.proxies,
+                    sealer: Sealer::new(&[7; 32]).expect("it is long enough"),
                     admin: setup.admin,
+                    metrics: None,
+                    tls: setup.tls,
                     workers: setup.workers,
                     room_threads: 1,
                 };

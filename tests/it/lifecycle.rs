@@ -195,9 +195,13 @@ async fn a_stop_answers_what_is_under_way_and_tells_everybody_to_come_back() {
         }
     }
     assert!(!acknowledged.is_empty());
+    let mut times = Vec::new();
     for client in [&mut ann, &mut bob, &mut packed, &mut stranger] {
+        times.push(client.notice("restarting").await["retry_after_ms"].as_u64().expect("a time to come back"));
         assert_eq!(client.closed().await, Some(1012));
     }
+    assert!(times.iter().all(|time| (1_000..6_000).contains(time)), "{times:?}");
+    assert!(times.iter().any(|time| *time != times[0]), "not all at once: {times:?}");
     patiently(tokio::task::spawn_blocking(|| stopped.join())).await.unwrap().expect("it stops in order");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 

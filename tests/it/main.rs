@@ -2,12 +2,16 @@
 
 mod bad_input;
 mod conversations;
+mod event_streams;
 mod flaws;
 #[allow(dead_code, reason = "shared with the tests that have a process of their own")]
 mod harness;
 mod kicks;
 mod lifecycle;
 mod limits;
+mod listeners;
 mod protocol;
 mod review;
 mod rooms;
+mod tls;
+mod worlds;

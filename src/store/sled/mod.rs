@@ -31,8 +31,8 @@ use self::committer::{Committer, Counters, Queue};
 use self::index::{Change, Durable};
 use self::read::{Pool, Reader};
 use super::codec::stream_key;
-use super::{Commit, CommitError, Figures, Health, Page, Store, StoreError, StoreFuture};
-use crate::domain::{Epoch, Position, Seq, StreamId};
+use super::{At, Commit, CommitError, Figures, Health, Page, Store, StoreError, StoreFuture};
+use crate::domain::{Epoch, Mark, Position, Seq, StreamId};
 
 /// How a directory is opened.
 #[derive(Clone, Debug)]
@@ -113,6 +113,7 @@ pub struct SledStore {
     epoch: Epoch,
     queue: Arc<Queue>,
     pool: Arc<Pool>,
+    durable: Arc<RwLock<Durable>>,
     health: watch::Receiver<Health>,
     counters: Arc<Counters>,
     chunk_reads: Arc<AtomicU64>,
@@ -129,9 +130,11 @@ impl SledStore {
         let counters = Arc::new(Counters::default());
         counters.tails.store(tails.len(), Ordering::Relaxed);
         let chunk_reads = Arc::new(AtomicU64::new(0));
+        let mark = Mark(opened.recovered.number);
+        let durable = Arc::new(RwLock::new(Durable { at: Arc::new(Change::default()), mark, tails }));
         let reader = Reader {
             tree: opened.tree,
-            durable: Arc::new(RwLock::new(Durable { at: Arc::new(Change::default()), tails })),
+            durable: durable.clone(),
             chunk_reads: chunk_reads.clone(),
             lock: Arc::new(opened.lock),
         };
@@ -164,6 +167,7 @@ impl SledStore {
             epoch: opened.epoch,
             queue,
             pool,
+            durable,
             health: watch,
             counters,
             chunk_reads,
@@ -208,6 +212,14 @@ impl Store for SledStore {
     fn head(&self, stream: &StreamId) -> StoreFuture<Result<Option<Position>, StoreError>> {
         let stream = stream_key(stream);
         self.pool.run(move |reader| reader.head(&stream))
+    }
+
+    fn mark(&self) -> Mark {
+        self.durable.read().unwrap_or_else(PoisonError::into_inner).mark
+    }
+
+    fn positions_at(&self, streams: Vec<StreamId>, mark: Mark) -> StoreFuture<Result<Vec<At>, StoreError>> {
+        self.pool.run(move |reader| streams.iter().map(|stream| reader.at_mark(&stream_key(stream), mark)).collect())
     }
 
     fn read(&self, stream: &StreamId, after: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>> {

@@ -32,6 +32,15 @@ pub fn reply<W: Writer>(id: Option<&str>, reply: &Reply) -> Bytes {
     out.finish()
 }
 
+/// What a reply says, without what a socket needs to tell replies apart: the body of an answer over HTTP.
+pub fn body<W: Writer>(reply: &Reply) -> Bytes {
+    let mut out = W::with_capacity(reply_bytes(reply));
+    out.open_map();
+    put_result(&mut out, reply);
+    out.close_map();
+    out.finish()
+}
+
 pub fn notice<W: Writer>(notice: &Notice) -> Bytes {
     let mut out = W::with_capacity(FRAME_BYTES);
     out.open_map();
@@ -43,6 +52,25 @@ pub fn notice<W: Writer>(notice: &Notice) -> Bytes {
             out.member("heartbeat_ms", &u64::try_from(heartbeat.as_millis()).unwrap_or(u64::MAX));
             out.member("authenticated", authenticated);
             out.member("durability", "synced");
+        }
+        Notice::Streaming { epoch, heartbeat, room, at, head } => {
+            out.member("type", "hello");
+            out.member("protocol", PROTOCOL);
+            out.member("epoch", &format!("{:x}", epoch.0));
+            out.member("heartbeat_ms", &u64::try_from(heartbeat.as_millis()).unwrap_or(u64::MAX));
+            out.member("durability", "synced");
+            put_room(&mut out, "room", room.room);
+            out.member("cursor", &Cursor::encode(room, *at));
+            out.member("head", &head.0);
+        }
+        Notice::StreamingAll { epoch, heartbeat, cursor, rooms } => {
+            out.member("type", "hello");
+            out.member("protocol", PROTOCOL);
+            out.member("epoch", &format!("{:x}", epoch.0));
+            out.member("heartbeat_ms", &u64::try_from(heartbeat.as_millis()).unwrap_or(u64::MAX));
+            out.member("durability", "synced");
+            out.member("cursor", cursor);
+            out.member("rooms", rooms);
         }
         Notice::Removed { room, reason } => {
             out.member("type", "removed");
@@ -58,6 +86,17 @@ pub fn notice<W: Writer>(notice: &Notice) -> Bytes {
         Notice::RoomLost { room } => {
             out.member("type", "room_lost");
             put_room(&mut out, "room", *room);
+        }
+        Notice::Restarting { retry_after } => {
+            out.member("type", "restarting");
+            out.member("retry_after_ms", &u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
+        }
+        Notice::Gap { room, from, to, reason } => {
+            out.member("type", "gap");
+            put_room(&mut out, "room", *room);
+            out.member("from", &from.0);
+            out.member("to", &to.0);
+            out.member("reason", reason.as_str());
         }
         Notice::FollowFailed { room, refusal } => {
             out.member("type", "follow_failed");
@@ -92,7 +131,7 @@ fn record_bytes(record: &Record) -> usize {
 
 fn reply_bytes(reply: &Reply) -> usize {
     let list = match reply {
-        Reply::History { records, .. } => records.iter().map(record_bytes).sum(),
+        Reply::History { records, .. } | Reply::Page { records, .. } => records.iter().map(record_bytes).sum(),
         Reply::Rooms { rooms, .. } => rooms.len() * 128,
         Reply::Authenticated { .. }
         | Reply::Created { .. }
@@ -100,6 +139,8 @@ fn reply_bytes(reply: &Reply) -> usize {
         | Reply::Published { .. }
         | Reply::Following { .. }
         | Reply::Unfollowed { .. }
+        | Reply::FollowingAll { .. }
+        | Reply::UnfollowedAll
         | Reply::Refused(_) => 0,
     };
     FRAME_BYTES + list
@@ -223,16 +264,22 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             out.member("head", &head.0);
         }
         Reply::Unfollowed { room } => put_room(out, "room", *room),
+        Reply::FollowingAll { cursor, rooms } => {
+            out.member("cursor", cursor);
+            out.member("rooms", rooms);
+        }
+        Reply::UnfollowedAll => {}
         Reply::History { room, records, before } => {
             put_room(out, "room", room.room);
-            out.key("records");
-            out.open_list();
-            for record in records {
-                out.item();
-                put_record(out, room, record);
-            }
-            out.close_list();
+            put_records(out, room, records);
             out.member("before", &before.map(|before| Cursor::encode(room, before)));
+        }
+        Reply::Page { room, records, cursor, complete, head } => {
+            put_room(out, "room", room.room);
+            put_records(out, room, records);
+            out.member("cursor", &Cursor::encode(room, *cursor));
+            out.member("complete", complete);
+            out.member("head", &head.0);
         }
         Reply::Rooms { rooms, after } => {
             out.key("rooms");
@@ -249,6 +296,16 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
         }
         Reply::Refused(refusal) => put_error(out, refusal),
     }
+}
+
+fn put_records(out: &mut impl Writer, room: &RoomKey, records: &[Record]) {
+    out.key("records");
+    out.open_list();
+    for record in records {
+        out.item();
+        put_record(out, room, record);
+    }
+    out.close_list();
 }
 
 fn put_listed(out: &mut impl Writer, Listed { room, kind, role, standing }: &Listed) {

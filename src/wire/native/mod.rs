@@ -9,7 +9,7 @@ mod encode;
 mod writer;
 
 pub(super) use decode::{decode_json, decode_json_before_auth, decode_msgpack, decode_msgpack_before_auth};
-pub(super) use encode::{notice, record, reply};
+pub(super) use encode::{body, notice, record, reply};
 pub(super) use writer::{Json, Msgpack};
 
 /// How deep objects and arrays may be nested in what a client sends. The libraries' own limits, 128 and 1,024, are

@@ -3,12 +3,14 @@
 //! It is a Unix socket of mode 0600 and not a port, so that it needs no key of its own, cannot be reached from another
 //! machine or a web page, and works wherever the command line can see the data directory.
 
+mod rooms;
+
 use std::sync::Arc;
 
 use actix_web::{HttpResponse, web};
 
-use super::problem::Problem;
 use crate::actors::Registry;
+use crate::http::problem::Problem;
 
 /// What every handler of the operator's socket has at hand.
 #[derive(Clone)]
@@ -24,6 +26,9 @@ pub fn mount(config: &mut web::ServiceConfig) {
     config
         .route("/health", web::get().to(health))
         .route("/metrics", web::get().to(super::metrics::metrics))
+        .route("/tenants/{tenant}/rooms", web::get().to(rooms::list))
+        .route("/tenants/{tenant}/rooms/{room}", web::get().to(rooms::show))
+        .route("/tenants/{tenant}/rooms/{room}/archive", web::post().to(rooms::archive))
         .default_service(web::to(super::unknown));
 }
 

@@ -1,0 +1,89 @@
+//! What happened in a room, over plain HTTP: one address that pages, waits, or streams.
+
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+
+use super::Edge;
+use super::credentials;
+use super::kill::KillSwitch;
+use super::problem::Problem;
+use super::sse;
+use crate::domain::RoomName;
+use crate::wire::{From as Since, Refusal};
+
+/// The place after which a client that comes back wants to go on (WHATWG HTML, section 9.2.4).
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// What stands behind the question mark. Names that are not known are passed over, as members of commands are.
+#[derive(Deserialize)]
+pub(super) struct Query {
+    pub(super) after: Option<String>,
+    pub(super) before: Option<String>,
+    pub(super) limit: Option<String>,
+    pub(super) wait: Option<String>,
+}
+
+/// `GET /v1/rooms/{room}/events`.
+pub async fn of_room(
+    request: HttpRequest,
+    room: web::Path<String>,
+    edge: web::ThinData<Edge>,
+) -> Result<HttpResponse, Problem> {
+    let registry = edge.worker.registry();
+    if registry.draining() {
+        return Err(Problem::of(Refusal::shutting_down()));
+    }
+    let by = credentials::principal(&request, &edge).await?;
+    let query = query(&request)?;
+    let room = RoomName::parse(&room).map_err(|error| bad_request(format!("room: {error}")))?;
+    let kill = request.conn_data::<KillSwitch>().ok_or_else(|| Problem::of(Refusal::unavailable()))?;
+    if takes_events(&request) {
+        let since = resumed(&request)?.or(query.after.as_deref().map(since)).unwrap_or(Since::Now);
+        if query.before.is_some() || query.limit.is_some() || query.wait.is_some() {
+            return Err(bad_request("before, limit and wait are for pages, not for a stream"));
+        }
+        return sse::stream_room(&edge, kill, by, &room, since).await;
+    }
+    Err(Problem::not_found())
+}
+
+pub(super) fn query(request: &HttpRequest) -> Result<Query, Problem> {
+    let query = web::Query::<Query>::from_query(request.query_string());
+    query.map(web::Query::into_inner).map_err(|error| bad_request(format!("the query cannot be read: {error}")))
+}
+
+/// Whether an event stream is among what the client accepts (RFC 9110, section 12.5.1).
+pub(super) fn takes_events(request: &HttpRequest) -> bool {
+    let named = |value: &HeaderValue| {
+        value.to_str().is_ok_and(|value| {
+            value.split(',').any(|range| {
+                range.split(';').next().is_some_and(|range| range.trim().eq_ignore_ascii_case("text/event-stream"))
+            })
+        })
+    };
+    request.headers().get_all(header::ACCEPT).any(named)
+}
+
+/// Where a client that was here before wants to go on. Only a cursor says that, and anything else is refused: a client
+/// that took it for the beginning, or for now, would miss something or read it twice.
+pub(super) fn resumed(request: &HttpRequest) -> Result<Option<Since>, Problem> {
+    let mut ids = request.headers().get_all(LAST_EVENT_ID);
+    let Some(id) = ids.next() else { return Ok(None) };
+    match (id.to_str(), ids.next()) {
+        (Ok(cursor), None) => Ok(Some(Since::Cursor(cursor.to_owned()))),
+        (Ok(_) | Err(_), _) => Err(Problem::of(Refusal::cursor_invalid())),
+    }
+}
+
+pub(super) fn since(text: &str) -> Since {
+    match text {
+        "start" => Since::Start,
+        "now" => Since::Now,
+        cursor => Since::Cursor(cursor.to_owned()),
+    }
+}
+
+pub(super) fn bad_request(cause: impl std::fmt::Display) -> Problem {
+    Problem::of(Refusal::bad_request(cause))
+}
