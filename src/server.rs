@@ -19,13 +19,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::actors::relay::{CloseAll, CountLinks, CutAll};
+use crate::actors::revoking::Watched;
 use crate::actors::{Admission, Gate, Limits, Registry, Worker};
-use crate::auth::{Keyring, Secrets, SecretsError};
+use crate::auth::{AuthError, Identity, IdentityError, Keyring, Secrets, SecretsError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mistakes};
 use crate::domain::Timestamp;
 use crate::http::admin::Desk;
-use crate::http::{self, Door, Edge};
+use crate::http::origin::{self, Origins};
+use crate::http::{self, Door, Edge, tickets};
 use crate::logs::Logs;
 use crate::service;
 use crate::store::sled::{OpenError, Options, SledStore};
@@ -45,20 +47,31 @@ const STOP: Duration = Duration::from_secs(9);
 /// How often the server looks, while it stops, whether it may go on.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// How often revocations are looked through for those that concern nothing any more.
+const FORGET: Duration = Duration::from_secs(10 * 60);
+
 /// How long the head of a request may take to arrive: a client that drips it holds a connection no longer than that.
 const REQUEST_HEAD: Duration = Duration::from_secs(5);
 
 impl Gate for Keyring {
     fn admit<'a>(&'a self, token: &'a str, now: Timestamp) -> Admission<'a> {
-        let admitted = self.verify(token, now).map_err(|error| {
-            tracing::debug!(%error, "a token was refused");
-            match error.code() {
-                "token_expired" => Refusal::token_expired(),
-                "unauthenticated" => Refusal::unauthenticated(),
-                _ => Refusal::token_invalid(),
-            }
-        });
-        Box::pin(std::future::ready(admitted))
+        Box::pin(std::future::ready(self.verify(token, now).map_err(refused)))
+    }
+}
+
+impl Gate for Identity {
+    fn admit<'a>(&'a self, token: &'a str, now: Timestamp) -> Admission<'a> {
+        Box::pin(async move { self.verify(token, now).await.map_err(refused) })
+    }
+}
+
+fn refused(error: AuthError) -> Refusal {
+    tracing::debug!(%error, "a token was refused");
+    match error.code() {
+        "token_expired" => Refusal::token_expired(),
+        "unauthenticated" => Refusal::unauthenticated(),
+        "unavailable" => Refusal::unavailable(),
+        _ => Refusal::token_invalid(),
     }
 }
 
@@ -67,6 +80,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub gate: Arc<dyn Gate>,
+    /// The web pages that may connect. The operator may change them while the server runs.
+    pub origins: Arc<Origins>,
     pub limits: Limits,
     /// Whose word is taken for where a request comes from.
     pub proxies: Vec<IpNet>,
@@ -93,12 +108,13 @@ pub struct Server {
     served: JoinHandle<io::Result<()>>,
     admin: Option<Admin>,
     metrics: Option<ServerHandle>,
+    forgetting: JoinHandle<()>,
     arbiters: Vec<Arbiter>,
 }
 
 impl Server {
-    /// Serves what connects to `listener`.
-    pub fn start(listener: TcpListener, parts: Parts) -> io::Result<Self> {
+    /// Serves what connects to `listener`, once it is known whose tokens are revoked.
+    pub async fn start(listener: TcpListener, parts: Parts) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let arbiters: Vec<_> = (0..parts.room_threads.max(1)).map(|_| Arbiter::new()).collect();
         let handles = arbiters.iter().map(Arbiter::handle).collect();
@@ -108,14 +124,23 @@ impl Server {
         let capacity = connections_max();
         registry.connections().set_capacity(capacity);
 
-        let (its_registry, gate) = (Arc::clone(&registry), parts.gate);
+        registry.load_revocations().await.map_err(io::Error::other)?;
+
+        let gate: Arc<dyn Gate> = Arc::new(Watched { inner: parts.gate, registry: Arc::clone(&registry) });
+        let (its_registry, tickets, origins) = (Arc::clone(&registry), tickets::shared(), parts.origins);
         let door = Door::new(Arc::clone(&registry), Arc::clone(&gate), &parts.proxies);
         let (its_door, on_connect) = (door.clone(), door.clone());
         let workers = parts.workers.max(1);
         let server = HttpServer::new(move || {
-            let worker = Worker::start(Arc::clone(&its_registry));
-            let edge = Edge { worker, gate: Arc::clone(&gate), door: its_door.clone() };
-            App::new().app_data(web::ThinData(edge)).configure(http::mount).wrap(from_fn(http::access::log))
+            let edge = Edge {
+                worker: Worker::start(Arc::clone(&its_registry)),
+                gate: Arc::clone(&gate),
+                door: its_door.clone(),
+                tickets: Arc::clone(&tickets),
+                origins: Arc::clone(&origins),
+            };
+            let app = App::new().app_data(web::ThinData(edge)).configure(http::mount);
+            app.wrap(from_fn(origin::guard)).wrap(from_fn(http::access::log))
         })
         .workers(workers)
         // More than are let in, so that who is one too many is told so.
@@ -138,7 +163,8 @@ impl Server {
         let served = actix_web::rt::spawn(server);
         let admin = parts.admin.and_then(|path| Admin::start_or_warn(path, &registry));
         let metrics = parts.metrics.map(|listener| serve_metrics(listener, &registry)).transpose()?;
-        Ok(Self { address, registry, door, handle, served, admin, metrics, arbiters })
+        let forgetting = actix_web::rt::spawn(forget_revocations(Arc::clone(&registry)));
+        Ok(Self { address, registry, door, handle, served, admin, metrics, forgetting, arbiters })
     }
 
     /// Where it listens.
@@ -170,6 +196,7 @@ impl Server {
         if let Ok(Err(error)) = self.served.await {
             tracing::warn!(%error, "the listener ended badly");
         }
+        self.forgetting.abort();
         self.registry.store().close().await;
         for arbiter in self.arbiters {
             arbiter.stop();
@@ -232,6 +259,16 @@ fn serve_metrics(listener: TcpListener, registry: &Arc<Registry>) -> io::Result<
     Ok(handle)
 }
 
+/// Forgets now and then what is revoked and has expired.
+async fn forget_revocations(registry: Arc<Registry>) {
+    loop {
+        tokio::time::sleep(FORGET).await;
+        if let Err(refusal) = registry.forget_revocations().await {
+            tracing::warn!(%refusal, "revocations that concern nothing any more could not be removed");
+        }
+    }
+}
+
 /// The operator's socket while it is served.
 struct Admin {
     path: PathBuf,
@@ -292,6 +329,8 @@ pub enum ServeError {
     Listen { address: SocketAddr, setting: &'static str, source: io::Error },
     #[error(transparent)]
     Secrets(#[from] SecretsError),
+    #[error("the configuration of issuers is wrong: {0}")]
+    Identity(#[from] IdentityError),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error("the storage failed: {reason}; nothing is acknowledged any more; look at the disk, then start again")]
@@ -308,6 +347,7 @@ impl ServeError {
         match self {
             Self::Listen { .. } => 69,
             Self::Secrets(_) => 77,
+            Self::Identity(_) => 78,
             Self::Open(error) => error.exit_code(),
             Self::Broken { .. } => 74,
             Self::Tls(_) => 78,
@@ -340,12 +380,15 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr
     // First, because it looks whether the directory is ours.
     let store = SledStore::open(&config.server.data, options)?;
     let secrets = Secrets::open(&config.server.data)?;
+    let identity = Arc::new(Identity::new(&config.auth, secrets.token, Arc::new(SystemClock))?);
+    let origins = Arc::new(Origins::new(&config.server.origins).map_err(io::Error::other)?);
     let mut health = store.watch();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let parts = Parts {
         store: Arc::new(store),
         clock: Arc::new(SystemClock),
-        gate: Arc::new(Keyring::new(&secrets.token)),
+        gate: Arc::clone(&identity) as Arc<dyn Gate>,
+        origins: Arc::clone(&origins),
         limits: config.limits.clone(),
         proxies: config.server.trusted_proxies.clone(),
         sealer: Sealer::new(secrets.cursor.bytes()).expect("a secret is long enough for a key"),
@@ -359,7 +402,7 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        let server = Server::start(listener, parts)?;
+        let server = Server::start(listener, parts).await?;
         let scheme = if certificate.is_some() { "https" } else { "http" };
         if certificate.is_none() && !server.address().ip().is_loopback() {
             tracing::warn!("others can reach this server and it speaks no TLS: a proxy in front of it must");
@@ -367,7 +410,8 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr
         ready(server.address());
         let status = format!("listening on {scheme}://{}", server.address());
         service::ready(&status);
-        let reload = Reload { started: config, certificate, server: &server, logs: &process.logs };
+        let logs = &process.logs;
+        let reload = Reload { started: config, certificate, identity, origins, server: &server, logs };
         let mut watchdog = tokio::time::interval(service::watchdog().unwrap_or(MINUTE));
         let mut minute = tokio::time::interval(MINUTE);
         let broken = health.wait_for(|health| matches!(health, Health::Broken { .. }));
@@ -428,6 +472,8 @@ struct Reload<'a> {
     /// The configuration it was started with: what needs a restart stays as it was there.
     started: &'a Config,
     certificate: Option<Certificate>,
+    identity: Arc<Identity>,
+    origins: Arc<Origins>,
     server: &'a Server,
     logs: &'a Logs,
 }
@@ -453,6 +499,13 @@ impl Reload<'_> {
             },
             Some(_) | None => None,
         };
+        // Each of these takes all of it or nothing, and the first to fail is the last to be asked.
+        let taken = Origins::new(&config.server.origins).map_err(|error| error.to_string());
+        let taken = taken.and_then(|_| self.identity.reload(&config.auth).map_err(|error| error.to_string()));
+        let taken = taken.and_then(|()| self.origins.set(&config.server.origins).map_err(|error| error.to_string()));
+        if let Err(error) = taken {
+            return tracing::error!(error, "the configuration was not taken over; everything stays as it was");
+        }
         // From here on nothing fails.
         for setting in self.started.fixed_and_different(&config) {
             tracing::warn!(setting, "this changes with the next start; until then it stays as it was");

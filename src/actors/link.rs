@@ -93,6 +93,10 @@ pub struct Link {
     frame_since: Cell<Option<Instant>>,
     /// When the token ends, by the clock that never jumps; `None` while nobody has been authenticated.
     ends: Cell<Option<Instant>>,
+    /// Who it has been proved to be.
+    principal: RefCell<Option<Principal>>,
+    /// Whose it was is denied: it does nothing more.
+    revoked: Cell<bool>,
     proofs: RefCell<VecDeque<Proof>>,
     /// How many reasons there are not to look at what comes in for now; and who wants to know when there is none.
     pauses: Cell<u32>,
@@ -138,6 +142,8 @@ impl Link {
             pinged: Cell::new(now),
             frame_since: Cell::new(None),
             ends: Cell::new(None),
+            principal: RefCell::new(None),
+            revoked: Cell::new(false),
             proofs: RefCell::new(VecDeque::new()),
             pauses: Cell::new(0),
             reader: Cell::new(None),
@@ -225,9 +231,39 @@ impl Link {
         self.ends.get().is_some_and(|ends| ends <= now)
     }
 
-    /// A token that is good until `ends` has been accepted.
-    pub fn authenticated_until(&self, ends: Instant) {
+    /// A token that is good until `ends` has been accepted, and has proved who it is.
+    pub fn authenticated_until(&self, ends: Instant, principal: &Principal) {
         self.ends.set(Some(ends));
+        *self.principal.borrow_mut() = Some(principal.clone());
+    }
+
+    /// Whether whoever it has been proved to be is so.
+    pub fn is_of(&self, so: impl Fn(&Principal) -> bool) -> bool {
+        self.principal.borrow().as_ref().is_some_and(so)
+    }
+
+    /// Whether it has been revoked.
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.get()
+    }
+
+    /// Throws away what waits for it, says that its token is denied, and ends it. `pending` is held until a pong proves
+    /// that what left before has arrived, or nothing of it can leave any more. Returns the token of the ping.
+    pub fn revoke(&self, pending: Pending) -> u64 {
+        let token = crate::clock::random();
+        self.revoked.set(true);
+        if !self.outbox.is_open() || self.kind == Kind::Request {
+            // Whatever it still holds is thrown away with it.
+            self.cut();
+            return token;
+        }
+        self.proofs.borrow_mut().push_back(Proof { token, pending });
+        self.closed.set(Some(CloseReason::TokenRevoked));
+        let close = self.dialect.frame_close(CloseReason::TokenRevoked, RETURN_AFTER);
+        let ping = if self.kind.answers_pings() { frame::ping(token) } else { Bytes::new() };
+        self.outbox.finish_at_once([ping, close].concat().into());
+        self.resume_reading();
+        token
     }
 
     /// Sends a heartbeat if the last one is older than `due`.
@@ -258,6 +294,9 @@ impl Link {
         let mut proofs = self.proofs.borrow_mut();
         if let Some(index) = proofs.iter().position(|proof| proof.token == token) {
             proofs.drain(..=index);
+        }
+        if self.revoked.get() && proofs.is_empty() {
+            self.outbox.let_go();
         }
     }
 

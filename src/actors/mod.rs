@@ -18,6 +18,7 @@ pub mod rates;
 mod reading;
 pub mod registry;
 pub mod relay;
+pub mod revoking;
 pub mod room;
 pub mod session;
 pub mod streaming;

@@ -25,7 +25,7 @@ use super::relay::{Announce, RelayAddr};
 use super::room::{Answer, Asker, RoomActor, Submit};
 use crate::clock::Clock;
 use crate::domain::{
-    ClientId, Command, Principal, Rejection, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId,
+    ClientId, Command, Principal, Rejection, Revocations, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId,
 };
 use crate::metrics::Metrics;
 use crate::store::rows::{self, Reservation, Row};
@@ -49,6 +49,8 @@ pub struct Registry {
     relays: RwLock<Vec<RelayAddr>>,
     draining: AtomicBool,
     sealer: OnceLock<Sealer>,
+    /// Whose tokens are denied.
+    pub(super) revocations: ArcSwap<Revocations>,
 }
 
 /// Which relay: its place in the registry's list.
@@ -129,6 +131,7 @@ impl Registry {
             relays: RwLock::default(),
             draining: AtomicBool::new(false),
             sealer: OnceLock::new(),
+            revocations: ArcSwap::default(),
         })
     }
 

@@ -8,9 +8,10 @@ use std::time::Instant;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, MessageResult};
 
-use super::batch::Batch;
+use super::batch::{Batch, Pending};
 use super::worker::{Cutting, PROOF_TIME, Worker};
-use crate::domain::{RoomKey, Seq};
+use crate::domain::revocation::Subject;
+use crate::domain::{Revocation, RoomKey, Seq};
 use crate::metrics::Census;
 use crate::wire::CloseReason;
 
@@ -24,6 +25,15 @@ pub struct RelayActor {
 impl RelayActor {
     pub fn new(worker: Rc<Worker>) -> Self {
         Self { worker, proving: VecDeque::new() }
+    }
+
+    fn await_proof(&mut self, cutting: Vec<Cutting>, ctx: &mut Context<Self>) {
+        for cutting in cutting {
+            self.proving.push_back(cutting);
+            if self.proving.len() == 1 {
+                ctx.run_later(PROOF_TIME, Self::cut_unproven);
+            }
+        }
     }
 
     /// Cuts the connections whose time to prove themselves is up. One timer for all that wait: a context looks at each
@@ -74,13 +84,30 @@ impl Handler<Publication> for RelayActor {
 
     fn handle(&mut self, publication: Publication, ctx: &mut Self::Context) {
         for batch in &publication.batches {
-            for cutting in self.worker.deliver(&publication.room, batch) {
-                self.proving.push_back(cutting);
-                if self.proving.len() == 1 {
-                    ctx.run_later(PROOF_TIME, Self::cut_unproven);
-                }
-            }
+            let cutting = self.worker.deliver(&publication.room, batch);
+            self.await_proof(cutting, ctx);
         }
+    }
+}
+
+/// Tokens are denied from now on: the connections that stand on them end. Answered with how many these are; they are
+/// gone when every clone of `pending` is.
+#[derive(Message)]
+#[rtype(result = "usize")]
+pub struct Revoke {
+    pub subject: Subject,
+    pub revocation: Revocation,
+    pub pending: Pending,
+}
+
+impl Handler<Revoke> for RelayActor {
+    type Result = usize;
+
+    fn handle(&mut self, revoke: Revoke, ctx: &mut Self::Context) -> usize {
+        let cutting = self.worker.revoke(&revoke.subject, revoke.revocation, &revoke.pending);
+        let count = cutting.len();
+        self.await_proof(cutting, ctx);
+        count
     }
 }
 

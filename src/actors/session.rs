@@ -237,6 +237,9 @@ impl SessionActor {
     /// Looks at the commands that wait, as far as their order allows.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         while !self.exclusive {
+            if self.link.is_revoked() {
+                return self.queue.clear();
+            }
             let Some(request) = self.queue.pop_front() else { return };
             let Some(by) = self.principal.clone() else {
                 self.authenticate(request, ctx);
@@ -296,6 +299,24 @@ impl SessionActor {
         self.worker.authenticated(&self.link, &principal);
         self.attach(&principal, this.recipient());
         self.principal = Some(principal);
+    }
+
+    /// The user brings a new token: the connection stands on that one from now on. Another user's is refused, and one that
+    /// is no good changes nothing.
+    fn refresh(&mut self, id: String, by: Principal, token: String, ctx: &mut Context<Self>) {
+        let (gate, now) = (Arc::clone(&self.gate), self.registry().now());
+        let admit = async move { gate.admit(&token, now).await };
+        self.exclusively(ctx, admit, move |session, admitted| match admitted.and_then(|admitted| admitted) {
+            Ok(principal) if (&principal.tenant, &principal.user) != (&by.tenant, &by.user) => {
+                session.refuse(&id, Refusal::already_authenticated());
+            }
+            Ok(principal) => {
+                session.principal = Some(principal.clone());
+                session.reply(&id, &Reply::Authenticated { principal: principal.clone() });
+                session.worker.refreshed(&session.link, &principal);
+            }
+            Err(refusal) => session.refuse(&id, refusal),
+        });
     }
 
     /// Asks the user's inbox for news.
@@ -358,7 +379,7 @@ impl SessionActor {
     fn ask(&mut self, request: Request, by: Principal, ctx: &mut Context<Self>) {
         let Request { id, ask } = request;
         match ask {
-            Ask::Auth { .. } => self.refuse(&id, Refusal::already_authenticated()),
+            Ask::Auth { token } => self.refresh(id, by, token, ctx),
             Ask::NotYet => self.refuse(&id, Refusal::unauthenticated()),
             Ask::Command { .. } => unreachable!("commands are handed to their rooms"),
             Ask::Follow { room, from } => self.follow(id, by, room, from, ctx),
@@ -604,6 +625,10 @@ impl Drop for SessionActor {
 impl StreamHandler<Result<Incoming, CloseReason>> for SessionActor {
     fn handle(&mut self, incoming: Result<Incoming, CloseReason>, ctx: &mut Self::Context) {
         if !self.link.outbox.is_open() {
+            // All it can still say is that it has what was sent before it was revoked.
+            if let Ok(Incoming::Pong(payload)) = &incoming {
+                self.link.pong(payload);
+            }
             return;
         }
         match incoming {

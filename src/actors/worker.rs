@@ -15,14 +15,15 @@ use std::time::{Duration, Instant};
 use actix::{Actor, AsyncContext};
 use bytes::{Bytes, BytesMut};
 
-use super::batch::{Batch, DialectSet, Removal};
-use super::link::Link;
+use super::batch::{Batch, DialectSet, Pending, Removal};
+use super::link::{Kind, Link};
 use super::outbox::{Pushed, Source};
 use super::registry::{Registry, RelayId};
 use super::relay::RelayActor;
 use super::world::Track;
+use crate::domain::revocation::Subject;
 use crate::domain::session::{Follow, Generation};
-use crate::domain::{Position, Principal, RoomKey, Seq, TenantId, UserId};
+use crate::domain::{Position, Principal, Revocation, RoomKey, Seq, TenantId, UserId};
 use crate::metrics::Census;
 use crate::wire::{self, CloseReason, Dialect, Notice};
 
@@ -197,9 +198,37 @@ impl Worker {
 
     /// Notes whose connection it is.
     pub fn authenticated(&self, link: &Rc<Link>, principal: &Principal) {
-        link.authenticated_until(self.registry.end_of(principal));
+        link.authenticated_until(self.registry.end_of(principal), principal);
         let user = (principal.tenant.clone(), principal.user.clone());
         self.users.borrow_mut().entry(user).or_default().push(Rc::clone(link));
+        self.close_the_denied(link, principal);
+    }
+
+    /// Its user has brought another token: from now on the connection stands on that one.
+    pub fn refreshed(&self, link: &Rc<Link>, principal: &Principal) {
+        link.authenticated_until(self.registry.end_of(principal), principal);
+        self.close_the_denied(link, principal);
+    }
+
+    /// A revocation that was made after the token had been looked at, and before the connection was among those that
+    /// are told of it.
+    fn close_the_denied(&self, link: &Link, principal: &Principal) {
+        if self.registry.denies(principal) {
+            link.close(CloseReason::TokenRevoked);
+            match link.kind() {
+                Kind::Socket | Kind::Events => {}
+                // What is being read for it must not become its answer.
+                Kind::Request => link.cut(),
+            }
+        }
+    }
+
+    /// Ends every connection that `subject` denies.
+    pub(super) fn revoke(&self, subject: &Subject, revocation: Revocation, pending: &Pending) -> Vec<Cutting> {
+        let denied = |link: &&Rc<Link>| link.is_of(|principal| subject.denies(revocation, principal));
+        let links: Vec<_> = self.users.borrow().values().flatten().filter(denied).cloned().collect();
+        let due = Instant::now() + PROOF_TIME;
+        links.into_iter().map(|link| Cutting { token: link.revoke(pending.clone()), link, due }).collect()
     }
 
     /// Lets go of a connection whose session has ended. Removals reach it until nothing of it can leave any more.

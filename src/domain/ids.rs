@@ -337,6 +337,8 @@ pub enum StreamId {
     User(TenantId, UserId),
     /// What must be unique in a tenant: aliases and nums.
     Directory(TenantId),
+    /// What is the server's own and no tenant's.
+    Server,
 }
 
 #[cfg(test)]

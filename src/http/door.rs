@@ -25,13 +25,6 @@ pub struct Door {
     proxies: Arc<ArcSwap<Vec<IpNet>>>,
 }
 
-/// What has been let in.
-pub struct Entered {
-    pub principal: Option<Principal>,
-    /// To be held for as long as the connection lasts.
-    pub guard: ConnectionGuard,
-}
-
 impl Door {
     pub fn new(registry: Arc<Registry>, gate: Arc<dyn Gate>, proxies: &[IpNet]) -> Self {
         Self { registry, gate, proxies: Arc::new(ArcSwap::from_pointee(proxies.to_vec())) }
@@ -62,20 +55,15 @@ impl Door {
         self.origin(request).0.into()
     }
 
-    /// Lets a request in that becomes a connection which lasts: looks at its token, if there is one, and counts it.
-    pub async fn enter(&self, request: &HttpRequest, token: Option<&str>) -> Result<Entered, Problem> {
+    /// Counts a request that becomes a connection which lasts, for `principal` where it has said who it is.
+    pub fn admit(&self, request: &HttpRequest, principal: Option<&Principal>) -> Result<ConnectionGuard, Problem> {
         let (origin, forwarded) = self.origin(request);
         let address = Address::from(origin);
         if forwarded {
             let connected = self.registry.meters().connect(&self.registry.limits().rates, address);
             connected.map_err(|refusal| self.refused(refusal))?;
         }
-        let principal = match token {
-            Some(token) => Some(self.authenticate(token, address).await?),
-            None => None,
-        };
-        let guard = self.registry.admit(address, principal.as_ref()).map_err(|refusal| self.refused(refusal))?;
-        Ok(Entered { principal, guard })
+        self.registry.admit(address, principal).map_err(|refusal| self.refused(refusal))
     }
 
     /// Says whose token it is.

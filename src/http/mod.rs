@@ -12,8 +12,10 @@ mod events;
 mod handshake;
 mod kill;
 pub mod metrics;
+pub mod origin;
 mod problem;
 mod sse;
+pub mod tickets;
 mod world;
 mod ws;
 
@@ -25,7 +27,9 @@ use actix_web::{HttpResponse, web};
 pub use door::Door;
 
 use crate::actors::{Gate, Worker};
+use origin::Origins;
 use problem::Problem;
+use tickets::Tickets;
 
 /// What every handler of a worker thread has at hand.
 #[derive(Clone)]
@@ -33,6 +37,8 @@ pub struct Edge {
     pub worker: Rc<Worker>,
     pub gate: Arc<dyn Gate>,
     pub door: Door,
+    pub tickets: Arc<Tickets>,
+    pub origins: Arc<Origins>,
 }
 
 /// Mounts the routes of the native protocol.
@@ -40,6 +46,9 @@ pub fn mount(config: &mut web::ServiceConfig) {
     config
         .route("/v1/ws", web::route().to(ws::open))
         .service(page("/v1/events").route(web::get().to(world::events)))
+        .service(
+            web::resource("/v1/tickets").route(web::post().to(tickets::make)).default_service(web::to(wrong_method)),
+        )
         .service(page("/v1/rooms/{room}/events").route(web::get().to(events::of_room)))
         .service(page("/healthz").route(web::get().to(healthz)))
         .service(page("/readyz").route(web::get().to(readyz)))

@@ -16,7 +16,7 @@ use futures_util::Stream;
 
 use super::Edge;
 use super::body::Body;
-use super::door::Entered;
+use super::credentials;
 use super::handshake::{self, Handshake};
 use super::kill::KillSwitch;
 use super::problem::Problem;
@@ -35,7 +35,8 @@ async fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> R
     if registry.draining() {
         return Err(Problem::unavailable(&Refusal::shutting_down()));
     }
-    let Entered { principal, guard } = edge.door.enter(request, token.as_deref()).await?;
+    let principal = credentials::presented(request, edge, token.as_deref()).await?;
+    let guard = edge.door.admit(request, principal.as_ref())?;
     let kill = request.conn_data::<KillSwitch>().cloned();
     let kill = kill.ok_or_else(|| Problem::unavailable(&Refusal::unavailable()))?;
     let mut response = actix_ws::handshake(request)

@@ -114,6 +114,14 @@ impl Refusal {
         Self::of(TOKEN_EXPIRED)
     }
 
+    pub fn ticket_invalid() -> Self {
+        Self::of(TICKET_INVALID)
+    }
+
+    pub fn token_revoked() -> Self {
+        Self::of(TOKEN_REVOKED)
+    }
+
     pub fn already_authenticated() -> Self {
         Self::of(ALREADY_AUTHENTICATED)
     }
@@ -261,8 +269,11 @@ const TOO_DEEP: CodeInfo = no("too_deep", 400, "objects and arrays are nested mo
 const UNAUTHENTICATED: CodeInfo = no("unauthenticated", 401, "this needs a token; send `auth` first");
 const TOKEN_INVALID: CodeInfo = no("token_invalid", 401, "the token cannot be verified");
 const TOKEN_EXPIRED: CodeInfo = no("token_expired", 401, "the token has expired; a new one is needed");
+const TOKEN_REVOKED: CodeInfo = no("token_revoked", 401, "the token has been revoked; a new one is needed");
+const TICKET_INVALID: CodeInfo =
+    no("ticket_invalid", 401, "the ticket has been used, is too old, or was made for another web page");
 const ALREADY_AUTHENTICATED: CodeInfo =
-    no("already_authenticated", 409, "this connection has a user already; open another one for another token");
+    no("already_authenticated", 409, "this connection has another user; open another one for this token");
 const CURSOR_INVALID: CodeInfo = no("cursor_invalid", 400, "this is not a cursor of this server");
 const CURSOR_FOREIGN: CodeInfo = no("cursor_foreign", 400, "this is the cursor of another room");
 const EPOCH_CHANGED: CodeInfo = no(
@@ -325,6 +336,8 @@ pub const CODES: &[CodeInfo] = &[
     UNAUTHENTICATED,
     TOKEN_INVALID,
     TOKEN_EXPIRED,
+    TOKEN_REVOKED,
+    TICKET_INVALID,
     ALREADY_AUTHENTICATED,
     CURSOR_INVALID,
     CURSOR_FOREIGN,

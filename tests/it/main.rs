@@ -6,6 +6,7 @@ mod event_streams;
 mod flaws;
 #[allow(dead_code, reason = "shared with the tests that have a process of their own")]
 mod harness;
+mod identity;
 mod kicks;
 mod lifecycle;
 mod limits;

@@ -3,6 +3,7 @@
 //! It is a Unix socket of mode 0600 and not a port, so that it needs no key of its own, cannot be reached from another
 //! machine or a web page, and works wherever the command line can see the data directory.
 
+mod revocations;
 mod rooms;
 
 use std::sync::Arc;
@@ -26,6 +27,13 @@ pub fn mount(config: &mut web::ServiceConfig) {
     config
         .route("/health", web::get().to(health))
         .route("/metrics", web::get().to(super::metrics::metrics))
+        .service(
+            web::resource("/revocations")
+                .app_data(web::PayloadConfig::new(revocations::BODY_BYTES_MAX))
+                .route(web::get().to(revocations::list))
+                .route(web::post().to(revocations::revoke))
+                .default_service(web::to(super::wrong_method)),
+        )
         .route("/tenants/{tenant}/rooms", web::get().to(rooms::list))
         .route("/tenants/{tenant}/rooms/{room}", web::get().to(rooms::show))
         .route("/tenants/{tenant}/rooms/{room}/archive", web::post().to(rooms::archive))
