@@ -49,7 +49,6 @@ pub struct Setup {
     pub listen: SocketAddr,
     pub tls: Option<Certificate>,
     pub proxies: Vec<IpNet>,
-    pub admin: Option<PathBuf>,
 }
 
 impl Default for Setup {
@@ -65,7 +64,6 @@ impl Default for Setup {
             listen: ([127, 0, 0, 1], 0).into(),
             tls: None,
             proxies: Vec::new(),
-            admin: None,
         }
     }
 }

@@ -210,6 +210,36 @@ async fn a_user_or_address_with_too_many_connections_is_refused_before_the_upgra
 }
 
 #[tokio::test]
+async fn an_event_stream_is_a_connection_like_any_other() {
+    let rates = Rates { failed_joins_per_user: Some(Rate::per_minute(1, 1)), ..Rates::default() };
+    let connections = Connections { per_user: Some(2), ..Connections::default() };
+    let server =
+        TestServer::with(Setup { limits: Limits { rates, connections, ..Limits::lifted() }, ..Setup::default() });
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    let stream = |user: &str, room: &str| {
+        format!(
+            "GET /v1/rooms/{room}/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\
+             Authorization: Bearer {}\r\n\r\n",
+            server.token(user)
+        )
+    };
+    let mut events = server.raw(&stream("ann", "lobby")).await;
+    assert_eq!(first_line(&mut events).await.0, 200);
+    assert_eq!(refused_upgrade(&server, Some("ann"), "").await.2, "connections.per_user");
+    let (status, body) =
+        server.exchange(&stream("ann", "lobby").replace("Accept", "Connection: close\r\nAccept")).await;
+    assert_eq!((status, body.contains("connections.per_user")), (429, true), "{body}");
+    drop(events);
+    eventually("the place is given back", || server.registry.connections().open() == 1).await;
+    // And rooms are asked for as elsewhere.
+    for (room, expected) in [("nowhere", 404), ("lobby", 429)] {
+        let request = stream("eve", room).replace("Accept", "Connection: close\r\nAccept");
+        assert_eq!(server.exchange(&request).await.0, expected, "{room}");
+    }
+}
+
+#[tokio::test]
 async fn strangers_have_a_share_of_the_connections_and_who_says_who_it_is_leaves_it() {
     let server = connected(Connections {
         total: Some(20),
