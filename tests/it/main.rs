@@ -3,6 +3,7 @@
 mod bad_input;
 mod conversations;
 mod event_streams;
+mod flaws;
 #[allow(dead_code, reason = "shared with the tests that have a process of their own")]
 mod harness;
 mod identity;
