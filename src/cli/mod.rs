@@ -3,6 +3,7 @@
 //! Each command is a file. `publish` and `subscribe` are clients like any other: they speak the native protocol over
 //! [`link`] and know nothing of the server's inside. Called by `main` alone.
 
+mod admin;
 mod backoff;
 mod data;
 mod failure;
@@ -44,7 +45,7 @@ Exit codes:
   65  the server refused a line, a room or a command; or a line of the input cannot be sent;
       serve: the data directory is not ours, or of a newer version
   66  data verify: there is no data
-  69  serve: the address is in use or not to be had
+  69  serve: the address is in use or not to be had; token revoke: no server runs
   70  a fault of chinwag's own
   71  the operating system refused something
   73  serve: the disk is too full to open the data directory
@@ -79,7 +80,7 @@ pub fn run() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Serve(args) => serve::run(&args),
-        Command::Token(token::Command::Create(args)) => token::create(args),
+        Command::Token(command) => token::run(command),
         Command::Pub(args) => publish::run(args),
         Command::Sub(args) => subscribe::run(args),
         Command::Data(data::Command::Verify(args)) => data::verify(&args),

@@ -12,3 +12,4 @@ mod listeners;
 mod protocol;
 mod review;
 mod rooms;
+mod secrecy;
