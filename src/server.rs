@@ -284,13 +284,13 @@ pub fn run(config: &Config, accept_data_loss: bool, ready: impl FnOnce(SocketAdd
     // First, because it looks whether the directory is ours.
     let store = SledStore::open(&config.server.data, options)?;
     let secrets = Secrets::open(&config.server.data)?;
-    let identity = Identity::new(&IdentityOptions::default(), secrets.token, Arc::new(SystemClock))?;
+    let identity = Arc::new(Identity::new(&IdentityOptions::default(), secrets.token, Arc::new(SystemClock))?);
     let mut health = store.watch();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let parts = Parts {
         store: Arc::new(store),
         clock: Arc::new(SystemClock),
-        gate: Arc::new(identity),
+        gate: identity,
         origins: Arc::new(Origins::default()),
         limits: limits(config),
         admin: Some(config.server.data.join(http::admin::SOCKET)),

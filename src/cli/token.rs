@@ -136,6 +136,10 @@ pub struct Verify {
 
 fn verify(args: Verify) -> Result<(), Failure> {
     let token = read(args.token)?;
+    if !args.data.is_dir() {
+        let what = format!("there is no data directory at {}; name the server's with --data", args.data.display());
+        return Err(Failure::new(Exit::Io, what));
+    }
     let secrets = Secrets::open(&args.data).map_err(|error| Failure::new(Exit::Io, error.to_string()))?;
     let identity = Identity::new(&IdentityOptions::default(), secrets.token, std::sync::Arc::new(SystemClock))
         .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
