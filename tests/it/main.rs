@@ -14,5 +14,6 @@ mod listeners;
 mod protocol;
 mod review;
 mod rooms;
+mod secrecy;
 mod tls;
 mod worlds;
