@@ -8,8 +8,11 @@ mod harness;
 mod keep_alive;
 mod kicks;
 mod lifecycle;
-mod listeners;
+mod listening;
 mod paging;
 mod protocol;
 mod review;
 mod rooms;
+#[path = "../support/mod.rs"]
+mod support;
+mod switching;
