@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chinwag::actors;
+use chinwag::config::table::{self, Reload};
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
 use chinwag::domain::{
@@ -161,6 +162,32 @@ fn the_numbers_on_the_page_are_those_of_the_code() {
 }
 
 #[test]
+fn the_page_of_the_configuration_lists_every_setting_as_the_table_has_it() {
+    let page = page("configuration.md");
+    for section in table::SECTIONS {
+        let heading = format!("## `[{}]`", section.name);
+        let heading = if section.shape == table::Shape::List { format!("## `[[{}]]`", section.name) } else { heading };
+        let its = page.split("\n## ").find(|part| format!("## {part}").starts_with(&format!("{heading}\n")));
+        let its = its.unwrap_or_else(|| panic!("there is no {heading}"));
+        assert!(its.contains(&format!("\n{}.", section.doc)), "{heading}: {}.", section.doc);
+        let known = section.settings.iter().map(|setting| {
+            let reload = match setting.reload {
+                Reload::Live => "yes",
+                Reload::Restart => "no",
+            };
+            let [takes, doc] = [setting.kind.takes(), setting.doc.to_owned()];
+            vec![format!("`{}`", setting.key), format!("`{}`", setting.default), reload.to_owned(), takes, doc]
+        });
+        let known: Vec<Vec<String>> = known.collect();
+        let rows = tables(its, "| setting | default | reload | takes | meaning |");
+        let wanted: String = known.iter().map(|row| format!("| {} |\n", row.join(" | "))).collect();
+        assert_eq!(rows, known, "{heading} should have\n{wanted}");
+    }
+    let sections = page.split("\n## `[").count() - 1;
+    assert_eq!(sections, table::SECTIONS.len(), "a section that there is not");
+}
+
+#[test]
 fn every_file_of_the_map_exists_and_every_source_is_on_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let map = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
@@ -247,6 +274,7 @@ fn sent() -> Vec<Value> {
         Notice::RoomGained { room: room.room, standing: Standing::Invited, role: Role::Guest },
         Notice::RoomLost { room: room.room },
         Notice::FollowFailed { room: room.room, refusal: Refusal::unavailable() },
+        Notice::Restarting { retry_after: Duration::from_millis(2_500) },
     ];
     let json = Dialect::NativeJson;
     let frames = replies
@@ -270,7 +298,7 @@ fn examples() -> Vec<(String, Value)> {
 }
 
 fn is_from_server(example: &Value) -> bool {
-    let notices = ["hello", "reply", "record", "removed", "room_gained", "room_lost", "follow_failed"];
+    let notices = ["hello", "reply", "record", "removed", "room_gained", "room_lost", "follow_failed", "restarting"];
     notices.contains(&example["type"].as_str().unwrap())
 }
 

@@ -25,11 +25,11 @@ const PAGE_RECORDS_MAX: usize = 100;
 
 /// What stands behind the question mark. Names that are not known are passed over, as members of commands are.
 #[derive(Deserialize)]
-struct Query {
-    after: Option<String>,
-    before: Option<String>,
-    limit: Option<String>,
-    wait: Option<String>,
+pub(super) struct Query {
+    pub(super) after: Option<String>,
+    pub(super) before: Option<String>,
+    pub(super) limit: Option<String>,
+    pub(super) wait: Option<String>,
 }
 
 /// `GET /v1/rooms/{room}/events`.
@@ -51,7 +51,8 @@ pub async fn of_room(
         if query.before.is_some() || query.limit.is_some() || query.wait.is_some() {
             return Err(bad_request("before, limit and wait are for pages, not for a stream"));
         }
-        return sse::stream_room(&edge, kill, by, &room, since).await;
+        let guard = edge.door.admit(&request, Some(&by))?;
+        return sse::stream_room(&edge, kill, guard, by, &room, since).await;
     }
     let visit = Visit::begin(&request, &edge, by)?;
     let limit = query.limit.as_deref().map_or(Ok(PAGE_RECORDS), limit)?;
@@ -59,6 +60,9 @@ pub async fn of_room(
     let reply = match (query.after, query.before, wait) {
         (after, None, wait) => {
             let wait = wait.unwrap_or_default().min(registry.limits().poll_wait);
+            // Who waits holds a connection as a stream does.
+            let guard = (!wait.is_zero()).then(|| edge.door.admit(&request, Some(visit.by())));
+            let _guard = guard.transpose()?;
             kill.allow(wait + registry.limits().request);
             let since = after.as_deref().map_or(Since::Start, since);
             let page = paging::page(visit.worker(), visit.link(), visit.by(), &room, since, limit, wait).await;
@@ -81,13 +85,13 @@ pub async fn of_room(
     Ok(visit.end(answer))
 }
 
-fn query(request: &HttpRequest) -> Result<Query, Problem> {
+pub(super) fn query(request: &HttpRequest) -> Result<Query, Problem> {
     let query = web::Query::<Query>::from_query(request.query_string());
     query.map(web::Query::into_inner).map_err(|error| bad_request(format!("the query cannot be read: {error}")))
 }
 
 /// Whether an event stream is among what the client accepts (RFC 9110, section 12.5.1).
-fn takes_events(request: &HttpRequest) -> bool {
+pub(super) fn takes_events(request: &HttpRequest) -> bool {
     let named = |value: &HeaderValue| {
         value.to_str().is_ok_and(|value| {
             value.split(',').any(|range| {
@@ -100,7 +104,7 @@ fn takes_events(request: &HttpRequest) -> bool {
 
 /// Where a client that was here before wants to go on. Only a cursor says that, and anything else is refused: a client
 /// that took it for the beginning, or for now, would miss something or read it twice.
-fn resumed(request: &HttpRequest) -> Result<Option<Since>, Problem> {
+pub(super) fn resumed(request: &HttpRequest) -> Result<Option<Since>, Problem> {
     let mut ids = request.headers().get_all(LAST_EVENT_ID);
     let Some(id) = ids.next() else { return Ok(None) };
     match (id.to_str(), ids.next()) {
@@ -109,7 +113,7 @@ fn resumed(request: &HttpRequest) -> Result<Option<Since>, Problem> {
     }
 }
 
-fn since(text: &str) -> Since {
+pub(super) fn since(text: &str) -> Since {
     match text {
         "start" => Since::Start,
         "now" => Since::Now,
@@ -118,7 +122,7 @@ fn since(text: &str) -> Since {
 }
 
 /// How many records a page has at most.
-fn limit(text: &str) -> Result<usize, Problem> {
+pub(super) fn limit(text: &str) -> Result<usize, Problem> {
     let limit = text.parse().ok().filter(|limit| (1..=PAGE_RECORDS_MAX).contains(limit));
     limit.ok_or_else(|| bad_request(format!("limit is a number from 1 to {PAGE_RECORDS_MAX}")))
 }
@@ -135,6 +139,6 @@ fn wait(text: &str) -> Result<Duration, Problem> {
     number.map(|number| unit * number).ok_or_else(|| bad_request("wait is a number of seconds, such as 25s"))
 }
 
-fn bad_request(cause: impl std::fmt::Display) -> Problem {
+pub(super) fn bad_request(cause: impl std::fmt::Display) -> Problem {
     Problem::of(Refusal::bad_request(cause))
 }

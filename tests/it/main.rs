@@ -5,9 +5,11 @@ mod conversations;
 mod event_streams;
 #[allow(dead_code, reason = "shared with the tests that have a process of their own")]
 mod harness;
+mod identity;
 mod keep_alive;
 mod kicks;
 mod lifecycle;
+mod limits;
 mod listening;
 mod paging;
 mod protocol;
@@ -16,3 +18,5 @@ mod rooms;
 #[path = "../support/mod.rs"]
 mod support;
 mod switching;
+mod tls;
+mod worlds;
