@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::failure::read_failed;
 use super::inbox;
 use super::link::Link;
-use super::reading::history;
+use super::reading::{self, history};
 use super::registry::Registry;
 use super::room::Answer;
 use super::worker::Worker;
@@ -33,6 +33,14 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
             Err(refusal) => Err(refusal),
         },
         Ask::Rooms { after, limit } => list_rooms(registry, &by, after, limit).await,
+        Ask::Room { room } => match registry.resolve(&by.tenant, &room).await {
+            Ok(key) => reading::room(worker, link, key, by.user).await,
+            Err(refusal) => Err(refusal),
+        },
+        Ask::Members { room, after, limit } => match registry.resolve(&by.tenant, &room).await {
+            Ok(key) => reading::members(worker, link, key, by.user, after, limit).await,
+            Err(refusal) => Err(refusal),
+        },
         Ask::Auth { .. } => Err(Refusal::already_authenticated()),
         Ask::NotYet => Err(Refusal::unauthenticated()),
         Ask::Follow { .. } => Err(Refusal::unknown_command("follow")),

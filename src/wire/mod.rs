@@ -22,9 +22,9 @@ use bytes::{Bytes, BytesMut};
 pub use close::CloseReason;
 pub use cursor::{Cursor, CursorError};
 pub use inbound::{Assembler, InboundError, Incoming};
-pub use native::DEPTH_MAX;
+pub use native::{DEPTH_MAX, Kind, decode_request};
 pub use refusal::{Refusal, Retry};
-pub use reply::{Listed, Notice, Removal, Reply};
+pub use reply::{About, Listed, ListedMember, Notice, Removal, Reply};
 pub use request::{Ask, DecodeError, From, Request};
 
 use crate::domain::{Record, RoomKey};
@@ -93,6 +93,14 @@ impl Dialect {
         match self {
             Self::NativeJson => native::reply::<native::Json>(id, reply),
             Self::NativeMsgpack => native::reply::<native::Msgpack>(id, reply),
+        }
+    }
+
+    /// Encodes a reply as the body of an answer over HTTP: the members that it has besides `type`, `id` and `ok`.
+    pub fn encode_body(self, reply: &Reply) -> Bytes {
+        match self {
+            Self::NativeJson => native::body::<native::Json>(reply),
+            Self::NativeMsgpack => native::body::<native::Msgpack>(reply),
         }
     }
 
