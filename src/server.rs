@@ -92,7 +92,7 @@ impl Server {
         let (its_registry, gate) = (Arc::clone(&registry), parts.gate);
         let server = HttpServer::new(move || {
             let edge = Edge { worker: Worker::start(Arc::clone(&its_registry)), gate: Arc::clone(&gate) };
-            App::new().app_data(web::ThinData(edge)).configure(http::mount)
+            App::new().wrap(http::headers()).app_data(web::ThinData(edge)).configure(http::mount)
         })
         .workers(parts.workers.max(1))
         .on_connect(http::on_connect)

@@ -282,11 +282,7 @@ impl SessionActor {
                     session.reply(&id, &reply);
                 });
             }
-            Ask::Create { .. }
-            | Ask::History { .. }
-            | Ask::Rooms { .. }
-            | Ask::Room { .. }
-            | Ask::Members { .. } => {
+            Ask::Create { .. } | Ask::History { .. } | Ask::Rooms { .. } | Ask::Room { .. } | Ask::Members { .. } => {
                 let (worker, link) = (Rc::clone(&self.worker), Rc::clone(&self.link));
                 let answer = async move { asking::answer(&worker, &link, by, ask).await };
                 self.exclusively(ctx, answer, move |session, answered| {

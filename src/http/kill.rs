@@ -8,7 +8,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
@@ -34,6 +34,8 @@ struct Handle {
     socket: OwnedFd,
     /// The connection has become one that may last.
     kept: Cell<bool>,
+    /// Until when a connection that is no lasting one may take.
+    until: Cell<Instant>,
 }
 
 /// Prepares an accepted connection.
@@ -44,7 +46,11 @@ pub fn on_connect(io: &dyn Any, extensions: &mut Extensions) {
     }
     match stream.as_fd().try_clone_to_owned() {
         Ok(socket) => {
-            let switch = KillSwitch(Rc::new(Handle { socket, kept: Cell::new(false) }));
+            let switch = KillSwitch(Rc::new(Handle {
+                socket,
+                kept: Cell::new(false),
+                until: Cell::new(Instant::now() + REQUEST),
+            }));
             switch.expect_request();
             extensions.insert(switch);
         }
@@ -65,15 +71,24 @@ impl KillSwitch {
         self.0.kept.set(true);
     }
 
+    /// Gives a request that has been let in `time` for its body and its answer, and the client that of [`REQUEST`] to
+    /// take it.
+    pub fn allow(&self, time: Duration) {
+        self.0.until.set(Instant::now() + time + REQUEST);
+    }
+
     fn expect_request(&self) {
         // Does not keep the socket of a connection that has ended meanwhile.
         let handle = Rc::downgrade(&self.0);
         actix_web::rt::spawn(async move {
-            tokio::time::sleep(REQUEST).await;
-            if let Some(handle) = handle.upgrade()
-                && !handle.kept.get()
-            {
-                Self(handle).cut();
+            let mut until = Instant::now() + REQUEST;
+            loop {
+                tokio::time::sleep_until(until.into()).await;
+                let Some(handle) = handle.upgrade().filter(|handle| !handle.kept.get()) else { return };
+                until = handle.until.get();
+                if until <= Instant::now() {
+                    return Self(handle).cut();
+                }
             }
         });
     }
