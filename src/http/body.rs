@@ -9,9 +9,6 @@ use futures_util::StreamExt;
 
 use crate::wire::Refusal;
 
-/// From the head of a request to the end of its body.
-pub const TIME: Duration = Duration::from_secs(30);
-
 /// Whether a request has a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Expects {
@@ -21,17 +18,17 @@ pub enum Expects {
     Json,
 }
 
-/// Reads the body of a request, at most `bytes_max` of it. Empty where there is none and none has to be.
+/// Reads the body of a request, at most `bytes_max` of it, in at most `time`. Empty where there is none and none has to be.
 pub async fn read(
     request: &HttpRequest,
     mut payload: web::Payload,
     expects: Expects,
     bytes_max: usize,
+    time: Duration,
 ) -> Result<Bytes, Refusal> {
     let headers = request.headers();
     let length = announced(headers)?;
-    let has_body = length.is_some_and(|bytes| bytes > 0) || headers.contains_key(header::TRANSFER_ENCODING);
-    match (expects, has_body) {
+    match (expects, is_announced(request)) {
         (Expects::Nothing, true) => return Err(Refusal::bad_request("this request has no body")),
         (Expects::Nothing | Expects::Perhaps, false) => return Ok(Bytes::new()),
         (Expects::Json, false) => return Err(Refusal::bad_request("the body is missing")),
@@ -54,11 +51,18 @@ pub async fn read(
         }
         Ok(body.freeze())
     };
-    let body = tokio::time::timeout(TIME, whole).await.map_err(|_| Refusal::body_too_slow())??;
+    let body = tokio::time::timeout(time, whole).await.map_err(|_| Refusal::body_too_slow())??;
     if body.is_empty() && expects == Expects::Json {
         return Err(Refusal::bad_request("the body is missing"));
     }
     Ok(body)
+}
+
+/// Whether a request says that a body follows its head (RFC 9112, section 6).
+pub fn is_announced(request: &HttpRequest) -> bool {
+    let headers = request.headers();
+    headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
+        || headers.contains_key(header::TRANSFER_ENCODING)
 }
 
 /// How long the body will be, where that is said.

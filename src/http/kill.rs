@@ -77,6 +77,18 @@ impl KillSwitch {
         self.0.until.set(Instant::now() + time + REQUEST);
     }
 
+    /// Ends the connection after `time`, unless it has ended by then. For one whose client goes on sending what nobody
+    /// reads.
+    pub fn end_within(&self, time: Duration) {
+        let handle = Rc::downgrade(&self.0);
+        actix_web::rt::spawn(async move {
+            tokio::time::sleep(time).await;
+            if let Some(handle) = handle.upgrade() {
+                Self(handle).cut();
+            }
+        });
+    }
+
     fn expect_request(&self) {
         // Does not keep the socket of a connection that has ended meanwhile.
         let handle = Rc::downgrade(&self.0);

@@ -1,5 +1,7 @@
 //! Requests that are commands: each is read by the same shapes as a frame and carried out in the same way.
 
+use std::time::Duration;
+
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
@@ -16,6 +18,10 @@ use crate::wire::{Dialect, Kind, Refusal, Reply, decode_request};
 /// How a client that sends again says that it does (draft-ietf-httpapi-idempotency-key-header, section 2).
 pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
+/// How long a refusal has to be read while its request is still coming in. actix-http 3.20 would wait for the end of the
+/// body before it closes.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Answers a request that is the command `kind`.
 pub async fn answer(
     route: &'static Route,
@@ -24,7 +30,15 @@ pub async fn answer(
     payload: web::Payload,
     edge: web::ThinData<Edge>,
 ) -> HttpResponse {
-    carry_out(route, kind, &request, payload, &edge).await.unwrap_or_else(|problem| problem.response())
+    match carry_out(route, kind, &request, payload, &edge).await {
+        Ok(response) => response,
+        Err(problem) => {
+            if let Some(kill) = request.conn_data::<KillSwitch>().filter(|_| body::is_announced(&request)) {
+                kill.end_within(LAST_WORDS);
+            }
+            problem.response()
+        }
+    }
 }
 
 async fn carry_out(
@@ -36,19 +50,19 @@ async fn carry_out(
 ) -> Result<HttpResponse, Problem> {
     let registry = edge.worker.registry();
     let by = credentials::principal(request, edge).await?;
-    let (bytes_max, time) = {
+    let (bytes_max, body_time, time) = {
         let limits = registry.limits();
-        (limits.body_bytes_max, limits.answer_timeout)
+        (limits.body_bytes_max, limits.body_deadline, limits.answer_timeout)
     };
     if let Some(kill) = request.conn_data::<KillSwitch>() {
-        kill.allow(body::TIME + time);
+        kill.allow(body_time + time);
     }
     let mut members = address::members(route.path, &route.query_names(), request.uri().path(), request.query_string())
         .map_err(Problem::of)?;
     if takes_client_id(kind) {
         members.extend(idempotency_key(request)?.map(|key| ("client_id", key)));
     }
-    let body = body::read(request, payload, route.expects(), bytes_max).await.map_err(Problem::of)?;
+    let body = body::read(request, payload, route.expects(), bytes_max, body_time).await.map_err(Problem::of)?;
     if kind == Kind::Auth {
         return Ok(encoded(StatusCode::OK, &Reply::Authenticated { principal: by }));
     }

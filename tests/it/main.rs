@@ -7,5 +7,8 @@ mod harness;
 mod kicks;
 mod lifecycle;
 mod protocol;
+mod requests;
+mod rest;
 mod review;
 mod rooms;
+mod tenants;

@@ -1,0 +1,161 @@
+//! Tenants know nothing of one another: what belongs to another tenant is answered as what nobody has.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{TestServer, post};
+use crate::requests::{Answer, Request};
+use crate::rest::Document;
+
+/// Something that belongs to another tenant, and the like of it that nobody has.
+struct Stranger {
+    member: &'static str,
+    theirs: String,
+    nobodys: String,
+}
+
+#[tokio::test]
+async fn what_another_tenant_has_is_answered_as_what_nobody_has() {
+    let server = TestServer::start();
+    let document = Document::of(&server).await;
+    let hour = Duration::from_secs(3600);
+    let (theirs, ours) = (server.token_in("theirs", "theo", hour), server.token_in("ours", "olga", hour));
+
+    let mut theo = server.client_with(&theirs, None).await;
+    // Nums are given out per tenant: those of their later rooms are none of the one room that is ours.
+    theo.ask(json!({ "type": "create", "kind": "group" })).await;
+    let open = theo.ask(json!({ "type": "create", "kind": "channel", "alias": "square" })).await;
+    let message = theo.ask(post("square", "hello")).await;
+    let shut = theo.ask(json!({ "type": "create", "kind": "group", "alias": "attic" })).await;
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut strangers: Vec<Stranger> = Vec::new();
+    for room in [&open, &shut] {
+        let alias = text(&room["alias"]);
+        let nobodys = "z".repeat(alias.len());
+        for (theirs, nobodys) in [
+            (text(&room["room"]), uuid::Uuid::new_v4().to_string()),
+            (text(&room["num"]), "987654321".to_owned()),
+            (alias.clone(), nobodys.clone()),
+            (format!("alias:{alias}"), format!("alias:{nobodys}")),
+        ] {
+            strangers.push(Stranger { member: "room", theirs, nobodys });
+        }
+    }
+    let in_ours = Request::new("POST", "/v1/rooms").token(&ours).json(&json!({ "kind": "group" }));
+    let in_ours = in_ours.send(&server).await.json();
+    assert!([&open, &shut].iter().all(|room| room["num"] != in_ours["num"]), "{open} {shut} {in_ours}");
+    let in_ours = text(&in_ours["room"]);
+    let record = text(&message["record"]);
+    strangers.push(Stranger { member: "message", theirs: record, nobodys: uuid::Uuid::new_v4().to_string() });
+    strangers.push(Stranger { member: "user", theirs: "theo".into(), nobodys: "nino".into() });
+    let of_nobody = chinwag::wire::Cursor::encode(
+        &chinwag::domain::RoomKey {
+            tenant: chinwag::domain::TenantId::new("nobody").unwrap(),
+            room: chinwag::domain::RoomId(uuid::Uuid::new_v4()),
+        },
+        chinwag::domain::Position { epoch: chinwag::store::memory::MemoryStore::EPOCH, seq: chinwag::domain::Seq(3) },
+    );
+    for member in ["after", "before"] {
+        strangers.push(Stranger { member, theirs: text(&message["cursor"]), nobodys: of_nobody.clone() });
+        strangers.push(Stranger { member, theirs: text(&open["room"]), nobodys: uuid::Uuid::new_v4().to_string() });
+    }
+
+    let mut compared = 0;
+    for (path, verbs) in document.paths() {
+        for verb in verbs {
+            let operation = &document.0["paths"][&path][&verb];
+            if path == "/v1/ws" {
+                continue;
+            }
+            for stranger in &strangers {
+                if !names(operation, stranger.member) {
+                    continue;
+                }
+                // Twice: an answer must not depend on having been asked before.
+                for _ in 0..2 {
+                    let to_theirs =
+                        ask(&server, &ours, &path, &verb, operation, stranger.member, &stranger.theirs, &in_ours);
+                    let to_theirs = to_theirs.await;
+                    let to_nobodys =
+                        ask(&server, &ours, &path, &verb, operation, stranger.member, &stranger.nobodys, &in_ours)
+                            .await;
+                    let shown = |answer: &Answer, said: &str| {
+                        // A num is too short to be told from what else stands there; no answer repeats one.
+                        let said = if said.len() > 2 { said } else { "\0" };
+                        let body = String::from_utf8_lossy(&answer.body).replace(said, "SAID");
+                        (answer.status, answer.header("content-type").to_owned(), body)
+                    };
+                    let (theirs, nobodys) =
+                        (shown(&to_theirs, &stranger.theirs), shown(&to_nobodys, &stranger.nobodys));
+                    if stranger.member == "room" {
+                        assert_eq!(theirs.0, 404, "{verb} {path} with their {}: {}", stranger.theirs, theirs.2);
+                    }
+                    if theirs.0 < 300 {
+                        // Of our own room, with a user whom both tenants may have. Only places differ.
+                        assert_eq!((theirs.0, &theirs.1), (nobodys.0, &nobodys.1), "{verb} {path}");
+                    } else {
+                        assert_eq!(theirs, nobodys, "{verb} {path} with their {} {}", stranger.member, stranger.theirs);
+                    }
+                    compared += 1;
+                }
+            }
+        }
+    }
+    assert!(compared > 100, "only {compared}");
+
+    // Nothing of all that has reached them.
+    let page = theo.ask(json!({ "type": "history", "room": "square" })).await;
+    assert_eq!(page["records"].as_array().unwrap().len(), 3, "{page}");
+    let page = theo.ask(json!({ "type": "history", "room": "attic" })).await;
+    assert_eq!(page["records"].as_array().unwrap().len(), 2, "{page}");
+}
+
+/// Whether an operation takes this member in its address.
+fn names(operation: &Value, member: &str) -> bool {
+    operation["parameters"].as_array().into_iter().flatten().any(|parameter| parameter["name"] == member)
+}
+
+/// Asks with `value` for `member`; every other member is one of ours.
+#[expect(clippy::too_many_arguments, reason = "a request has that many parts")]
+async fn ask(
+    server: &TestServer,
+    token: &str,
+    path: &str,
+    verb: &str,
+    operation: &Value,
+    member: &str,
+    value: &str,
+    room: &str,
+) -> Answer {
+    let mut target = path.to_owned();
+    for (name, ours) in [("room", room), ("user", "olga"), ("message", "0192f0c1-2345-7abc-8def-000000000004")] {
+        let said = if name == member { value } else { ours };
+        target = target.replace(&format!("{{{name}}}"), said);
+    }
+    assert!(!target.contains('{'), "{target} has a place that this test does not know");
+    if !path.contains(&format!("{{{member}}}")) {
+        target = format!("{target}?{member}={value}");
+    }
+    let mut request = Request::new(&verb.to_uppercase(), &target).token(token);
+    let content = &operation["requestBody"]["content"]["application/json"]["example"];
+    if content.is_object() {
+        let mut content = content.clone();
+        content.as_object_mut().unwrap().remove("client_id");
+        request = request.json(&content);
+    }
+    request.send(server).await
+}
+
+#[tokio::test]
+async fn an_archive_by_the_test_of_tenants_would_be_seen() {
+    // The test above is only worth something if the same requests succeed for who may make them.
+    let server = TestServer::start();
+    let token = server.token_in("theirs", "theo", Duration::from_secs(3600));
+    let made = Request::new("POST", "/v1/rooms").token(&token).json(&json!({ "kind": "channel", "alias": "square" }));
+    let made = made.send(&server).await.json();
+    for name in ["square", "alias:square", made["room"].as_str().unwrap(), &made["num"].to_string()] {
+        let answer = Request::new("GET", &format!("/v1/rooms/{name}")).token(&token).send(&server).await;
+        assert_eq!(answer.json()["room"], made["room"], "{name}");
+    }
+}
