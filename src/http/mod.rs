@@ -13,7 +13,7 @@ mod openapi;
 mod problem;
 mod reader;
 mod rest;
-mod routes;
+pub mod routes;
 mod ws;
 
 use std::rc::Rc;

@@ -148,8 +148,8 @@ async fn ask(
 }
 
 #[tokio::test]
-async fn an_archive_by_the_test_of_tenants_would_be_seen() {
-    // The test above is only worth something if the same requests succeed for who may make them.
+async fn every_name_of_a_room_leads_its_own_tenant_to_it() {
+    // Else the refusals above would say nothing.
     let server = TestServer::start();
     let token = server.token_in("theirs", "theo", Duration::from_secs(3600));
     let made = Request::new("POST", "/v1/rooms").token(&token).json(&json!({ "kind": "channel", "alias": "square" }));
