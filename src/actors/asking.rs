@@ -56,7 +56,7 @@ async fn submit(
     command: Command,
     client_id: Option<ClientId>,
 ) -> Result<Reply, Refusal> {
-    let key = registry.find(&by.tenant, &room).await?;
+    let key = registry.find(&by, &room).await?;
     let publishes = publishes(&command);
     Ok(done(key.clone(), publishes, registry.submit(&key, by, command, client_id).await))
 }

@@ -48,6 +48,15 @@ async fn membership(store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<M
     Err(Rejection::NotMember.into())
 }
 
+/// Refuses who may not know that there is such a room.
+pub async fn known(store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<(), Refusal> {
+    let member = store.get(&key.stream(), &rows::member(user)).await.map_err(|error| read_failed(&error))?;
+    if member.is_none() {
+        acquaintance(store, key, user).await?;
+    }
+    Ok(())
+}
+
 /// What somebody who is no member may know of a room: what it is, and as what he is invited. The same is read whether
 /// there is no such room or it is not to be known, so that the time tells nothing.
 async fn acquaintance(store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<(Header, Option<Role>), Refusal> {

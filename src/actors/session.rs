@@ -211,7 +211,7 @@ impl SessionActor {
     fn resolve(&mut self, request: Request, by: Principal, ctx: &mut Context<Self>) {
         let Ask::Command { room: name, .. } = &request.ask else { return };
         let (registry, name) = (Arc::clone(self.registry()), name.clone());
-        let resolve = async move { (registry.find(&by.tenant, &name).await, name) };
+        let resolve = async move { (registry.find(&by, &name).await, name) };
         self.exclusively(ctx, resolve, move |session, resolved| match resolved {
             Ok((Ok(key), name)) => {
                 session.remember(name, key);

@@ -1,10 +1,17 @@
 //! Tenants know nothing of one another: what belongs to another tenant is answered as what nobody has.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
+use chinwag::domain::{Epoch, Position, RoomId, RoomKey, Seq, StreamId, TenantId};
+use chinwag::store::memory::MemoryStore;
+use chinwag::store::{Commit, CommitError, Health, Page, Store, StoreError, StoreFuture};
+use chinwag::wire::Cursor;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use crate::harness::{TestServer, post};
+use crate::harness::{Setup, TestServer, post};
 use crate::requests::{Answer, Request};
 use crate::rest::Document;
 
@@ -34,7 +41,7 @@ async fn what_another_tenant_has_is_answered_as_what_nobody_has() {
         let alias = text(&room["alias"]);
         let nobodys = "z".repeat(alias.len());
         for (theirs, nobodys) in [
-            (text(&room["room"]), uuid::Uuid::new_v4().to_string()),
+            (text(&room["room"]), Uuid::new_v4().to_string()),
             (text(&room["num"]), "987654321".to_owned()),
             (alias.clone(), nobodys.clone()),
             (format!("alias:{alias}"), format!("alias:{nobodys}")),
@@ -47,18 +54,15 @@ async fn what_another_tenant_has_is_answered_as_what_nobody_has() {
     assert!([&open, &shut].iter().all(|room| room["num"] != in_ours["num"]), "{open} {shut} {in_ours}");
     let in_ours = text(&in_ours["room"]);
     let record = text(&message["record"]);
-    strangers.push(Stranger { member: "message", theirs: record, nobodys: uuid::Uuid::new_v4().to_string() });
+    strangers.push(Stranger { member: "message", theirs: record, nobodys: Uuid::new_v4().to_string() });
     strangers.push(Stranger { member: "user", theirs: "theo".into(), nobodys: "nino".into() });
-    let of_nobody = chinwag::wire::Cursor::encode(
-        &chinwag::domain::RoomKey {
-            tenant: chinwag::domain::TenantId::new("nobody").unwrap(),
-            room: chinwag::domain::RoomId(uuid::Uuid::new_v4()),
-        },
-        chinwag::domain::Position { epoch: chinwag::store::memory::MemoryStore::EPOCH, seq: chinwag::domain::Seq(3) },
+    let of_nobody = Cursor::encode(
+        &RoomKey { tenant: TenantId::new("nobody").unwrap(), room: RoomId(Uuid::new_v4()) },
+        Position { epoch: MemoryStore::EPOCH, seq: Seq(3) },
     );
     for member in ["after", "before"] {
         strangers.push(Stranger { member, theirs: text(&message["cursor"]), nobodys: of_nobody.clone() });
-        strangers.push(Stranger { member, theirs: text(&open["room"]), nobodys: uuid::Uuid::new_v4().to_string() });
+        strangers.push(Stranger { member, theirs: text(&open["room"]), nobodys: Uuid::new_v4().to_string() });
     }
 
     let mut compared = 0;
@@ -157,5 +161,114 @@ async fn every_name_of_a_room_leads_its_own_tenant_to_it() {
     for name in ["square", "alias:square", made["room"].as_str().unwrap(), &made["num"].to_string()] {
         let answer = Request::new("GET", &format!("/v1/rooms/{name}")).token(&token).send(&server).await;
         assert_eq!(answer.json()["room"], made["room"], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_same_is_read_for_a_room_that_is_not_there_as_for_one_that_may_not_be_known() {
+    let store = Arc::new(Counting::default());
+    let server = TestServer::with(Setup { store: Arc::clone(&store) as Arc<dyn Store>, ..Setup::default() });
+    let document = Document::of(&server).await;
+    let mut ann = server.client("ann").await;
+    let shut = ann.ask(json!({ "type": "create", "kind": "group", "alias": "attic" })).await;
+    let bob = server.token("bob");
+    // A word of bob's own comes first, so that nothing is read for the first time only.
+    assert_eq!(Request::new("GET", "/v1/rooms").token(&bob).send(&server).await.status, 200);
+    let mut compared = 0;
+    for (theirs, nobodys) in [
+        (shut["room"].as_str().unwrap().to_owned(), Uuid::new_v4().to_string()),
+        (shut["num"].to_string(), "987654321".to_owned()),
+        ("attic".to_owned(), "roofs".to_owned()),
+    ] {
+        for (path, verbs) in document.paths() {
+            for verb in verbs {
+                let operation = &document.0["paths"][&path][&verb];
+                if !names(operation, "room") {
+                    continue;
+                }
+                let mut read = Vec::new();
+                for room in [&theirs, &nobodys] {
+                    store.take();
+                    let answer = ask(&server, &bob, &path, &verb, operation, "room", room, room).await;
+                    assert_eq!(answer.code(), "room_not_found", "{verb} {path}");
+                    read.push(store.take());
+                }
+                assert_eq!(read[0], read[1], "{verb} {path} of {theirs}");
+                assert!(read[0].len() >= 3, "{verb} {path}: {read:?}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 30, "only {compared}");
+}
+
+/// A store that notes what it is asked to read.
+#[derive(Default)]
+struct Counting {
+    store: MemoryStore,
+    read: Mutex<Vec<&'static str>>,
+}
+
+impl Counting {
+    fn note(&self, what: &'static str) {
+        self.read.lock().unwrap().push(what);
+    }
+
+    fn take(&self) -> Vec<&'static str> {
+        std::mem::take(&mut *self.read.lock().unwrap())
+    }
+}
+
+impl Store for Counting {
+    fn epoch(&self) -> Epoch {
+        self.store.epoch()
+    }
+
+    fn commit(&self, commit: Commit) -> StoreFuture<Result<(), CommitError>> {
+        self.store.commit(commit)
+    }
+
+    fn settle(&self, stream: &StreamId) -> StoreFuture<Result<Option<Position>, StoreError>> {
+        self.note("settle");
+        self.store.settle(stream)
+    }
+
+    fn head(&self, stream: &StreamId) -> StoreFuture<Result<Option<Position>, StoreError>> {
+        self.note("head");
+        self.store.head(stream)
+    }
+
+    fn read(&self, stream: &StreamId, after: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>> {
+        self.note("read");
+        self.store.read(stream, after, limit)
+    }
+
+    fn read_back(&self, stream: &StreamId, before: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>> {
+        self.note("read_back");
+        self.store.read_back(stream, before, limit)
+    }
+
+    fn get(&self, stream: &StreamId, key: &[u8]) -> StoreFuture<Result<Option<Bytes>, StoreError>> {
+        self.note("get");
+        self.store.get(stream, key)
+    }
+
+    fn scan(
+        &self,
+        stream: &StreamId,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> StoreFuture<Result<Vec<(Bytes, Bytes)>, StoreError>> {
+        self.note("scan");
+        self.store.scan(stream, prefix, after, limit)
+    }
+
+    fn health(&self) -> Health {
+        self.store.health()
+    }
+
+    fn close(&self) -> StoreFuture<()> {
+        self.store.close()
     }
 }
