@@ -22,6 +22,7 @@ use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref,
 use super::rest::{IDEMPOTENCY_KEY, json, takes_client_id};
 use super::routes::{EVERYWHERE, ROUTES, Route, Serves, Shape, Verb, WITH_TOKEN};
 use crate::domain::{ClientId, Name, Role, RoomKind, UserId};
+use crate::wire::Kind;
 use crate::wire::refusal::CODES;
 
 /// What the name of the security scheme is in the description.
@@ -77,8 +78,9 @@ fn method(verb: Verb) -> HttpMethod {
 
 fn operation(route: &'static Route) -> OperationBuilder {
     let mut operation = OperationBuilder::new().summary(Some(route.summary)).operation_id(Some(name(route)));
-    if let Serves::Command(kind) = route.serves {
-        operation = operation.extensions(Some(ExtensionsBuilder::new().add("x-command", kind.as_str()).build()));
+    let commands: Vec<_> = route.commands().into_iter().map(Kind::as_str).collect();
+    if !commands.is_empty() {
+        operation = operation.extensions(Some(ExtensionsBuilder::new().add("x-commands", commands).build()));
     }
     if route.needs_token() {
         operation = operation.security(SecurityRequirement::new(BEARER, Vec::<String>::new()));

@@ -2,6 +2,8 @@
 //!
 //! A route is one method of one address. What is not in the table is not served.
 
+use std::future::ready;
+
 use actix_web::http::{Method, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 
@@ -88,6 +90,14 @@ impl Verb {
 impl Route {
     pub fn query_names(&self) -> Vec<&'static str> {
         self.query.iter().map(|query| query.name).collect()
+    }
+
+    /// The commands of the native protocol that it stands for.
+    pub fn commands(&self) -> Vec<Kind> {
+        match self.serves {
+            Serves::Command(kind) => vec![kind],
+            Serves::Socket | Serves::Description | Serves::Greeting | Serves::Alive | Serves::Ready => Vec::new(),
+        }
     }
 
     /// Whether it asks for a token.
@@ -406,8 +416,8 @@ pub fn mount(config: &mut web::ServiceConfig) {
         let allowed = format!("{}, OPTIONS", allowed.join(", "));
         let refused = allowed.clone();
         resource = resource
-            .route(web::method(Method::OPTIONS).to(move || options(allowed.clone())))
-            .default_service(web::to(move || wrong_method(refused.clone())));
+            .route(web::method(Method::OPTIONS).to(move || ready(options(&allowed))))
+            .default_service(web::to(move || ready(wrong_method(&refused))));
         config.service(resource);
     }
 }
@@ -428,10 +438,10 @@ fn served(mounted: actix_web::Route, route: &'static Route) -> actix_web::Route 
 }
 
 /// What an address takes (RFC 9110, section 9.3.7).
-async fn options(allowed: String) -> HttpResponse {
+fn options(allowed: &str) -> HttpResponse {
     HttpResponse::NoContent().insert_header((header::ALLOW, allowed)).finish()
 }
 
-async fn wrong_method(allowed: String) -> HttpResponse {
-    Problem::method_not_allowed(&allowed).response()
+fn wrong_method(allowed: &str) -> HttpResponse {
+    Problem::method_not_allowed(allowed).response()
 }

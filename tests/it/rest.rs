@@ -425,7 +425,7 @@ async fn every_address_that_is_described_is_served_and_takes_what_it_says() {
     let server = TestServer::start();
     let document = Document::of(&server).await;
     for (path, operations) in &document.paths() {
-        let target = path.replace('{', "").replace('}', "");
+        let target = path.replace(['{', '}'], "");
         let mut allowed: BTreeSet<_> = operations.iter().map(|verb| verb.to_uppercase()).collect();
         if allowed.contains("GET") && path != "/v1/ws" {
             allowed.insert("HEAD".to_owned());
@@ -547,10 +547,10 @@ impl Document {
         let mut commands = BTreeMap::new();
         for (path, verbs) in self.paths() {
             for verb in verbs {
-                let of = &self.0["paths"][&path][&verb]["x-command"];
-                let listed = of.as_array().cloned().unwrap_or_else(|| vec![of.clone()]);
-                for command in listed.iter().filter_map(Value::as_str) {
-                    commands.insert(command.to_owned(), (verb.clone(), path.clone()));
+                let listed = &self.0["paths"][&path][&verb]["x-commands"];
+                for command in listed.as_array().into_iter().flatten() {
+                    let command = command.as_str().expect("a command is a word").to_owned();
+                    assert!(commands.insert(command, (verb.clone(), path.clone())).is_none(), "one route each");
                 }
             }
         }
