@@ -66,7 +66,12 @@ fn the_page_of_the_protocol_says_which_request_is_which_command() {
                 let address = format!("`{} {}`", route.verb.method(), route.path);
                 Some(vec![format!("`{}`", kind.as_str()), address])
             }
-            Serves::Socket | Serves::Description | Serves::Greeting | Serves::Alive | Serves::Ready => None,
+            Serves::Events
+            | Serves::Socket
+            | Serves::Description
+            | Serves::Greeting
+            | Serves::Alive
+            | Serves::Ready => None,
         })
         .collect();
     let rows = tables(&page("protocols/native.md"), "| command | request | in the body or the query |");

@@ -3,20 +3,67 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{Message, Recipient};
 use bytes::Bytes;
 
 use super::batch::Pending;
+use super::limits::Limits;
 use super::outbox::Outbox;
-use crate::wire::frame::{self, Opcode};
-use crate::wire::{CloseReason, Dialect};
+use crate::domain::RoomId;
+use crate::wire::frame;
+use crate::wire::{CloseReason, Dialect, Notice};
 
 /// Ends a connection at once and discards what the kernel still holds for it.
 pub trait Cut {
     fn cut(&self);
 }
+
+/// How a connection shows that it lives, and that what was sent on it has arrived.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Speaks both ways: what it says, and its pongs above all, shows both.
+    Socket,
+    /// Only listens, and shows neither. That it has gone is noticed by writing comments; a removal cuts it, and it comes
+    /// back with the rights that are left.
+    Events,
+    /// Asks once and takes one answer, which a removal cuts.
+    Request,
+}
+
+impl Kind {
+    /// Whether something has to be heard of it now and then.
+    pub fn is_heard(self) -> bool {
+        match self {
+            Self::Socket => true,
+            Self::Events | Self::Request => false,
+        }
+    }
+
+    /// How often it is sent a sign of life, if it is.
+    pub fn beat(self, limits: &Limits) -> Option<Duration> {
+        match self {
+            Self::Socket => Some(limits.heartbeat),
+            Self::Events => Some(limits.comment),
+            Self::Request => None,
+        }
+    }
+
+    /// Whether it can show that what was sent before a ping has arrived.
+    fn answers_pings(self) -> bool {
+        match self {
+            Self::Socket => true,
+            Self::Events | Self::Request => false,
+        }
+    }
+}
+
+/// The shortest that the client of an event stream is asked to wait before it comes back.
+const RETURN_AFTER: Duration = Duration::from_secs(1);
+
+/// And how much longer it may be, at random, so that not all come back in the same moment.
+const RETURN_SPREAD: Duration = Duration::from_secs(2);
 
 /// What a session hears of its connection.
 #[derive(Message, Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,10 +78,15 @@ pub enum News {
 /// A connection. Shared, on one thread, by its session, the relay, the response body and the incoming stream.
 pub struct Link {
     pub outbox: Outbox,
+    kind: Kind,
     dialect: Dialect,
     cut: Box<dyn Cut>,
     is_cut: Cell<bool>,
+    /// The room that its user is leaving by a request on this connection.
+    leaving: Cell<Option<RoomId>>,
     session: RefCell<Option<Recipient<News>>>,
+    /// Why it was closed, once it has been.
+    closed: Cell<Option<CloseReason>>,
     opened: Instant,
     heard: Cell<Instant>,
     pinged: Cell<Instant>,
@@ -55,14 +107,32 @@ struct Proof {
 }
 
 impl Link {
+    /// A WebSocket.
     pub fn new(dialect: Dialect, cut: Box<dyn Cut>) -> Self {
+        Self::of(Kind::Socket, dialect, cut)
+    }
+
+    /// A stream of events.
+    pub fn events(cut: Box<dyn Cut>) -> Self {
+        Self::of(Kind::Events, Dialect::NativeSse, cut)
+    }
+
+    /// A connection while it is asked one thing.
+    pub fn request(cut: Box<dyn Cut>) -> Self {
+        Self::of(Kind::Request, Dialect::NativeJson, cut)
+    }
+
+    fn of(kind: Kind, dialect: Dialect, cut: Box<dyn Cut>) -> Self {
         let now = Instant::now();
         Self {
             outbox: Outbox::default(),
+            kind,
             dialect,
             cut,
             is_cut: Cell::new(false),
+            leaving: Cell::new(None),
             session: RefCell::new(None),
+            closed: Cell::new(None),
             opened: now,
             heard: Cell::new(now),
             pinged: Cell::new(now),
@@ -72,6 +142,10 @@ impl Link {
             paused: Cell::new(false),
             reader: Cell::new(None),
         }
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     pub fn dialect(&self) -> Dialect {
@@ -138,10 +212,10 @@ impl Link {
     }
 
     /// Sends a heartbeat if the last one is older than `due`.
-    pub fn ping_if_before(&self, due: Instant, now: Instant) {
+    pub fn beat_if_before(&self, due: Instant, now: Instant) {
         if self.pinged.get() <= due {
             self.pinged.set(now);
-            self.outbox.push_control(frame::frame(Opcode::Ping, &[]));
+            self.outbox.push_control(self.dialect.frame_heartbeat());
         }
     }
 
@@ -149,8 +223,8 @@ impl Link {
     /// connection, proves that none of them is still on the way. Returns the token of the ping, by which to ask for it.
     pub fn prove(&self, pending: Pending) -> u64 {
         let token = crate::clock::random();
-        if !self.outbox.is_open() {
-            // It is ending already, and whatever it still holds is thrown away with it.
+        if !self.outbox.is_open() || !self.kind.answers_pings() {
+            // Whatever it still holds is thrown away with it.
             self.cut();
             return token;
         }
@@ -175,13 +249,33 @@ impl Link {
 
     /// Says why and ends the connection once that has left.
     pub fn close(&self, reason: CloseReason) {
-        self.outbox.finish(reason.frame());
+        let pause = RETURN_AFTER + RETURN_SPREAD.mul_f64(crate::clock::random() as f64 / u64::MAX as f64);
+        if self.closed.get().is_none() {
+            self.closed.set(Some(reason));
+        }
+        self.outbox.finish(self.dialect.frame_close(reason, pause));
+    }
+
+    /// Why it was closed, once it has been.
+    pub fn closed(&self) -> Option<CloseReason> {
+        self.closed.get()
     }
 
     /// Ends the connection now; nothing more of it leaves this machine.
     pub fn cut(&self) {
         self.discard();
         self.gone();
+    }
+
+    /// Its user leaves `room` by a request on this connection, until it has been answered: the answer is behind all that
+    /// the user was shown, and proves its arrival.
+    pub fn leaving(&self, room: Option<RoomId>) {
+        self.leaving.set(room);
+    }
+
+    /// Whether a removal of its user from `room` is by its own request.
+    pub fn is_leaving(&self, room: RoomId) -> bool {
+        self.leaving.get() == Some(room)
     }
 
     /// Whether nothing more of it leaves this machine.
@@ -221,6 +315,11 @@ impl Link {
         if let Some(session) = &*self.session.borrow() {
             send(session, News::Drained);
         }
+    }
+
+    /// Adds a notice to the control lane.
+    pub fn notify(&self, notice: &Notice) {
+        self.outbox.push_control(self.dialect.frame_notice(notice));
     }
 
     /// Adds a message of the connection's dialect to the control lane.

@@ -12,12 +12,14 @@ pub mod inbox;
 pub mod limits;
 pub mod link;
 pub mod outbox;
+pub mod paging;
 mod projection;
 mod reading;
 pub mod registry;
 pub mod relay;
 pub mod room;
 pub mod session;
+pub mod streaming;
 pub mod worker;
 
 pub use limits::Limits;

@@ -20,7 +20,7 @@ use super::asking::{self, done, publishes};
 use super::batch::{Batch, removal_of};
 use super::failure::read_failed;
 use super::inbox::{Attach, Detach, InboxActor, RoomsChanged};
-use super::link::{Link, News};
+use super::link::{Kind, Link, News};
 use super::outbox;
 use super::reading::open;
 use super::registry::Registry;
@@ -98,6 +98,20 @@ impl SessionActor {
         }
     }
 
+    /// A session over an event stream: no command comes by it, and it brings what `followers`, which have been
+    /// admitted, hear.
+    pub fn streaming(
+        worker: Rc<Worker>,
+        link: Rc<Link>,
+        gate: Arc<dyn Gate>,
+        principal: Principal,
+        followers: impl IntoIterator<Item = Rc<Follower>>,
+    ) -> Self {
+        let mut session = Self::new(worker, link, gate, Some(principal));
+        session.follows = followers.into_iter().map(|follower| (follower.room().room, follower)).collect();
+        session
+    }
+
     fn registry(&self) -> &Arc<Registry> {
         self.worker.registry()
     }
@@ -111,7 +125,7 @@ impl SessionActor {
     }
 
     fn notify(&self, notice: &Notice) {
-        self.link.push_control(&self.link.dialect().encode_notice(notice));
+        self.link.notify(notice);
     }
 
     /// A data frame came in.
@@ -398,6 +412,11 @@ impl SessionActor {
         self.worker.unregister(follower);
         self.follows.remove(&follower.room().room);
         self.notify(&Notice::FollowFailed { room: follower.room().room, refusal });
+        match self.link.kind() {
+            Kind::Socket => {}
+            // It cannot follow again but by coming back.
+            Kind::Events | Kind::Request => self.link.close(CloseReason::Internal),
+        }
     }
 }
 
@@ -411,6 +430,20 @@ impl Actor for SessionActor {
             return ctx.stop();
         }
         self.link.attach(ctx.address().recipient());
+        match self.link.kind() {
+            Kind::Socket => self.greet(ctx),
+            // It has been opened, and told where it stands; it only did not read yet.
+            Kind::Events | Kind::Request => {
+                if self.next_behind().is_some() {
+                    self.link.outbox.want_pull();
+                }
+            }
+        }
+    }
+}
+
+impl SessionActor {
+    fn greet(&mut self, ctx: &mut Context<Self>) {
         self.worker.open(&self.link);
         let limits = self.registry().limits();
         self.notify(&Notice::Hello {

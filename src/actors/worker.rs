@@ -6,8 +6,8 @@
 //! from rooms.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, AsyncContext};
 
 use super::batch::{Batch, DialectSet, Removal};
-use super::link::Link;
+use super::link::{Kind, Link};
 use super::outbox::Source;
 use super::registry::{Registry, RelayId};
 use super::relay::RelayActor;
@@ -30,6 +30,9 @@ pub const PROOF_TIME: Duration = Duration::from_millis(500);
 /// is thrown away, so that no removal has to wait for a connection that nobody answers for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// The same for an answer to a request, which nothing follows: some networks take seconds for a page.
+const LAST_ANSWER: Duration = Duration::from_secs(10);
+
 /// What one worker thread's connections share.
 pub struct Worker {
     id: RelayId,
@@ -38,13 +41,14 @@ pub struct Worker {
     links: RefCell<Vec<Rc<Link>>>,
     /// The connections by whose they are: a removal has to reach all of its user's, following or not.
     users: RefCell<HashMap<(TenantId, UserId), Vec<Rc<Link>>>>,
-    /// Those whose session has ended, oldest first: the kernel may still hold something for them.
-    ended: RefCell<VecDeque<Ended>>,
+    /// Those that have ended: the kernel may still hold something for them.
+    ended: RefCell<Vec<Ended>>,
     generations: Cell<u64>,
 }
 
 struct Ended {
-    at: Instant,
+    /// When it is thrown away.
+    due: Instant,
     link: Rc<Link>,
     user: (TenantId, UserId),
 }
@@ -126,7 +130,7 @@ impl Worker {
                 rooms: RefCell::new(HashMap::new()),
                 links: RefCell::new(Vec::new()),
                 users: RefCell::new(HashMap::new()),
-                ended: RefCell::new(VecDeque::new()),
+                ended: RefCell::new(Vec::new()),
                 generations: Cell::new(0),
             })
         };
@@ -154,7 +158,7 @@ impl Worker {
         for link in links {
             link.cut();
         }
-        self.cut_ended(Instant::now());
+        self.cut_ended(|_| true);
     }
 
     pub fn registry(&self) -> &Arc<Registry> {
@@ -186,8 +190,23 @@ impl Worker {
         if link.is_cut() {
             self.forget_link(link, user);
         } else {
-            self.ended.borrow_mut().push_back(Ended { at: Instant::now(), link: Rc::clone(link), user });
+            let time = match link.kind() {
+                Kind::Socket | Kind::Events => LAST_WORDS,
+                Kind::Request => LAST_ANSWER,
+            };
+            self.ended.borrow_mut().push(Ended { due: Instant::now() + time, link: Rc::clone(link), user });
         }
+    }
+
+    /// Lets go of a connection of which nothing of any room has been shown on `link`.
+    pub fn forget(&self, link: &Rc<Link>, principal: &Principal) {
+        self.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, link));
+        self.forget_link(link, (principal.tenant.clone(), principal.user.clone()));
+    }
+
+    /// A request on `link` has been answered. Removals reach the connection as before.
+    pub fn answered(&self, link: &Rc<Link>) {
+        self.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, link));
     }
 
     fn forget_link(&self, link: &Rc<Link>, user: (TenantId, UserId)) {
@@ -199,13 +218,12 @@ impl Worker {
         }
     }
 
-    /// Cuts the connections whose session ended at `until` or before.
-    fn cut_ended(&self, until: Instant) {
-        loop {
-            let next = self.ended.borrow_mut().pop_front_if(|ended| ended.at <= until);
-            let Some(ended) = next else { return };
-            ended.link.cut();
-            self.forget_link(&ended.link, ended.user);
+    /// Cuts the connections that have ended, all of them or those whose time is up.
+    fn cut_ended(&self, is_up: impl Fn(Instant) -> bool) {
+        let over: Vec<_> = self.ended.borrow_mut().extract_if(.., |ended| is_up(ended.due)).collect();
+        for Ended { link, user, .. } in over {
+            link.cut();
+            self.forget_link(&link, user);
         }
     }
 
@@ -228,10 +246,10 @@ impl Worker {
     pub fn unregister(&self, follower: &Rc<Follower>) {
         follower.follow.borrow_mut().end();
         follower.link.outbox.purge(follower);
-        self.forget(follower);
+        self.forget_follower(follower);
     }
 
-    fn forget(&self, follower: &Rc<Follower>) {
+    fn forget_follower(&self, follower: &Rc<Follower>) {
         let mut rooms = self.rooms.borrow_mut();
         let Some(followers) = rooms.get_mut(&follower.room) else { return };
         let Some(index) = followers.list.iter().position(|other| Rc::ptr_eq(other, follower)) else { return };
@@ -261,25 +279,26 @@ impl Worker {
         for (follower, removal) in ended {
             self.removed(&follower, removal.kicked);
         }
-        batch.removals().iter().flat_map(|removal| self.prove(&room.tenant, removal)).collect()
+        batch.removals().iter().flat_map(|removal| self.prove(room, removal)).collect()
     }
 
     /// Says, behind what the follower was still entitled to, that its follow has ended.
     pub fn removed(&self, follower: &Rc<Follower>, kicked: bool) {
-        self.forget(follower);
+        self.forget_follower(follower);
         let reason = if kicked { wire::Removal::Kicked } else { wire::Removal::Left };
         let dialect = follower.link.dialect();
         let notice = Notice::Removed { room: follower.room.room, reason };
-        follower.link.outbox.push_behind_log(dialect.frame(&dialect.encode_notice(&notice)), Some(follower.clone()));
+        follower.link.outbox.push_behind_log(dialect.frame_notice(&notice), Some(follower.clone()));
     }
 
-    fn prove(&self, tenant: &TenantId, removal: &Removal) -> Vec<Cutting> {
+    fn prove(&self, room: &RoomKey, removal: &Removal) -> Vec<Cutting> {
         let users = self.users.borrow();
-        let links = users.get(&(tenant.clone(), removal.user.clone()));
+        let links = users.get(&(room.tenant.clone(), removal.user.clone()));
         let due = Instant::now() + PROOF_TIME;
         let cutting =
             |link: &Rc<Link>| Cutting { token: link.prove(removal.pending.clone()), link: Rc::clone(link), due };
-        links.into_iter().flatten().map(cutting).collect()
+        let by_itself = |link: &&Rc<Link>| !removal.kicked && link.is_leaving(room.room);
+        links.into_iter().flatten().filter(|link| !by_itself(link)).map(cutting).collect()
     }
 
     pub(super) fn announce(&self, room: &RoomKey, head: Seq) {
@@ -296,9 +315,7 @@ impl Worker {
         let now = Instant::now();
         let clock = self.registry.instant();
         let before = |time: Duration| now.checked_sub(time);
-        if let Some(until) = before(LAST_WORDS) {
-            self.cut_ended(until);
-        }
+        self.cut_ended(|due| due <= now);
         let links = self.links();
         for link in links {
             let older = |since: Instant, time: Duration| before(time).is_some_and(|limit| since <= limit);
@@ -308,7 +325,7 @@ impl Worker {
                 tracing::debug!(waiting_bytes = link.outbox.bytes(), "slow consumer");
                 link.close(CloseReason::SlowConsumer);
                 link.cut();
-            } else if older(link.heard(), limits.heartbeat * 2) {
+            } else if link.kind().is_heard() && older(link.heard(), limits.heartbeat * 2) {
                 link.close(CloseReason::HeartbeatMissed);
             } else if link.frame_since().is_some_and(|since| older(since, limits.frame_deadline)) {
                 link.close(CloseReason::BadFrame);
@@ -316,8 +333,8 @@ impl Worker {
                 link.close(CloseReason::Unauthenticated);
             } else if link.has_expired(clock) {
                 link.close(CloseReason::TokenExpired);
-            } else if let Some(due) = before(limits.heartbeat) {
-                link.ping_if_before(due, now);
+            } else if let Some(due) = link.kind().beat(&limits).and_then(before) {
+                link.beat_if_before(due, now);
             }
         }
     }

@@ -8,6 +8,7 @@ use actix_web::http::{Method, StatusCode, Version, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
+use super::credentials::bearer;
 use super::problem::Problem;
 use crate::wire::{Dialect, Refusal};
 
@@ -104,17 +105,11 @@ fn negotiate(offered: &[&str]) -> Result<(Dialect, Option<&'static str>), Proble
     if names.is_empty() {
         return Ok((Dialect::NativeJson, None));
     }
-    let known = names.iter().find_map(|name| Dialect::ALL.into_iter().find(|dialect| dialect.subprotocol() == **name));
-    match known {
-        Some(dialect) => Ok((dialect, Some(dialect.subprotocol()))),
+    let named = |name: &str| Dialect::ALL.into_iter().find(|dialect| dialect.subprotocol() == Some(name));
+    match names.iter().find_map(|name| named(name)) {
+        Some(dialect) => Ok((dialect, dialect.subprotocol())),
         None => Err(Problem::new(StatusCode::BAD_REQUEST, Refusal::subprotocol_unknown())),
     }
-}
-
-/// The token of `Authorization: Bearer` (RFC 6750, section 2.1).
-fn bearer(authorization: Option<&str>) -> Option<&str> {
-    let (scheme, token) = authorization?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
 fn refused(status: StatusCode, why: &str) -> Problem {

@@ -7,13 +7,16 @@ mod address;
 pub mod admin;
 mod body;
 mod credentials;
+mod events;
 mod handshake;
 mod kill;
 mod openapi;
+mod payload;
 mod problem;
-mod reader;
 mod rest;
 pub mod routes;
+mod sse;
+mod visit;
 mod ws;
 
 use std::rc::Rc;
@@ -23,7 +26,7 @@ use actix_web::http::header;
 use actix_web::middleware::DefaultHeaders;
 use actix_web::{HttpResponse, web};
 
-pub use kill::on_connect;
+pub use kill::{REQUEST_HEAD, on_connect, timed};
 
 use crate::actors::{Gate, Worker};
 use problem::Problem;

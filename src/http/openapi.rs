@@ -103,6 +103,12 @@ fn operation(route: &'static Route) -> OperationBuilder {
         operation =
             operation.parameter(parameter.required(Required::False).description(Some(about)).schema(Some(text())));
     }
+    if route.serves == Serves::Events {
+        let parameter = ParameterBuilder::new().name("Last-Event-ID").parameter_in(ParameterIn::Header);
+        let about = "the cursor after which a stream goes on; it wins over `after`";
+        operation =
+            operation.parameter(parameter.required(Required::False).description(Some(about)).schema(Some(text())));
+    }
     if let Some(body) = route.body {
         let example: Value = serde_json::from_str(body.example).expect("a test reads every example");
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(body.shape))).example(Some(example));
@@ -127,6 +133,7 @@ fn operation(route: &'static Route) -> OperationBuilder {
 fn name(route: &Route) -> String {
     match route.serves {
         Serves::Command(kind) => kind.as_str().to_owned(),
+        Serves::Events => "events".to_owned(),
         Serves::Socket => "websocket".to_owned(),
         Serves::Description => "openapi".to_owned(),
         Serves::Greeting => "greeting".to_owned(),
@@ -160,6 +167,12 @@ fn success(status: u16, shape: Shape) -> utoipa::openapi::Response {
                 return response.header("Location", place.build()).build();
             }
             response.build()
+        }
+        Shape::Events => {
+            let page = ContentBuilder::new().schema(Some(Ref::from_schema_name("Page"))).build();
+            let stream = ContentBuilder::new().schema(Some(text())).build();
+            let response = response.description("a page, or a stream of server-sent events for who accepts one");
+            response.content("application/json", page).content("text/event-stream", stream).build()
         }
         Shape::Text => {
             let content = ContentBuilder::new().schema(Some(text())).build();
@@ -206,6 +219,10 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let room = needed(needed(room, "head", or_null(integer())), "cursor", or_null(text()));
     let published = needed(needed(place(object()), "record", uuid()), "num", integer());
     let published = published.property("duplicate", ObjectBuilder::new().schema_type(Type::Boolean));
+    let record = || object().additional_properties(Some(AdditionalProperties::FreeForm(true)));
+    let page = needed_list(needed(object(), "room", uuid()), "records", record());
+    let page = page.property("cursor", text()).property("before", or_null(text()));
+    let page = page.property("head", integer()).property("complete", ObjectBuilder::new().schema_type(Type::Boolean));
     let create = needed(object(), "kind", kind()).property("alias", text()).property("name", name_text());
     let create = create.property("members", ArrayBuilder::new().items(invitee));
     let rooms = needed_list(object(), "rooms", listed);
@@ -223,6 +240,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Rooms", needed(rooms, "after", or_null(uuid())).into()),
         ("Created", needed(needed(place(object()), "num", integer()), "alias", or_null(text())).into()),
         ("Room", room.into()),
+        ("Page", page.into()),
         ("Members", needed(members, "after", or_null(user())).into()),
         ("Changed", place(object()).into()),
         ("Published", published.into()),
@@ -314,6 +332,7 @@ mod tests {
         for route in ROUTES {
             let answers = route.success.iter().filter_map(|(_, shape)| match shape {
                 Shape::Json(name) => Some(*name),
+                Shape::Events => Some("Page"),
                 Shape::Text | Shape::Socket => None,
             });
             for name in answers.chain(route.body.map(|body| body.shape)) {

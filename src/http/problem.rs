@@ -1,12 +1,14 @@
 //! What a refused request is answered: a problem document (RFC 9457) with a stable code.
 
-use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
 use crate::wire::Refusal;
 
 /// A refusal with its place in HTTP.
+#[derive(Debug, thiserror::Error)]
+#[error("{refusal}")]
 pub struct Problem {
     pub status: StatusCode,
     pub refusal: Refusal,
@@ -27,6 +29,16 @@ struct Body<'a> {
     retry_after_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<&'a str>,
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.response()
+    }
 }
 
 impl Problem {

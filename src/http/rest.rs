@@ -1,26 +1,23 @@
 //! Requests that are commands: each is read by the same shapes as a frame and carried out in the same way.
 
-use std::time::Duration;
+use std::rc::Rc;
 
-use actix_web::http::{StatusCode, header};
+use actix_web::http::{ConnectionType, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 
-use super::body::{self, Expects};
-use super::kill::KillSwitch;
+use super::kill::{KillSwitch, Unread};
+use super::payload::{self, Expects};
 use super::problem::Problem;
-use super::reader::Reader;
 use super::routes::Route;
+use super::visit::Visit;
 use super::{Edge, address, credentials};
-use crate::actors::asking;
-use crate::wire::{Dialect, Kind, Refusal, Reply, decode_request};
+use crate::actors::{Cut, Link, asking};
+use crate::domain::{Command, Principal};
+use crate::wire::{Ask, Dialect, Kind, Refusal, Reply, decode_request};
 
 /// How a client that sends again says that it does (draft-ietf-httpapi-idempotency-key-header, section 2).
 pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
-
-/// How long a refusal has to be read while its request is still coming in. actix-http 3.20 would wait for the end of the
-/// body before it closes.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Answers a request that is the command `kind`.
 pub async fn answer(
@@ -33,10 +30,12 @@ pub async fn answer(
     match carry_out(route, kind, &request, payload, &edge).await {
         Ok(response) => response,
         Err(problem) => {
-            if let Some(kill) = request.conn_data::<KillSwitch>().filter(|_| body::is_announced(&request)) {
-                kill.end_within(LAST_WORDS);
+            let mut response = problem.response();
+            if payload::is_announced(&request) {
+                response.head_mut().set_connection_type(ConnectionType::Close);
+                response.extensions_mut().insert(Unread);
             }
-            problem.response()
+            response
         }
     }
 }
@@ -62,34 +61,88 @@ async fn carry_out(
     if takes_client_id(kind) {
         members.extend(idempotency_key(request)?.map(|key| ("client_id", key)));
     }
-    let body = body::read(request, payload, route.expects(), bytes_max, body_time).await.map_err(Problem::of)?;
+    let body = payload::read(request, payload, route.expects(), bytes_max, body_time).await.map_err(Problem::of)?;
     if kind == Kind::Auth {
         return Ok(encoded(StatusCode::OK, &Reply::Authenticated { principal: by }));
     }
     let given: Vec<_> = members.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let ask = decode_request(kind, &given, &body).map_err(Problem::of)?;
-    let reader = Reader::begin(&edge.worker, request, &by, &ask)?;
-    let answer = asking::answer(&edge.worker, reader.link(), by, ask);
-    let reply = tokio::time::timeout(time, answer).await.map_err(|_| Problem::of(Refusal::unavailable()))?;
-    match &reply {
+    let answer = shown_or_done(request, edge, by, ask);
+    let (reply, visit) =
+        tokio::time::timeout(time, answer).await.map_err(|_| Problem::of(Refusal::unavailable()))??;
+    let response = answered(kind, &reply)?;
+    Ok(match visit {
+        Some(visit) => visit.end(response),
+        None => response,
+    })
+}
+
+/// Carries a command out. One that shows what is for members only is a visit, which a removal finds. What any other is
+/// answered is its sender's own, and no removal has to cut it.
+async fn shown_or_done(
+    request: &HttpRequest,
+    edge: &Edge,
+    by: Principal,
+    ask: Ask,
+) -> Result<(Reply, Option<Visit>), Problem> {
+    if reads_a_room(&ask) {
+        let visit = Visit::begin(request, edge, by)?;
+        let reply = asking::answer(visit.worker(), visit.link(), visit.by().clone(), ask).await;
+        return Ok((reply, Some(visit)));
+    }
+    if let Ask::Command { room, command: Command::Leave, .. } = &ask
+        && let Ok(room) = edge.worker.registry().resolve(&by.tenant, room).await
+    {
+        Visit::leaving(request, &by, Some(room.room));
+    }
+    let link = Rc::new(Link::request(Box::new(Kept)));
+    let reply = asking::answer(&edge.worker, &link, by.clone(), ask).await;
+    Visit::leaving(request, &by, None);
+    Ok((reply, None))
+}
+
+/// Whether the answer shows what is for members only.
+fn reads_a_room(ask: &Ask) -> bool {
+    match ask {
+        Ask::History { .. } | Ask::Room { .. } | Ask::Members { .. } => true,
+        Ask::Auth { .. }
+        | Ask::Create { .. }
+        | Ask::Command { .. }
+        | Ask::Follow { .. }
+        | Ask::Unfollow { .. }
+        | Ask::Rooms { .. }
+        | Ask::NotYet => false,
+    }
+}
+
+/// The connection of a command, which nothing but its own end ends.
+struct Kept;
+
+impl Cut for Kept {
+    fn cut(&self) {}
+}
+
+fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
+    match reply {
         Reply::Refused(refusal) => Err(Problem::of(refusal.clone())),
         Reply::Created { room, .. } => {
-            let mut response = encoded(StatusCode::CREATED, &reply);
+            let mut response = encoded(StatusCode::CREATED, reply);
             let place = format!("/v1/rooms/{}", room.room);
             let place = header::HeaderValue::from_str(&place).expect("a uuid is plain text");
             response.headers_mut().insert(header::LOCATION, place);
             Ok(response)
         }
-        Reply::Published { duplicate: false, .. } if kind == Kind::Post => Ok(encoded(StatusCode::CREATED, &reply)),
+        Reply::Published { duplicate: false, .. } if kind == Kind::Post => Ok(encoded(StatusCode::CREATED, reply)),
         Reply::Authenticated { .. }
         | Reply::Changed { .. }
         | Reply::Published { .. }
         | Reply::Following { .. }
         | Reply::Unfollowed { .. }
         | Reply::History { .. }
+        | Reply::Page { .. }
         | Reply::Rooms { .. }
         | Reply::Room { .. }
-        | Reply::Members { .. } => Ok(encoded(StatusCode::OK, &reply)),
+        | Reply::Members { .. } => Ok(encoded(StatusCode::OK, reply)),
     }
 }
 

@@ -8,7 +8,7 @@ use actix_web::http::{Method, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::problem::Problem;
-use super::{Edge, greeting, healthz, openapi, readyz, rest, ws};
+use super::{Edge, events, greeting, healthz, openapi, readyz, rest, ws};
 use crate::wire::Kind;
 
 /// One method of one address.
@@ -42,6 +42,8 @@ pub enum Verb {
 pub enum Serves {
     /// The command of the native protocol whose twin it is.
     Command(Kind),
+    /// What happened in a room: pages, or a stream.
+    Events,
     Socket,
     Description,
     Greeting,
@@ -71,6 +73,8 @@ pub enum Shape {
     /// An object, by the name of its shape.
     Json(&'static str),
     Text,
+    /// A page of records as an object, or an event stream for who accepts one.
+    Events,
     /// The connection becomes a WebSocket.
     Socket,
 }
@@ -96,6 +100,8 @@ impl Route {
     pub fn commands(&self) -> Vec<Kind> {
         match self.serves {
             Serves::Command(kind) => vec![kind],
+            // A stream is a follow, and closing it ends that.
+            Serves::Events => vec![Kind::Follow, Kind::Unfollow, Kind::History],
             Serves::Socket | Serves::Description | Serves::Greeting | Serves::Alive | Serves::Ready => Vec::new(),
         }
     }
@@ -103,7 +109,7 @@ impl Route {
     /// Whether it asks for a token.
     pub fn needs_token(&self) -> bool {
         match self.serves {
-            Serves::Command(_) => true,
+            Serves::Command(_) | Serves::Events => true,
             Serves::Socket | Serves::Description | Serves::Greeting | Serves::Alive | Serves::Ready => false,
         }
     }
@@ -218,6 +224,21 @@ pub const ROUTES: &[Route] = &[
         body: None,
         success: &[(200, Shape::Json("Changed"))],
         codes: of_a_room!["not_member", "kind_forbids", "forbidden", "last_owner", "room_archived"],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/v1/rooms/{room}/events",
+        serves: Serves::Events,
+        summary: "What happened in a room: a page, a page that is waited for, or a stream",
+        query: &[
+            Query { name: "after", about: "a cursor, `start` or `now`" },
+            Query { name: "before", about: "a cursor: the page before it" },
+            PAGE,
+            Query { name: "wait", about: "how long to wait where there is nothing yet, such as 25s" },
+        ],
+        body: None,
+        success: &[(200, Shape::Events)],
+        codes: &["room_not_found", "not_member", "cursor_invalid", "cursor_foreign", "epoch_changed", "shutting_down"],
     },
     Route {
         verb: Verb::Get,
@@ -393,8 +414,8 @@ pub fn mount(config: &mut web::ServiceConfig) {
         let mut resource = web::resource(path);
         let mut allowed = Vec::new();
         for route in ROUTES.iter().filter(|route| route.path == path) {
-            if route.serves == Serves::Socket {
-                // It looks at its method itself.
+            if matches!(route.serves, Serves::Socket | Serves::Events) {
+                // What lasts has no beginning that could be asked for alone.
                 allowed.push("GET");
                 resource = resource.route(served(web::method(Method::GET), route));
                 continue;
@@ -429,6 +450,7 @@ fn served(mounted: actix_web::Route, route: &'static Route) -> actix_web::Route 
                 rest::answer(route, kind, request, payload, edge)
             })
         }
+        Serves::Events => mounted.to(events::of_room),
         Serves::Socket => mounted.to(ws::open),
         Serves::Description => mounted.to(openapi::serve),
         Serves::Greeting => mounted.to(greeting),

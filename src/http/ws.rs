@@ -1,7 +1,5 @@
-//! WebSockets: the handshake, the stream of what comes in, and the body of what goes out.
-//!
-//! The session actor is started between the two. The body is passive: it only drains the outbox, so a client that
-//! does not read stops nothing but itself.
+//! WebSockets: the handshake, the stream of what comes in, and the body of what goes out. The session actor is started
+//! between the two.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,6 +14,7 @@ use bytes::{Buf, Bytes};
 use futures_util::Stream;
 
 use super::Edge;
+use super::body::Body;
 use super::handshake::{self, Handshake};
 use super::kill::KillSwitch;
 use super::problem::Problem;
@@ -57,26 +56,7 @@ async fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> R
         ctx.add_stream(inbound);
         SessionActor::new(worker, its_link, gate, principal)
     });
-    Ok(response.streaming(Body { link }))
-}
-
-/// What goes out.
-struct Body {
-    link: Rc<Link>,
-}
-
-impl Stream for Body {
-    type Item = Result<Bytes, std::convert::Infallible>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.link.outbox.poll_take(cx, || self.link.drained()).map(|taken| taken.map(Ok))
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        self.link.gone();
-    }
+    Ok(response.streaming(Body::of(link)))
 }
 
 /// What comes in: whole messages, until the first thing that is none.

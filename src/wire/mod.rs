@@ -16,6 +16,9 @@ mod native;
 pub mod refusal;
 pub mod reply;
 pub mod request;
+pub mod sse;
+
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -31,14 +34,17 @@ use crate::domain::{Record, RoomKey};
 use frame::Opcode;
 
 /// One wire language.
+#[allow(clippy::enum_variant_names, reason = "there will be others than the native ones")]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Dialect {
     NativeJson,
     NativeMsgpack,
+    /// The native objects in JSON, as events of a stream that only the server speaks on.
+    NativeSse,
 }
 
 impl Dialect {
-    pub const ALL: [Self; 2] = [Self::NativeJson, Self::NativeMsgpack];
+    pub const ALL: [Self; 3] = [Self::NativeJson, Self::NativeMsgpack, Self::NativeSse];
     pub const COUNT: usize = Self::ALL.len();
 
     /// The dialect's place in [`Dialect::ALL`], for tables with one entry per dialect.
@@ -46,28 +52,58 @@ impl Dialect {
         match self {
             Self::NativeJson => 0,
             Self::NativeMsgpack => 1,
+            Self::NativeSse => 2,
         }
     }
 
-    /// How a client asks for it in the WebSocket handshake.
-    pub fn subprotocol(self) -> &'static str {
+    /// How a client asks for it in the WebSocket handshake; `None` for one that is not spoken over WebSocket.
+    pub fn subprotocol(self) -> Option<&'static str> {
         match self {
-            Self::NativeJson => "chinwag.v1.json",
-            Self::NativeMsgpack => "chinwag.v1.msgpack",
+            Self::NativeJson => Some("chinwag.v1.json"),
+            Self::NativeMsgpack => Some("chinwag.v1.msgpack"),
+            Self::NativeSse => None,
         }
     }
 
     /// Whether messages are text frames; otherwise they are binary ones, in both directions.
     pub fn is_text(self) -> bool {
         match self {
-            Self::NativeJson => true,
+            Self::NativeJson | Self::NativeSse => true,
             Self::NativeMsgpack => false,
         }
     }
 
     /// Frames a message of this dialect.
     pub fn frame(self, payload: &[u8]) -> Bytes {
-        frame::frame(self.opcode(), payload)
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => frame::frame(self.opcode(), payload),
+            Self::NativeSse => sse::event("message", None, payload),
+        }
+    }
+
+    /// Encodes and frames a notice.
+    pub fn frame_notice(self, notice: &Notice) -> Bytes {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => self.frame(&self.encode_notice(notice)),
+            Self::NativeSse => sse::notice(notice),
+        }
+    }
+
+    /// The last words on a connection. `pause` is how long to wait before coming back, where that is any use and there
+    /// is a way to say it.
+    pub fn frame_close(self, reason: CloseReason, pause: Duration) -> Bytes {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => reason.frame(),
+            Self::NativeSse => sse::close(reason, pause),
+        }
+    }
+
+    /// A sign of life that the client need not do anything about.
+    pub fn frame_heartbeat(self) -> Bytes {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => frame::frame(Opcode::Ping, &[]),
+            Self::NativeSse => Bytes::from_static(sse::COMMENT),
+        }
     }
 
     /// The kind of frame that messages are.
@@ -77,13 +113,18 @@ impl Dialect {
 
     /// Appends a record of `room` to `out` as a framed message.
     pub fn put_record(self, out: &mut BytesMut, room: &RoomKey, record: &Record) {
-        frame::put_frame(out, self.opcode(), &self.encode_record(room, record));
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => {
+                frame::put_frame(out, self.opcode(), &self.encode_record(room, record));
+            }
+            Self::NativeSse => sse::put_record(out, room, record),
+        }
     }
 
     /// Encodes a record of `room`, the same whether it is pushed or replayed.
     pub fn encode_record(self, room: &RoomKey, record: &Record) -> Bytes {
         match self {
-            Self::NativeJson => native::record::<native::Json>(room, record),
+            Self::NativeJson | Self::NativeSse => native::record::<native::Json>(room, record),
             Self::NativeMsgpack => native::record::<native::Msgpack>(room, record),
         }
     }
@@ -91,7 +132,7 @@ impl Dialect {
     /// Encodes the reply to the request `id`; `None` where a frame was so broken that its id is not known.
     pub fn encode_reply(self, id: Option<&str>, reply: &Reply) -> Bytes {
         match self {
-            Self::NativeJson => native::reply::<native::Json>(id, reply),
+            Self::NativeJson | Self::NativeSse => native::reply::<native::Json>(id, reply),
             Self::NativeMsgpack => native::reply::<native::Msgpack>(id, reply),
         }
     }
@@ -99,14 +140,14 @@ impl Dialect {
     /// Encodes a reply as the body of an answer over HTTP: the members that it has besides `type`, `id` and `ok`.
     pub fn encode_body(self, reply: &Reply) -> Bytes {
         match self {
-            Self::NativeJson => native::body::<native::Json>(reply),
+            Self::NativeJson | Self::NativeSse => native::body::<native::Json>(reply),
             Self::NativeMsgpack => native::body::<native::Msgpack>(reply),
         }
     }
 
     pub fn encode_notice(self, notice: &Notice) -> Bytes {
         match self {
-            Self::NativeJson => native::notice::<native::Json>(notice),
+            Self::NativeJson | Self::NativeSse => native::notice::<native::Json>(notice),
             Self::NativeMsgpack => native::notice::<native::Msgpack>(notice),
         }
     }
@@ -114,7 +155,7 @@ impl Dialect {
     /// Decodes a message of an authenticated client.
     pub fn decode(self, payload: &[u8]) -> Result<Request, DecodeError> {
         match self {
-            Self::NativeJson => native::decode_json(payload),
+            Self::NativeJson | Self::NativeSse => native::decode_json(payload),
             Self::NativeMsgpack => native::decode_msgpack(payload),
         }
     }
@@ -123,7 +164,7 @@ impl Dialect {
     /// one, as [`Ask::NotYet`]. Builds nothing from what a stranger sent but the two or three strings it needs.
     pub fn decode_before_auth(self, payload: &[u8]) -> Result<Request, DecodeError> {
         match self {
-            Self::NativeJson => native::decode_json_before_auth(payload),
+            Self::NativeJson | Self::NativeSse => native::decode_json_before_auth(payload),
             Self::NativeMsgpack => native::decode_msgpack_before_auth(payload),
         }
     }

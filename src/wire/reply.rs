@@ -49,6 +49,15 @@ pub enum Reply {
         records: Vec<Record>,
         before: Option<Position>,
     },
+    /// Records after some place; `cursor` is where the next page continues. `complete` says that nothing lay beyond it
+    /// when it was read, and the log reached to `head`.
+    Page {
+        room: RoomKey,
+        records: Vec<Record>,
+        cursor: Position,
+        complete: bool,
+        head: Seq,
+    },
     /// `after` is where the next page starts; `None` when there are no more.
     Rooms {
         rooms: Vec<Listed>,
@@ -109,6 +118,15 @@ pub enum Notice {
         /// How often the server pings.
         heartbeat: Duration,
         authenticated: bool,
+    },
+    /// The first event of a stream: `room` follows after `at`, and its log reaches to `head` now.
+    Streaming {
+        epoch: Epoch,
+        /// How often a comment comes where nothing else does.
+        heartbeat: Duration,
+        room: RoomKey,
+        at: Position,
+        head: Seq,
     },
     /// The follow of this room has ended, because the user is no longer a member.
     Removed {

@@ -2,13 +2,20 @@
 
 mod bad_input;
 mod conversations;
+mod event_streams;
 #[allow(dead_code, reason = "shared with the tests that have a process of their own")]
 mod harness;
+mod keep_alive;
 mod kicks;
 mod lifecycle;
+mod listening;
+mod paging;
 mod protocol;
 mod requests;
 mod rest;
 mod review;
 mod rooms;
+#[path = "../support/mod.rs"]
+mod support;
+mod switching;
 mod tenants;

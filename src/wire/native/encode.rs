@@ -54,6 +54,16 @@ pub fn notice<W: Writer>(notice: &Notice) -> Bytes {
             out.member("authenticated", authenticated);
             out.member("durability", "synced");
         }
+        Notice::Streaming { epoch, heartbeat, room, at, head } => {
+            out.member("type", "hello");
+            out.member("protocol", PROTOCOL);
+            out.member("epoch", &format!("{:x}", epoch.0));
+            out.member("heartbeat_ms", &u64::try_from(heartbeat.as_millis()).unwrap_or(u64::MAX));
+            out.member("durability", "synced");
+            put_room(&mut out, "room", room.room);
+            out.member("cursor", &Cursor::encode(room, *at));
+            out.member("head", &head.0);
+        }
         Notice::Removed { room, reason } => {
             out.member("type", "removed");
             put_room(&mut out, "room", *room);
@@ -102,7 +112,7 @@ fn record_bytes(record: &Record) -> usize {
 
 fn reply_bytes(reply: &Reply) -> usize {
     let list = match reply {
-        Reply::History { records, .. } => records.iter().map(record_bytes).sum(),
+        Reply::History { records, .. } | Reply::Page { records, .. } => records.iter().map(record_bytes).sum(),
         Reply::Rooms { rooms, .. } => rooms.len() * 128,
         Reply::Members { members, .. } => members.len() * 128,
         Reply::Authenticated { .. }
@@ -237,14 +247,15 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
         Reply::Unfollowed { room } => put_room(out, "room", *room),
         Reply::History { room, records, before } => {
             put_room(out, "room", room.room);
-            out.key("records");
-            out.open_list();
-            for record in records {
-                out.item();
-                put_record(out, room, record);
-            }
-            out.close_list();
+            put_records(out, room, records);
             out.member("before", &before.map(|before| Cursor::encode(room, before)));
+        }
+        Reply::Page { room, records, cursor, complete, head } => {
+            put_room(out, "room", room.room);
+            put_records(out, room, records);
+            out.member("cursor", &Cursor::encode(room, *cursor));
+            out.member("complete", complete);
+            out.member("head", &head.0);
         }
         Reply::Rooms { rooms, after } => {
             out.key("rooms");
@@ -296,6 +307,16 @@ fn put_member(out: &mut impl Writer, ListedMember { user, role, joined }: &Liste
     out.member("role", role.as_str());
     put_record_id(out, "joined", *joined);
     out.close_map();
+}
+
+fn put_records(out: &mut impl Writer, room: &RoomKey, records: &[Record]) {
+    out.key("records");
+    out.open_list();
+    for record in records {
+        out.item();
+        put_record(out, room, record);
+    }
+    out.close_list();
 }
 
 fn put_listed(out: &mut impl Writer, Listed { room, kind, role, standing }: &Listed) {

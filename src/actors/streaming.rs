@@ -1,0 +1,79 @@
+//! Opening an event stream: a connection whose client only listens, to what was settled before it began.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::Actor;
+
+use super::link::Link;
+use super::reading::open;
+use super::session::{Gate, SessionActor};
+use super::worker::Worker;
+use crate::domain::{Principal, RoomName};
+use crate::wire::{From as Since, Notice, Refusal};
+
+/// Streams what happens in `room`, from `since` on, to `by`, whose connection is `link`. When this returns `Ok`, a
+/// session looks after the link and its outbox begins with the place where the stream stands; with a refusal nothing
+/// has been started, and the connection may be used for something else.
+pub async fn stream_room(
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    gate: Arc<dyn Gate>,
+    by: Principal,
+    room: &RoomName,
+    since: Since,
+) -> Result<(), Refusal> {
+    let opening = Opening::new(worker, link, by);
+    let registry = worker.registry();
+    if registry.draining() {
+        // Those who are told that the server stops are told once; whoever comes later looks for itself.
+        return Err(Refusal::shutting_down());
+    }
+    let opened = async {
+        let key = registry.resolve(&opening.by.tenant, room).await?;
+        let registration = worker.register(key, opening.by.user.clone(), link);
+        let (at, head) = open(registry, registration.follower(), since).await?;
+        Ok::<_, Refusal>((registration, at, head))
+    };
+    let time = registry.limits().answer_timeout;
+    let (registration, at, head) = tokio::time::timeout(time, opened).await.map_err(|_| Refusal::unavailable())??;
+    // From where it was opened up to here nothing has been waited for, so no record can have come before this.
+    let room = registration.follower().room().clone();
+    let (epoch, heartbeat) = (registry.store().epoch(), registry.limits().comment);
+    link.notify(&Notice::Streaming { epoch, heartbeat, room, at, head });
+    let (follower, by) = (registration.keep(), opening.done());
+    let (worker, link) = (Rc::clone(worker), Rc::clone(link));
+    SessionActor::create(move |_| SessionActor::streaming(worker, link, gate, by, [follower]));
+    Ok(())
+}
+
+/// A connection on which a stream is being opened: known to its worker as its user's, so that a removal reaches it.
+/// Dropped without [`Opening::done`], also with a request that is given up half-way, it is forgotten again.
+pub struct Opening {
+    worker: Rc<Worker>,
+    link: Rc<Link>,
+    by: Principal,
+    done: bool,
+}
+
+impl Opening {
+    pub fn new(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal) -> Self {
+        worker.open(link);
+        worker.authenticated(link, &by);
+        Self { worker: Rc::clone(worker), link: Rc::clone(link), by, done: false }
+    }
+
+    /// Whose it is. From here on its session tidies up.
+    pub fn done(mut self) -> Principal {
+        self.done = true;
+        self.by.clone()
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if !self.done {
+            self.worker.forget(&self.link, &self.by);
+        }
+    }
+}

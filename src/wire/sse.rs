@@ -1,0 +1,123 @@
+//! Event streams as a server sends them (WHATWG HTML, section 9.2, "Server-sent events").
+//!
+//! An event is a few lines with a blank one behind them. What comes from clients stands in `data` only, and there every
+//! line of it gets a `data:` of its own, so that no text can end its event or begin another.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::close::{CloseInfo, CloseReason};
+use super::cursor::Cursor;
+use super::native;
+use super::reply::Notice;
+use crate::domain::{Record, RoomKey};
+
+/// A line that clients pass over. Writing it shows whether somebody is still there.
+pub const COMMENT: &[u8] = b":\n\n";
+
+/// The lines of an event besides its data take about this much.
+const EVENT_BYTES: usize = 96;
+
+/// Appends an event. `name` and `id` are words of ours: they hold no line break.
+pub fn put_event(out: &mut BytesMut, name: &str, id: Option<&str>, data: &[u8]) {
+    out.reserve(EVENT_BYTES + data.len());
+    if let Some(id) = id {
+        put_line(out, b"id: ", id.as_bytes());
+    }
+    put_line(out, b"event: ", name.as_bytes());
+    for line in lines(data) {
+        put_line(out, b"data: ", line);
+    }
+    out.put_u8(b'\n');
+}
+
+/// Appends a record of `room`; its id is the cursor behind it.
+pub(super) fn put_record(out: &mut BytesMut, room: &RoomKey, record: &Record) {
+    let id = Cursor::encode(room, record.position);
+    put_event(out, "record", Some(&id), &native::record::<native::Json>(room, record));
+}
+
+/// A notice as an event of its own name. The first of a stream says where it stands, so that it can be resumed
+/// before anything has happened.
+pub(super) fn notice(notice: &Notice) -> Bytes {
+    let (name, id) = match notice {
+        Notice::Streaming { room, at, .. } => ("hello", Some(Cursor::encode(room, *at))),
+        Notice::Hello { .. } => ("hello", None),
+        Notice::Removed { .. } => ("removed", None),
+        Notice::RoomGained { .. } => ("room_gained", None),
+        Notice::RoomLost { .. } => ("room_lost", None),
+        Notice::FollowFailed { .. } => ("follow_failed", None),
+    };
+    event(name, id.as_deref(), &native::notice::<native::Json>(notice))
+}
+
+/// The last event of a stream. Who may come back is told to wait for `pause`, in the data and by `retry`, which
+/// browsers obey.
+pub(super) fn close(reason: CloseReason, pause: Duration) -> Bytes {
+    let CloseInfo { code, name, reconnect, .. } = reason.info();
+    let mut out = BytesMut::new();
+    let mut data = format!(r#"{{"code":{code},"name":"{name}","reconnect":{reconnect}"#);
+    if reconnect {
+        let pause = pause.as_millis();
+        put_line(&mut out, b"retry: ", pause.to_string().as_bytes());
+        data.push_str(&format!(r#","retry_after_ms":{pause}"#));
+    }
+    data.push('}');
+    put_event(&mut out, "close", None, data.as_bytes());
+    out.freeze()
+}
+
+pub(super) fn event(name: &str, id: Option<&str>, data: &[u8]) -> Bytes {
+    let mut out = BytesMut::new();
+    put_event(&mut out, name, id, data);
+    out.freeze()
+}
+
+fn put_line(out: &mut BytesMut, field: &[u8], value: &[u8]) {
+    out.put_slice(field);
+    out.put_slice(value);
+    out.put_u8(b'\n');
+}
+
+/// The lines of `data`, whose ends are CR LF, LF or CR.
+fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(data);
+    std::iter::from_fn(move || {
+        let text = rest.take()?;
+        let Some(end) = text.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else { return Some(text) };
+        let (line, behind) = text.split_at(end);
+        rest = Some(behind.strip_prefix(b"\r\n").unwrap_or(&behind[1..]));
+        Some(line)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_has_its_lines_and_a_blank_one() {
+        assert_eq!(&event("record", Some("c-1"), b"{}")[..], b"id: c-1\nevent: record\ndata: {}\n\n");
+        assert_eq!(&event("removed", None, b"{}")[..], b"event: removed\ndata: {}\n\n");
+    }
+
+    #[test]
+    fn no_line_break_in_the_data_ends_the_event() {
+        let data = b"a\rb\nc\r\nd\n\ndata: e\r\rid: f\n";
+        let lines = "data: a\ndata: b\ndata: c\ndata: d\ndata: \ndata: data: e\ndata: \ndata: id: f\ndata: \n";
+        assert_eq!(event("record", None, data), format!("event: record\n{lines}\n"));
+    }
+
+    #[test]
+    fn the_last_event_says_whether_and_when_to_come_back() {
+        let pause = Duration::from_millis(1500);
+        let restarting = r#"{"code":1012,"name":"restarting","reconnect":true,"retry_after_ms":1500}"#;
+        assert_eq!(
+            close(CloseReason::Restarting, pause),
+            format!("retry: 1500\nevent: close\ndata: {restarting}\n\n").as_bytes()
+        );
+        let expired = r#"{"code":4403,"name":"token_expired","reconnect":false}"#;
+        assert_eq!(close(CloseReason::TokenExpired, pause), format!("event: close\ndata: {expired}\n\n").as_bytes());
+    }
+}
