@@ -12,6 +12,7 @@ use std::time::Duration;
 use actix::Arbiter;
 use actix_web::dev::ServerHandle;
 use actix_web::http::KeepAlive;
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -39,9 +40,6 @@ const STOP: Duration = Duration::from_secs(15);
 
 /// How often the server looks, while it stops, whether it may go on.
 const LOOK: Duration = Duration::from_millis(10);
-
-/// How long the head of a request may take to arrive: a client that drips it holds a connection no longer than that.
-const REQUEST_HEAD: Duration = Duration::from_secs(5);
 
 impl Gate for Keyring {
     fn admit<'a>(&'a self, token: &'a str, now: Timestamp) -> Admission<'a> {
@@ -95,13 +93,12 @@ impl Server {
         let (its_registry, gate) = (Arc::clone(&registry), parts.gate);
         let server = HttpServer::new(move || {
             let edge = Edge { worker: Worker::start(Arc::clone(&its_registry)), gate: Arc::clone(&gate) };
-            App::new().app_data(web::ThinData(edge)).configure(http::mount)
+            App::new().app_data(web::ThinData(edge)).wrap(from_fn(http::timed)).configure(http::mount)
         })
         .workers(parts.workers.max(1))
-        .on_connect(http::on_connect)
-        .client_request_timeout(REQUEST_HEAD)
-        // actix-http 3.20 holds only the first request of a connection to that time.
-        .keep_alive(KeepAlive::Disabled)
+        .on_connect(http::on_connect(Arc::clone(&registry)))
+        .client_request_timeout(http::REQUEST_HEAD)
+        .keep_alive(KeepAlive::Timeout(registry.limits().request))
         .shutdown_timeout(1)
         .disable_signals()
         .listen(listener)?
@@ -191,7 +188,7 @@ impl Admin {
         let server =
             HttpServer::new(move || App::new().app_data(web::ThinData(desk.clone())).configure(http::admin::mount))
                 .workers(1)
-                .client_request_timeout(REQUEST_HEAD)
+                .client_request_timeout(http::REQUEST_HEAD)
                 .shutdown_timeout(1)
                 .disable_signals()
                 .listen_uds(listener)?

@@ -12,6 +12,7 @@ pub mod inbox;
 pub mod limits;
 pub mod link;
 pub mod outbox;
+pub mod paging;
 mod projection;
 mod reading;
 pub mod registry;

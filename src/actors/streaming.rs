@@ -26,6 +26,10 @@ pub async fn stream_room(
 ) -> Result<(), Refusal> {
     let opening = Opening::new(worker, link, by);
     let registry = worker.registry();
+    if registry.draining() {
+        // Those who are told that the server stops are told once; whoever comes later looks for itself.
+        return Err(Refusal::shutting_down());
+    }
     let opened = async {
         let key = registry.resolve(&opening.by.tenant, room).await?;
         let registration = worker.register(key, opening.by.user.clone(), link);
@@ -59,6 +63,9 @@ pub async fn stream_world(
     let greet = move |Opened { cursor, rooms }| {
         its_link.notify(&Notice::StreamingAll { epoch, heartbeat, cursor, rooms });
     };
+    if registry.draining() {
+        return Err(Refusal::shutting_down());
+    }
     let world = follow_all(worker, link, opening.by.clone(), since, greet).await?;
     let by = opening.done();
     let (worker, link) = (Rc::clone(worker), Rc::clone(link));

@@ -6,8 +6,8 @@
 //! from rooms.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use actix::{Actor, AsyncContext};
 use bytes::{Bytes, BytesMut};
 
 use super::batch::{Batch, DialectSet, Removal};
-use super::link::Link;
+use super::link::{Kind, Link};
 use super::outbox::Source;
 use super::registry::{Registry, RelayId};
 use super::relay::RelayActor;
@@ -32,6 +32,9 @@ pub const PROOF_TIME: Duration = Duration::from_millis(500);
 /// is thrown away, so that no removal has to wait for a connection that nobody answers for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// The same for an answer to a request, which nothing follows: some networks take seconds for a page.
+const LAST_ANSWER: Duration = Duration::from_secs(10);
+
 /// What one worker thread's connections share.
 pub struct Worker {
     id: RelayId,
@@ -40,13 +43,14 @@ pub struct Worker {
     links: RefCell<Vec<Rc<Link>>>,
     /// The connections by whose they are: a removal has to reach all of its user's, following or not.
     users: RefCell<HashMap<(TenantId, UserId), Vec<Rc<Link>>>>,
-    /// Those whose session has ended, oldest first: the kernel may still hold something for them.
-    ended: RefCell<VecDeque<Ended>>,
+    /// Those that have ended: the kernel may still hold something for them.
+    ended: RefCell<Vec<Ended>>,
     generations: Cell<u64>,
 }
 
 struct Ended {
-    at: Instant,
+    /// When it is thrown away.
+    due: Instant,
     link: Rc<Link>,
     user: (TenantId, UserId),
 }
@@ -134,7 +138,7 @@ impl Worker {
                 rooms: RefCell::new(HashMap::new()),
                 links: RefCell::new(Vec::new()),
                 users: RefCell::new(HashMap::new()),
-                ended: RefCell::new(VecDeque::new()),
+                ended: RefCell::new(Vec::new()),
                 generations: Cell::new(0),
             })
         };
@@ -162,7 +166,7 @@ impl Worker {
         for link in links {
             link.cut();
         }
-        self.cut_ended(Instant::now());
+        self.cut_ended(|_| true);
     }
 
     pub fn registry(&self) -> &Arc<Registry> {
@@ -194,7 +198,11 @@ impl Worker {
         if link.is_cut() {
             self.forget_link(link, user);
         } else {
-            self.ended.borrow_mut().push_back(Ended { at: Instant::now(), link: Rc::clone(link), user });
+            let time = match link.kind() {
+                Kind::Socket | Kind::Events => LAST_WORDS,
+                Kind::Request => LAST_ANSWER,
+            };
+            self.ended.borrow_mut().push(Ended { due: Instant::now() + time, link: Rc::clone(link), user });
         }
     }
 
@@ -202,6 +210,11 @@ impl Worker {
     pub fn forget(&self, link: &Rc<Link>, principal: &Principal) {
         self.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, link));
         self.forget_link(link, (principal.tenant.clone(), principal.user.clone()));
+    }
+
+    /// A request on `link` has been answered. Removals reach the connection as before.
+    pub fn answered(&self, link: &Rc<Link>) {
+        self.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, link));
     }
 
     fn forget_link(&self, link: &Rc<Link>, user: (TenantId, UserId)) {
@@ -213,13 +226,12 @@ impl Worker {
         }
     }
 
-    /// Cuts the connections whose session ended at `until` or before.
-    fn cut_ended(&self, until: Instant) {
-        loop {
-            let next = self.ended.borrow_mut().pop_front_if(|ended| ended.at <= until);
-            let Some(ended) = next else { return };
-            ended.link.cut();
-            self.forget_link(&ended.link, ended.user);
+    /// Cuts the connections that have ended, all of them or those whose time is up.
+    fn cut_ended(&self, is_up: impl Fn(Instant) -> bool) {
+        let over: Vec<_> = self.ended.borrow_mut().extract_if(.., |ended| is_up(ended.due)).collect();
+        for Ended { link, user, .. } in over {
+            link.cut();
+            self.forget_link(&link, user);
         }
     }
 
@@ -326,9 +338,7 @@ impl Worker {
         let now = Instant::now();
         let clock = self.registry.instant();
         let before = |time: Duration| now.checked_sub(time);
-        if let Some(until) = before(LAST_WORDS) {
-            self.cut_ended(until);
-        }
+        self.cut_ended(|due| due <= now);
         let links = self.links();
         for link in links {
             let older = |since: Instant, time: Duration| before(time).is_some_and(|limit| since <= limit);

@@ -28,6 +28,7 @@ use super::batch::Batch;
 use super::failure::read_failed;
 use super::inbox::{Attach, Detach, InboxActor, RoomsChanged, list_rooms};
 use super::link::{Cut, Link};
+use super::paging::gone;
 use super::registry::Registry;
 use super::session::removal;
 use super::worker::{Follower, Registration, Worker};
@@ -199,8 +200,23 @@ pub struct Paged {
 }
 
 /// Up to `limit` records from all rooms of `by` after `since`; where there are none yet, the first that come within
-/// `wait`. A removal meanwhile cuts the connection that the answer is for, which its caller has made known.
+/// `wait`. `link` is the connection that the answer will leave by: known as its user's, so a removal cuts it.
 pub async fn page(
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    by: Principal,
+    since: Since,
+    limit: usize,
+    wait: Duration,
+) -> Result<Paged, Refusal> {
+    tokio::select! {
+        biased;
+        refusal = gone(link) => Err(refusal),
+        page = read_page(worker, by, since, limit, wait) => page,
+    }
+}
+
+async fn read_page(
     worker: &Rc<Worker>,
     by: Principal,
     since: Since,

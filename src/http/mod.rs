@@ -11,6 +11,7 @@ mod handshake;
 mod kill;
 mod problem;
 mod sse;
+mod visit;
 mod world;
 mod ws;
 
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 use actix_web::{HttpResponse, web};
 
-pub use kill::on_connect;
+pub use kill::{REQUEST_HEAD, on_connect, timed};
 
 use crate::actors::{Gate, Worker};
 use problem::Problem;

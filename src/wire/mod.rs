@@ -52,6 +52,7 @@ pub fn world_page(records: &[Bytes], notices: &[Bytes], cursor: &str, complete: 
 }
 
 /// One wire language.
+#[allow(clippy::enum_variant_names, reason = "there will be others than the native ones")]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Dialect {
     NativeJson,

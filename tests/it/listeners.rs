@@ -54,6 +54,11 @@ impl Http {
         Self { stream: BufReader::new(stream), authorization: format!("Authorization: Bearer {token}\r\n") }
     }
 
+    /// Says from here on who it is only where a request does.
+    pub fn anonymous(&mut self) {
+        self.authorization.clear();
+    }
+
     /// Asks and waits for the answer, which is whole. Fails where the connection breaks.
     pub async fn try_get(&mut self, path: &str) -> std::io::Result<Answer> {
         self.send(path, "").await?;
@@ -82,7 +87,7 @@ impl Http {
 
     /// Whether the server ends the connection without another word.
     pub async fn is_ended(&mut self) -> bool {
-        matches!(patiently(self.stream.read_u8()).await, Err(_))
+        patiently(self.stream.read_u8()).await.is_err()
     }
 
     pub fn socket(&mut self) -> &mut TcpStream {

@@ -5,9 +5,11 @@ mod conversations;
 mod event_streams;
 #[allow(dead_code, reason = "shared with the tests that have a process of their own")]
 mod harness;
+mod keep_alive;
 mod kicks;
 mod lifecycle;
 mod listeners;
+mod paging;
 mod protocol;
 mod review;
 mod rooms;

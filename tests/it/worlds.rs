@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chinwag::domain::{Epoch, RoomId, RoomKey, Seq, TenantId};
 use chinwag::store::Store;
@@ -14,7 +14,7 @@ use tokio::net::TcpSocket;
 use uuid::Uuid;
 
 use crate::harness::{Client, Setup, TestServer, create_channel, follow, join, kick, patiently, post};
-use crate::listeners::Events;
+use crate::listeners::{Events, Http};
 
 const WORLD: &str = "/v1/events";
 
@@ -349,6 +349,79 @@ async fn a_cursor_stays_short_however_many_rooms_are_spoken_in() {
     }
     assert!(lengths.iter().all(|length| *length <= world_cursor::TEXT_BYTES_MAX));
     assert!(lengths.windows(2).filter(|pair| pair[1] < pair[0]).count() >= 2, "it begins anew: {lengths:?}");
+}
+
+#[tokio::test]
+async fn a_world_is_read_page_by_page_and_the_pages_join_a_stream() {
+    const ROOMS: usize = 70;
+    let server = TestServer::start();
+    let mut ann = server.client("ann").await;
+    let rooms = create_rooms(&mut ann, ROOMS).await;
+    for n in 0..200 {
+        ann.ask(post(&rooms[n * 11 % ROOMS], &n.to_string())).await;
+    }
+    let mut http = Http::connect(&server, "ann").await;
+    let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let (mut path, mut pages) = ("/v1/events?limit=7".to_owned(), 0);
+    let cursor = loop {
+        let page = http.get(&path).await.ok();
+        let records = page["records"].as_array().unwrap();
+        assert!(records.len() <= 7);
+        for record in records {
+            assert!(record.get("world").is_none(), "one cursor is enough for a page");
+            seen.entry(record["room"].to_string()).or_default().push(record["seq"].as_u64().unwrap());
+        }
+        let cursor = page["cursor"].as_str().unwrap().to_owned();
+        pages += 1;
+        if pages == 20 {
+            // What comes while pages are read comes with them.
+            ann.ask(post(&rooms[0], "late")).await;
+            ann.ask(post(&rooms[ROOMS - 1], "late")).await;
+        }
+        if page["complete"] == true {
+            break cursor;
+        }
+        path = format!("/v1/events?limit=7&after={cursor}");
+    };
+    assert_eq!(seen.values().map(Vec::len).sum::<usize>(), ROOMS + 202);
+    for (room, seqs) in &seen {
+        assert_eq!(*seqs, (2..2 + seqs.len() as u64).collect::<Vec<_>>(), "{room}");
+    }
+    ann.ask(post(&rooms[3], "behind the pages")).await;
+    let mut events = Events::open(&server, &server.token("ann"), WORLD, Some(&cursor)).await.unwrap();
+    events.next().await.unwrap();
+    assert_eq!(events.next().await.unwrap().json()["content"]["text"], "behind the pages");
+}
+
+#[tokio::test]
+async fn a_page_waits_for_the_first_word_in_any_room_and_in_one_that_is_new() {
+    let server = TestServer::start();
+    let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+    ann.ask(create_channel("green")).await;
+    ann.ask(create_channel("blue")).await;
+    bob.ask(join("green")).await;
+    let mut http = Http::connect(&server, "bob").await;
+    let empty = http.get("/v1/events?after=now&wait=10ms").await.ok();
+    assert_eq!((&empty["records"], &empty["complete"]), (&json!([]), &json!(true)));
+    let mut cursor = empty["cursor"].as_str().unwrap().to_owned();
+    for (n, expected) in ["message_posted", "member_joined", "member_kicked"].into_iter().enumerate() {
+        let began = Instant::now();
+        http.send(&format!("/v1/events?after={cursor}&wait=20s"), "").await.unwrap();
+        match n {
+            0 => drop(ann.ask(post("green", "to bob")).await),
+            1 => drop(bob.ask(join("blue")).await),
+            _ => {
+                ann.ask(kick(&json!("green"), "bob")).await;
+                // Who is removed has its request cut, or an answer from before.
+                let _ = patiently(http.answer()).await;
+                return;
+            }
+        }
+        let page = patiently(http.answer()).await.unwrap().ok();
+        assert_eq!(page["records"][0]["event"], expected);
+        assert!(began.elapsed() < Duration::from_secs(10));
+        cursor = page["cursor"].as_str().unwrap().to_owned();
+    }
 }
 
 fn follow_all(from: &str) -> Value {
