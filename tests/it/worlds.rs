@@ -1,10 +1,10 @@
 //! A user's whole world on one connection: all rooms, those of later too, under one cursor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chinwag::domain::{Epoch, RoomId, RoomKey, Seq, TenantId};
+use chinwag::domain::{Epoch, Event, RoomEvent, RoomId, RoomKey, Seq, TenantId};
 use chinwag::store::Store;
 use chinwag::store::memory::MemoryStore;
 use chinwag::wire::world_cursor;
@@ -412,8 +412,10 @@ async fn a_page_waits_for_the_first_word_in_any_room_and_in_one_that_is_new() {
             1 => drop(bob.ask(join("blue")).await),
             _ => {
                 ann.ask(kick(&json!("green"), "bob")).await;
+                ann.ask(post("green", "without bob")).await;
                 // Who is removed has its request cut, or an answer from before.
-                let _ = patiently(http.answer()).await;
+                let text = patiently(http.answer()).await.map(|answer| answer.body).unwrap_or_default();
+                assert!(!text.contains("without bob"), "{text}");
                 return;
             }
         }
@@ -422,6 +424,145 @@ async fn a_page_waits_for_the_first_word_in_any_room_and_in_one_that_is_new() {
         assert!(began.elapsed() < Duration::from_secs(10));
         cursor = page["cursor"].as_str().unwrap().to_owned();
     }
+}
+
+#[tokio::test]
+async fn rooms_that_come_and_go_while_their_reader_does_are_whole_for_each_membership() {
+    const ROOMS: usize = 90;
+    const STEPS: usize = 2_500;
+    let store = MemoryStore::new();
+    let server = TestServer::with(Setup { store: Arc::new(store.clone()), ..Setup::default() });
+    let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+    let mut rooms = Vec::new();
+    for n in 0..ROOMS {
+        ann.ask(create_channel(&format!("room-{n}"))).await;
+        rooms.push(bob.ask(join(&format!("room-{n}"))).await["room"].as_str().unwrap().to_owned());
+    }
+    let first = bob.ask(follow_all("now")).await["cursor"].as_str().unwrap().to_owned();
+    bob.ask(json!({ "type": "unfollow_all" })).await;
+
+    let names = rooms.clone();
+    let talking = tokio::spawn(async move {
+        let mut random = Random(11);
+        let mut inside = [true; ROOMS];
+        for _ in 0..STEPS {
+            let n = random.below(ROOMS);
+            match random.below(12) {
+                0 if inside[n] => drop(ann.ask(kick(&json!(names[n]), "bob")).await),
+                1 if inside[n] => drop(bob.ask(json!({ "type": "leave", "room": names[n] })).await),
+                0 | 1 => drop(bob.ask(join(&names[n])).await),
+                _ => {
+                    ann.ask(post(&names[n], "a word")).await;
+                    continue;
+                }
+            }
+            inside[n] = !inside[n];
+        }
+        for n in 0..ROOMS {
+            if !inside[n] {
+                bob.ask(join(&names[n])).await;
+            }
+            ann.ask(post(&names[n], "the last word")).await;
+        }
+    });
+    let token = server.token("bob");
+    let (by_stream, by_socket, talked) = tokio::time::timeout(Duration::from_secs(60), async {
+        tokio::join!(
+            come_and_go_until(3, &first, rooms.len(), Reader::Stream(&server, &token)),
+            come_and_go_until(5, &first, rooms.len(), Reader::Socket(&server)),
+            talking
+        )
+    })
+    .await
+    .expect("everything comes to its end");
+    talked.unwrap();
+
+    for room in &rooms {
+        let log = store.read(&key(room).stream(), Seq::ZERO, 10_000).await.unwrap().records;
+        // From each beginning of a membership up to its end.
+        let mut memberships: Vec<(u64, u64)> = Vec::new();
+        for record in &log {
+            let seq = record.position.seq.0;
+            let Event::Room(event) = &record.event else { continue };
+            match event {
+                RoomEvent::MemberJoined { user, .. } if user.as_str() == "bob" => memberships.push((seq, u64::MAX)),
+                RoomEvent::MemberLeft { user, .. } | RoomEvent::MemberKicked { user, .. } if user.as_str() == "bob" => {
+                    memberships.last_mut().unwrap().1 = seq;
+                }
+                _ => {}
+            }
+        }
+        let head = log.last().unwrap().position.seq.0;
+        for seen in [&by_stream[room], &by_socket[room]] {
+            assert!(seen.is_sorted_by(|a, b| a < b), "{room}: nothing comes twice: {seen:?}");
+            for (n, (from, to)) in memberships.iter().enumerate() {
+                // The first one had begun before the cursor.
+                let from = if n == 0 { from + 1 } else { *from };
+                let part: Vec<u64> = seen.iter().copied().filter(|seq| (from..=*to).contains(seq)).collect();
+                let whole: Vec<u64> = (from..).take(part.len()).collect();
+                assert_eq!(part, whole, "{room}: without a gap from where the membership began");
+                assert!(*to < u64::MAX || from + part.len() as u64 == head + 1, "{room}: up to its last record");
+            }
+            let inside = |seq: &u64| memberships.iter().any(|(from, to)| (from..=to).contains(&seq));
+            assert!(seen.iter().all(|seq| inside(seq)), "{room}: {seen:?} of {memberships:?}");
+        }
+    }
+}
+
+enum Reader<'a> {
+    Stream(&'a TestServer, &'a str),
+    Socket(&'a TestServer),
+}
+
+/// Reads a world by many connections until the talk is over and the last word has come from every room.
+async fn come_and_go_until(seed: u64, first: &str, rooms: usize, reader: Reader<'_>) -> BTreeMap<String, Vec<u64>> {
+    let (mut random, mut cursor) = (Random(seed), first.to_owned());
+    let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let mut ended = BTreeSet::new();
+    let mut note = |record: &Value| {
+        let room = record["room"].as_str().unwrap().to_owned();
+        if record["content"]["text"] == "the last word" {
+            ended.insert(room.clone());
+        }
+        seen.entry(room).or_default().push(record["seq"].as_u64().unwrap());
+        ended.len() < rooms
+    };
+    let mut going_on = true;
+    while going_on {
+        let left = 1 + random.below(120);
+        match reader {
+            Reader::Stream(server, token) => {
+                // A removal cuts it while it is being opened, too.
+                let opened = patiently(Events::try_open(server, token, WORLD, Some(&cursor))).await;
+                let Ok(opened) = opened else { continue };
+                let mut events = opened.expect("the cursor is ours");
+                for _ in 0..left {
+                    // A removal ends the stream.
+                    let Some(event) = events.next().await else { break };
+                    cursor = event.id.clone().unwrap_or(cursor);
+                    if event.name == "record" {
+                        going_on = note(&event.json());
+                    }
+                    if !going_on {
+                        break;
+                    }
+                }
+            }
+            Reader::Socket(server) => {
+                let mut client = server.client("bob").await;
+                cursor = client.ask(follow_all(&cursor)).await["cursor"].as_str().unwrap().to_owned();
+                for _ in 0..left {
+                    let record = client.record().await;
+                    cursor = record["world"].as_str().unwrap().to_owned();
+                    going_on = note(&record);
+                    if !going_on {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    seen
 }
 
 fn follow_all(from: &str) -> Value {
