@@ -15,7 +15,7 @@ use chinwag::domain::{
 use chinwag::wire::close::CloseReason;
 use chinwag::wire::guard::Limits;
 use chinwag::wire::refusal::CODES;
-use chinwag::wire::{Ask, DEPTH_MAX, Dialect, Listed, Notice, Refusal, Removal, Reply};
+use chinwag::wire::{Absence, Ask, DEPTH_MAX, Dialect, Listed, Notice, Refusal, Removal, Reply};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -53,8 +53,24 @@ fn every_example_of_a_command_is_understood_and_every_command_has_one() {
         shown.insert(example["type"].as_str().unwrap().to_owned());
     }
     let commands = [
-        "archive", "auth", "create", "delete", "edit", "follow", "history", "invite", "join", "kick", "leave", "post",
-        "role", "rooms", "unfollow", "update",
+        "archive",
+        "auth",
+        "create",
+        "delete",
+        "edit",
+        "follow",
+        "follow_all",
+        "history",
+        "invite",
+        "join",
+        "kick",
+        "leave",
+        "post",
+        "role",
+        "rooms",
+        "unfollow",
+        "unfollow_all",
+        "update",
     ];
     assert_eq!(shown.iter().map(String::as_str).collect::<Vec<_>>(), commands);
 }
@@ -239,6 +255,8 @@ fn sent() -> Vec<Value> {
         (Some("7"), Reply::Following { room: room.clone(), at: position(3), head: Seq(5) }),
         (Some("8"), Reply::Unfollowed { room: room.room }),
         (Some("10"), Reply::History { room: room.clone(), records: vec![posted.clone()], before: Some(position(4)) }),
+        (Some("12"), Reply::FollowingAll { cursor: "IKm3J0hP8yTfWcB1uLxNqQvEoZr7sDgA5kX2bVtYw9R".into(), rooms: 3 }),
+        (Some("13"), Reply::UnfollowedAll),
         (Some("11"), Reply::Rooms { rooms: vec![listed], after: Some(room.room) }),
     ];
     let notices = [
@@ -246,6 +264,7 @@ fn sent() -> Vec<Value> {
         Notice::Removed { room: room.room, reason: Removal::Kicked },
         Notice::RoomGained { room: room.room, standing: Standing::Invited, role: Role::Guest },
         Notice::RoomLost { room: room.room },
+        Notice::Gap { room: room.room, from: Seq(2), to: Seq(3), reason: Absence::NotMember },
         Notice::FollowFailed { room: room.room, refusal: Refusal::unavailable() },
     ];
     let json = Dialect::NativeJson;
@@ -270,7 +289,7 @@ fn examples() -> Vec<(String, Value)> {
 }
 
 fn is_from_server(example: &Value) -> bool {
-    let notices = ["hello", "reply", "record", "removed", "room_gained", "room_lost", "follow_failed"];
+    let notices = ["hello", "reply", "record", "removed", "room_gained", "room_lost", "gap", "follow_failed"];
     notices.contains(&example["type"].as_str().unwrap())
 }
 

@@ -623,6 +623,11 @@ impl Drop for WorldActor {
         if let Some((inbox, session)) = self.inbox.take() {
             inbox.do_send(Detach { session });
         }
+        if std::thread::panicking() {
+            let link = Rc::clone(&self.link);
+            // Not here: a second panic while the first unwinds would end the process.
+            actix::spawn(async move { link.cut() });
+        }
     }
 }
 
