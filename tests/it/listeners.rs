@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::harness::{TestServer, patiently};
 
@@ -147,6 +147,18 @@ impl Events {
         http.stream.read_exact(&mut body).await?;
         answer.body = String::from_utf8(body).expect("answers are text");
         Ok(Err(answer))
+    }
+
+    /// A stream whose client has little space of its own for what comes.
+    pub async fn open_narrow(server: &TestServer, token: &str, path: &str) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4 * 1024).unwrap();
+        let stream = BufReader::new(patiently(socket.connect(server.address)).await.unwrap());
+        let mut http = Http { stream, authorization: format!("Authorization: Bearer {token}\r\n") };
+        http.send(path, "Accept: text/event-stream\r\n").await.unwrap();
+        let (status, headers) = patiently(head(&mut http.stream)).await.unwrap();
+        assert_eq!(status, 200);
+        Self { stream: http.stream, headers, text: String::new(), comments: 0 }
     }
 
     /// A stream of `room` for `user`, with the `hello` it began with.

@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chinwag::domain::{Epoch, Event, RoomEvent, RoomId, RoomKey, Seq, TenantId};
-use chinwag::store::Store;
+use chinwag::domain::world::EXCEPTIONS_MAX;
+use chinwag::domain::{Epoch, Event, Position, Record, RoomEvent, RoomId, RoomKey, Seq, TenantId};
 use chinwag::store::memory::MemoryStore;
+use chinwag::store::{Commit, Store};
 use chinwag::wire::world_cursor;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpSocket;
 use uuid::Uuid;
 
 use crate::harness::{Client, Setup, TestServer, create_channel, follow, join, kick, patiently, post};
 use crate::listeners::{Events, Http};
+use crate::review::{Shut, gated};
 
 const WORLD: &str = "/v1/events";
 
@@ -185,52 +185,96 @@ async fn come_and_go(server: &TestServer, token: &str, seed: u64, total: usize) 
 
 #[tokio::test]
 async fn a_world_that_is_not_read_goes_on_where_it_was() {
-    const ROOMS: usize = 100;
-    const POSTS: usize = 1_500;
+    // So few that all may be exceptions, and so many that there have to be passes.
+    for rooms in [40, 100] {
+        lag_and_come_back(rooms, 1_200).await;
+    }
+}
+
+/// A stream is not read while there is much talk, then for a while, and then another one goes on.
+async fn lag_and_come_back(rooms: usize, posts: usize) {
     let server = TestServer::start();
     let mut ann = server.client("ann").await;
-    let rooms = create_rooms(&mut ann, ROOMS).await;
-    // Its kernel takes little, so that what waits is the server's.
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let mut stream = patiently(socket.connect(server.address)).await.unwrap();
-    let head = format!(
-        "GET {WORLD} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nAccept: text/event-stream\r\n\r\n",
-        server.token("ann")
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut text = Vec::new();
-    while !String::from_utf8_lossy(&text).contains("event: hello") {
-        let mut chunk = [0; 1024];
-        let read = patiently(stream.read(&mut chunk)).await.unwrap();
-        text.extend(&chunk[..read]);
-    }
+    let rooms = create_rooms(&mut ann, rooms).await;
+    let token = server.token("ann");
+    let mut events = Events::open_narrow(&server, &token, WORLD).await;
+    events.next().await.expect("a stream begins with a word");
     let filler = "x".repeat(2_000);
-    for n in 0..POSTS {
-        ann.ask(post(&rooms[n * 7 % ROOMS], &filler)).await;
+    for n in 0..posts {
+        ann.ask(post(&rooms[n * 7 % rooms.len()], &filler)).await;
     }
     let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    let mut count = 0;
-    while count < POSTS {
-        let mut chunk = [0; 65_536];
-        let read = patiently(stream.read(&mut chunk)).await.unwrap();
-        assert_ne!(read, 0, "{count} records came before the end");
-        text.extend(&chunk[..read]);
-        let known = String::from_utf8_lossy(&text).into_owned();
-        let Some(end) = known.rfind("\n\n") else { continue };
-        for data in known[..end].split("\n\n").filter_map(|event| event.split("data: ").nth(1)) {
-            let Some(json) = data.split("\r\n").next() else { continue };
-            let Ok(record) = serde_json::from_str::<Value>(json) else { continue };
-            if record["type"] == "record" {
-                let room = record["room"].as_str().unwrap().to_owned();
-                seen.entry(room).or_default().push(record["seq"].as_u64().unwrap());
-                count += 1;
-            }
+    for count in 1..=posts {
+        let event = events.next().await.expect("the stream goes on");
+        let record = event.json();
+        seen.entry(record["room"].to_string()).or_default().push(record["seq"].as_u64().unwrap());
+        if count == posts / 2 {
+            events = Events::open(&server, &token, WORLD, event.id.as_deref()).await.unwrap();
+            events.next().await.expect("a stream begins with a word");
         }
-        text = text.split_off(end + 2);
     }
+    assert_eq!(seen.len(), rooms.len());
     for (room, seqs) in seen {
         assert_eq!(seqs, (3..3 + seqs.len() as u64).collect::<Vec<_>>(), "{room}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_handed_over_between_the_mark_of_a_pass_and_its_beginning() {
+    let (server, gate) = gated(Setup::default());
+    let (mut ann, mut listener) = (server.client("ann").await, server.client("ann").await);
+    let rooms = create_rooms(&mut ann, EXCEPTIONS_MAX + 1).await;
+    // What room is meant is looked up now, so that nothing of it is read later.
+    ann.ask(post(&rooms[EXCEPTIONS_MAX], "a word")).await;
+    listener.ask(follow_all("now")).await;
+    for room in &rooms[..EXCEPTIONS_MAX] {
+        ann.ask(post(room, "an exception")).await;
+        listener.record().await;
+    }
+    let ids: Vec<_> = rooms.iter().map(String::as_str).collect();
+    gate.shut(Shut::Everything);
+    ann.ask(post(ids[EXCEPTIONS_MAX], "one too many")).await;
+    for _ in 0..3 {
+        listener.hears_back().await;
+    }
+    for room in &ids[..EXCEPTIONS_MAX] {
+        ann.ask(post(room, "meanwhile")).await;
+    }
+    listener.hears_back().await;
+    gate.open();
+    for _ in 0..=EXCEPTIONS_MAX {
+        listener.record().await;
+    }
+    ann.ask(post(ids[0], "first behind")).await;
+    let cursor = listener.record().await["world"].as_str().unwrap().to_owned();
+    let mut again = server.client("ann").await;
+    again.ask(follow_all(&cursor)).await;
+    ann.ask(post(ids[0], "second behind")).await;
+    assert_eq!(again.record().await["content"]["text"], "second behind");
+}
+
+#[tokio::test]
+async fn a_pass_reads_what_no_publication_has_told_of_yet() {
+    let store = MemoryStore::new();
+    let server = TestServer::with(Setup { store: Arc::new(store.clone()), ..Setup::default() });
+    let (mut ann, mut listener) = (server.client("ann").await, server.client("ann").await);
+    let rooms = create_rooms(&mut ann, EXCEPTIONS_MAX + 2).await;
+    let (quiet, others) = rooms.split_first().unwrap();
+    listener.ask(follow_all("now")).await;
+    // Committed, and its publication is still to come.
+    let stream = key(quiet).stream();
+    let page = store.read(&stream, Seq(1), 1).await.unwrap();
+    let (last, head) = (page.records[0].clone(), page.records[0].position);
+    let next = Position { seq: head.seq.next(), ..head };
+    let record = Record { position: next, event: Event::Room(RoomEvent::RoomArchived), ..last };
+    let commit = Commit { stream, expected: Some(head), records: vec![record], puts: Vec::new(), erase: Vec::new() };
+    store.commit(commit).await.unwrap();
+    for room in others {
+        ann.ask(post(room, "a word")).await;
+    }
+    let mut told = BTreeSet::new();
+    while told.len() < rooms.len() {
+        told.insert(listener.record().await["room"].to_string());
     }
 }
 
