@@ -9,6 +9,7 @@
 //! has been joined after the mark, and needs no exception: nobody stands before the beginning of a membership.
 
 use std::cell::{Cell, RefCell};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::pin::pin;
@@ -779,8 +780,8 @@ async fn look_up(
     let marks = [Some(world.mark()), world.pass().map(|pass| pass.next), Some(until)];
     let mut places: BTreeMap<Mark, Vec<At>> = BTreeMap::new();
     for mark in marks.into_iter().flatten() {
-        if !places.contains_key(&mark) {
-            places.insert(mark, store.positions_at(streams.clone(), mark).await?);
+        if let Entry::Vacant(place) = places.entry(mark) {
+            place.insert(store.positions_at(streams.clone(), mark).await?);
         }
     }
     let at = |mark: Mark, index: usize| places.get(&mark).and_then(|places| places.get(index)).copied();

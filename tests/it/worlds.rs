@@ -548,7 +548,7 @@ async fn rooms_that_come_and_go_while_their_reader_does_are_whole_for_each_membe
                 assert!(*to < u64::MAX || from + part.len() as u64 == head + 1, "{room}: up to its last record");
             }
             let inside = |seq: &u64| memberships.iter().any(|(from, to)| (from..=to).contains(&seq));
-            assert!(seen.iter().all(|seq| inside(seq)), "{room}: {seen:?} of {memberships:?}");
+            assert!(seen.iter().all(inside), "{room}: {seen:?} of {memberships:?}");
         }
     }
 }
