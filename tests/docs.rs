@@ -18,7 +18,9 @@ use chinwag::http::routes::{ROUTES, Serves};
 use chinwag::wire::close::CloseReason;
 use chinwag::wire::guard::Limits;
 use chinwag::wire::refusal::CODES;
-use chinwag::wire::{About, Ask, DEPTH_MAX, Dialect, Kind, Listed, ListedMember, Notice, Refusal, Removal, Reply};
+use chinwag::wire::{
+    About, Absence, Ask, DEPTH_MAX, Dialect, Kind, Listed, ListedMember, Notice, Refusal, Removal, Reply,
+};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -364,8 +366,10 @@ fn sent() -> Vec<Value> {
         (Some("7"), Reply::Following { room: room.clone(), at: position(3), head: Seq(5) }),
         (Some("8"), Reply::Unfollowed { room: room.room }),
         (Some("10"), Reply::History { room: room.clone(), records: vec![posted.clone()], before: Some(position(4)) }),
-        (Some("12"), Reply::Room { room: room.clone(), about }),
-        (Some("13"), Reply::Members { room: room.clone(), members: vec![listed_member], after: None }),
+        (Some("12"), Reply::FollowingAll { cursor: "IKm3J0hP8yTfWcB1uLxNqQvEoZr7sDgA5kX2bVtYw9R".into(), rooms: 3 }),
+        (Some("13"), Reply::UnfollowedAll),
+        (Some("14"), Reply::Room { room: room.clone(), about }),
+        (Some("15"), Reply::Members { room: room.clone(), members: vec![listed_member], after: None }),
         (Some("11"), Reply::Rooms { rooms: vec![listed], after: Some(room.room) }),
     ];
     let notices = [
@@ -373,6 +377,7 @@ fn sent() -> Vec<Value> {
         Notice::Removed { room: room.room, reason: Removal::Kicked },
         Notice::RoomGained { room: room.room, standing: Standing::Invited, role: Role::Guest },
         Notice::RoomLost { room: room.room },
+        Notice::Gap { room: room.room, from: Seq(2), to: Seq(3), reason: Absence::NotMember },
         Notice::FollowFailed { room: room.room, refusal: Refusal::unavailable() },
         Notice::Restarting { retry_after: Duration::from_millis(2_500) },
     ];
@@ -398,7 +403,8 @@ fn examples() -> Vec<(String, Value)> {
 }
 
 fn is_from_server(example: &Value) -> bool {
-    let notices = ["hello", "reply", "record", "removed", "room_gained", "room_lost", "follow_failed", "restarting"];
+    let notices =
+        ["hello", "reply", "record", "removed", "room_gained", "room_lost", "gap", "follow_failed", "restarting"];
     notices.contains(&example["type"].as_str().unwrap())
 }
 

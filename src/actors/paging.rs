@@ -79,6 +79,15 @@ fn shown(reader: &Rc<Follower>, after: Seq, records: &[crate::domain::Record]) -
     Ok(follow.page(generation, after, last, false, removals).records.map(|(_, until)| until))
 }
 
+/// Waits until the connection has ended; what is said to who waits.
+pub(super) async fn gone(link: &Rc<Link>) -> Refusal {
+    loop {
+        if let ControlFlow::Break(refusal) = rung(link).await {
+            return refusal;
+        }
+    }
+}
+
 /// Waits until there is more to read, which the outbox asks its reader to do, or until the connection has ended.
 async fn rung(link: &Rc<Link>) -> ControlFlow<Refusal> {
     poll_fn(|cx| {

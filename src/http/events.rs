@@ -20,7 +20,7 @@ use crate::wire::{Ask, Dialect, From as Since, Refusal, Reply};
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// How many records a page has where its client does not say, and at most: as in the history of a WebSocket.
-const PAGE_RECORDS: usize = 50;
+pub(super) const PAGE_RECORDS: usize = 50;
 const PAGE_RECORDS_MAX: usize = 100;
 
 /// What stands behind the question mark. Names that are not known are passed over, as members of commands are.
@@ -129,7 +129,7 @@ pub(super) fn limit(text: &str) -> Result<usize, Problem> {
 }
 
 /// A time in seconds, with or without their sign, or in milliseconds.
-fn wait(text: &str) -> Result<Duration, Problem> {
+pub(super) fn wait(text: &str) -> Result<Duration, Problem> {
     let (number, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
         (Some(number), _) => (number, Duration::from_millis(1)),
         (None, Some(number)) => (number, Duration::from_secs(1)),

@@ -36,6 +36,21 @@ pub use world_cursor::Sealer;
 use crate::domain::{Record, RoomKey};
 use frame::Opcode;
 
+/// A page of a world as the body of an answer. What is in it are objects already.
+pub fn world_page(records: &[Bytes], notices: &[Bytes], cursor: &str, complete: bool) -> Bytes {
+    let bytes: usize = records.iter().chain(notices).map(|object| object.len() + 1).sum();
+    let mut out = BytesMut::with_capacity(bytes + cursor.len() + 64);
+    for (name, list) in [("{\"records\":[", records), ("],\"notices\":[", notices)] {
+        out.extend_from_slice(name.as_bytes());
+        for (index, object) in list.iter().enumerate() {
+            out.extend_from_slice(if index > 0 { b"," } else { b"" });
+            out.extend_from_slice(object);
+        }
+    }
+    out.extend_from_slice(format!("],\"cursor\":\"{cursor}\",\"complete\":{complete}}}").as_bytes());
+    out.freeze()
+}
+
 /// One wire language.
 #[allow(clippy::enum_variant_names, reason = "there will be others than the native ones")]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -174,6 +189,14 @@ impl Dialect {
             Self::NativeMsgpack => splice::msgpack(out, framed, cursor),
             Self::NativeSse => splice::event(out, framed, cursor),
         }
+    }
+
+    /// The objects among framed messages in JSON: records in a world, with the cursor behind each, and others.
+    pub fn take_apart(framed: &mut Bytes) -> impl Iterator<Item = (Bytes, Option<String>)> {
+        std::iter::from_fn(|| frame::take(framed)).map(|object| match splice::split(&object) {
+            Some((record, cursor)) => (record, Some(cursor)),
+            None => (object, None),
+        })
     }
 
     /// Encodes a record of `room`, the same whether it is pushed or replayed.

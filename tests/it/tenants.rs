@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use chinwag::domain::{Epoch, Position, RoomId, RoomKey, Seq, StreamId, TenantId};
+use chinwag::domain::{Epoch, Mark, Position, RoomId, RoomKey, Seq, StreamId, TenantId};
 use chinwag::store::memory::MemoryStore;
-use chinwag::store::{Commit, CommitError, Health, Page, Store, StoreError, StoreFuture};
+use chinwag::store::{At, Commit, CommitError, Health, Page, Store, StoreError, StoreFuture};
 use chinwag::wire::Cursor;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -236,6 +236,15 @@ impl Store for Counting {
     fn head(&self, stream: &StreamId) -> StoreFuture<Result<Option<Position>, StoreError>> {
         self.note("head");
         self.store.head(stream)
+    }
+
+    fn mark(&self) -> Mark {
+        self.store.mark()
+    }
+
+    fn positions_at(&self, streams: Vec<StreamId>, mark: Mark) -> StoreFuture<Result<Vec<At>, StoreError>> {
+        self.note("positions_at");
+        self.store.positions_at(streams, mark)
     }
 
     fn read(&self, stream: &StreamId, after: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>> {
