@@ -38,20 +38,35 @@ fn a_service_manager_is_told_of_the_start_of_a_reload_of_being_alive_and_of_the_
     assert_eq!(server.ended(), Some(0));
 }
 
+/// A server that is handed a listener as systemd does it (sd_listen_fds(3)): the descriptor is number 3, and the pid is
+/// that of the process which is started.
+fn activated(listener: &TcpListener, home: &Path) -> Command {
+    rustix::io::fcntl_setfd(listener, rustix::io::FdFlags::empty()).unwrap();
+    let script = format!(
+        "exec 3<&{fd}; LISTEN_PID=$$ LISTEN_FDS=1 exec {binary} serve --data \"$0\" --listen 127.0.0.1:1 \"$@\"",
+        fd = listener.as_raw_fd(),
+        binary = env!("CARGO_BIN_EXE_chinwag")
+    );
+    let mut command = Command::new("bash");
+    command.args(["-c", &script]).arg(data(home));
+    command
+}
+
+#[test]
+fn dev_mode_refuses_a_socket_that_others_can_reach() {
+    let home = TempDir::new().unwrap();
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let refused = run(activated(&listener, home.path()).arg("--dev"));
+    assert_eq!(refused.status.code(), Some(78), "{refused:?}");
+    assert!(said(&refused.stderr).contains("dev mode is for this machine only"), "{refused:?}");
+}
+
 #[test]
 fn a_socket_that_systemd_listens_on_is_taken_over() {
     let home = TempDir::new().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
-    // As sd_listen_fds(3) says: the descriptor is number 3, and the pid is that of the process that is started.
-    let binary = env!("CARGO_BIN_EXE_chinwag");
-    let script = format!(
-        "exec 3<&{fd}; LISTEN_PID=$$ LISTEN_FDS=1 exec {binary} serve --listen 127.0.0.1:1 --data \"$0\"",
-        fd = listener.as_raw_fd()
-    );
-    let mut command = Command::new("bash");
-    command.args(["-c", &script]).arg(home.path().join("data"));
+    let mut command = activated(&listener, home.path());
     // Who comes before the server does waits for it.
     let mut early = TcpStream::connect(address).unwrap();
     early.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -89,6 +104,67 @@ fn a_reload_changes_what_it_can_names_what_it_cannot_and_keeps_all_when_there_is
     let served = server.says("request served");
     assert_eq!((text(&served, "route"), &served["status"]), ("/readyz", &200.into()));
     assert!(!served.to_string().contains("secret"), "{served}");
+}
+
+#[test]
+fn who_may_come_in_and_from_which_pages_changes_with_a_reload() {
+    let home = TempDir::new().unwrap();
+    let file = home.path().join("chinwag.toml");
+    fs::write(&file, "[log]\nformat = \"json\"\n").unwrap();
+    let server = Server::spawn(serve(home.path()).arg("--config").arg(&file));
+    let token = said(&run(chinwag(&["token", "create", "--user", "ann", "--data"]).arg(data(home.path()))).stdout);
+    let publish = || {
+        let command = format!("echo hello | {} pub lobby --create", env!("CARGO_BIN_EXE_chinwag"));
+        let mut shell = Command::new("sh");
+        let run =
+            shell.args(["-c", &command]).env("CHINWAG_URL", &server.url).env("CHINWAG_TOKEN", token.trim()).output();
+        run.unwrap().status.code()
+    };
+    let page = || {
+        get_from(&server.url, "/healthz", "https://chat.example")
+            .contains("access-control-allow-origin: https://chat.example")
+    };
+    assert_eq!((publish(), page()), (Some(0), false));
+
+    // One mistake, deep in the options of identity, holds back all the rest.
+    let origins =
+        "[log]\nformat = \"json\"\n[server]\norigins = [\"https://chat.example\"]\n[auth]\nown_issuer = false\n";
+    let issuer = "[[auth.issuers]]\nname = \"shop\"\niss = \"shop\"\naudiences = [\"chat\"]\n[[auth.issuers.keys]]\npem_file = \"/nowhere/key.pem\"\n";
+    fs::write(&file, format!("{origins}{issuer}")).unwrap();
+    let checked = run(chinwag(&["config", "check", "--config"]).arg(&file));
+    assert_eq!(checked.status.code(), Some(78), "{checked:?}");
+    assert!(said(&checked.stderr).contains("/nowhere/key.pem"), "{checked:?}");
+    server.signal(Signal::HUP);
+    server.says("the configuration was not taken over; everything stays as it was");
+    assert_eq!((publish(), page()), (Some(0), false));
+
+    fs::write(&file, origins).unwrap();
+    server.signal(Signal::HUP);
+    server.says("the configuration was read again and taken over");
+    assert_eq!((publish(), page()), (Some(77), true));
+}
+
+#[test]
+fn traffic_is_logged_when_asked_for_without_what_clients_say() {
+    let home = TempDir::new().unwrap();
+    let server = Server::spawn(serve(home.path()).env("CHINWAG_LOG__FORMAT", "json").env("CHINWAG_LOG__SAMPLE", "1"));
+    let token = said(&run(chinwag(&["token", "create", "--user", "ann", "--data"]).arg(data(home.path()))).stdout);
+    let mut publish = chinwag(&["pub", "no-such-room", "--url", &server.url, "--token", token.trim()]);
+    let mut publishing = publish.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    publishing.stdin.take().unwrap().write_all(b"between us\n").unwrap();
+    assert_eq!(publishing.wait().unwrap().code(), Some(65));
+    let mut lines = Vec::new();
+    for message in ["connection opened", "request served", "command refused", "connection closed"] {
+        lines.push(server.says(message));
+    }
+    assert_eq!((&lines[1]["route"], &lines[1]["status"]), (&"/v1/ws".into(), &101.into()));
+    assert_eq!(lines[2]["code"], "room_not_found");
+    server.signal(Signal::TERM);
+    server.says("stopping");
+    let rest: Vec<_> = lines.iter().map(Value::to_string).chain(server.log.iter()).collect();
+    for secret in [token.trim(), "between us"] {
+        assert!(!rest.iter().any(|line| line.contains(secret)), "{rest:#?}");
+    }
 }
 
 #[test]
@@ -392,9 +468,18 @@ fn pair(dir: &Path, name: &str) -> (PathBuf, PathBuf) {
 }
 
 fn get(url: &str, path: &str) -> String {
+    get_with(url, path, "")
+}
+
+/// Asks as a page from `origin` would.
+fn get_from(url: &str, path: &str, origin: &str) -> String {
+    get_with(url, path, &format!("Origin: {origin}\r\n"))
+}
+
+fn get_with(url: &str, path: &str, more: &str) -> String {
     let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{more}\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

@@ -325,8 +325,7 @@ impl Link {
         if self.closed.get().is_none() && self.outbox.is_open() {
             self.closed.set(Some(reason));
         }
-        if reason == CloseReason::Restarting {
-            // A close frame has no place for the time.
+        if reason == CloseReason::Restarting && !self.dialect.closes_with_a_time() {
             self.outbox.push_control(self.dialect.frame_notice(&Notice::Restarting { retry_after: pause }));
         }
         self.outbox.finish(self.dialect.frame_close(reason, pause));

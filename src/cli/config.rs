@@ -2,7 +2,10 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use crate::auth::{Identity, IdentityError, Secret};
+use crate::clock::{self, SystemClock};
 use crate::config::{Config, Flags, Mistakes, render};
 use crate::tls::Certificate;
 
@@ -60,8 +63,17 @@ pub fn wrong(mistakes: &Mistakes) -> Failure {
 
 fn check(source: &Source) -> Result<(), Failure> {
     let config = load(source)?;
+    let mut mistakes = Vec::new();
     if let Some(files) = &config.tls {
-        Certificate::load(files).map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
+        mistakes.extend(Certificate::load(files).err().map(|error| error.to_string()));
+    }
+    // Whose secret it is does not matter here: that of a data directory is not needed to check the keys of others.
+    let secret = Secret::new(clock::random_wide().to_le_bytes().repeat(2)).expect("32 bytes are enough");
+    if let Err(IdentityError(wrong)) = Identity::new(&config.auth, secret, Arc::new(SystemClock)) {
+        mistakes.extend(wrong);
+    }
+    if !mistakes.is_empty() {
+        return Err(wrong(&Mistakes(mistakes)));
     }
     print("the configuration is right\n")
 }

@@ -33,13 +33,20 @@ pub fn completions(args: &Completions, command: &mut clap::Command) -> Result<()
 /// One page for all commands: what each does, its options, and the exit codes.
 pub fn man(mut command: clap::Command) -> Result<(), Failure> {
     command.build();
+    print(&page(&command).map_err(output::failed)?)
+}
+
+fn page(command: &clap::Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     let whole = clap_mangen::Man::new(command.clone());
-    whole.render(&mut page).map_err(output::failed)?;
+    whole.render_title(&mut page)?;
+    whole.render_name_section(&mut page)?;
+    whole.render_synopsis_section(&mut page)?;
     for part in command.get_subcommands().filter(|part| part.get_name() != "help") {
-        describe(part, &mut page).map_err(output::failed)?;
+        describe(part, &mut page)?;
     }
-    print(&page)
+    whole.render_extra_section(&mut page)?;
+    Ok(page)
 }
 
 /// What a command does and takes, and those below it.

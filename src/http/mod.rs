@@ -16,6 +16,7 @@ pub mod origin;
 mod problem;
 mod sse;
 pub mod tickets;
+mod visit;
 mod world;
 mod ws;
 
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use actix_web::{HttpResponse, web};
 
 pub use door::Door;
+pub use kill::{REQUEST_HEAD, timed};
 
 use crate::actors::{Gate, Worker};
 use origin::Origins;
@@ -47,7 +49,9 @@ pub fn mount(config: &mut web::ServiceConfig) {
         .route("/v1/ws", web::route().to(ws::open))
         .service(page("/v1/events").route(web::get().to(world::events)))
         .service(
-            web::resource("/v1/tickets").route(web::post().to(tickets::make)).default_service(web::to(wrong_method)),
+            web::resource("/v1/tickets")
+                .route(web::post().to(tickets::make))
+                .default_service(web::to(tickets::only_post)),
         )
         .service(page("/v1/rooms/{room}/events").route(web::get().to(events::of_room)))
         .service(page("/healthz").route(web::get().to(healthz)))

@@ -37,6 +37,7 @@ use crate::domain::{Record, RoomKey};
 use frame::Opcode;
 
 /// One wire language.
+#[allow(clippy::enum_variant_names, reason = "there will be others than the native ones")]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Dialect {
     NativeJson,
@@ -132,6 +133,14 @@ impl Dialect {
         match self {
             Self::NativeJson | Self::NativeMsgpack => reason.frame(),
             Self::NativeSse => sse::close(reason, pause),
+        }
+    }
+
+    /// Whether its last words say when to come back. A close frame of a WebSocket has no place for that.
+    pub fn closes_with_a_time(self) -> bool {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => false,
+            Self::NativeSse => true,
         }
     }
 
