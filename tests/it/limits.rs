@@ -236,6 +236,8 @@ async fn an_event_stream_is_a_connection_like_any_other() {
     for (room, expected) in [("nowhere", 404), ("lobby", 429)] {
         let request = stream("eve", room).replace("Accept", "Connection: close\r\nAccept");
         assert_eq!(server.exchange(&request).await.0, expected, "{room}");
+        let page = stream("bob", room).replace("Accept: text/event-stream", "Connection: close");
+        assert_eq!(server.exchange(&page).await.0, expected, "a page of {room}");
     }
 }
 
