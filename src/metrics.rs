@@ -277,7 +277,7 @@ mod tests {
     fn the_page_of_metrics_lists_every_name_and_no_other() {
         let text = text();
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-        let known: BTreeSet<String> = types.map(|line| line.to_owned()).collect();
+        let known: BTreeSet<String> = types.map(str::to_owned).collect();
         let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).unwrap();
         let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
         let listed: BTreeSet<String> = rows

@@ -185,6 +185,55 @@ fn a_long_publish_shows_its_progress_on_a_terminal() {
 }
 
 #[test]
+fn a_token_is_looked_into_checked_and_revoked() {
+    let dir = tempfile::tempdir().unwrap();
+    let minted = token(dir.path());
+    let about = |command: &str, token: &str| {
+        let mut asked = chinwag(&["token", command, token]);
+        if command == "verify" {
+            asked.arg("--data").arg(dir.path());
+        }
+        run(asked)
+    };
+
+    let inspected = text(&about("inspect", &minted).stdout);
+    assert!(inspected.starts_with("NOT VERIFIED"), "{inspected}");
+    assert!(
+        inspected.contains("sub: \"ann\"") && (inspected.contains("in 12h") || inspected.contains("in 11h 59m")),
+        "{inspected}"
+    );
+    let verified = about("verify", &minted);
+    assert!(text(&verified.stdout).contains("user: ann"), "{verified:?}");
+    assert!(text(&verified.stdout).contains("no server runs"), "{verified:?}");
+    let forged = format!("{}AAAA", &minted[..minted.len() - 4]);
+    let refused = about("verify", &forged);
+    assert_eq!(refused.status.code(), Some(77));
+    assert!(text(&refused.stderr).contains("token_invalid"), "{refused:?}");
+
+    let revoke = || run(chinwag(&["token", "revoke", "--user", "ann", "--data"]).arg(dir.path()));
+    let alone = revoke();
+    assert_eq!(alone.status.code(), Some(69));
+    assert!(text(&alone.stderr).contains("no server runs"), "{alone:?}");
+
+    let server = Server::start(dir.path());
+    publish(&server, &minted, &["lobby", "--create"], "one\n");
+    assert!(text(&about("verify", &minted).stdout).contains("revoked: no\n"));
+    let revoked = revoke();
+    assert_eq!(text(&revoked.stdout), "revoked; connections ended: 0\n", "{revoked:?}");
+    let refused = about("verify", &minted);
+    assert_eq!(refused.status.code(), Some(77));
+    assert!(text(&refused.stderr).contains("token_revoked"), "{refused:?}");
+    assert_eq!(run(client("sub", &server, &minted).arg("lobby")).status.code(), Some(77));
+
+    // It lies in the log, and outlives the process.
+    drop(server);
+    let server = Server::start(dir.path());
+    assert_eq!(run(client("sub", &server, &minted).arg("lobby")).status.code(), Some(77));
+    let misused = run(chinwag(&["token", "revoke", "--id", "x", "--user", "ann"]));
+    assert_eq!(misused.status.code(), Some(64));
+}
+
+#[test]
 fn a_port_in_use_is_named_and_what_to_do() {
     let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let server = Server::start(one.path());

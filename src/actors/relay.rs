@@ -90,8 +90,8 @@ impl Handler<Publication> for RelayActor {
     }
 }
 
-/// Tokens are denied from now on: the connections that stand on them end. Answered with how many these are; they are
-/// gone when every clone of `pending` is.
+/// Tokens are denied from now on: the connections that stand on them end. Answered with how many sockets and
+/// streams these are; they are gone when every clone of `pending` is.
 #[derive(Message)]
 #[rtype(result = "usize")]
 pub struct Revoke {
@@ -105,7 +105,8 @@ impl Handler<Revoke> for RelayActor {
 
     fn handle(&mut self, revoke: Revoke, ctx: &mut Self::Context) -> usize {
         let cutting = self.worker.revoke(&revoke.subject, revoke.revocation, &revoke.pending);
-        let count = cutting.len();
+        // Those that were ending already have been cut at once.
+        let count = cutting.iter().filter(|cutting| !cutting.link.is_cut()).count();
         self.await_proof(cutting, ctx);
         count
     }

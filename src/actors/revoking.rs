@@ -70,7 +70,7 @@ impl Registry {
 
     /// Denies what `subject` names from now on. When this returns with `Ok`, it is on disk, and no connection that
     /// stood on it sends anything any more. With a refusal, the subject is denied all the same, but perhaps not for
-    /// longer than this process lives.
+    /// longer than this process lives; but for `busy`, with which nothing has been done.
     pub async fn revoke(self: &Arc<Self>, subject: Subject, revocation: Revocation) -> Result<Revoked, Refusal> {
         if self.revocations.load().len() >= REVOCATIONS_MAX {
             return Err(Refusal::busy(Duration::from_secs(60)));
@@ -180,4 +180,92 @@ pub fn revocation(now: Timestamp, since: Option<Timestamp>, lifetime: Duration) 
     let lifetime = i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX);
     // A single token may be of now, whatever `since` says.
     (since <= now).then(|| Revocation { since, until: Timestamp(now.0.saturating_add(lifetime)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::actors::link::{Cut, Link};
+    use crate::actors::{Limits, Worker};
+    use crate::clock::{Clock, SystemClock};
+    use crate::domain::{TenantId, UserId};
+    use crate::store::Store;
+    use crate::store::memory::MemoryStore;
+    use crate::wire::{CloseReason, Dialect};
+
+    #[derive(Clone, Default)]
+    struct Noted(Rc<Cell<bool>>);
+
+    impl Cut for Noted {
+        fn cut(&self) {
+            self.0.set(true);
+        }
+    }
+
+    fn ann() -> Principal {
+        let now = SystemClock.now();
+        Principal {
+            tenant: TenantId::default_tenant(),
+            user: UserId::new("ann").unwrap(),
+            token: None,
+            issued_at: now,
+            expires_at: Timestamp(now.0 + 60_000),
+        }
+    }
+
+    #[test]
+    fn a_connection_that_enters_after_its_revocation_is_ended_by_itself() {
+        actix::System::new().block_on(async {
+            let arbiters = vec![actix::Arbiter::current()];
+            let store = Arc::new(MemoryStore::new());
+            let registry = Registry::new(store, Arc::new(SystemClock), Limits::default(), arbiters);
+            let worker = Worker::start(Arc::clone(&registry));
+            // Its token has been looked at by now, and found good.
+            let ann = ann();
+            let subject = Subject::User(ann.tenant.clone(), ann.user.clone());
+            let revocation = revocation(registry.now(), None, Duration::from_secs(60)).unwrap();
+            assert_eq!(registry.revoke(subject, revocation).await.unwrap().connections, 0);
+
+            let cut = Noted::default();
+            let socket = Rc::new(Link::new(Dialect::NativeJson, Box::new(cut.clone())));
+            worker.authenticated(&socket, &ann);
+            assert_eq!((socket.closed(), cut.0.get()), (Some(CloseReason::TokenRevoked), false));
+            let refreshed = Rc::new(Link::new(Dialect::NativeJson, Box::new(cut.clone())));
+            worker.refreshed(&refreshed, &ann);
+            assert_eq!(refreshed.closed(), Some(CloseReason::TokenRevoked));
+            let request = Rc::new(Link::request(Box::new(cut.clone())));
+            worker.authenticated(&request, &ann);
+            assert!(cut.0.get(), "what is being read for it is not shown");
+        });
+    }
+
+    #[test]
+    fn a_revocation_that_cannot_be_written_holds_all_the_same_and_says_so() {
+        actix::System::new().block_on(async {
+            let arbiters = vec![actix::Arbiter::current()];
+            let store = Arc::new(MemoryStore::new());
+            store.close().await;
+            let registry = Registry::new(store, Arc::new(SystemClock), Limits::default(), arbiters);
+            let ann = ann();
+            let subject = Subject::User(ann.tenant.clone(), ann.user.clone());
+            let revocation = revocation(registry.now(), None, Duration::from_secs(60)).unwrap();
+            assert_eq!(registry.revoke(subject, revocation).await.unwrap_err().code(), "unavailable");
+            assert!(registry.denies(&ann));
+        });
+    }
+
+    #[test]
+    fn what_lies_ahead_cannot_be_revoked() {
+        let now = Timestamp(50_000);
+        let until = |since| {
+            let revocation = revocation(now, since, Duration::from_secs(1));
+            revocation.map(|revocation| (revocation.since.0, revocation.until.0))
+        };
+        assert_eq!(until(None), Some((50_000, 51_000)));
+        assert_eq!(until(Some(Timestamp(10_000))), Some((10_000, 51_000)));
+        assert_eq!(until(Some(Timestamp(50_001))), None);
+    }
 }

@@ -269,13 +269,10 @@ impl SessionActor {
         let Ask::Auth { token } = request.ask else {
             return self.refuse(&request.id, Refusal::unauthenticated());
         };
-        let (gate, registry, this) = (Arc::clone(&self.gate), Arc::clone(self.registry()), ctx.address());
-        let link = Rc::clone(&self.link);
+        let (registry, link, this) = (Arc::clone(self.registry()), Rc::clone(&self.link), ctx.address());
+        let whose = self.whose(token);
         let admit = async move {
-            let principal = match link.address() {
-                Some(address) => connections::authenticate(&registry, &*gate, &token, address).await?,
-                None => gate.admit(&token, registry.now()).await?,
-            };
+            let principal = whose.await?;
             link.counts_for(&registry.limits(), &principal)?;
             Ok(principal)
         };
@@ -295,6 +292,17 @@ impl SessionActor {
         });
     }
 
+    /// Says whose token it is, unless its address has sent too many that were no good.
+    fn whose(&self, token: String) -> impl Future<Output = Result<Principal, Refusal>> + use<> {
+        let (gate, registry, link) = (Arc::clone(&self.gate), Arc::clone(self.registry()), Rc::clone(&self.link));
+        async move {
+            match link.address() {
+                Some(address) => connections::authenticate(&registry, &*gate, &token, address).await,
+                None => gate.admit(&token, registry.now()).await,
+            }
+        }
+    }
+
     fn admit(&mut self, principal: Principal, this: Addr<Self>) {
         self.worker.authenticated(&self.link, &principal);
         self.attach(&principal, this.recipient());
@@ -304,18 +312,18 @@ impl SessionActor {
     /// The user brings a new token: the connection stands on that one from now on. Another user's is refused, and one that
     /// is no good changes nothing.
     fn refresh(&mut self, id: String, by: Principal, token: String, ctx: &mut Context<Self>) {
-        let (gate, now) = (Arc::clone(&self.gate), self.registry().now());
-        let admit = async move { gate.admit(&token, now).await };
-        self.exclusively(ctx, admit, move |session, admitted| match admitted.and_then(|admitted| admitted) {
-            Ok(principal) if (&principal.tenant, &principal.user) != (&by.tenant, &by.user) => {
-                session.refuse(&id, Refusal::already_authenticated());
+        self.exclusively(ctx, self.whose(token), move |session, admitted| {
+            match admitted.and_then(|admitted| admitted) {
+                Ok(principal) if (&principal.tenant, &principal.user) != (&by.tenant, &by.user) => {
+                    session.refuse(&id, Refusal::already_authenticated());
+                }
+                Ok(principal) => {
+                    session.principal = Some(principal.clone());
+                    session.reply(&id, &Reply::Authenticated { principal: principal.clone() });
+                    session.worker.refreshed(&session.link, &principal);
+                }
+                Err(refusal) => session.refuse(&id, refusal),
             }
-            Ok(principal) => {
-                session.principal = Some(principal.clone());
-                session.reply(&id, &Reply::Authenticated { principal: principal.clone() });
-                session.worker.refreshed(&session.link, &principal);
-            }
-            Err(refusal) => session.refuse(&id, refusal),
         });
     }
 
@@ -385,7 +393,7 @@ impl SessionActor {
             Ask::Follow { room, from } => self.follow(id, by, room, from, ctx),
             Ask::Unfollow { room } => {
                 let registry = Arc::clone(self.registry());
-                let resolve = async move { registry.resolve(&by.tenant, &room).await };
+                let resolve = async move { registry.look_up(&by, registry.resolve(&by.tenant, &room)).await };
                 self.exclusively(ctx, resolve, move |session, resolved| {
                     let reply = match resolved.and_then(|resolved| resolved) {
                         Ok(key) => match session.follows.remove(&key.room) {

@@ -412,4 +412,33 @@ mod tests {
             assert!(check_url(bad).is_err(), "{bad}");
         }
     }
+
+    #[tokio::test]
+    async fn a_set_in_a_file_is_read_again_and_old_keys_leave_late() {
+        use crate::clock::ManualClock;
+        use crate::domain::Timestamp;
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.json");
+        let write = |kid: &str| {
+            let keys = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": kid, "x": coordinate(32) }] });
+            std::fs::write(&path, keys.to_string()).unwrap();
+        };
+        write("one");
+        let clock = Arc::new(ManualClock::at(Timestamp(0)));
+        let options =
+            JwksOptions { keep_old: Duration::from_secs(100), ..JwksOptions::of(JwksSource::File(path.clone())) };
+        let set = KeySet::start("somebody".to_owned(), options, clock.clone()).unwrap();
+        let known = async |kid: &str| set.key(Some(kid)).await.map(|_| ());
+        assert_eq!(known("one").await, Ok(()));
+        write("two");
+        assert_eq!(known("two").await, Err(NoKey::Unknown), "it was read a moment ago");
+        clock.advance(Duration::from_secs(31));
+        assert_eq!(known("two").await, Ok(()));
+        assert_eq!(known("one").await, Ok(()));
+        std::fs::write(&path, "not a set").unwrap();
+        clock.advance(Duration::from_secs(101));
+        assert_eq!(known("one").await, Err(NoKey::Unknown));
+        assert_eq!(known("two").await, Ok(()), "a set that cannot be read takes nobody's key away");
+    }
 }

@@ -265,9 +265,12 @@ fn read(path: &Path) -> Result<Zeroizing<String>, KeyError> {
 
 #[cfg(test)]
 mod tests {
+    use jsonwebtoken::{EncodingKey, Header};
     use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
 
     use super::*;
+    use crate::auth::AuthError;
+    use crate::auth::claims::Unverified;
 
     #[test]
     fn public_keys_are_read_from_pem_and_serve_their_own_algorithms_only() {
@@ -321,5 +324,86 @@ mod tests {
             assert!(secret(min - 1).and_then(|secret| Key::shared(algorithm, &secret)).is_err());
             assert!(secret(min).and_then(|secret| Key::shared(algorithm, &secret)).is_ok());
         }
+    }
+
+    /// Signs with one key and algorithm what the header says is of another.
+    fn token(header: jsonwebtoken::Algorithm, by: jsonwebtoken::Algorithm, key: &EncodingKey) -> String {
+        let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let header = serde_json::to_string(&Header::new(header)).unwrap();
+        let message = format!("{}.{}", part(&header), part(r#"{"iss":"somebody"}"#));
+        format!("{message}.{}", jsonwebtoken::crypto::sign(message.as_bytes(), key, by).unwrap())
+    }
+
+    #[test]
+    fn every_algorithm_is_checked_with_a_key_of_its_own() {
+        use jsonwebtoken::Algorithm as Theirs;
+        let secret = Secret::new(vec![7; 64]).unwrap();
+        let rsa = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
+        let p256 = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let p384 = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
+        let ed25519 = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+        let kinds = [
+            (Algorithm::Hs256, Theirs::HS256),
+            (Algorithm::Hs384, Theirs::HS384),
+            (Algorithm::Hs512, Theirs::HS512),
+            (Algorithm::Rs256, Theirs::RS256),
+            (Algorithm::Rs384, Theirs::RS384),
+            (Algorithm::Rs512, Theirs::RS512),
+            (Algorithm::Ps256, Theirs::PS256),
+            (Algorithm::Ps384, Theirs::PS384),
+            (Algorithm::Ps512, Theirs::PS512),
+            (Algorithm::Es256, Theirs::ES256),
+            (Algorithm::Es384, Theirs::ES384),
+            (Algorithm::EdDsa, Theirs::EdDSA),
+        ];
+        let pair = |algorithm: Algorithm| match algorithm {
+            Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => None,
+            Algorithm::Es256 => Some(&p256),
+            Algorithm::Es384 => Some(&p384),
+            Algorithm::EdDsa => Some(&ed25519),
+            Algorithm::Rs256
+            | Algorithm::Rs384
+            | Algorithm::Rs512
+            | Algorithm::Ps256
+            | Algorithm::Ps384
+            | Algorithm::Ps512 => Some(&rsa),
+        };
+        let signs = |algorithm: Algorithm| match (algorithm, pair(algorithm)) {
+            (_, None) => EncodingKey::from_secret(secret.bytes()),
+            (Algorithm::Es256 | Algorithm::Es384, Some(pair)) => EncodingKey::from_ec_der(&pair.serialize_der()),
+            (Algorithm::EdDsa, Some(pair)) => EncodingKey::from_ed_der(&pair.serialize_der()),
+            (_, Some(pair)) => {
+                // An RSAPrivateKey lies in the third field of a PrivateKeyInfo (RFC 5208, section 5).
+                let whole = pair.serialize_der();
+                let mut info = take(SEQUENCE, &mut &whole[..]).unwrap();
+                take(INTEGER, &mut info).unwrap();
+                take(SEQUENCE, &mut info).unwrap();
+                EncodingKey::from_rsa_der(take(0x04, &mut info).unwrap())
+            }
+        };
+        for (algorithm, theirs) in kinds {
+            let key = match pair(algorithm) {
+                None => Key::shared(algorithm, &secret).unwrap(),
+                Some(pair) => Key::from_pem(algorithm, &pair.public_key_pem()).unwrap(),
+            };
+            for (other, header) in kinds {
+                // With the right key material where the two algorithms share it, as RS256 and PS256 do.
+                let token = token(header, header, &signs(other));
+                let checked = Unverified::read(&token).unwrap().signed_by(&key);
+                let expected = if header == theirs { Ok(()) } else { Err(AuthError::Algorithm) };
+                assert_eq!(checked, expected, "{other} by a key of {algorithm}");
+            }
+            let stranger = match pair(algorithm) {
+                None => EncodingKey::from_secret(&[8; 64]),
+                Some(_) => continue,
+            };
+            let token = token(theirs, theirs, &stranger);
+            assert_eq!(Unverified::read(&token).unwrap().signed_by(&key), Err(AuthError::Signature));
+        }
+        // The public key as if it were a shared secret (RFC 8725, section 2.1).
+        let public = rsa.public_key_pem();
+        let key = Key::from_pem(Algorithm::Rs256, &public).unwrap();
+        let forged = token(Theirs::HS256, Theirs::HS256, &EncodingKey::from_secret(public.as_bytes()));
+        assert_eq!(Unverified::read(&forged).unwrap().signed_by(&key), Err(AuthError::Algorithm));
     }
 }

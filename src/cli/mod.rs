@@ -51,7 +51,8 @@ Exit codes:
   65  the server refused a line, a room or a command; or a line of the input cannot be sent;
       serve: the data directory is not ours, or of a newer version
   66  data verify: there is no data
-  69  serve: the address is in use or not to be had; room: no server runs on the data directory
+  69  serve: the address is in use or not to be had; room, token revoke: no server runs on the
+      data directory
   70  a fault of chinwag's own
   71  the operating system refused something
   73  serve: the disk is too full to open the data directory
@@ -95,7 +96,7 @@ pub fn run() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Serve(args) => serve::run(&args),
-        Command::Token(token::Command::Create(args)) => token::create(args),
+        Command::Token(command) => token::run(command),
         Command::Pub(args) => publish::run(args),
         Command::Sub(args) => subscribe::run(args),
         Command::Room(command) => room::run(command),

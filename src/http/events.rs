@@ -43,7 +43,8 @@ pub async fn of_room(
         if query.before.is_some() || query.limit.is_some() || query.wait.is_some() {
             return Err(bad_request("before, limit and wait are for pages, not for a stream"));
         }
-        return sse::stream_room(&edge, kill, by, &room, since).await;
+        let guard = edge.door.admit(&request, Some(&by))?;
+        return sse::stream_room(&edge, kill, by, &room, since, guard).await;
     }
     Err(Problem::not_found())
 }

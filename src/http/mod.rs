@@ -47,7 +47,9 @@ pub fn mount(config: &mut web::ServiceConfig) {
         .route("/v1/ws", web::route().to(ws::open))
         .service(page("/v1/events").route(web::get().to(world::events)))
         .service(
-            web::resource("/v1/tickets").route(web::post().to(tickets::make)).default_service(web::to(wrong_method)),
+            web::resource("/v1/tickets")
+                .route(web::post().to(tickets::make))
+                .default_service(web::to(tickets::only_post)),
         )
         .service(page("/v1/rooms/{room}/events").route(web::get().to(events::of_room)))
         .service(page("/healthz").route(web::get().to(healthz)))

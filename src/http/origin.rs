@@ -108,7 +108,11 @@ pub async fn guard(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let origin = match origin_of(&request) {
         Ok(origin) => origin,
-        Err(problem) => return Ok(request.into_response(problem.response())),
+        Err(problem) => {
+            let mut response = request.into_response(problem.response());
+            always(&mut response);
+            return Ok(response);
+        }
     };
     let Some((origin, standing)) = origin else {
         let mut response = next.call(request).await?.map_into_boxed_body();

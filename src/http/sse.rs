@@ -9,7 +9,7 @@ use super::Edge;
 use super::body::Body;
 use super::kill::KillSwitch;
 use super::problem::Problem;
-use crate::actors::{Link, TRAFFIC, streaming};
+use crate::actors::{ConnectionGuard, Link, TRAFFIC, streaming};
 use crate::domain::{Principal, RoomName};
 use crate::wire::From as Since;
 
@@ -20,8 +20,10 @@ pub async fn stream_room(
     by: Principal,
     room: &RoomName,
     since: Since,
+    guard: ConnectionGuard,
 ) -> Result<HttpResponse, Problem> {
     let link = Rc::new(Link::events(Box::new(kill.clone())));
+    link.counts_as(guard);
     let opened = streaming::stream_room(&edge.worker, &link, Arc::clone(&edge.gate), by, room, since).await;
     opened.map_err(Problem::of)?;
     kill.keep();
@@ -34,8 +36,10 @@ pub async fn stream_world(
     kill: &KillSwitch,
     by: Principal,
     since: Since,
+    guard: ConnectionGuard,
 ) -> Result<HttpResponse, Problem> {
     let link = Rc::new(Link::events(Box::new(kill.clone())));
+    link.counts_as(guard);
     let opened = streaming::stream_world(&edge.worker, &link, Arc::clone(&edge.gate), by, since).await;
     opened.map_err(Problem::of)?;
     kill.keep();

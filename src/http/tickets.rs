@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use actix_web::http::StatusCode;
+use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -101,13 +101,20 @@ impl Waiting {
 pub async fn make(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<HttpResponse, Problem> {
     let principal = credentials::principal(&request, &edge).await?;
     let registry = edge.worker.registry();
-    let origin = request.headers().get(actix_web::http::header::ORIGIN).and_then(|origin| origin.to_str().ok());
+    let origin = request.headers().get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
     // Nor is it good for longer than the token.
     let lifetime = i64::try_from(LIFETIME.as_millis()).expect("half a minute fits");
     let expires_at = registry.now().0.saturating_add(lifetime).min(principal.expires_at.0);
     let ticket = edge.tickets.make(principal, origin, registry.instant()).map_err(Problem::of)?;
     let body = serde_json::json!({ "ticket": ticket, "expires_at": expires_at });
     Ok(HttpResponse::build(StatusCode::CREATED).insert_header(("Cache-Control", "no-store")).json(body))
+}
+
+/// Nothing but making one can be done here.
+pub async fn only_post() -> HttpResponse {
+    let mut response = Problem::method_not_allowed().response();
+    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("POST"));
+    response
 }
 
 /// The tickets of a server.

@@ -197,8 +197,17 @@ impl TestServer {
 
     /// A bare socket after a right handshake; nothing has been read but the answer's head.
     pub async fn raw_socket(&self, token: Option<&str>) -> TcpStream {
+        self.raw_socket_with(token, "").await
+    }
+
+    /// A bare socket that speaks MessagePack.
+    pub async fn packed_socket(&self, token: Option<&str>) -> TcpStream {
+        self.raw_socket_with(token, "Sec-WebSocket-Protocol: chinwag.v1.msgpack\r\n").await
+    }
+
+    async fn raw_socket_with(&self, token: Option<&str>, more: &str) -> TcpStream {
         let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-        let mut stream = self.raw(&handshake(&authorization)).await;
+        let mut stream = self.raw(&handshake(&format!("{authorization}{more}"))).await;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await.expect("an answer"));

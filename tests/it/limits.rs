@@ -1,11 +1,14 @@
 //! How much anybody may take: rates of messages and connections, counts, and what is told to who takes more.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chinwag::actors::Limits;
 use chinwag::actors::limits::{Connections, Rate, Rates, TenantLimits};
-use chinwag::domain::TenantId;
+use chinwag::domain::{StreamId, TenantId};
+use chinwag::store::memory::MemoryStore;
+use chinwag::store::{Commit, Put, Store, rows};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
@@ -125,7 +128,7 @@ async fn a_session_that_goes_on_flooding_is_answered_slowly_and_wakes_nobody() {
     let bound = 5 + 1 + usize::try_from(took.as_millis() * 5 / 1_000).unwrap();
     assert!((5..=bound).contains(&taken), "{taken} were taken in {took:?}");
     let head = ann.ask(json!({ "type": "history", "room": "lobby", "limit": 1 })).await;
-    assert_eq!(head["records"][0]["seq"], 1 + taken, "and no more is in the log");
+    assert_eq!(head["records"][0]["seq"], 2 + taken, "the room has two records of its own, and no more is in the log");
 }
 
 #[tokio::test]
@@ -166,6 +169,33 @@ async fn a_tenant_has_no_more_rooms_than_it_may() {
 }
 
 #[tokio::test]
+async fn rooms_are_counted_across_restarts_also_those_from_before_there_was_a_count() {
+    let store = MemoryStore::new();
+    let start = || {
+        let tenant = TenantLimits { rooms: Some(3), ..TenantLimits::default() };
+        // Opened again, because a server that stops closes it.
+        let store = Arc::new(store.in_epoch(MemoryStore::EPOCH));
+        TestServer::with(Setup { store, limits: Limits { tenant, ..Limits::lifted() }, ..Setup::default() })
+    };
+    let mut server = start();
+    server.client("ann").await.ask(create_channel("one")).await;
+    server.stop();
+    server = start();
+    server.client("ann").await.ask(create_channel("two")).await;
+    server.stop();
+    // As an older version left it.
+    let store = store.in_epoch(MemoryStore::EPOCH);
+    let stream = StreamId::Directory(TenantId::default_tenant());
+    let expected = store.head(&stream).await.unwrap();
+    let puts = vec![Put { under: stream.clone(), key: rows::ROOM_COUNT.into(), value: None }];
+    store.commit(Commit { stream, expected, records: Vec::new(), puts, erase: Vec::new() }).await.unwrap();
+    server = start();
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("three")).await;
+    assert_eq!(ann.refused(create_channel("four")).await, "too_many_rooms");
+}
+
+#[tokio::test]
 async fn a_user_or_address_with_too_many_connections_is_refused_before_the_upgrade() {
     let server = connected(Connections { per_user: Some(2), per_address: Some(4), ..Connections::default() });
     let (ann, _second) = (server.client("ann").await, server.client("ann").await);
@@ -177,6 +207,36 @@ async fn a_user_or_address_with_too_many_connections_is_refused_before_the_upgra
     drop(ann);
     eventually("the place is given back", || server.registry.connections().open() == 3).await;
     server.client("ann").await;
+}
+
+#[tokio::test]
+async fn an_event_stream_is_a_connection_like_any_other() {
+    let rates = Rates { failed_joins_per_user: Some(Rate::per_minute(1, 1)), ..Rates::default() };
+    let connections = Connections { per_user: Some(2), ..Connections::default() };
+    let server =
+        TestServer::with(Setup { limits: Limits { rates, connections, ..Limits::lifted() }, ..Setup::default() });
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    let stream = |user: &str, room: &str| {
+        format!(
+            "GET /v1/rooms/{room}/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\
+             Authorization: Bearer {}\r\n\r\n",
+            server.token(user)
+        )
+    };
+    let mut events = server.raw(&stream("ann", "lobby")).await;
+    assert_eq!(first_line(&mut events).await.0, 200);
+    assert_eq!(refused_upgrade(&server, Some("ann"), "").await.2, "connections.per_user");
+    let (status, body) =
+        server.exchange(&stream("ann", "lobby").replace("Accept", "Connection: close\r\nAccept")).await;
+    assert_eq!((status, body.contains("connections.per_user")), (429, true), "{body}");
+    drop(events);
+    eventually("the place is given back", || server.registry.connections().open() == 1).await;
+    // And rooms are asked for as elsewhere.
+    for (room, expected) in [("nowhere", 404), ("lobby", 429)] {
+        let request = stream("eve", room).replace("Accept", "Connection: close\r\nAccept");
+        assert_eq!(server.exchange(&request).await.0, expected, "{room}");
+    }
 }
 
 #[tokio::test]
@@ -232,7 +292,7 @@ async fn connections_that_come_too_fast_are_cut_before_they_are_read() {
     let mut answered = 0;
     let began = Instant::now();
     for _ in 0..20 {
-        let mut stream = server.raw("").await;
+        let Ok(mut stream) = tokio::net::TcpStream::connect(server.address).await else { continue };
         let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
         let mut answer = Vec::new();
         let _ = patiently(tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer)).await;
@@ -240,6 +300,48 @@ async fn connections_that_come_too_fast_are_cut_before_they_are_read() {
     }
     let more = usize::try_from(began.elapsed().as_millis() / 500).unwrap() + 1;
     assert!((5..=5 + more).contains(&answered), "{answered} were answered");
+}
+
+#[tokio::test]
+async fn the_operator_can_read_what_has_been_counted() {
+    let home = tempfile::tempdir().unwrap();
+    let admin = Some(home.path().join("admin.sock"));
+    let rates = Rates { messages_per_user: Some(Rate::per_minute(1, 3)), ..Rates::default() };
+    let limits = Limits { rates, ..Limits::lifted() };
+    let server = TestServer::with(Setup { admin: admin.clone(), limits, ..Setup::default() });
+    let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+    ann.ask(create_channel("lobby")).await;
+    bob.ask(join("lobby")).await;
+    bob.ask(follow("lobby", "now")).await;
+    for _ in 0..2 {
+        ann.ask(post("lobby", "hi")).await;
+        bob.record().await;
+    }
+    assert!(limit_of(&ann.try_ask(post("lobby", "hi")).await).is_some());
+    let _stranger = server.open(None, None).await;
+    let mut socket = tokio::net::UnixStream::connect(admin.unwrap()).await.unwrap();
+    socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    patiently(tokio::io::AsyncReadExt::read_to_string(&mut socket, &mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    for line in [
+        "chinwag_connections_open{transport=\"websocket\"} 3",
+        "chinwag_connections_unauthenticated 1",
+        "chinwag_authentications_total{outcome=\"ok\"} 2",
+        "chinwag_commands_total{kind=\"post\",outcome=\"ok\"} 2",
+        "chinwag_commands_total{kind=\"post\",outcome=\"rate_limited\"} 1",
+        "chinwag_commands_total{kind=\"follow\",outcome=\"ok\"} 1",
+        "chinwag_refusals_total{code=\"rate_limited\",limit=\"rates.messages_per_user\"} 1",
+        "chinwag_deliveries_total 2",
+        "chinwag_followers 1",
+        "chinwag_followers_lagging 0",
+        "chinwag_rooms_awake 1",
+        "chinwag_inboxes 2",
+        "chinwag_store_writable 1",
+    ] {
+        assert!(answer.contains(&format!("{line}\n")), "{line}: {answer}");
+    }
+    assert_eq!(server.get("/metrics").await.0, 404, "clients cannot");
 }
 
 #[tokio::test]
