@@ -83,8 +83,14 @@ fn the_table_of_commands_is_that_of_the_help() {
     let expected = [
         "serve",
         "token create",
+        "token inspect TOKEN",
+        "token verify TOKEN",
+        "token revoke",
         "pub ROOM",
         "sub ROOM...",
+        "room list",
+        "room show ROOM",
+        "room archive ROOM",
         "config check",
         "config show",
         "config default",
@@ -100,7 +106,7 @@ fn the_table_of_commands_is_that_of_the_help() {
             row[0].trim_matches('`').split(' ').skip(1).filter(|word| !word.starts_with(|c: char| c.is_uppercase()));
         let help = help(&words.collect::<Vec<_>>());
         let (_, options) = help.split_once("\nOptions:\n").unwrap();
-        let options = options.lines().take_while(|line| !line.is_empty()).map(str::trim_start);
+        let options = options.lines().take_while(|line| line.is_empty() || line.starts_with(' ')).map(str::trim_start);
         let listed = options.filter(|line| line.starts_with("--"));
         let mut listed: Vec<_> = listed.filter_map(|line| line.split(' ').next()).collect();
         let mut told: Vec<_> = row[2].split('`').filter(|word| word.starts_with("--")).collect();
@@ -109,7 +115,7 @@ fn the_table_of_commands_is_that_of_the_help() {
         assert_eq!(told, listed, "{}", row[0]);
     }
     let subcommands = help(&[]);
-    for command in ["serve", "token", "pub", "sub", "data", "config", "health", "completions", "man"] {
+    for command in ["serve", "token", "pub", "sub", "room", "data", "config", "health", "completions", "man"] {
         assert!(subcommands.contains(&format!("\n  {command} ")), "{command}");
     }
 }
@@ -129,7 +135,7 @@ fn commands_in_the_text_have_the_options_that_are_shown() {
     for block in blocks("sh") {
         for line in block.lines().filter_map(|line| line.strip_prefix("chinwag ")) {
             let words: Vec<_> = line.split([' ', '|', ')']).collect();
-            let depth = if matches!(words[0], "token" | "data" | "config") { 2 } else { 1 };
+            let depth = if matches!(words[0], "token" | "data" | "config" | "room") { 2 } else { 1 };
             let help = help(&words[..depth]);
             for option in words.iter().filter(|word| word.starts_with("--")) {
                 assert!(help.contains(&format!("{option} ")), "{line}");
