@@ -76,10 +76,19 @@ fn every_setting_in_the_environment_is_one() {
 fn the_table_of_commands_is_that_of_the_help() {
     let rows = table("| command | what it does | options |");
     let commands: Vec<_> = rows.iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
-    let expected = ["serve", "token create", "pub ROOM", "sub ROOM...", "data verify"];
+    let expected = [
+        "serve",
+        "token create",
+        "token inspect TOKEN",
+        "token verify TOKEN",
+        "token revoke",
+        "pub ROOM",
+        "sub ROOM...",
+        "data verify",
+    ];
     assert_eq!(commands, expected.map(|command| format!("chinwag {command}")));
     for row in &rows {
-        let words = row[0].trim_matches('`').split(' ').skip(1).filter(|word| !word.starts_with("ROOM"));
+        let words = row[0].trim_matches('`').split(' ').skip(1).filter(|word| !word.starts_with(char::is_uppercase));
         let help = help(&words.collect::<Vec<_>>());
         let (_, options) = help.split_once("\nOptions:\n").unwrap();
         let options = options.lines().take_while(|line| !line.is_empty()).map(str::trim_start);
