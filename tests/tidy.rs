@@ -81,6 +81,7 @@ const DOORS: [Door; 5] = [
             "actix",
             "actix_cors",
             "actix_http",
+            "actix_tls",
             "actix_web",
             "actix_web_actors",
             "arc_swap",

@@ -13,7 +13,7 @@ use crate::domain::room::{Header, Member};
 use crate::domain::{Position, Rejection, RoomKey, Seq, UserId};
 use crate::store::rows::{self, Row};
 use crate::store::{Store, StoreError};
-use crate::wire::{Cursor, CursorError, From as Since, Refusal, Reply};
+use crate::wire::{Cursor, From as Since, Refusal, Reply};
 
 /// Admits a registered follower: its membership, then the head, then where it wants to begin.
 pub async fn open(registry: &Registry, follower: &Rc<Follower>, since: Since) -> Result<(Position, Seq), Refusal> {
@@ -53,10 +53,7 @@ async fn membership(store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<M
 
 /// Reads a cursor and makes sure that it still means what it meant when it was given out.
 async fn position(store: &dyn Store, key: &RoomKey, text: &str, head: Position) -> Result<Position, Refusal> {
-    let at = Cursor::parse(text, key).map_err(|error| match error {
-        CursorError::Invalid => Refusal::cursor_invalid(),
-        CursorError::Foreign => Refusal::cursor_foreign(),
-    })?;
+    let at = Cursor::parse(text, key)?;
     if at.seq > head.seq {
         return Err(if at.epoch == store.epoch() { Refusal::cursor_invalid() } else { Refusal::epoch_changed() });
     }

@@ -6,12 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, MessageResult};
 
 use super::batch::{Batch, Pending};
 use super::worker::{Cutting, PROOF_TIME, Worker};
 use crate::domain::revocation::Subject;
 use crate::domain::{Revocation, RoomKey, Seq};
+use crate::metrics::Census;
 use crate::wire::CloseReason;
 
 /// Takes publications for the followers of one worker thread.
@@ -41,6 +42,7 @@ impl RelayActor {
         let now = Instant::now();
         while let Some(cutting) = self.proving.pop_front_if(|cutting| cutting.due <= now) {
             if cutting.link.unproven(cutting.token) {
+                self.worker.registry().metrics().removals_cut.inc();
                 cutting.link.cut();
             }
         }
@@ -126,7 +128,7 @@ impl Handler<Announce> for RelayActor {
     }
 }
 
-/// The process is stopping: every connection of the thread is told when to come back.
+/// The process is stopping: every connection of the thread is told when to come back, and closed.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct CloseAll(pub CloseReason);
@@ -151,6 +153,19 @@ impl Handler<CountLinks> for RelayActor {
 
     fn handle(&mut self, _: CountLinks, _: &mut Self::Context) -> usize {
         self.worker.links().len()
+    }
+}
+
+/// What the connections of the thread hold now.
+#[derive(Message)]
+#[rtype(result = "Census")]
+pub struct TakeCensus;
+
+impl Handler<TakeCensus> for RelayActor {
+    type Result = MessageResult<TakeCensus>;
+
+    fn handle(&mut self, _: TakeCensus, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.worker.census())
     }
 }
 

@@ -18,13 +18,17 @@ use bytes::{Bytes, BytesMut};
 
 use super::asking::{self, done, publishes};
 use super::batch::{Batch, removal_of};
+use super::connections;
 use super::failure::read_failed;
 use super::inbox::{Attach, Detach, InboxActor, RoomsChanged};
+use super::limits::{Rate, names};
 use super::link::{Kind, Link, News};
 use super::outbox;
+use super::rates::Limiter;
 use super::reading::open;
 use super::registry::Registry;
 use super::worker::{Follower, Worker};
+use super::world::{Opened, WorldFollow, follow_all};
 use crate::domain::session::Generation;
 use crate::domain::{Position, Principal, Record, RoomId, RoomKey, RoomName, Seq, Timestamp, UserId};
 use crate::store::{Page, StoreError};
@@ -43,6 +47,10 @@ const BUSY: Duration = Duration::from_millis(100);
 /// With so much waiting in the control lane a connection is not told of changes in its rooms any more, but closed:
 /// replies to its own commands never come to so much.
 const NOTICES_BYTES_MAX: usize = 4 * outbox::CONTROL_BYTES_MAX;
+
+/// How many frames of any kind a connection may send for each that changes a room: enough to follow all of its rooms
+/// and to read on at once after it has come back.
+const FRAMES_PER_MESSAGE: u32 = 4;
 
 /// How many names of rooms a session remembers.
 const NAMES_MAX: usize = 256;
@@ -65,6 +73,8 @@ pub struct SessionActor {
     /// The user's inbox, and the address by which it knows this session.
     inbox: Option<(Addr<InboxActor>, Recipient<RoomsChanged>)>,
     follows: BTreeMap<RoomId, Rc<Follower>>,
+    /// All of the user's rooms, in the place of single ones.
+    world: Option<WorldFollow>,
     names: HashMap<RoomName, RoomKey>,
     queue: VecDeque<Request>,
     /// Commands handed to rooms and not answered yet.
@@ -76,6 +86,9 @@ pub struct SessionActor {
     /// The room whose page was read last, so that the others get their turn.
     pulled: Option<RoomId>,
     bad_frames: u32,
+    /// How many commands that change a room it has sent, and how many frames of any kind.
+    messages: Limiter,
+    frames: Limiter,
 }
 
 impl SessionActor {
@@ -88,6 +101,7 @@ impl SessionActor {
             principal,
             inbox: None,
             follows: BTreeMap::new(),
+            world: None,
             names: HashMap::new(),
             queue: VecDeque::new(),
             in_flight: 0,
@@ -95,6 +109,8 @@ impl SessionActor {
             pulling: false,
             pulled: None,
             bad_frames: 0,
+            messages: Limiter::default(),
+            frames: Limiter::default(),
         }
     }
 
@@ -112,11 +128,30 @@ impl SessionActor {
         session
     }
 
+    /// As [`SessionActor::streaming`], of a world that has been opened.
+    pub fn streaming_world(
+        worker: Rc<Worker>,
+        link: Rc<Link>,
+        gate: Arc<dyn Gate>,
+        principal: Principal,
+        world: WorldFollow,
+    ) -> Self {
+        // It may have asked for a pull before anybody knew whom to tell.
+        world.drained();
+        let mut session = Self::new(worker, link, gate, Some(principal));
+        session.world = Some(world);
+        session
+    }
+
     fn registry(&self) -> &Arc<Registry> {
         self.worker.registry()
     }
 
     fn reply(&self, id: &str, reply: &Reply) {
+        if let Reply::Refused(refusal) = reply {
+            tracing::info!(target: super::TRAFFIC, code = refusal.code(), "command refused");
+            self.registry().metrics().refused(refusal);
+        }
         self.link.push_control(&self.link.dialect().encode_reply(Some(id), reply));
     }
 
@@ -130,6 +165,7 @@ impl SessionActor {
 
     /// A data frame came in.
     fn frame(&mut self, payload: &Bytes, ctx: &mut Context<Self>) {
+        self.pace(ctx);
         let dialect = self.link.dialect();
         let decoded = match self.principal {
             Some(_) => dialect.decode(payload),
@@ -139,11 +175,15 @@ impl SessionActor {
             Ok(request) if self.under_way() >= self.registry().limits().in_flight_per_session => {
                 self.refuse(&request.id, Refusal::busy(BUSY));
             }
-            Ok(request) => {
-                self.queue.push_back(request);
-                self.pump(ctx);
-            }
+            Ok(request) => match self.count(&request.ask) {
+                Ok(()) => {
+                    self.queue.push_back(request);
+                    self.pump(ctx);
+                }
+                Err(refusal) => self.refuse(&request.id, refusal),
+            },
             Err(error) => {
+                self.registry().metrics().refused(&error.refusal);
                 let payload = dialect.encode_reply(error.id.as_deref(), &Reply::Refused(error.refusal));
                 self.link.push_control(&payload);
                 // With an id it is a command like any other that is refused.
@@ -152,6 +192,40 @@ impl SessionActor {
                     self.link.close(CloseReason::BadFrame);
                 }
             }
+        }
+    }
+
+    /// Whoever sends more than any client needs to, refused or not, is not answered as fast as it sends: what it sends
+    /// is left where it is until there is room for the next.
+    fn pace(&mut self, ctx: &mut Context<Self>) {
+        let registry = self.worker.registry();
+        let rate = registry.limits().rates.messages_per_session.map(frames_rate);
+        let Err(wait) = self.frames.check(rate, registry.meters().time()) else { return };
+        self.link.pause_reading();
+        ctx.run_later(wait, move |session, _| {
+            // This frame takes the place that there is now.
+            let _ = session.frames.check(rate, session.worker.registry().meters().time());
+            session.link.resume_reading();
+        });
+    }
+
+    /// Counts what changes a room against the connection's own rate; the others are counted where all transports meet.
+    fn count(&mut self, ask: &Ask) -> Result<(), Refusal> {
+        match ask {
+            Ask::Command { .. } | Ask::Create { .. } => {
+                let registry = self.worker.registry();
+                let rate = registry.limits().rates.messages_per_session;
+                let checked = self.messages.check(rate, registry.meters().time());
+                checked.map_err(|after| Refusal::rate_limited(names::MESSAGES_PER_SESSION, after))
+            }
+            Ask::Auth { .. }
+            | Ask::Follow { .. }
+            | Ask::Unfollow { .. }
+            | Ask::FollowAll { .. }
+            | Ask::UnfollowAll
+            | Ask::History { .. }
+            | Ask::Rooms { .. }
+            | Ask::NotYet => Ok(()),
         }
     }
 
@@ -195,8 +269,13 @@ impl SessionActor {
         let Ask::Auth { token } = request.ask else {
             return self.refuse(&request.id, Refusal::unauthenticated());
         };
-        let (gate, now, this) = (Arc::clone(&self.gate), self.registry().now(), ctx.address());
-        let admit = async move { gate.admit(&token, now).await };
+        let (registry, link, this) = (Arc::clone(self.registry()), Rc::clone(&self.link), ctx.address());
+        let whose = self.whose(token);
+        let admit = async move {
+            let principal = whose.await?;
+            link.counts_for(&registry.limits(), &principal)?;
+            Ok(principal)
+        };
         // What comes behind it is read by other rules, once it is known who sent it.
         self.link.pause_reading();
         self.exclusively(ctx, admit, move |session, admitted| match admitted.and_then(|admitted| admitted) {
@@ -206,10 +285,22 @@ impl SessionActor {
                 session.reply(&request.id, &Reply::Authenticated { principal });
             }
             Err(refusal) => {
+                let limited = refusal.limit().is_some();
                 session.refuse(&request.id, refusal);
-                session.link.close(CloseReason::Unauthenticated);
+                session.link.close(if limited { CloseReason::LimitReached } else { CloseReason::Unauthenticated });
             }
         });
+    }
+
+    /// Says whose token it is, unless its address has sent too many that were no good.
+    fn whose(&self, token: String) -> impl Future<Output = Result<Principal, Refusal>> + use<> {
+        let (gate, registry, link) = (Arc::clone(&self.gate), Arc::clone(self.registry()), Rc::clone(&self.link));
+        async move {
+            match link.address() {
+                Some(address) => connections::authenticate(&registry, &*gate, &token, address).await,
+                None => gate.admit(&token, registry.now()).await,
+            }
+        }
     }
 
     fn admit(&mut self, principal: Principal, this: Addr<Self>) {
@@ -221,18 +312,18 @@ impl SessionActor {
     /// The user brings a new token: the connection stands on that one from now on. Another user's is refused, and one that
     /// is no good changes nothing.
     fn refresh(&mut self, id: String, by: Principal, token: String, ctx: &mut Context<Self>) {
-        let (gate, now) = (Arc::clone(&self.gate), self.registry().now());
-        let admit = async move { gate.admit(&token, now).await };
-        self.exclusively(ctx, admit, move |session, admitted| match admitted.and_then(|admitted| admitted) {
-            Ok(principal) if (&principal.tenant, &principal.user) != (&by.tenant, &by.user) => {
-                session.refuse(&id, Refusal::already_authenticated());
+        self.exclusively(ctx, self.whose(token), move |session, admitted| {
+            match admitted.and_then(|admitted| admitted) {
+                Ok(principal) if (&principal.tenant, &principal.user) != (&by.tenant, &by.user) => {
+                    session.refuse(&id, Refusal::already_authenticated());
+                }
+                Ok(principal) => {
+                    session.principal = Some(principal.clone());
+                    session.reply(&id, &Reply::Authenticated { principal: principal.clone() });
+                    session.worker.refreshed(&session.link, &principal);
+                }
+                Err(refusal) => session.refuse(&id, refusal),
             }
-            Ok(principal) => {
-                session.principal = Some(principal.clone());
-                session.reply(&id, &Reply::Authenticated { principal: principal.clone() });
-                session.worker.refreshed(&session.link, &principal);
-            }
-            Err(refusal) => session.refuse(&id, refusal),
         });
     }
 
@@ -246,7 +337,7 @@ impl SessionActor {
     fn resolve(&mut self, request: Request, by: Principal, ctx: &mut Context<Self>) {
         let Ask::Command { room: name, .. } = &request.ask else { return };
         let (registry, name) = (Arc::clone(self.registry()), name.clone());
-        let resolve = async move { (registry.find(&by.tenant, &name).await, name) };
+        let resolve = async move { (registry.look_up(&by, registry.find(&by.tenant, &name)).await, name) };
         self.exclusively(ctx, resolve, move |session, resolved| match resolved {
             Ok((Ok(key), name)) => {
                 session.remember(name, key);
@@ -302,7 +393,7 @@ impl SessionActor {
             Ask::Follow { room, from } => self.follow(id, by, room, from, ctx),
             Ask::Unfollow { room } => {
                 let registry = Arc::clone(self.registry());
-                let resolve = async move { registry.resolve(&by.tenant, &room).await };
+                let resolve = async move { registry.look_up(&by, registry.resolve(&by.tenant, &room)).await };
                 self.exclusively(ctx, resolve, move |session, resolved| {
                     let reply = match resolved.and_then(|resolved| resolved) {
                         Ok(key) => match session.follows.remove(&key.room) {
@@ -317,6 +408,13 @@ impl SessionActor {
                     session.reply(&id, &reply);
                 });
             }
+            Ask::FollowAll { from } => self.follow_all(id, by, from, ctx),
+            Ask::UnfollowAll => match self.world.take() {
+                Some(world) => self.exclusively(ctx, world.end(), move |session, ended| {
+                    session.reply(&id, &ended.map_or_else(Reply::Refused, |()| Reply::UnfollowedAll));
+                }),
+                None => self.refuse(&id, Refusal::not_following()),
+            },
             Ask::Create { .. } | Ask::History { .. } | Ask::Rooms { .. } => {
                 let (worker, link) = (Rc::clone(&self.worker), Rc::clone(&self.link));
                 let answer = async move { asking::answer(&worker, &link, by, ask).await };
@@ -330,15 +428,24 @@ impl SessionActor {
     /// Follows a room. The follower is registered before its rights are looked up, and these before the head, so that
     /// no removal and no record can slip between.
     fn follow(&mut self, id: String, by: Principal, name: RoomName, since: Since, ctx: &mut Context<Self>) {
+        if self.world.is_some() {
+            return self.refuse(&id, Refusal::follow_mixed());
+        }
         let (worker, link) = (Rc::clone(&self.worker), Rc::clone(&self.link));
         let open = async move {
-            let key = worker.registry().resolve(&by.tenant, &name).await?;
-            let registration = worker.register(key, by.user, &link);
-            let (at, head) = open(worker.registry(), registration.follower(), since).await?;
-            Ok((registration, at, head))
+            let registry = worker.registry();
+            let open = async {
+                let key = registry.resolve(&by.tenant, &name).await?;
+                let registration = worker.register(key, by.user.clone(), &link);
+                let (at, head) = open(registry, registration.follower(), since).await?;
+                Ok((registration, at, head))
+            };
+            registry.look_up(&by, open).await
         };
         self.exclusively(ctx, open, move |session, opened| {
-            let (registration, at, head) = match opened.and_then(|opened| opened) {
+            let opened = opened.and_then(|opened| opened);
+            session.registry().metrics().command("follow", &opened);
+            let (registration, at, head) = match opened {
                 Ok(opened) => opened,
                 Err(refusal) => return session.refuse(&id, refusal),
             };
@@ -360,6 +467,35 @@ impl SessionActor {
         });
     }
 
+    /// Follows all rooms of the user. A follow of single rooms beside it would send their records twice, on one
+    /// connection where both are taken back together when the client is slow; so it is the one or the other.
+    fn follow_all(&mut self, id: String, by: Principal, since: Since, ctx: &mut Context<Self>) {
+        self.forget_ended();
+        if !self.follows.is_empty() {
+            return self.refuse(&id, Refusal::follow_mixed());
+        }
+        let (worker, link, older) = (Rc::clone(&self.worker), Rc::clone(&self.link), self.world.take());
+        let (its_id, its_link) = (id.clone(), Rc::clone(&link));
+        let greet = move |Opened { cursor, rooms }| {
+            its_link
+                .push_control(&its_link.dialect().encode_reply(Some(&its_id), &Reply::FollowingAll { cursor, rooms }));
+        };
+        let open = async move {
+            if let Some(older) = older {
+                older.end().await;
+            }
+            follow_all(&worker, &link, by, since, greet).await
+        };
+        self.exclusively(ctx, open, move |session, opened| match opened.and_then(|opened| opened) {
+            Ok(world) => {
+                // It may have asked for a pull before anybody knew whom to tell.
+                world.drained();
+                session.world = Some(world);
+            }
+            Err(refusal) => session.refuse(&id, refusal),
+        });
+    }
+
     fn forget_ended(&mut self) {
         self.follows.retain(|_, follower| follower.follow().borrow().at().is_some());
     }
@@ -375,6 +511,7 @@ impl SessionActor {
             let Some(after) = follow.wants_page_after() else { return };
             (follow.generation(), after)
         };
+        self.registry().metrics().page_reads.inc();
         self.pulling = true;
         self.pulled = Some(follower.room().room);
         let store = Arc::clone(self.registry().store());
@@ -526,7 +663,12 @@ impl Handler<News> for SessionActor {
 
     fn handle(&mut self, news: News, ctx: &mut Self::Context) {
         match news {
-            News::Drained => self.pull(ctx),
+            News::Drained => {
+                if let Some(world) = &self.world {
+                    world.drained();
+                }
+                self.pull(ctx);
+            }
             News::Gone => ctx.stop(),
         }
     }
@@ -548,8 +690,14 @@ impl Handler<RoomsChanged> for SessionActor {
     }
 }
 
+/// The rate of frames that goes with a rate of messages.
+fn frames_rate(messages: Rate) -> Rate {
+    let times = |number: u32| number.saturating_mul(FRAMES_PER_MESSAGE);
+    Rate { count: times(messages.count), per: messages.per, burst: times(messages.burst) }
+}
+
 /// Whether a record ends the membership of `user`: where, and whether by a kick.
-fn removal(record: &Record, user: &UserId) -> Option<(Seq, bool)> {
+pub(super) fn removal(record: &Record, user: &UserId) -> Option<(Seq, bool)> {
     let (removed, kicked) = removal_of(record)?;
     (removed == user).then_some((record.position.seq, kicked))
 }

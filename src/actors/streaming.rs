@@ -9,6 +9,7 @@ use super::link::Link;
 use super::reading::open;
 use super::session::{Gate, SessionActor};
 use super::worker::Worker;
+use super::world::{Opened, follow_all};
 use crate::domain::{Principal, RoomName};
 use crate::wire::{From as Since, Notice, Refusal};
 
@@ -25,12 +26,13 @@ pub async fn stream_room(
 ) -> Result<(), Refusal> {
     let opening = Opening::new(worker, link, by);
     let registry = worker.registry();
-    let opened = async {
+    let open = async {
         let key = registry.resolve(&opening.by.tenant, room).await?;
         let registration = worker.register(key, opening.by.user.clone(), link);
         let (at, head) = open(registry, registration.follower(), since).await?;
         Ok::<_, Refusal>((registration, at, head))
     };
+    let opened = registry.look_up(&opening.by, open);
     let time = registry.limits().answer_timeout;
     let (registration, at, head) = tokio::time::timeout(time, opened).await.map_err(|_| Refusal::unavailable())??;
     // From where it was opened up to here nothing has been waited for, so no record can have come before this.
@@ -40,6 +42,28 @@ pub async fn stream_room(
     let (follower, by) = (registration.keep(), opening.done());
     let (worker, link) = (Rc::clone(worker), Rc::clone(link));
     SessionActor::create(move |_| SessionActor::streaming(worker, link, gate, by, [follower]));
+    Ok(())
+}
+
+/// As [`stream_room`], of all rooms of `by`.
+pub async fn stream_world(
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    gate: Arc<dyn Gate>,
+    by: Principal,
+    since: Since,
+) -> Result<(), Refusal> {
+    let opening = Opening::new(worker, link, by);
+    let registry = worker.registry();
+    let (epoch, heartbeat) = (registry.store().epoch(), registry.limits().comment);
+    let its_link = Rc::clone(link);
+    let greet = move |Opened { cursor, rooms }| {
+        its_link.notify(&Notice::StreamingAll { epoch, heartbeat, cursor, rooms });
+    };
+    let world = follow_all(worker, link, opening.by.clone(), since, greet).await?;
+    let by = opening.done();
+    let (worker, link) = (Rc::clone(worker), Rc::clone(link));
+    SessionActor::create(move |_| SessionActor::streaming_world(worker, link, gate, by, world));
     Ok(())
 }
 

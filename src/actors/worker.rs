@@ -13,15 +13,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext};
+use bytes::{Bytes, BytesMut};
 
 use super::batch::{Batch, DialectSet, Pending, Removal};
 use super::link::{Kind, Link};
-use super::outbox::Source;
+use super::outbox::{Pushed, Source};
 use super::registry::{Registry, RelayId};
 use super::relay::RelayActor;
+use super::world::Track;
 use crate::domain::revocation::Subject;
 use crate::domain::session::{Follow, Generation};
 use crate::domain::{Position, Principal, Revocation, RoomKey, Seq, TenantId, UserId};
+use crate::metrics::Census;
 use crate::wire::{self, CloseReason, Dialect, Notice};
 
 /// How long a connection has to prove that it has taken everything of a room its user was removed from.
@@ -90,11 +93,13 @@ pub struct Follower {
     user: UserId,
     link: Rc<Link>,
     follow: RefCell<Follow>,
+    /// Of a follower that belongs to a world.
+    track: Option<Rc<Track>>,
 }
 
 impl Follower {
     pub fn new(room: RoomKey, user: UserId, link: Rc<Link>, follow: Follow) -> Self {
-        Self { room, user, link, follow: RefCell::new(follow) }
+        Self { room, user, link, follow: RefCell::new(follow), track: None }
     }
 
     pub fn room(&self) -> &RoomKey {
@@ -113,7 +118,11 @@ impl Follower {
 
 impl Source for Follower {
     fn rewind(&self, to: Position) {
-        self.follow.borrow_mut().rewind(to);
+        let mut follow = self.follow.borrow_mut();
+        follow.rewind(to);
+        if let (Some(track), Some(_)) = (&self.track, follow.at()) {
+            track.rewound(self.room.room, to.seq);
+        }
     }
 }
 
@@ -167,8 +176,23 @@ impl Worker {
         self.links.borrow().clone()
     }
 
+    /// What the thread's connections hold now.
+    pub fn census(&self) -> Census {
+        let mut census = Census::default();
+        for follower in self.rooms.borrow().values().flat_map(|followers| &followers.list) {
+            census.followers += 1;
+            census.lagging += usize::from(follower.follow().borrow().wants_page_after().is_some());
+        }
+        for link in &*self.links.borrow() {
+            census.outbox_bytes += link.outbox.bytes();
+            census.proofs += link.proofs_owed();
+        }
+        census
+    }
+
     /// Takes a connection into the sweep.
     pub fn open(&self, link: &Rc<Link>) {
+        self.registry.metrics().connection_opened(link.dialect().transport());
         self.links.borrow_mut().push(Rc::clone(link));
     }
 
@@ -209,7 +233,12 @@ impl Worker {
 
     /// Lets go of a connection whose session has ended. Removals reach it until nothing of it can leave any more.
     pub fn closed(&self, link: &Rc<Link>, principal: Option<&Principal>) {
-        self.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, link));
+        let mut links = self.links.borrow_mut();
+        if let Some(index) = links.iter().position(|other| Rc::ptr_eq(other, link)) {
+            links.swap_remove(index);
+            self.registry.metrics().connection_closed(link.dialect().transport(), link.ended());
+        }
+        drop(links);
         let Some(principal) = principal else { return };
         let user = (principal.tenant.clone(), principal.user.clone());
         if link.is_cut() {
@@ -246,9 +275,21 @@ impl Worker {
 
     /// Registers a follower for publications and removals, before anything is known about its rights.
     pub fn register(self: &Rc<Self>, room: RoomKey, user: UserId, link: &Rc<Link>) -> Registration {
+        self.register_in(room, user, link, None)
+    }
+
+    /// As [`Worker::register`], for a follower that belongs to a world.
+    pub fn register_in(
+        self: &Rc<Self>,
+        room: RoomKey,
+        user: UserId,
+        link: &Rc<Link>,
+        track: Option<Rc<Track>>,
+    ) -> Registration {
         self.generations.set(self.generations.get() + 1);
         let follow = Follow::opening(Generation(self.generations.get()));
-        let follower = Rc::new(Follower::new(room.clone(), user, Rc::clone(link), follow));
+        let follower = Follower { track, ..Follower::new(room.clone(), user, Rc::clone(link), follow) };
+        let follower = Rc::new(follower);
         let mut rooms = self.rooms.borrow_mut();
         let followers = rooms.entry(room.clone()).or_default();
         followers.list.push(Rc::clone(&follower));
@@ -287,10 +328,18 @@ impl Worker {
     pub(super) fn deliver(&self, room: &RoomKey, batch: &Batch) -> Vec<Cutting> {
         let mut ended = Vec::new();
         if let Some(followers) = self.rooms.borrow().get(room) {
+            let (mut records, mut overflows) = (0, 0);
             for follower in &followers.list {
-                if let Some(removal) = hand_over(follower, batch) {
+                let handed = hand_over(follower, batch);
+                records += handed.records;
+                overflows += u64::from(handed.overflowed);
+                if let Some(removal) = handed.removal {
                     ended.push((Rc::clone(follower), removal));
                 }
+            }
+            self.registry.metrics().deliveries.inc_by(records);
+            if overflows > 0 {
+                self.registry.metrics().outbox_overflows.inc_by(overflows);
             }
         }
         for (follower, removal) in ended {
@@ -303,6 +352,10 @@ impl Worker {
     pub fn removed(&self, follower: &Rc<Follower>, kicked: bool) {
         self.forget_follower(follower);
         let reason = if kicked { wire::Removal::Kicked } else { wire::Removal::Left };
+        if let Some(track) = &follower.track {
+            track.ended();
+            follower.link.outbox.want_pull();
+        }
         let dialect = follower.link.dialect();
         let notice = Notice::Removed { room: follower.room.room, reason };
         follower.link.outbox.push_behind_log(dialect.frame_notice(&notice), Some(follower.clone()));
@@ -370,23 +423,50 @@ impl Followers {
     }
 }
 
-/// Gives a follower what of the batch continues where it stands. Returns the removal that ends it, if one does.
-fn hand_over<'a>(follower: &Rc<Follower>, batch: &'a Batch) -> Option<&'a Removal> {
+/// What came of handing a batch to a follower.
+struct Handed<'a> {
+    records: u64,
+    /// Its outbox was full, and it has been set back.
+    overflowed: bool,
+    /// The removal that ends it.
+    removal: Option<&'a Removal>,
+}
+
+/// Gives a follower what of the batch continues where it stands.
+fn hand_over<'a>(follower: &Rc<Follower>, batch: &'a Batch) -> Handed<'a> {
+    let (mut records, mut overflowed) = (0, false);
     let removals = || batch.removals().iter().filter(|removal| removal.user == follower.user);
     let seqs = removals().map(|removal| removal.seq);
+    if follower.track.as_ref().is_some_and(|track| !track.takes(follower.room.room)) {
+        follower.follow.borrow_mut().announce(batch.last().seq);
+    }
     let handed = follower.follow.borrow_mut().publication(batch.first(), batch.last(), seqs);
     if let Some((from, until)) = handed.records {
-        match batch.frames(follower.link.dialect(), from.seq, until) {
+        match frames_for(follower, batch, from.seq, until) {
             Some(frames) => {
-                let count = Batch::count(from.seq, until);
+                records = Batch::count(from.seq, until);
                 // When that is too much, the follower has been set back and reads the log.
-                let _ = follower.link.outbox.push_log(frames, count, follower.clone(), from);
+                let pushed = follower.link.outbox.push_log(frames, records, follower.clone(), from);
+                overflowed = pushed == Pushed::TakenBack;
             }
             None => follower.rewind(from),
         }
     }
     want_pull(follower);
-    handed.ended.and_then(|seq| removals().find(|removal| removal.seq == seq))
+    let removal = handed.ended.and_then(|seq| removals().find(|removal| removal.seq == seq));
+    Handed { records, overflowed, removal }
+}
+
+/// The frames of the records after `after` up to `until`; in a world each with the cursor behind it.
+fn frames_for(follower: &Follower, batch: &Batch, after: Seq, until: Seq) -> Option<Bytes> {
+    let dialect = follower.link.dialect();
+    let Some(track) = &follower.track else { return batch.frames(dialect, after, until) };
+    let mut out = BytesMut::new();
+    for seq in (after.0..until.0).map(Seq) {
+        let framed = batch.frames(dialect, seq, seq.next())?;
+        track.put(&mut out, dialect, follower.room.room, seq.next(), &framed);
+    }
+    Some(out.freeze())
 }
 
 fn want_pull(follower: &Rc<Follower>) {

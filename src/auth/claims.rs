@@ -120,6 +120,9 @@ impl Rules {
         // RFC 7519, section 4.1.2: there for every token, whichever claim names the user.
         claims.text("sub")?;
         let user = UserId::new(claims.text(&self.user_claim)?).map_err(|_| AuthError::User)?;
+        if user.is_reserved() {
+            return Err(AuthError::User);
+        }
         let tenant = match &self.tenant {
             Tenancy::Fixed(tenant) => tenant.clone(),
             Tenancy::Claim { name, default } => match (claims.text_if_any(name)?, default) {

@@ -1,4 +1,4 @@
-//! The server's secret, and where it is kept: `secrets/token.key` in the data directory.
+//! The server's secrets, and where they are kept: `secrets/token.key` and `secrets/cursor.key` in the data directory.
 //!
 //! Takes no lock and needs no running server, so that `chinwag token create` works beside one.
 
@@ -13,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-/// What signs and checks tokens. It never shows itself, and its memory is wiped when it goes.
+/// What signs and checks tokens, or seals cursors. It never shows itself, and its memory is wiped when it goes.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
@@ -43,7 +43,7 @@ impl Secret {
         Ok(Self(bytes))
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 }
@@ -59,7 +59,9 @@ impl fmt::Debug for Secret {
 pub struct Secrets {
     /// Signs our own tokens.
     pub token: Secret,
-    /// Whether they were made just now, because there were none.
+    /// Seals the cursors of everything. Who knows it reads from a cursor how much is said on the server, no more.
+    pub cursor: Secret,
+    /// Whether that of tokens was made just now, because there was none.
     pub made: bool,
 }
 
@@ -70,26 +72,35 @@ pub enum SecretsError {
     Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error(
         "{path} can be read or changed by other users (mode {mode:04o}), so its secret may be known; run \
-         `chmod {wanted:o} {path}`, or, if others have had access, delete it: a new one is made and old tokens end"
+         `chmod {wanted:o} {path}`, or, if others have had access, delete it: a new one is made and what stood on it ends"
     )]
     Exposed { path: PathBuf, mode: u32, wanted: u32 },
-    #[error("{path} does not hold a secret: {why}; delete it to have a new one made, which ends all tokens")]
+    #[error(
+        "{path} does not hold a secret: {why}; delete it to have a new one made, which ends what stands on it: tokens, or cursors of everything"
+    )]
     Unusable { path: PathBuf, why: String },
 }
 
 impl Secrets {
-    /// Reads the secrets of the data directory `data`. Makes what is missing: the directory (mode 0700) and a random
-    /// secret (mode 0600), on disk when this returns. Two callers at once get the same secret.
+    /// Reads the secrets of the data directory `data`. Makes what is missing: the directory (mode 0700) and random
+    /// secrets (mode 0600), on disk when this returns. Two callers at once get the same secrets.
     pub fn open(data: &Path) -> Result<Self, SecretsError> {
         let dir = data.join("secrets");
-        let path = dir.join("token.key");
-        if let Some(token) = read(&dir, &path)? {
-            return Ok(Self { token, made: false });
-        }
-        let made = make(&dir, &path)?;
-        let token = read(&dir, &path)?.ok_or_else(|| vanished(&path))?;
-        Ok(Self { token, made })
+        let (token, made) = read_or_make(&dir, "token.key")?;
+        let (cursor, _) = read_or_make(&dir, "cursor.key")?;
+        Ok(Self { token, cursor, made })
     }
+}
+
+/// The secret in a file, and whether it was made just now.
+fn read_or_make(dir: &Path, name: &str) -> Result<(Secret, bool), SecretsError> {
+    let path = dir.join(name);
+    if let Some(secret) = read(dir, &path)? {
+        return Ok((secret, false));
+    }
+    let made = make(dir, &path)?;
+    let secret = read(dir, &path)?.ok_or_else(|| vanished(&path))?;
+    Ok((secret, made))
 }
 
 fn read(dir: &Path, path: &Path) -> Result<Option<Secret>, SecretsError> {
@@ -130,7 +141,7 @@ fn make(dir: &Path, path: &Path) -> Result<bool, SecretsError> {
         .map_err(|error| io_error("draw random bytes for", path)(io::Error::other(error.to_string())))?;
     let text = Zeroizing::new(format!("{}\n", URL_SAFE_NO_PAD.encode(*bytes)));
 
-    let draft = dir.join(format!("token.key.{}", Uuid::new_v4().simple()));
+    let draft = path.with_added_extension(Uuid::new_v4().simple().to_string());
     let made = write(&draft, &text).and_then(|()| link(&draft, path));
     let removed = fs::remove_file(&draft).map_err(io_error("remove", &draft));
     let made = made?;
@@ -178,12 +189,27 @@ mod tests {
         assert_eq!(mode(&data), 0o700);
         assert_eq!(mode(&data.join("secrets")), 0o700);
         assert_eq!(mode(&data.join("secrets/token.key")), 0o600);
-        assert_eq!(first.token.bytes().len(), 32);
+        assert_eq!(mode(&data.join("secrets/cursor.key")), 0o600);
+        assert_eq!((first.token.bytes().len(), first.cursor.bytes().len()), (32, 32));
+        assert_ne!(first.token.bytes(), first.cursor.bytes());
 
         let second = Secrets::open(&data).unwrap();
         assert!(!second.made);
         assert_eq!(second.token.bytes(), first.token.bytes());
-        assert_eq!(fs::read_dir(data.join("secrets")).unwrap().count(), 1, "no draft is left behind");
+        assert_eq!(second.cursor.bytes(), first.cursor.bytes());
+        assert_eq!(fs::read_dir(data.join("secrets")).unwrap().count(), 2, "no draft is left behind");
+    }
+
+    #[test]
+    fn a_directory_from_before_there_was_a_secret_for_cursors_gets_one() {
+        let home = tempfile::tempdir().unwrap();
+        let first = Secrets::open(home.path()).unwrap();
+        fs::remove_file(home.path().join("secrets/cursor.key")).unwrap();
+        let second = Secrets::open(home.path()).unwrap();
+        assert!(!second.made, "its tokens are as they were");
+        assert_eq!(second.token.bytes(), first.token.bytes());
+        assert_ne!(second.cursor.bytes(), first.cursor.bytes());
+        assert_eq!(Secrets::open(home.path()).unwrap().cursor.bytes(), second.cursor.bytes());
     }
 
     #[test]
@@ -243,7 +269,8 @@ mod tests {
     fn a_secret_never_shows_itself() {
         let secret = Secret::new(b"0123456789abcdef0123456789abcdef".to_vec()).unwrap();
         assert_eq!(format!("{secret:?}"), "Secret");
-        assert_eq!(format!("{:?}", Secrets { token: secret, made: true }), "Secrets { token: Secret, made: true }");
+        let secrets = Secrets { token: secret.clone(), cursor: secret, made: true };
+        assert_eq!(format!("{secrets:?}"), "Secrets { token: Secret, cursor: Secret, made: true }");
     }
 
     fn mode(path: &Path) -> u32 {

@@ -1,6 +1,7 @@
-//! Asks a running server over the operator's socket in its data directory.
+//! A running server, asked through the operator's socket in its data directory.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -8,55 +9,72 @@ use serde_json::Value;
 use super::failure::{Exit, Failure};
 use crate::http::admin::SOCKET;
 
-/// How long an answer may take: a revocation waits two seconds for the slowest thread.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long an answer may take: longer than the server lets a command take.
+const ANSWER: Duration = Duration::from_secs(40);
 
-/// What to do.
-pub enum Ask<'a> {
-    /// Tell what is there.
-    Read,
-    /// Do something.
-    Do(&'a Value),
+/// The way to the server of one data directory.
+pub struct Desk {
+    client: reqwest::Client,
+    data: PathBuf,
 }
 
-/// Asks the server that uses the data directory `data`, and returns what it answers.
-pub fn ask(data: &Path, path: &str, ask: &Ask<'_>) -> Result<Value, Failure> {
-    let socket = data.join(SOCKET);
-    let fault = |what: String| Failure::new(Exit::Fault, what);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| fault(format!("cannot start: {error}")))?;
-    let client = reqwest::Client::builder().unix_socket(socket.as_path()).no_proxy().timeout(ANSWER).build();
-    let client = client.map_err(|error| fault(format!("cannot start: {error}")))?;
-    let url = format!("http://localhost{path}");
-    let request = match ask {
-        Ask::Read => client.get(url),
-        Ask::Do(body) => client.post(url).json(body),
-    };
-    let (status, body) = runtime.block_on(async {
-        let answer = request.send().await.map_err(|error| not_reached(data, &error))?;
+impl Desk {
+    pub fn of(data: &Path) -> Result<Self, Failure> {
+        let client = reqwest::Client::builder().unix_socket(data.join(SOCKET)).no_proxy().timeout(ANSWER).build();
+        let client = client.map_err(|error| Failure::new(Exit::Fault, format!("cannot start: {error}")))?;
+        Ok(Self { client, data: data.to_owned() })
+    }
+
+    pub async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.answer(self.client.get(url(path))).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.answer(self.client.post(url(path)).json(body)).await
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Value, Failure> {
+        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
-        let body = answer.json::<Value>().await;
-        Ok::<_, Failure>((status, body.map_err(|_| Failure::new(Exit::Protocol, "the answer is not understood"))?))
-    })?;
-    if status.is_success() {
-        return Ok(body);
+        let body: Value = answer
+            .json()
+            .await
+            .map_err(|error| Failure::new(Exit::Protocol, format!("the server's answer is not one: {error}")))?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        let said = |member: &str| body[member].as_str().unwrap_or_default().to_owned();
+        Err(Failure::new(Exit::Refused, format!("{} ({})", said("detail"), said("code"))))
     }
-    let text = |name: &str| body[name].as_str().unwrap_or("nothing is said of why").to_owned();
-    let exit = if status.is_client_error() { Exit::Refused } else { Exit::Io };
-    Err(Failure::new(exit, format!("the server refused: {} ({})", text("detail"), text("code"))))
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        let data = self.data.display();
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
+                Some(io::ErrorKind::PermissionDenied) => {
+                    let why =
+                        format!("the server's socket in {data} may only be used by the user that the server runs as");
+                    return Failure::new(Exit::Token, why);
+                }
+                Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                    let why = format!("no server runs on {data}; start it, or name its directory with --data");
+                    return Failure::new(Exit::Unreachable, why);
+                }
+                Some(_) | None => source = cause.source(),
+            }
+        }
+        Failure::new(Exit::Unreachable, format!("the server of {data} does not answer: {error}"))
+    }
 }
 
-fn not_reached(data: &Path, error: &reqwest::Error) -> Failure {
-    let shown = data.display();
-    if error.is_connect() {
-        let what = format!(
-            "no server runs on {shown}, or this user may not read its socket {SOCKET}: start it with `chinwag serve \
-             --data {shown}`, or run this as the user that it runs as"
-        );
-        return Failure::new(Exit::Unavailable, what);
-    }
-    if error.is_timeout() {
-        return Failure::new(Exit::Io, "the server did not answer in time; whether it did what was asked is not known");
-    }
-    Failure::new(Exit::Io, format!("the server could not be asked: {error}"))
+/// The socket says which server; the host is there because HTTP wants one.
+fn url(path: &str) -> String {
+    format!("http://localhost{path}")
+}
+
+/// Runs one command's questions.
+pub fn ask<T>(questions: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new(Exit::Fault, format!("cannot start: {error}")))?.block_on(questions)
 }

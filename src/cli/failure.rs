@@ -6,10 +6,11 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
     Done,
+    Unwell,
     EpochChanged,
     Usage,
     Refused,
-    Unavailable,
+    Unreachable,
     Fault,
     Io,
     Protocol,
@@ -23,10 +24,11 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Done => 0,
+            Exit::Unwell => 1,
             Exit::EpochChanged => 3,
             Exit::Usage => 64,
             Exit::Refused => 65,
-            Exit::Unavailable => 69,
+            Exit::Unreachable => 69,
             Exit::Fault => 70,
             Exit::Io => 74,
             Exit::Protocol => 76,

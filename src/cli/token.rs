@@ -10,12 +10,12 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::auth::claims::Unverified;
-use crate::auth::{Claims, Identity, IdentityOptions, Keyring, LIFETIME_MAX, Secrets, TOKEN_BYTES_MAX};
+use crate::auth::{Claims, Identity, Keyring, LIFETIME_MAX, Secrets, TOKEN_BYTES_MAX};
 use crate::clock::{Clock, SystemClock};
-use crate::config::DATA_DEFAULT;
+use crate::config::{Config, DATA_DEFAULT, Flags};
 use crate::domain::{Principal, TenantId, TokenId, UserId};
 
-use super::admin::{self, Ask};
+use super::admin::{Desk, ask};
 use super::failure::{Exit, Failure};
 use super::output;
 
@@ -132,6 +132,9 @@ pub struct Verify {
     /// The data directory of the server
     #[arg(long, value_name = "DIR", env = "CHINWAG_SERVER__DATA", default_value = DATA_DEFAULT)]
     data: PathBuf,
+    /// The server's configuration file, where it takes the tokens of others
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 fn verify(args: Verify) -> Result<(), Failure> {
@@ -141,7 +144,9 @@ fn verify(args: Verify) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Io, what));
     }
     let secrets = Secrets::open(&args.data).map_err(|error| Failure::new(Exit::Io, error.to_string()))?;
-    let identity = Identity::new(&IdentityOptions::default(), secrets.token, std::sync::Arc::new(SystemClock))
+    let config = Config::load(&Flags::default(), std::env::vars_os(), args.config.as_deref())
+        .map_err(|mistakes| Failure::new(Exit::Config, format!("the configuration is wrong\n{mistakes}")))?;
+    let identity = Identity::new(&config.auth, secrets.token, std::sync::Arc::new(SystemClock))
         .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::Fault, format!("cannot start: {error}")))?;
@@ -149,7 +154,7 @@ fn verify(args: Verify) -> Result<(), Failure> {
     let verified = runtime.block_on(identity.verify(&token, now));
     let principal = verified
         .map_err(|error| Failure::new(Exit::Token, format!("the token is no good: {error} ({})", error.code())))?;
-    let revoked = match admin::ask(&args.data, "/revocations", &Ask::Read) {
+    let revoked = match ask(async { Desk::of(&args.data)?.get("/revocations").await }) {
         Ok(list) if denied(&list, &principal) => {
             return Err(Failure::new(Exit::Token, "the token is no good: it has been revoked (token_revoked)"));
         }
@@ -217,7 +222,7 @@ fn revoke(args: &Revoke) -> Result<(), Failure> {
             body[name] = value.into();
         }
     }
-    let done = admin::ask(&args.data, "/revocations", &Ask::Do(&body))?;
+    let done = ask(async { Desk::of(&args.data)?.post("/revocations", &body).await })?;
     let connections = done["connections"].as_u64().unwrap_or(0);
     writeln!(io::stdout(), "revoked; connections ended: {connections}").map_err(output::failed)
 }

@@ -95,6 +95,21 @@ text_id! {
     Name, "the name", max 200, name_character
 }
 
+/// What the ids of users begin with that are the server's own.
+const RESERVED: &str = "chinwag:";
+
+impl UserId {
+    /// Who the operator is in the records of what it did. No token makes anybody this user.
+    pub fn operator() -> Self {
+        Self("chinwag:operator".into())
+    }
+
+    /// Whether only the server itself may act as this user.
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with(RESERVED)
+    }
+}
+
 impl TenantId {
     /// The tenant of tokens that name none.
     pub fn default_tenant() -> Self {
@@ -303,6 +318,11 @@ impl Position {
         Self { epoch, seq: Seq::ZERO }
     }
 }
+
+/// How far the whole log has come, all streams together: everything that was written up to it is durable. Marks only
+/// grow, within an epoch, and how much lies between two of them says nothing. 0 is before everything.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Mark(pub u64);
 
 /// Milliseconds since 1970-01-01T00:00:00Z. Shown to people; nothing is ordered by it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

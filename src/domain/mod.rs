@@ -16,13 +16,14 @@ pub mod rejection;
 pub mod revocation;
 pub mod room;
 pub mod session;
+pub mod world;
 
 pub use command::{Command, Create};
 pub use content::Content;
 pub use directory::DirectoryEvent;
 pub use event::{Event, Record, RoomEvent};
 pub use ids::{
-    Alias, ClientId, Epoch, Name, Num, Position, RecordId, RoomId, RoomKey, RoomName, Seq, StreamId, TenantId,
+    Alias, ClientId, Epoch, Mark, Name, Num, Position, RecordId, RoomId, RoomKey, RoomName, Seq, StreamId, TenantId,
     Timestamp, TokenId, UserId,
 };
 pub use policy::{Role, RoomKind};

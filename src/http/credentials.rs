@@ -33,7 +33,7 @@ pub async fn presented(
     let registry = edge.worker.registry();
     match (token(request, offered)?, ticket(request)?) {
         (Some(_), Some(_)) => Err(several()),
-        (Some(token), None) => edge.gate.admit(token, registry.now()).await.map(Some).map_err(Problem::of),
+        (Some(token), None) => edge.door.authenticate(token, edge.door.address(request)).await.map(Some),
         (None, Some(ticket)) => {
             let origin = single(request, &header::ORIGIN)?;
             let principal = edge.tickets.redeem(&ticket, origin, registry.instant()).map_err(Problem::of)?;

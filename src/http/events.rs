@@ -17,11 +17,11 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// What stands behind the question mark. Names that are not known are passed over, as members of commands are.
 #[derive(Deserialize)]
-struct Query {
-    after: Option<String>,
-    before: Option<String>,
-    limit: Option<String>,
-    wait: Option<String>,
+pub(super) struct Query {
+    pub(super) after: Option<String>,
+    pub(super) before: Option<String>,
+    pub(super) limit: Option<String>,
+    pub(super) wait: Option<String>,
 }
 
 /// `GET /v1/rooms/{room}/events`.
@@ -43,18 +43,19 @@ pub async fn of_room(
         if query.before.is_some() || query.limit.is_some() || query.wait.is_some() {
             return Err(bad_request("before, limit and wait are for pages, not for a stream"));
         }
-        return sse::stream_room(&edge, kill, by, &room, since).await;
+        let guard = edge.door.admit(&request, Some(&by))?;
+        return sse::stream_room(&edge, kill, by, &room, since, guard).await;
     }
     Err(Problem::not_found())
 }
 
-fn query(request: &HttpRequest) -> Result<Query, Problem> {
+pub(super) fn query(request: &HttpRequest) -> Result<Query, Problem> {
     let query = web::Query::<Query>::from_query(request.query_string());
     query.map(web::Query::into_inner).map_err(|error| bad_request(format!("the query cannot be read: {error}")))
 }
 
 /// Whether an event stream is among what the client accepts (RFC 9110, section 12.5.1).
-fn takes_events(request: &HttpRequest) -> bool {
+pub(super) fn takes_events(request: &HttpRequest) -> bool {
     let named = |value: &HeaderValue| {
         value.to_str().is_ok_and(|value| {
             value.split(',').any(|range| {
@@ -67,7 +68,7 @@ fn takes_events(request: &HttpRequest) -> bool {
 
 /// Where a client that was here before wants to go on. Only a cursor says that, and anything else is refused: a client
 /// that took it for the beginning, or for now, would miss something or read it twice.
-fn resumed(request: &HttpRequest) -> Result<Option<Since>, Problem> {
+pub(super) fn resumed(request: &HttpRequest) -> Result<Option<Since>, Problem> {
     let mut ids = request.headers().get_all(LAST_EVENT_ID);
     let Some(id) = ids.next() else { return Ok(None) };
     match (id.to_str(), ids.next()) {
@@ -76,7 +77,7 @@ fn resumed(request: &HttpRequest) -> Result<Option<Since>, Problem> {
     }
 }
 
-fn since(text: &str) -> Since {
+pub(super) fn since(text: &str) -> Since {
     match text {
         "start" => Since::Start,
         "now" => Since::Now,
@@ -84,6 +85,6 @@ fn since(text: &str) -> Since {
     }
 }
 
-fn bad_request(cause: impl std::fmt::Display) -> Problem {
+pub(super) fn bad_request(cause: impl std::fmt::Display) -> Problem {
     Problem::of(Refusal::bad_request(cause))
 }

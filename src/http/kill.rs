@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
 use rustix::net::sockopt;
@@ -36,9 +37,9 @@ struct Handle {
     kept: Cell<bool>,
 }
 
-/// Prepares an accepted connection.
-pub fn on_connect(io: &dyn Any, extensions: &mut Extensions) {
-    let Some(stream) = io.downcast_ref::<TcpStream>() else { return };
+/// Prepares an accepted connection; returns its second handle, if there is one.
+pub fn on_connect(io: &dyn Any, extensions: &mut Extensions) -> Option<KillSwitch> {
+    let stream = tcp_of(io)?;
     if let Err(error) = prepare(stream) {
         tracing::debug!(%error, "a socket option could not be set");
     }
@@ -46,10 +47,20 @@ pub fn on_connect(io: &dyn Any, extensions: &mut Extensions) {
         Ok(socket) => {
             let switch = KillSwitch(Rc::new(Handle { socket, kept: Cell::new(false) }));
             switch.expect_request();
-            extensions.insert(switch);
+            extensions.insert(switch.clone());
+            Some(switch)
         }
-        Err(error) => tracing::warn!(%error, "no second handle for a connection; it will not be able to open a socket"),
+        Err(error) => {
+            tracing::warn!(%error, "no second handle for a connection; it will not be able to open a socket");
+            None
+        }
     }
+}
+
+/// The connection's socket, under TLS where that is spoken.
+pub fn tcp_of(io: &dyn Any) -> Option<&TcpStream> {
+    let encrypted = io.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
+    encrypted.or_else(|| io.downcast_ref())
 }
 
 fn prepare(stream: &TcpStream) -> rustix::io::Result<()> {

@@ -3,16 +3,20 @@
 //! Routes, the WebSocket handshake, error bodies. Nothing is decided here, and the store and the rules of rooms are
 //! not known here.
 
+pub mod access;
 pub mod admin;
 mod body;
 mod credentials;
+pub mod door;
 mod events;
 mod handshake;
 mod kill;
+pub mod metrics;
 pub mod origin;
 mod problem;
 mod sse;
 pub mod tickets;
+mod world;
 mod ws;
 
 use std::rc::Rc;
@@ -20,7 +24,7 @@ use std::sync::Arc;
 
 use actix_web::{HttpResponse, web};
 
-pub use kill::on_connect;
+pub use door::Door;
 
 use crate::actors::{Gate, Worker};
 use origin::Origins;
@@ -32,6 +36,7 @@ use tickets::Tickets;
 pub struct Edge {
     pub worker: Rc<Worker>,
     pub gate: Arc<dyn Gate>,
+    pub door: Door,
     pub tickets: Arc<Tickets>,
     pub origins: Arc<Origins>,
 }
@@ -40,6 +45,7 @@ pub struct Edge {
 pub fn mount(config: &mut web::ServiceConfig) {
     config
         .route("/v1/ws", web::route().to(ws::open))
+        .service(page("/v1/events").route(web::get().to(world::events)))
         .service(
             web::resource("/v1/tickets")
                 .route(web::post().to(tickets::make))

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use super::codec;
-use super::{Commit, CommitError, Health, PAGE_BYTES, Page, RECORD_BYTES_MAX, Store, StoreError, StoreFuture};
-use crate::domain::{Epoch, Position, Record, Seq, StreamId};
+use super::{At, Commit, CommitError, Health, PAGE_BYTES, Page, RECORD_BYTES_MAX, Store, StoreError, StoreFuture};
+use crate::domain::{Epoch, Mark, Position, Record, Seq, StreamId};
 
 /// A log in memory. Clones share it, as two openings of one directory would.
 #[derive(Clone)]
@@ -31,6 +31,9 @@ struct Shared {
 #[derive(Default)]
 struct State {
     streams: BTreeMap<StreamId, Vec<Record>>,
+    /// How many commits were written; and of each stream, up to which seq its records were there after which of them.
+    mark: Mark,
+    marks: BTreeMap<StreamId, Vec<(Mark, Seq)>>,
     rows: BTreeMap<StreamId, BTreeMap<Bytes, Bytes>>,
     line: VecDeque<Request>,
     holding: bool,
@@ -260,6 +263,11 @@ impl State {
             return Err(CommitError::Conflict);
         }
         self.records += commit.records.len() as u64;
+        self.mark = Mark(self.mark.0 + 1);
+        if let Some(last) = commit.records.last() {
+            let marks = self.marks.entry(commit.stream.clone()).or_default();
+            marks.push((self.mark, last.position.seq));
+        }
         if !(commit.records.is_empty() && commit.erase.is_empty()) {
             let stream = self.streams.entry(commit.stream).or_default();
             stream.extend(commit.records);
@@ -283,6 +291,13 @@ impl State {
 
     fn head(&self, stream: &StreamId) -> Option<Position> {
         self.streams.get(stream)?.last().map(|record| record.position)
+    }
+
+    fn at(&self, stream: &StreamId, mark: Mark) -> At {
+        let marks = self.marks.get(stream).map_or(&[][..], Vec::as_slice);
+        let before = marks.partition_point(|(at, _)| *at <= mark);
+        let seq = before.checked_sub(1).map_or(Seq::ZERO, |last| marks[last].1);
+        At { head: self.head(stream), seq }
     }
 
     fn records(&self, stream: &StreamId) -> &[Record] {
@@ -384,6 +399,15 @@ impl Store for MemoryStore {
 
     fn head(&self, stream: &StreamId) -> StoreFuture<Result<Option<Position>, StoreError>> {
         Box::pin(ready(self.read_state(|state| state.head(stream))))
+    }
+
+    fn mark(&self) -> Mark {
+        self.state().mark
+    }
+
+    fn positions_at(&self, streams: Vec<StreamId>, mark: Mark) -> StoreFuture<Result<Vec<At>, StoreError>> {
+        let positions = self.read_state(|state| streams.iter().map(|stream| state.at(stream, mark)).collect());
+        Box::pin(ready(positions))
     }
 
     fn read(&self, stream: &StreamId, after: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>> {

@@ -13,7 +13,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 
-use crate::domain::{Epoch, Position, Record, Seq, StreamId};
+use crate::domain::{Epoch, Mark, Position, Record, Seq, StreamId};
 
 /// An answer of the store; it may arrive on any thread.
 pub type StoreFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -36,6 +36,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// The last record's position; `None` for a stream without any.
     fn head(&self, stream: &StreamId) -> StoreFuture<Result<Option<Position>, StoreError>>;
+
+    /// How far the log has come: what any commit resolved before this call has written lies at or below the mark, and
+    /// so does nothing that reads do not show yet.
+    fn mark(&self) -> Mark;
+
+    /// For each of `streams`, in their order, where it ends now, and where it ended when the log had come as far as
+    /// `mark`. One read for all of them.
+    fn positions_at(&self, streams: Vec<StreamId>, mark: Mark) -> StoreFuture<Result<Vec<At>, StoreError>>;
 
     /// Records after `after`, oldest first: at most `limit`, fewer where a page would pass [`PAGE_BYTES`], none only
     /// where there are none.
@@ -61,8 +69,24 @@ pub trait Store: Send + Sync + 'static {
     /// Whether the store takes commits now.
     fn health(&self) -> Health;
 
+    /// What it has done and holds, for who watches it.
+    fn figures(&self) -> Figures {
+        Figures::default()
+    }
+
     /// Settles what was called, syncs, and lets go of the files. Calls afterwards fail with `Closed`.
     fn close(&self) -> StoreFuture<()>;
+}
+
+/// What a store has done since it was opened, and what it holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Figures {
+    pub commits: u64,
+    pub syncs: u64,
+    /// Requests that wait to be written.
+    pub waiting: usize,
+    /// `None` where that cannot be told.
+    pub free_bytes: Option<u64>,
 }
 
 /// Consecutive records of one stream, oldest first.
@@ -71,6 +95,15 @@ pub struct Page {
     pub records: Vec<Record>,
     /// Nothing durable lay beyond the page, in the direction it was read, when it was read.
     pub complete: bool,
+}
+
+/// Where a stream ends, and where it ended at a mark.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct At {
+    /// As [`Store::head`] says.
+    pub head: Option<Position>,
+    /// The seq of the last record up to the mark; 0 where there was none yet.
+    pub seq: Seq,
 }
 
 /// A page of records ends with the one that passes this.

@@ -54,6 +54,13 @@ pub const PLACES: &[u8] = b"p";
 /// Under a directory's stream: the [`Num`] below which all may have been used.
 pub const LEASE: &[u8] = b"l";
 
+/// Under a directory's stream: how many rooms have been reserved, a [`RoomCount`].
+pub const ROOM_COUNT: &[u8] = b"c";
+
+/// How many rooms a tenant has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct RoomCount(pub u64);
+
 /// Under a room's stream: the [`Member`] that `user` is.
 pub fn member(user: &UserId) -> Bytes {
     joined(MEMBERS, user.as_str().as_bytes())
@@ -84,9 +91,12 @@ pub fn num(num: Num) -> Bytes {
     joined(b"n", &num.0.to_be_bytes())
 }
 
+/// Under a directory's stream: before the key of every room's [`Reservation`].
+pub const ROOMS: &[u8] = b"r";
+
 /// Under a directory's stream: the [`Reservation`] of a room.
 pub fn room(room: RoomId) -> Bytes {
-    joined(b"r", room.0.as_bytes())
+    joined(ROOMS, room.0.as_bytes())
 }
 
 /// Under the server's own stream: before the key of every [`Revocation`].
@@ -315,6 +325,16 @@ impl Row for Num {
     }
 }
 
+impl Row for RoomCount {
+    fn encode(&self) -> Bytes {
+        codec::version(&self.0).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        codec::versioned(bytes).map(Self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;
@@ -339,6 +359,7 @@ mod tests {
         round(Message { id, author: ann(), edits: vec![Seq(4), Seq(u64::MAX)], deleted: false });
         round(Reservation { room: RoomId(Uuid::from_u128(1)), num: Num(1 << 40), alias });
         round(Num(u64::MAX));
+        round(RoomCount(u64::MAX));
         for role in Role::ALL {
             round(role);
         }

@@ -23,6 +23,7 @@ pub enum CloseReason {
     TokenExpired,
     SlowConsumer,
     HeartbeatMissed,
+    LimitReached,
 }
 
 /// What a client may know of a [`CloseReason`].
@@ -36,7 +37,7 @@ pub struct CloseInfo {
 }
 
 impl CloseReason {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Normal,
         Self::ProtocolError,
         Self::UnsupportedData,
@@ -50,6 +51,7 @@ impl CloseReason {
         Self::TokenExpired,
         Self::SlowConsumer,
         Self::HeartbeatMissed,
+        Self::LimitReached,
     ];
 
     pub fn info(self) -> CloseInfo {
@@ -85,6 +87,13 @@ impl CloseReason {
             }
             Self::SlowConsumer => info(4408, "slow_consumer", true, "the client did not read what was sent"),
             Self::HeartbeatMissed => info(4409, "heartbeat_missed", true, "nothing was heard of the client"),
+            Self::LimitReached => info(
+                4429,
+                "limit_reached",
+                true,
+                "as many connections are open as a limit allows, or too many tokens were no good; the reply to `auth` \
+                 says which, and when to come back",
+            ),
         }
     }
 

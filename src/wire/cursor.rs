@@ -6,6 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::world_cursor;
 use crate::domain::{Epoch, Position, RoomKey, Seq};
 
 /// Encodes and parses cursors: one byte of version, four of tag, epoch and seq as varints, two of checksum, in URL-safe
@@ -21,6 +22,10 @@ pub enum CursorError {
     Invalid,
     #[error("this is the cursor of another room")]
     Foreign,
+    /// It was given out before the log was restored or repaired. Only a cursor of everything is told so here; of a room
+    /// it depends on what the log holds.
+    #[error("this cursor is from before the log was restored")]
+    EpochChanged,
 }
 
 /// In the high nibble of the first byte; the low nibble is zero.
@@ -33,7 +38,7 @@ const BYTES_MAX: usize = 1 + TAG_BYTES + 2 * VARINT_BYTES_MAX + CHECK_BYTES;
 /// The longest text of [`BYTES_MAX`] bytes: four characters for three bytes.
 const TEXT_BYTES_MAX: usize = BYTES_MAX.div_ceil(3) * 4;
 /// No record is beyond: a record's id holds 40 bits of its seq.
-const SEQ_MAX: u64 = (1 << 40) - 1;
+pub(super) const SEQ_MAX: u64 = (1 << 40) - 1;
 
 impl Cursor {
     /// The cursor of `position` in `room`.
@@ -55,14 +60,10 @@ impl Cursor {
 
     /// Reads a cursor back, provided that it is one of `room`. Only what [`Cursor::encode`] writes is understood.
     pub fn parse(text: &str, room: &RoomKey) -> Result<Position, CursorError> {
-        if text.len() > TEXT_BYTES_MAX {
-            return Err(CursorError::Invalid);
+        if world_cursor::looks_sealed(text) {
+            return Err(CursorError::Foreign);
         }
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| CursorError::Invalid)?;
-        let (body, sum) = bytes.split_last_chunk::<CHECK_BYTES>().ok_or(CursorError::Invalid)?;
-        if *sum != check(body) {
-            return Err(CursorError::Invalid);
-        }
+        let body = Self::body(text).ok_or(CursorError::Invalid)?;
         let rest = body.strip_prefix(&[VERSION]).ok_or(CursorError::Invalid)?;
         let (found, mut rest) = rest.split_first_chunk::<TAG_BYTES>().ok_or(CursorError::Invalid)?;
         let epoch = varint(&mut rest).ok_or(CursorError::Invalid)?;
@@ -74,6 +75,20 @@ impl Cursor {
             return Err(CursorError::Foreign);
         }
         Ok(Position { epoch: Epoch(epoch), seq: Seq(seq) })
+    }
+
+    /// Whether this is the cursor of some room.
+    pub(super) fn is_one(text: &str) -> bool {
+        Self::body(text).is_some_and(|body| body.first() == Some(&VERSION))
+    }
+
+    /// What is before the checksum, if that fits.
+    fn body(text: &str) -> Option<Vec<u8>> {
+        let mut bytes = (text.len() <= TEXT_BYTES_MAX).then(|| URL_SAFE_NO_PAD.decode(text).ok())??;
+        let (body, sum) = bytes.split_last_chunk::<CHECK_BYTES>()?;
+        let (end, whole) = (body.len(), *sum == check(body));
+        bytes.truncate(end);
+        whole.then_some(bytes)
     }
 }
 
@@ -89,7 +104,7 @@ fn check(bytes: &[u8]) -> [u8; CHECK_BYTES] {
 }
 
 /// LEB128: seven bits a byte, the lowest first, the top bit saying that more follow.
-fn put_varint(put: &mut impl FnMut(&[u8]), mut value: u64) {
+pub(super) fn put_varint(put: &mut impl FnMut(&[u8]), mut value: u64) {
     while value >= 0x80 {
         put(&[value.to_le_bytes()[0] | 0x80]);
         value >>= 7;
@@ -98,7 +113,7 @@ fn put_varint(put: &mut impl FnMut(&[u8]), mut value: u64) {
 }
 
 /// Takes one varint off `bytes`; `None` for one that is cut off, too large, or longer than it has to be.
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
+pub(super) fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for shift in (0..u64::BITS).step_by(7) {
         let (&byte, rest) = bytes.split_first()?;

@@ -49,6 +49,24 @@ pub fn put_frame(out: &mut BytesMut, opcode: Opcode, payload: &[u8]) {
     out.put_slice(payload);
 }
 
+/// As [`put_frame`], of a payload in pieces.
+pub fn put_frame_of(out: &mut BytesMut, opcode: Opcode, pieces: &[&[u8]]) {
+    let bytes = pieces.iter().map(|piece| piece.len()).sum();
+    out.reserve(HEADER_BYTES_MAX + bytes);
+    put_header(out, opcode, bytes);
+    pieces.iter().for_each(|piece| out.put_slice(piece));
+}
+
+/// The payload of a frame that [`put_frame`] made.
+pub fn payload(framed: &[u8]) -> &[u8] {
+    let header = match framed.get(1) {
+        Some(126) => 4,
+        Some(127) => 10,
+        Some(_) | None => 2,
+    };
+    framed.get(header..).unwrap_or_default()
+}
+
 /// Frames a ping whose pong proves that everything sent before it has arrived; `token` comes back in it.
 pub fn ping(token: u64) -> Bytes {
     frame(Opcode::Ping, &token.to_be_bytes())

@@ -16,7 +16,9 @@ mod native;
 pub mod refusal;
 pub mod reply;
 pub mod request;
+mod splice;
 pub mod sse;
+pub mod world_cursor;
 
 use std::time::Duration;
 
@@ -27,8 +29,9 @@ pub use cursor::{Cursor, CursorError};
 pub use inbound::{Assembler, InboundError, Incoming};
 pub use native::DEPTH_MAX;
 pub use refusal::{Refusal, Retry};
-pub use reply::{Listed, Notice, Removal, Reply};
+pub use reply::{Absence, Listed, Notice, Removal, Reply};
 pub use request::{Ask, DecodeError, From, Request};
+pub use world_cursor::Sealer;
 
 use crate::domain::{Record, RoomKey};
 use frame::Opcode;
@@ -40,6 +43,33 @@ pub enum Dialect {
     NativeMsgpack,
     /// The native objects in JSON, as events of a stream that only the server speaks on.
     NativeSse,
+}
+
+/// What carries a connection: for who watches the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    WebSocket,
+    EventStream,
+}
+
+impl Transport {
+    pub const ALL: [Self; 2] = [Self::WebSocket, Self::EventStream];
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The transport's place in [`Transport::ALL`].
+    pub fn index(self) -> usize {
+        match self {
+            Self::WebSocket => 0,
+            Self::EventStream => 1,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::EventStream => "event_stream",
+        }
+    }
 }
 
 impl Dialect {
@@ -61,6 +91,14 @@ impl Dialect {
             Self::NativeJson => Some("chinwag.v1.json"),
             Self::NativeMsgpack => Some("chinwag.v1.msgpack"),
             Self::NativeSse => None,
+        }
+    }
+
+    /// What carries it.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => Transport::WebSocket,
+            Self::NativeSse => Transport::EventStream,
         }
     }
 
@@ -97,6 +135,14 @@ impl Dialect {
         }
     }
 
+    /// Whether its last words say when to come back. A close frame of a WebSocket has no place for that.
+    pub fn closes_with_a_time(self) -> bool {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => false,
+            Self::NativeSse => true,
+        }
+    }
+
     /// A sign of life that the client need not do anything about.
     pub fn frame_heartbeat(self) -> Bytes {
         match self {
@@ -117,6 +163,15 @@ impl Dialect {
                 frame::put_frame(out, self.opcode(), &self.encode_record(room, record));
             }
             Self::NativeSse => sse::put_record(out, room, record),
+        }
+    }
+
+    /// Appends a record as [`Dialect::put_record`] framed it, with the cursor of a world that stands behind it.
+    pub fn put_in_world(self, out: &mut BytesMut, framed: &[u8], cursor: &str) {
+        match self {
+            Self::NativeJson => splice::json(out, framed, cursor),
+            Self::NativeMsgpack => splice::msgpack(out, framed, cursor),
+            Self::NativeSse => splice::event(out, framed, cursor),
         }
     }
 

@@ -142,6 +142,10 @@ impl Refusal {
         Self::of(NOT_FOLLOWING)
     }
 
+    pub fn follow_mixed() -> Self {
+        Self::of(FOLLOW_MIXED)
+    }
+
     pub fn too_many_follows() -> Self {
         Self::of(TOO_MANY_FOLLOWS)
     }
@@ -213,6 +217,16 @@ impl Refusal {
         Self { message, limit: Some(limit), ..Self::of(TOO_MANY_CONNECTIONS).after(PAUSE) }
     }
 
+    /// `limit` is the name of the limit in the configuration.
+    pub fn too_many_rooms(limit: &'static str) -> Self {
+        Self { limit: Some(limit), ..Self::of(TOO_MANY_ROOMS) }
+    }
+
+    /// Whether it says that a token is none of ours, as one that is guessed is not.
+    pub fn is_of_a_bad_token(&self) -> bool {
+        [TOKEN_INVALID.code, UNAUTHENTICATED.code].contains(&self.code)
+    }
+
     fn of(CodeInfo { code, status, meaning, retry }: CodeInfo) -> Self {
         Self { code, status, message: meaning.to_owned(), retry, retry_after_ms: None, limit: None }
     }
@@ -236,6 +250,7 @@ impl From<CursorError> for Refusal {
         match error {
             CursorError::Invalid => Self::cursor_invalid(),
             CursorError::Foreign => Self::cursor_foreign(),
+            CursorError::EpochChanged => Self::epoch_changed(),
         }
     }
 }
@@ -267,6 +282,8 @@ const EPOCH_CHANGED: CodeInfo = no(
     "the log was restored or repaired and no longer holds what this cursor stands after; read `history` again",
 );
 const NOT_FOLLOWING: CodeInfo = no("not_following", 409, "this connection does not follow the room");
+const FOLLOW_MIXED: CodeInfo =
+    no("follow_mixed", 409, "a connection follows single rooms or all of them, not both; unfollow first");
 const TOO_MANY_FOLLOWS: CodeInfo = no("too_many_follows", 409, "this connection follows as many rooms as it may");
 const BUSY: CodeInfo = later("busy", 503, "too much is under way; slow down");
 const UNAVAILABLE: CodeInfo =
@@ -275,6 +292,8 @@ const RATE_LIMITED: CodeInfo =
     later("rate_limited", 429, "more was asked than the limit that is named allows; slow down");
 const TOO_MANY_CONNECTIONS: CodeInfo =
     later("too_many_connections", 429, "as many connections are open as the limit that is named allows");
+const TOO_MANY_ROOMS: CodeInfo =
+    no("too_many_rooms", 409, "the tenant has as many rooms as the limit that is named allows");
 const STORAGE_FULL: CodeInfo =
     later("storage_full", 507, "the server has no space left to record anything; reading goes on");
 const SHUTTING_DOWN: CodeInfo = same("shutting_down", 503, "the server restarts; connect again");
@@ -324,11 +343,13 @@ pub const CODES: &[CodeInfo] = &[
     CURSOR_FOREIGN,
     EPOCH_CHANGED,
     NOT_FOLLOWING,
+    FOLLOW_MIXED,
     TOO_MANY_FOLLOWS,
     BUSY,
     UNAVAILABLE,
     RATE_LIMITED,
     TOO_MANY_CONNECTIONS,
+    TOO_MANY_ROOMS,
     STORAGE_FULL,
     SHUTTING_DOWN,
     ROOM_SHUT,

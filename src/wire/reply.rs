@@ -41,6 +41,12 @@ pub enum Reply {
     Unfollowed {
         room: RoomId,
     },
+    /// What happens in all `rooms` rooms of the user after `cursor` follows.
+    FollowingAll {
+        cursor: String,
+        rooms: usize,
+    },
+    UnfollowedAll,
     /// `before` is where the next older page ends; `None` when there is nothing older.
     History {
         room: RoomKey,
@@ -92,6 +98,14 @@ pub enum Notice {
         at: Position,
         head: Seq,
     },
+    /// The first event of a stream of all rooms of the user: it follows after `cursor`.
+    StreamingAll {
+        epoch: Epoch,
+        /// How often a comment comes where nothing else does.
+        heartbeat: Duration,
+        cursor: String,
+        rooms: usize,
+    },
     /// The follow of this room has ended, because the user is no longer a member.
     Removed {
         room: RoomId,
@@ -105,11 +119,38 @@ pub enum Notice {
     RoomLost {
         room: RoomId,
     },
+    /// The server restarts, and the connection is about to be closed.
+    Restarting {
+        /// When to connect again; another time for each connection, so that not all come at once.
+        retry_after: Duration,
+    },
+    /// The records of the room from `from` to `to` are passed over.
+    Gap {
+        room: RoomId,
+        from: Seq,
+        to: Seq,
+        reason: Absence,
+    },
     /// The follow of this room has ended for a fault of ours.
     FollowFailed {
         room: RoomId,
         refusal: Refusal,
     },
+}
+
+/// Why records are not there for somebody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Absence {
+    /// They are of a time when the user was not in the room.
+    NotMember,
+}
+
+impl Absence {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotMember => "not_member",
+        }
+    }
 }
 
 /// How a membership ended.

@@ -36,6 +36,11 @@ pub enum Ask {
     Unfollow {
         room: RoomName,
     },
+    /// All rooms of the user, those of later, too.
+    FollowAll {
+        from: From,
+    },
+    UnfollowAll,
     /// `before` is a cursor, read once the room is known.
     History {
         room: RoomName,
@@ -55,7 +60,7 @@ pub enum Ask {
 pub enum From {
     Start,
     Now,
-    /// Read once the room is known.
+    /// Read once the room is known, or the user.
     Cursor(String),
 }
 

@@ -43,6 +43,9 @@ pub(super) fn put_record(out: &mut BytesMut, room: &RoomKey, record: &Record) {
 pub(super) fn notice(notice: &Notice) -> Bytes {
     let (name, id) = match notice {
         Notice::Streaming { room, at, .. } => ("hello", Some(Cursor::encode(room, *at))),
+        Notice::StreamingAll { cursor, .. } => ("hello", Some(cursor.clone())),
+        Notice::Gap { .. } => ("gap", None),
+        Notice::Restarting { .. } => ("restarting", None),
         Notice::Hello { .. } => ("hello", None),
         Notice::Removed { .. } => ("removed", None),
         Notice::RoomGained { .. } => ("room_gained", None),

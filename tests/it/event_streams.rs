@@ -188,7 +188,7 @@ async fn a_stop_tells_streams_when_to_come_back() {
     let said = serde_json::from_str::<serde_json::Value>(&close.data).unwrap();
     assert_eq!((&said["code"], &said["name"], &said["reconnect"]), (&json!(1012), &json!("restarting"), &json!(true)));
     assert_eq!(said["retry_after_ms"].as_u64(), close.retry);
-    assert!((1000..=3000).contains(&close.retry.unwrap()));
+    assert!((1000..=6000).contains(&close.retry.unwrap()));
     assert_eq!(events.next().await, None);
     patiently(tokio::task::spawn_blocking(|| stopping.join())).await.unwrap().expect("it stops in order");
 }

@@ -18,8 +18,11 @@ use chinwag::http::origin::Origins;
 use chinwag::server::{Parts, Server};
 use chinwag::store::Store;
 use chinwag::store::memory::MemoryStore;
+use chinwag::tls::Certificate;
+use chinwag::wire::Sealer;
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
+use ipnet::IpNet;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -44,6 +47,8 @@ pub struct Setup {
     pub admin: Option<PathBuf>,
     pub workers: usize,
     pub listen: SocketAddr,
+    pub tls: Option<Certificate>,
+    pub proxies: Vec<IpNet>,
 }
 
 impl Default for Setup {
@@ -57,6 +62,8 @@ impl Default for Setup {
             admin: None,
             workers: 2,
             listen: ([127, 0, 0, 1], 0).into(),
+            tls: None,
+            proxies: Vec::new(),
         }
     }
 }
@@ -90,7 +97,11 @@ impl TestServer {
                     gate,
                     origins: setup.origins,
                     limits: setup.limits,
+                    proxies: setup.proxies,
+                    sealer: Sealer::new(&[7; 32]).expect("it is long enough"),
                     admin: setup.admin,
+                    metrics: None,
+                    tls: setup.tls,
                     workers: setup.workers,
                     room_threads: 1,
                 };
@@ -186,8 +197,17 @@ impl TestServer {
 
     /// A bare socket after a right handshake; nothing has been read but the answer's head.
     pub async fn raw_socket(&self, token: Option<&str>) -> TcpStream {
+        self.raw_socket_with(token, "").await
+    }
+
+    /// A bare socket that speaks MessagePack.
+    pub async fn packed_socket(&self, token: Option<&str>) -> TcpStream {
+        self.raw_socket_with(token, "Sec-WebSocket-Protocol: chinwag.v1.msgpack\r\n").await
+    }
+
+    async fn raw_socket_with(&self, token: Option<&str>, more: &str) -> TcpStream {
         let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-        let mut stream = self.raw(&handshake(&authorization)).await;
+        let mut stream = self.raw(&handshake(&format!("{authorization}{more}"))).await;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await.expect("an answer"));

@@ -8,9 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use chinwag::actors::Limits;
 use chinwag::clock::{Clock, ManualClock, SystemClock};
-use chinwag::domain::{Epoch, Position, RoomKey, RoomName, Seq, StreamId, TenantId};
+use chinwag::domain::{Epoch, Mark, Position, RoomKey, RoomName, Seq, StreamId, TenantId};
 use chinwag::store::memory::{Fault, MemoryStore};
-use chinwag::store::{Commit, CommitError, Health, Page, Store, StoreError, StoreFuture};
+use chinwag::store::{At, Commit, CommitError, Health, Page, Store, StoreError, StoreFuture};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -356,6 +356,14 @@ impl Store for Gated {
         limit: usize,
     ) -> StoreFuture<Result<Vec<(Bytes, Bytes)>, StoreError>> {
         self.wait(stream, Shut::Everything, self.store.scan(stream, prefix, after, limit))
+    }
+
+    fn mark(&self) -> Mark {
+        self.store.mark()
+    }
+
+    fn positions_at(&self, streams: Vec<StreamId>, mark: Mark) -> StoreFuture<Result<Vec<At>, StoreError>> {
+        self.store.positions_at(streams, mark)
     }
 
     fn health(&self) -> Health {

@@ -1,8 +1,8 @@
 //! The contract, run against every store.
 
-use chinwag::domain::{Epoch, Event, Position, RoomEvent, Seq};
+use chinwag::domain::{Epoch, Event, Mark, Position, RoomEvent, Seq};
 use chinwag::store::memory::MemoryStore;
-use chinwag::store::{Commit, CommitError, Health, PAGE_BYTES, Page, RECORD_BYTES_MAX, Store, StoreError};
+use chinwag::store::{At, Commit, CommitError, Health, PAGE_BYTES, Page, RECORD_BYTES_MAX, Store, StoreError};
 
 use crate::support::{all, at, open, post, posts, put, puts, records, room, said, user};
 
@@ -49,6 +49,8 @@ contract! {
     erasing_what_has_no_content_changes_nothing
     a_closed_store_refuses_everything
     a_large_commit_is_read_back_whole
+    a_mark_stands_for_the_places_that_all_streams_had_reached
+    a_mark_in_the_middle_of_a_long_stream_is_found
 }
 
 async fn an_empty_stream_has_no_head_and_no_records(store: &dyn Store) {
@@ -284,4 +286,46 @@ async fn a_large_commit_is_read_back_whole(store: &dyn Store) {
     post(store, &room(1), 0, &texts).await.unwrap();
     assert_eq!(store.head(&room(1)).await, Ok(Some(Position { epoch: store.epoch(), seq: Seq(2000) })));
     assert_eq!(said(&all(store, &room(1)).await), texts);
+}
+
+async fn a_mark_stands_for_the_places_that_all_streams_had_reached(store: &dyn Store) {
+    let streams = || vec![room(1), room(2), room(3)];
+    let places = async |mark| {
+        let at = store.positions_at(streams(), mark).await.unwrap();
+        at.iter().map(|at| (at.head.map_or(0, |head| head.seq.0), at.seq.0)).collect::<Vec<_>>()
+    };
+    assert_eq!(store.mark(), Mark(0));
+    post(store, &room(1), 0, &["one", "two"]).await.unwrap();
+    let first = store.mark();
+    post(store, &room(2), 0, &["one"]).await.unwrap();
+    let second = store.mark();
+    post(store, &room(1), 2, &["three"]).await.unwrap();
+    let third = store.mark();
+    assert!(Mark(0) < first && first < second && second < third);
+    assert_eq!(places(Mark(0)).await, [(3, 0), (1, 0), (0, 0)]);
+    assert_eq!(places(first).await, [(3, 2), (1, 0), (0, 0)]);
+    assert_eq!(places(second).await, [(3, 2), (1, 1), (0, 0)]);
+    assert_eq!(places(third).await, [(3, 3), (1, 1), (0, 0)]);
+    // Rows alone, and what is erased, move nobody.
+    store.commit(Commit { erase: vec![Seq(1)], ..puts(&room(1), at(store.epoch(), 3), &[]) }).await.unwrap();
+    assert_eq!(places(first).await, [(3, 2), (1, 0), (0, 0)]);
+    assert_eq!(places(store.mark()).await, [(3, 3), (1, 1), (0, 0)]);
+    assert_eq!(store.positions_at(Vec::new(), third).await, Ok(Vec::<At>::new()));
+}
+
+async fn a_mark_in_the_middle_of_a_long_stream_is_found(store: &dyn Store) {
+    let mut marks = vec![store.mark()];
+    let large = "x".repeat(9_000);
+    for seq in 0..300 {
+        // The other room's records see to it that marks go on where this one's do not.
+        post(store, &room(2), seq, &["elsewhere"]).await.unwrap();
+        let text = if seq % 5 == 0 { &large } else { "a word" };
+        post(store, &room(1), seq, &[text]).await.unwrap();
+        marks.push(store.mark());
+    }
+    for (seq, mark) in marks.into_iter().enumerate() {
+        for at in store.positions_at(vec![room(1), room(2)], mark).await.unwrap() {
+            assert_eq!((at.head.unwrap().seq, at.seq), (Seq(300), Seq(seq as u64)));
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chinwag::domain::{Event, Record, RoomEvent, Seq, StreamId};
+use chinwag::domain::{Event, Mark, Record, RoomEvent, Seq, StreamId};
 use chinwag::store::memory::MemoryStore;
 use chinwag::store::{Commit, CommitError, Put, Store};
 use proptest::prelude::*;
@@ -38,11 +38,17 @@ enum Step {
         after: Option<u8>,
         limit: usize,
     },
+    /// Where all streams stood at one of the marks so far.
+    At {
+        mark: prop::sample::Index,
+    },
     Reopen,
 }
 
 #[derive(Default)]
 struct Model {
+    /// How long each stream was at each mark.
+    marks: Vec<(Mark, BTreeMap<u128, u64>)>,
     streams: BTreeMap<u128, Vec<Record>>,
     rows: BTreeMap<(u128, String), String>,
 }
@@ -95,6 +101,8 @@ impl Model {
                 assert_eq!(store.commit(commit).await, Ok(()));
                 let head = self.records(*stream).last().map(|record| record.position);
                 assert_eq!(store.head(&room(*stream)).await, Ok(head));
+                let lengths = self.streams.iter().map(|(stream, records)| (*stream, records.len() as u64)).collect();
+                self.marks.push((store.mark(), lengths));
             }
             Step::Conflict { stream } => {
                 let head = self.records(*stream).len() as u64;
@@ -127,7 +135,15 @@ impl Model {
                 let found: Vec<_> = rows.iter().map(|(key, value)| (utf8(key), utf8(value))).collect();
                 assert_eq!(found, expected);
             }
-            Step::Reopen => {}
+            Step::At { mark } if !self.marks.is_empty() => {
+                let (mark, lengths) = &self.marks[mark.index(self.marks.len())];
+                let at = store.positions_at((0..STREAMS).map(room).collect(), *mark).await.unwrap();
+                for (stream, at) in (0..STREAMS).zip(at) {
+                    assert_eq!(at.seq.0, lengths.get(&stream).copied().unwrap_or(0), "{stream} at {mark:?}");
+                    assert_eq!(at.head, self.records(stream).last().map(|record| record.position));
+                }
+            }
+            Step::At { .. } | Step::Reopen => {}
         }
     }
 
@@ -181,6 +197,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(stream, before, limit)| Step::ReadBack { stream, before, limit }),
         2 => (stream, prop::option::of(0..20_u8), 0..30_usize)
             .prop_map(|(stream, after, limit)| Step::Scan { stream, after, limit }),
+        2 => any::<prop::sample::Index>().prop_map(|mark| Step::At { mark }),
         1 => Just(Step::Reopen),
     ]
 }

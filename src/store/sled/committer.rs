@@ -20,7 +20,7 @@ use super::highwater::{HighWater, Mark};
 use super::index::{CHECKPOINT, Change, Tail, Tails, chunk_key, place_key, row_key, seal, tail_key};
 use super::read::{Pool, Reader, failure, panic_text};
 use super::{Hooks, Options};
-use crate::domain::{Epoch, Position, Seq};
+use crate::domain::{self, Epoch, Position, Seq};
 
 /// How much is encoded and waits to be written; what is called beyond that waits as it was called, in its place.
 /// Many times what one sync takes with it, and little memory.
@@ -485,6 +485,7 @@ impl Committer {
 
         let mut durable = self.reader.durable.write().unwrap_or_else(PoisonError::into_inner);
         durable.at = change;
+        durable.mark = domain::Mark(last);
         if checkpoint {
             durable.tails = Tails::new();
             (self.chunks, self.bytes) = (0, 0);

@@ -11,7 +11,7 @@ use ::sled::IVec;
 use super::super::StoreError;
 use super::super::codec::damage;
 use super::chunk::Run;
-use crate::domain::{Epoch, Position, Seq};
+use crate::domain::{Epoch, Mark, Position, Seq};
 
 /// A place is noted for every so many runs of a stream, so that reading from the middle walks over few of them.
 pub(super) const RUNS_PER_PLACE: u8 = 16;
@@ -122,6 +122,8 @@ pub(super) type Tails = HashMap<Arc<[u8]>, Tail>;
 /// What is on disk, as reads see it.
 pub(super) struct Durable {
     pub(super) at: Arc<Change>,
+    /// The number of the last chunk.
+    pub(super) mark: Mark,
     pub(super) tails: Tails,
 }
 

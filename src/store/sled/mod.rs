@@ -14,7 +14,7 @@ mod open;
 mod read;
 mod verify;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
@@ -31,8 +31,8 @@ use self::committer::{Committer, Counters, Queue};
 use self::index::{Change, Durable};
 use self::read::{Pool, Reader};
 use super::codec::stream_key;
-use super::{Commit, CommitError, Health, Page, Store, StoreError, StoreFuture};
-use crate::domain::{Epoch, Position, Seq, StreamId};
+use super::{At, Commit, CommitError, Figures, Health, Page, Store, StoreError, StoreFuture};
+use crate::domain::{Epoch, Mark, Position, Seq, StreamId};
 
 /// How a directory is opened.
 #[derive(Clone, Debug)]
@@ -113,10 +113,13 @@ pub struct SledStore {
     epoch: Epoch,
     queue: Arc<Queue>,
     pool: Arc<Pool>,
+    durable: Arc<RwLock<Durable>>,
     health: watch::Receiver<Health>,
     counters: Arc<Counters>,
     chunk_reads: Arc<AtomicU64>,
     committer: Mutex<Option<JoinHandle<()>>>,
+    dir: PathBuf,
+    hooks: Hooks,
 }
 
 impl SledStore {
@@ -127,9 +130,11 @@ impl SledStore {
         let counters = Arc::new(Counters::default());
         counters.tails.store(tails.len(), Ordering::Relaxed);
         let chunk_reads = Arc::new(AtomicU64::new(0));
+        let mark = Mark(opened.recovered.number);
+        let durable = Arc::new(RwLock::new(Durable { at: Arc::new(Change::default()), mark, tails }));
         let reader = Reader {
             tree: opened.tree,
-            durable: Arc::new(RwLock::new(Durable { at: Arc::new(Change::default()), tails })),
+            durable: durable.clone(),
             chunk_reads: chunk_reads.clone(),
             lock: Arc::new(opened.lock),
         };
@@ -137,6 +142,7 @@ impl SledStore {
         let pool = Pool::start(&reader, options.read_threads).map_err(io)?;
         let queue = Queue::new();
         let (health, watch) = watch::channel(Health::Good);
+        let hooks = options.hooks.clone();
         let committer = Committer {
             queue: queue.clone(),
             reader,
@@ -157,7 +163,18 @@ impl SledStore {
         };
         let thread = thread::Builder::new().name("store-commit".into()).spawn(move || committer.run()).map_err(io)?;
         let committer = Mutex::new(Some(thread));
-        Ok(Self { epoch: opened.epoch, queue, pool, health: watch, counters, chunk_reads, committer })
+        Ok(Self {
+            epoch: opened.epoch,
+            queue,
+            pool,
+            durable,
+            health: watch,
+            counters,
+            chunk_reads,
+            committer,
+            dir: path.to_owned(),
+            hooks,
+        })
     }
 
     /// Follows the store's health. Whoever owns the process ends it when that is `Broken`.
@@ -197,6 +214,14 @@ impl Store for SledStore {
         self.pool.run(move |reader| reader.head(&stream))
     }
 
+    fn mark(&self) -> Mark {
+        self.durable.read().unwrap_or_else(PoisonError::into_inner).mark
+    }
+
+    fn positions_at(&self, streams: Vec<StreamId>, mark: Mark) -> StoreFuture<Result<Vec<At>, StoreError>> {
+        self.pool.run(move |reader| streams.iter().map(|stream| reader.at_mark(&stream_key(stream), mark)).collect())
+    }
+
     fn read(&self, stream: &StreamId, after: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>> {
         let stream = stream_key(stream);
         self.pool.run(move |reader| reader.read(&stream, after, limit))
@@ -225,6 +250,11 @@ impl Store for SledStore {
 
     fn health(&self) -> Health {
         self.health.borrow().clone()
+    }
+
+    fn figures(&self) -> Figures {
+        let Stats { syncs, commits, waiting, .. } = self.stats();
+        Figures { commits, syncs, waiting, free_bytes: self.hooks.free_bytes(&self.dir).ok() }
     }
 
     fn close(&self) -> StoreFuture<()> {

@@ -12,11 +12,11 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::super::codec::damage;
-use super::super::{PAGE_BYTES, Page, StoreError, StoreFuture};
+use super::super::{At, PAGE_BYTES, Page, StoreError, StoreFuture};
 use super::chunk::{Frame, Run, Runs};
 use super::dir::Lock;
 use super::index::{Change, Durable, PLACES, ROWS, Tail, chunk_key, place_key, row_key, tail_key, unseal};
-use crate::domain::{Position, Seq};
+use crate::domain::{Mark, Position, Seq};
 
 /// How many reads may be under way or waiting for a thread; further callers wait.
 const READS_MAX: usize = 1024;
@@ -44,6 +44,23 @@ struct Stretch {
 impl Reader {
     pub(super) fn head(&self, stream: &[u8]) -> Result<Option<Position>, StoreError> {
         Ok(self.view(stream)?.1.map(|tail| tail.head))
+    }
+
+    /// Where the stream ends, and where it ended when `mark` was the last chunk. Reads the tree only where a tail is not
+    /// in memory or lies beyond the mark.
+    pub(super) fn at_mark(&self, stream: &[u8], mark: Mark) -> Result<At, StoreError> {
+        let (at, tail) = self.view(stream)?;
+        let Some(tail) = tail else { return Ok(At::default()) };
+        let head = Some(tail.head);
+        if tail.chunk <= mark.0 {
+            return Ok(At { head, seq: tail.head.seq });
+        }
+        let mut seq = tail.head.seq;
+        self.runs_back_while(&at, stream, self.stretch_beyond(stream, mark, &tail)?, |run| {
+            seq = Seq(run.first.0.saturating_sub(1));
+            run.previous > mark.0
+        })?;
+        Ok(At { head, seq })
     }
 
     pub(super) fn read(&self, stream: &[u8], after: Seq, limit: usize) -> Result<Page, StoreError> {
@@ -218,13 +235,27 @@ impl Reader {
         let Some(place) = self.tree.range(from..=to).next() else {
             return Ok(Stretch { chunk: tail.chunk, last: tail.head.seq });
         };
-        let (key, value) = place.map_err(failure)?;
-        let previous = unseal(&key, &value)?.try_into().map(u64::from_le_bytes);
-        let first = key[key.len() - 8..].try_into().map(u64::from_be_bytes);
-        match (previous, first) {
-            (Ok(chunk), Ok(first)) => Ok(Stretch { chunk, last: Seq(first - 1) }),
-            _ => Err(damage("a noted place has another length")),
+        stretch_before(place)
+    }
+
+    /// The first stretch that ends beyond `mark`, as the tail does. Chunks grow along a stream, so the noted places are
+    /// searched by halves.
+    fn stretch_beyond(&self, stream: &[u8], mark: Mark, tail: &Tail) -> Result<Stretch, StoreError> {
+        let mut found = Stretch { chunk: tail.chunk, last: tail.head.seq };
+        // What ends before the places up to `low` lies at or below the mark; places beyond `high` come after the one found.
+        let (mut low, mut high) = (0, tail.head.seq.0);
+        while low < high {
+            // Nearer to the end, because what is looked for is mostly of late.
+            let middle = high - (high - low) / 4;
+            let mut places = self.tree.range(place_key(stream, Seq(middle))..=place_key(stream, Seq(high)));
+            let stretch = places.next().map(stretch_before).transpose()?;
+            match stretch {
+                Some(stretch) if stretch.chunk <= mark.0 => low = stretch.last.next().0,
+                Some(stretch) => (high, found) = (middle - 1, stretch),
+                None => high = middle - 1,
+            }
         }
+        Ok(found)
     }
 
     /// The runs of a stretch, latest first, to the one whose first seq satisfies `enough`.
@@ -282,6 +313,17 @@ impl Reader {
         let found = self.tree.get(key).map_err(failure)?;
         let chunk = at.before(&key).unwrap_or(found);
         chunk.ok_or_else(|| damage(format!("chunk {number} is missing")))
+    }
+}
+
+/// The stretch that ends before a noted place.
+fn stretch_before(place: ::sled::Result<(IVec, IVec)>) -> Result<Stretch, StoreError> {
+    let (key, value) = place.map_err(failure)?;
+    let previous = unseal(&key, &value)?.try_into().map(u64::from_le_bytes);
+    let first = key[key.len() - 8..].try_into().map(u64::from_be_bytes);
+    match (previous, first) {
+        (Ok(chunk), Ok(first @ 1..)) => Ok(Stretch { chunk, last: Seq(first - 1) }),
+        _ => Err(damage("a noted place has another length")),
     }
 }
 

@@ -205,6 +205,14 @@ fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, Refusal> {
             let Room { room } = payload.read()?;
             Ask::Unfollow { room: room.0 }
         }
+        Kind::FollowAll => {
+            let FollowAll { from } = payload.read()?;
+            Ask::FollowAll { from: from.map_or(From::Now, |Text(from)| start(&from)) }
+        }
+        Kind::UnfollowAll => {
+            let Nothing {} = payload.read()?;
+            Ask::UnfollowAll
+        }
         Kind::History => {
             let History { room, before, limit } = payload.read()?;
             let before = before.map(|Text(before)| before.into_owned());
@@ -262,12 +270,14 @@ enum Kind {
     Delete,
     Follow,
     Unfollow,
+    FollowAll,
+    UnfollowAll,
     History,
     Rooms,
 }
 
 impl Kind {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 18] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -282,6 +292,8 @@ impl Kind {
         Self::Delete,
         Self::Follow,
         Self::Unfollow,
+        Self::FollowAll,
+        Self::UnfollowAll,
         Self::History,
         Self::Rooms,
     ];
@@ -302,6 +314,8 @@ impl Kind {
             Self::Delete => "delete",
             Self::Follow => "follow",
             Self::Unfollow => "unfollow",
+            Self::FollowAll => "follow_all",
+            Self::UnfollowAll => "unfollow_all",
             Self::History => "history",
             Self::Rooms => "rooms",
         }
@@ -393,6 +407,15 @@ struct Follow<'a> {
     #[serde(borrow)]
     from: Option<Text<'a>>,
 }
+
+#[derive(Deserialize)]
+struct FollowAll<'a> {
+    #[serde(borrow)]
+    from: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Nothing {}
 
 #[derive(Deserialize)]
 struct History<'a> {

@@ -63,6 +63,15 @@ pub fn notice<W: Writer>(notice: &Notice) -> Bytes {
             out.member("cursor", &Cursor::encode(room, *at));
             out.member("head", &head.0);
         }
+        Notice::StreamingAll { epoch, heartbeat, cursor, rooms } => {
+            out.member("type", "hello");
+            out.member("protocol", PROTOCOL);
+            out.member("epoch", &format!("{:x}", epoch.0));
+            out.member("heartbeat_ms", &u64::try_from(heartbeat.as_millis()).unwrap_or(u64::MAX));
+            out.member("durability", "synced");
+            out.member("cursor", cursor);
+            out.member("rooms", rooms);
+        }
         Notice::Removed { room, reason } => {
             out.member("type", "removed");
             put_room(&mut out, "room", *room);
@@ -77,6 +86,17 @@ pub fn notice<W: Writer>(notice: &Notice) -> Bytes {
         Notice::RoomLost { room } => {
             out.member("type", "room_lost");
             put_room(&mut out, "room", *room);
+        }
+        Notice::Restarting { retry_after } => {
+            out.member("type", "restarting");
+            out.member("retry_after_ms", &u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
+        }
+        Notice::Gap { room, from, to, reason } => {
+            out.member("type", "gap");
+            put_room(&mut out, "room", *room);
+            out.member("from", &from.0);
+            out.member("to", &to.0);
+            out.member("reason", reason.as_str());
         }
         Notice::FollowFailed { room, refusal } => {
             out.member("type", "follow_failed");
@@ -119,6 +139,8 @@ fn reply_bytes(reply: &Reply) -> usize {
         | Reply::Published { .. }
         | Reply::Following { .. }
         | Reply::Unfollowed { .. }
+        | Reply::FollowingAll { .. }
+        | Reply::UnfollowedAll
         | Reply::Refused(_) => 0,
     };
     FRAME_BYTES + list
@@ -242,6 +264,11 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             out.member("head", &head.0);
         }
         Reply::Unfollowed { room } => put_room(out, "room", *room),
+        Reply::FollowingAll { cursor, rooms } => {
+            out.member("cursor", cursor);
+            out.member("rooms", rooms);
+        }
+        Reply::UnfollowedAll => {}
         Reply::History { room, records, before } => {
             put_room(out, "room", room.room);
             put_records(out, room, records);

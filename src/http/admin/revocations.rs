@@ -1,47 +1,20 @@
-//! What the operator asks of a running server: a socket in the data directory, for whoever may read that.
-//!
-//! It is a Unix socket of mode 0600 and not a port, so that it needs no key of its own, cannot be reached from another
-//! machine or a web page, and works wherever the command line can see the data directory.
+//! What the operator revokes.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 
-use super::problem::Problem;
-use crate::actors::Registry;
+use super::Desk;
 use crate::actors::revoking::revocation;
 use crate::auth::{IdentityOptions, LIFETIME_MAX};
 use crate::domain::revocation::Subject;
 use crate::domain::{Revocation, TenantId, Timestamp, TokenId, UserId};
+use crate::http::problem::Problem;
 use crate::wire::Refusal;
 
-/// What every handler of the operator's socket has at hand.
-#[derive(Clone)]
-pub struct Desk {
-    pub registry: Arc<Registry>,
-}
-
-/// The name of the socket in the data directory.
-pub const SOCKET: &str = "admin.sock";
-
-/// Mounts the routes of the operator's socket.
-pub fn mount(config: &mut web::ServiceConfig) {
-    config
-        .route("/health", web::get().to(health))
-        .service(
-            web::resource("/revocations")
-                .app_data(web::PayloadConfig::new(BODY_BYTES_MAX))
-                .route(web::get().to(revocations))
-                .route(web::post().to(revoke))
-                .default_service(web::to(super::wrong_method)),
-        )
-        .default_service(web::to(super::unknown));
-}
-
 /// The largest body of a request: ids have a few hundred bytes.
-const BODY_BYTES_MAX: usize = 16 * 1024;
+pub const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// The longest that a token may live from now on, its issuer's clock being as wrong as it may be.
 const TOKEN_LIFE_MAX: Duration = LIFETIME_MAX.saturating_add(IdentityOptions::LEEWAY_MAX.saturating_mul(2));
@@ -76,7 +49,7 @@ impl Asked {
 }
 
 /// Revokes, and answers when nothing that stood on it can send anything any more.
-async fn revoke(desk: web::ThinData<Desk>, body: web::Bytes) -> HttpResponse {
+pub async fn revoke(desk: web::ThinData<Desk>, body: web::Bytes) -> HttpResponse {
     let refused = |cause: String| Problem::of(Refusal::bad_request(cause)).response();
     let asked = match serde_json::from_slice::<Asked>(&body) {
         Ok(asked) => asked,
@@ -100,7 +73,7 @@ async fn revoke(desk: web::ThinData<Desk>, body: web::Bytes) -> HttpResponse {
     }
 }
 
-async fn revocations(desk: web::ThinData<Desk>) -> HttpResponse {
+pub async fn list(desk: web::ThinData<Desk>) -> HttpResponse {
     let list = desk.registry.revocations();
     let list: Vec<_> = list.iter().map(|(subject, revocation)| shown(subject, *revocation)).collect();
     HttpResponse::Ok().json(serde_json::json!({ "revocations": list }))
@@ -115,12 +88,4 @@ fn shown(subject: &Subject, revocation: Revocation) -> serde_json::Value {
     shown["since"] = revocation.since.0.into();
     shown["until"] = revocation.until.0.into();
     shown
-}
-
-/// Whether commands are taken now.
-async fn health(desk: web::ThinData<Desk>) -> HttpResponse {
-    match desk.registry.unready() {
-        None => HttpResponse::Ok().json(serde_json::json!({"status": "ready"})),
-        Some(refusal) => Problem::unavailable(&refusal).response(),
-    }
 }
