@@ -216,6 +216,7 @@ impl Settings<'_> {
             sweep: self.duration("limits.sweep"),
             room_idle: self.duration("limits.room_idle"),
             answer_timeout: self.duration("limits.answer_timeout"),
+            request: self.duration("limits.request"),
             poll_wait: self.duration("limits.poll_wait"),
             frame_bytes_max: self.number("limits.frame_kb") * KIB,
             body_bytes_max: size(self.number("limits.body_kb") * KIB),

@@ -50,9 +50,6 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How often revocations are looked through for those that concern nothing any more.
 const FORGET: Duration = Duration::from_secs(10 * 60);
 
-/// How long the head of a request may take to arrive: a client that drips it holds a connection no longer than that.
-const REQUEST_HEAD: Duration = Duration::from_secs(5);
-
 impl Gate for Keyring {
     fn admit<'a>(&'a self, token: &'a str, now: Timestamp) -> Admission<'a> {
         Box::pin(std::future::ready(self.verify(token, now).map_err(refused)))
@@ -140,15 +137,14 @@ impl Server {
                 origins: Arc::clone(&origins),
             };
             let app = App::new().app_data(web::ThinData(edge)).configure(http::mount);
-            app.wrap(from_fn(origin::guard)).wrap(from_fn(http::access::log))
+            app.wrap(from_fn(http::timed)).wrap(from_fn(origin::guard)).wrap(from_fn(http::access::log))
         })
         .workers(workers)
         // More than are let in, so that who is one too many is told so.
         .max_connections((capacity + capacity / 8).div_ceil(workers))
         .on_connect(move |io, extensions| on_connect.on_connect(io, extensions))
-        .client_request_timeout(REQUEST_HEAD)
-        // actix-http 3.20 holds only the first request of a connection to that time.
-        .keep_alive(KeepAlive::Disabled)
+        .client_request_timeout(http::REQUEST_HEAD)
+        .keep_alive(KeepAlive::Timeout(registry.limits().request))
         .shutdown_timeout(1)
         .disable_signals();
         let server = match &parts.tls {
@@ -249,7 +245,7 @@ fn serve_metrics(listener: TcpListener, registry: &Arc<Registry>) -> io::Result<
     let server =
         HttpServer::new(move || App::new().app_data(web::ThinData(desk.clone())).configure(http::metrics::mount))
             .workers(1)
-            .client_request_timeout(REQUEST_HEAD)
+            .client_request_timeout(http::REQUEST_HEAD)
             .shutdown_timeout(1)
             .disable_signals()
             .listen(listener)?
@@ -304,7 +300,7 @@ impl Admin {
         let server =
             HttpServer::new(move || App::new().app_data(web::ThinData(desk.clone())).configure(http::admin::mount))
                 .workers(1)
-                .client_request_timeout(REQUEST_HEAD)
+                .client_request_timeout(http::REQUEST_HEAD)
                 .shutdown_timeout(1)
                 .disable_signals()
                 .listen_uds(listener)?

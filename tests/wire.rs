@@ -355,6 +355,16 @@ fn every_notice_has_its_shape() {
             Notice::Hello { epoch: Epoch(0x1f), heartbeat: Duration::from_secs(25), authenticated: false },
             r#"{"type":"hello","protocol":"chinwag.v1","epoch":"1f","heartbeat_ms":25000,"authenticated":false,"durability":"synced"}"#,
         ),
+        (
+            Notice::Streaming {
+                epoch: Epoch(3),
+                heartbeat: Duration::from_secs(15),
+                room: self::room(),
+                at: Position { epoch: Epoch(3), seq: Seq(5) },
+                head: Seq(9),
+            },
+            r#"{"type":"hello","protocol":"chinwag.v1","epoch":"3","heartbeat_ms":15000,"durability":"synced","room":"R","cursor":"C","head":9}"#,
+        ),
         (Notice::Removed { room, reason: Removal::Left }, r#"{"type":"removed","room":"R","reason":"left"}"#),
         (Notice::Removed { room, reason: Removal::Kicked }, r#"{"type":"removed","room":"R","reason":"kicked"}"#),
         (
@@ -370,6 +380,34 @@ fn every_notice_has_its_shape() {
     for (notice, expected) in cases {
         check(&filled(expected), |dialect| dialect.encode_notice(&notice));
     }
+}
+
+#[test]
+fn a_page_is_a_body_without_what_sockets_need() {
+    let page = |records: Vec<Record>| Reply::Page {
+        room: room(),
+        records,
+        cursor: Position { epoch: Epoch(3), seq: Seq(5) },
+        complete: true,
+        head: Seq(5),
+    };
+    let empty = filled(r#"{"room":"R","records":[],"cursor":"C","complete":true,"head":5}"#);
+    check(&empty, |dialect| dialect.encode_body(&page(Vec::new())));
+    let pushed = Dialect::NativeJson.encode_record(&room(), &record());
+    let body = Dialect::NativeJson.encode_body(&page(vec![record()]));
+    let (body, pushed) = (String::from_utf8_lossy(&body), String::from_utf8_lossy(&pushed));
+    assert!(body.contains(&format!("[{pushed}]")), "{body} does not hold {pushed}");
+}
+
+#[test]
+fn an_event_holds_the_record_that_a_websocket_is_sent() {
+    let mut event = bytes::BytesMut::new();
+    Dialect::NativeSse.put_record(&mut event, &room(), &record());
+    let pushed = Dialect::NativeJson.encode_record(&room(), &record());
+    let cursor = filled("\"C\"");
+    let expected =
+        format!("id: {}\nevent: record\ndata: {}\n\n", cursor.trim_matches('"'), String::from_utf8_lossy(&pushed));
+    assert_eq!(String::from_utf8_lossy(&event), expected);
 }
 
 #[test]

@@ -27,6 +27,9 @@ pub struct Limits {
     pub room_idle: Duration,
     /// How long an answer of a room may take.
     pub answer_timeout: Duration,
+    /// How long a request may take that does not wait, and how long a connection is kept behind an answer until the next
+    /// one begins.
+    pub request: Duration,
     /// The longest that a long poll waits.
     pub poll_wait: Duration,
     pub frame_bytes_max: u64,
@@ -151,6 +154,7 @@ impl Default for Limits {
             sweep: Duration::from_secs(1),
             room_idle: Duration::from_secs(60),
             answer_timeout: Duration::from_secs(30),
+            request: Duration::from_secs(10),
             poll_wait: Duration::from_secs(55),
             frame_bytes_max: 64 * 1024,
             body_bytes_max: 1024 * 1024,

@@ -15,8 +15,19 @@ use crate::store::rows::{self, Row};
 use crate::store::{Store, StoreError};
 use crate::wire::{Cursor, From as Since, Refusal, Reply};
 
-/// Admits a registered follower: its membership, then the head, then where it wants to begin.
+/// Admits a registered follower and lets it have what is published from now on, where it has nothing to read before.
 pub async fn open(registry: &Registry, follower: &Rc<Follower>, since: Since) -> Result<(Position, Seq), Refusal> {
+    let (at, head) = admit(registry, follower, since).await?;
+    let mut follow = follower.follow().borrow_mut();
+    let generation = follow.generation();
+    // A follower that stands at the head has nothing to read, unless something came meanwhile.
+    follow.page(generation, at.seq, None, at.seq == head, []);
+    Ok((at, head))
+}
+
+/// Admits a registered follower: its membership, then the head, then where it wants to begin. It is behind from then
+/// on.
+pub async fn admit(registry: &Registry, follower: &Rc<Follower>, since: Since) -> Result<(Position, Seq), Refusal> {
     let (store, key) = (&**registry.store(), follower.room());
     let member = membership(store, key, follower.user()).await?;
     let head = store.head(&key.stream()).await.map_err(|error| read_failed(&error))?;
@@ -30,9 +41,6 @@ pub async fn open(registry: &Registry, follower: &Rc<Follower>, since: Since) ->
     if !follow.admit(at, member.joined.seq()) {
         return Err(Rejection::NotMember.into());
     }
-    let generation = follow.generation();
-    // A follower that stands at the head has nothing to read, unless something came meanwhile.
-    follow.page(generation, at.seq, None, at.seq == head.seq, []);
     Ok((at, head.seq))
 }
 

@@ -26,6 +26,10 @@ pub async fn stream_room(
 ) -> Result<(), Refusal> {
     let opening = Opening::new(worker, link, by);
     let registry = worker.registry();
+    if registry.draining() {
+        // Those who are told that the server stops are told once; whoever comes later looks for itself.
+        return Err(Refusal::shutting_down());
+    }
     let open = async {
         let key = registry.resolve(&opening.by.tenant, room).await?;
         let registration = worker.register(key, opening.by.user.clone(), link);

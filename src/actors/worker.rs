@@ -6,8 +6,8 @@
 //! from rooms.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,6 +34,9 @@ pub const PROOF_TIME: Duration = Duration::from_millis(500);
 /// is thrown away, so that no removal has to wait for a connection that nobody answers for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// The same for an answer to a request, which nothing follows: some networks take seconds for a page.
+const LAST_ANSWER: Duration = Duration::from_secs(10);
+
 /// What one worker thread's connections share.
 pub struct Worker {
     id: RelayId,
@@ -42,13 +45,14 @@ pub struct Worker {
     links: RefCell<Vec<Rc<Link>>>,
     /// The connections by whose they are: a removal has to reach all of its user's, following or not.
     users: RefCell<HashMap<(TenantId, UserId), Vec<Rc<Link>>>>,
-    /// Those whose session has ended, oldest first: the kernel may still hold something for them.
-    ended: RefCell<VecDeque<Ended>>,
+    /// Those that have ended: the kernel may still hold something for them.
+    ended: RefCell<Vec<Ended>>,
     generations: Cell<u64>,
 }
 
 struct Ended {
-    at: Instant,
+    /// When it is thrown away.
+    due: Instant,
     link: Rc<Link>,
     user: (TenantId, UserId),
 }
@@ -136,7 +140,7 @@ impl Worker {
                 rooms: RefCell::new(HashMap::new()),
                 links: RefCell::new(Vec::new()),
                 users: RefCell::new(HashMap::new()),
-                ended: RefCell::new(VecDeque::new()),
+                ended: RefCell::new(Vec::new()),
                 generations: Cell::new(0),
             })
         };
@@ -164,7 +168,7 @@ impl Worker {
         for link in links {
             link.cut();
         }
-        self.cut_ended(Instant::now());
+        self.cut_ended(|_| true);
     }
 
     pub fn registry(&self) -> &Arc<Registry> {
@@ -192,7 +196,11 @@ impl Worker {
 
     /// Takes a connection into the sweep.
     pub fn open(&self, link: &Rc<Link>) {
-        self.registry.metrics().connection_opened(link.dialect().transport());
+        match link.kind() {
+            Kind::Socket | Kind::Events => self.registry.metrics().connection_opened(link.dialect().transport()),
+            // Counted among the requests.
+            Kind::Request => {}
+        }
         self.links.borrow_mut().push(Rc::clone(link));
     }
 
@@ -233,25 +241,41 @@ impl Worker {
 
     /// Lets go of a connection whose session has ended. Removals reach it until nothing of it can leave any more.
     pub fn closed(&self, link: &Rc<Link>, principal: Option<&Principal>) {
-        let mut links = self.links.borrow_mut();
-        if let Some(index) = links.iter().position(|other| Rc::ptr_eq(other, link)) {
-            links.swap_remove(index);
-            self.registry.metrics().connection_closed(link.dialect().transport(), link.ended());
-        }
-        drop(links);
+        self.leave(link);
         let Some(principal) = principal else { return };
         let user = (principal.tenant.clone(), principal.user.clone());
         if link.is_cut() {
             self.forget_link(link, user);
         } else {
-            self.ended.borrow_mut().push_back(Ended { at: Instant::now(), link: Rc::clone(link), user });
+            let time = match link.kind() {
+                Kind::Socket | Kind::Events => LAST_WORDS,
+                Kind::Request => LAST_ANSWER,
+            };
+            self.ended.borrow_mut().push(Ended { due: Instant::now() + time, link: Rc::clone(link), user });
         }
     }
 
     /// Lets go of a connection of which nothing of any room has been shown on `link`.
     pub fn forget(&self, link: &Rc<Link>, principal: &Principal) {
-        self.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, link));
+        self.leave(link);
         self.forget_link(link, (principal.tenant.clone(), principal.user.clone()));
+    }
+
+    /// A request on `link` has been answered. Removals reach the connection as before.
+    pub fn answered(&self, link: &Rc<Link>) {
+        self.leave(link);
+    }
+
+    fn leave(&self, link: &Rc<Link>) {
+        let mut links = self.links.borrow_mut();
+        let Some(index) = links.iter().position(|other| Rc::ptr_eq(other, link)) else { return };
+        links.swap_remove(index);
+        match link.kind() {
+            Kind::Socket | Kind::Events => {
+                self.registry.metrics().connection_closed(link.dialect().transport(), link.ended());
+            }
+            Kind::Request => {}
+        }
     }
 
     fn forget_link(&self, link: &Rc<Link>, user: (TenantId, UserId)) {
@@ -263,13 +287,12 @@ impl Worker {
         }
     }
 
-    /// Cuts the connections whose session ended at `until` or before.
-    fn cut_ended(&self, until: Instant) {
-        loop {
-            let next = self.ended.borrow_mut().pop_front_if(|ended| ended.at <= until);
-            let Some(ended) = next else { return };
-            ended.link.cut();
-            self.forget_link(&ended.link, ended.user);
+    /// Cuts the connections that have ended, all of them or those whose time is up.
+    fn cut_ended(&self, is_up: impl Fn(Instant) -> bool) {
+        let over: Vec<_> = self.ended.borrow_mut().extract_if(.., |ended| is_up(ended.due)).collect();
+        for Ended { link, user, .. } in over {
+            link.cut();
+            self.forget_link(&link, user);
         }
     }
 
@@ -384,9 +407,7 @@ impl Worker {
         let now = Instant::now();
         let clock = self.registry.instant();
         let before = |time: Duration| now.checked_sub(time);
-        if let Some(until) = before(LAST_WORDS) {
-            self.cut_ended(until);
-        }
+        self.cut_ended(|due| due <= now);
         let links = self.links();
         for link in links {
             let older = |since: Instant, time: Duration| before(time).is_some_and(|limit| since <= limit);

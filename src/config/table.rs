@@ -195,6 +195,13 @@ pub const SECTIONS: &[Section] = &[
             setting("sweep", TIME, r#""1s""#, "Between two looks at all connections; times are kept to this", Restart),
             setting("room_idle", TIME, r#""1m""#, "After this long without a command a room goes to sleep", Live),
             setting("answer_timeout", TIME, r#""30s""#, "How long an answer of a room may take", Live),
+            setting(
+                "request",
+                TIME,
+                r#""10s""#,
+                "How long a request may take that does not wait, and a connection between two of them",
+                Live,
+            ),
             setting("poll_wait", TIME, r#""55s""#, "The longest that a long poll waits", Live),
             setting("frame_kb", number(1, 256, "KiB"), "64", "The largest frame of a client", Live),
             setting("body_kb", number(1, MIB_MAX, "KiB"), "1024", "The largest body of a request", Live),

@@ -39,7 +39,7 @@ impl Door {
     /// byte of it is read: an answer would cost as much as the flood wants to make it cost. A client sees a reset, and
     /// tries again later as after any other. Connections of proxies are those of many; their requests are counted.
     pub fn on_connect(&self, io: &dyn Any, extensions: &mut Extensions) {
-        let Some(switch) = kill::on_connect(io, extensions) else { return };
+        let Some(switch) = kill::on_connect(io, extensions, self.registry.limits().request) else { return };
         let peer = kill::tcp_of(io).and_then(|stream| stream.peer_addr().ok());
         if let Some(peer) = peer.map(|peer| peer.ip().to_canonical())
             && !self.trusts(peer)

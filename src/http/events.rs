@@ -1,5 +1,7 @@
 //! What happened in a room, over plain HTTP: one address that pages, waits, or streams.
 
+use std::time::Duration;
+
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
@@ -9,11 +11,17 @@ use super::credentials;
 use super::kill::KillSwitch;
 use super::problem::Problem;
 use super::sse;
+use super::visit::Visit;
+use crate::actors::{asking, paging};
 use crate::domain::RoomName;
-use crate::wire::{From as Since, Refusal};
+use crate::wire::{Ask, Dialect, From as Since, Refusal, Reply};
 
 /// The place after which a client that comes back wants to go on (WHATWG HTML, section 9.2.4).
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// How many records a page has where its client does not say, and at most: as in the history of a WebSocket.
+const PAGE_RECORDS: usize = 50;
+const PAGE_RECORDS_MAX: usize = 100;
 
 /// What stands behind the question mark. Names that are not known are passed over, as members of commands are.
 #[derive(Deserialize)]
@@ -46,7 +54,35 @@ pub async fn of_room(
         let guard = edge.door.admit(&request, Some(&by))?;
         return sse::stream_room(&edge, kill, by, &room, since, guard).await;
     }
-    Err(Problem::not_found())
+    let visit = Visit::begin(&request, &edge, by)?;
+    let limit = query.limit.as_deref().map_or(Ok(PAGE_RECORDS), limit)?;
+    let wait = query.wait.as_deref().map(wait).transpose()?;
+    let reply = match (query.after, query.before, wait) {
+        (after, None, wait) => {
+            let wait = wait.unwrap_or_default().min(registry.limits().poll_wait);
+            // Who waits holds a connection as a stream does.
+            let guard = (!wait.is_zero()).then(|| edge.door.admit(&request, Some(visit.by())));
+            let _guard = guard.transpose()?;
+            kill.allow(wait + registry.limits().request);
+            let since = after.as_deref().map_or(Since::Start, since);
+            let page = paging::page(visit.worker(), visit.link(), visit.by(), &room, since, limit, wait).await;
+            page.map_err(Problem::of)?
+        }
+        (None, before, None) => {
+            let ask = Ask::History { room, before, limit };
+            match asking::answer(visit.worker(), visit.link(), visit.by().clone(), ask).await {
+                Reply::Refused(refusal) => return Err(Problem::of(refusal)),
+                page => page,
+            }
+        }
+        (Some(_), Some(_), _) | (None, Some(_), Some(_)) => {
+            return Err(bad_request("before goes with neither after nor wait"));
+        }
+    };
+    let body = Dialect::NativeJson.encode_body(&reply);
+    let answer =
+        HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).content_type("application/json").body(body);
+    Ok(visit.end(answer))
 }
 
 pub(super) fn query(request: &HttpRequest) -> Result<Query, Problem> {
@@ -83,6 +119,24 @@ pub(super) fn since(text: &str) -> Since {
         "now" => Since::Now,
         cursor => Since::Cursor(cursor.to_owned()),
     }
+}
+
+/// How many records a page has at most.
+pub(super) fn limit(text: &str) -> Result<usize, Problem> {
+    let limit = text.parse().ok().filter(|limit| (1..=PAGE_RECORDS_MAX).contains(limit));
+    limit.ok_or_else(|| bad_request(format!("limit is a number from 1 to {PAGE_RECORDS_MAX}")))
+}
+
+/// A time in seconds, with or without their sign, or in milliseconds.
+fn wait(text: &str) -> Result<Duration, Problem> {
+    let (number, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+        (Some(number), _) => (number, Duration::from_millis(1)),
+        (None, Some(number)) => (number, Duration::from_secs(1)),
+        (None, None) => (text, Duration::from_secs(1)),
+    };
+    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let number = number.parse::<u32>().ok().filter(|_| digits);
+    number.map(|number| unit * number).ok_or_else(|| bad_request("wait is a number of seconds, such as 25s"))
 }
 
 pub(super) fn bad_request(cause: impl std::fmt::Display) -> Problem {

@@ -11,10 +11,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix_tls::accept::rustls_0_23::TlsStream;
-use actix_web::dev::Extensions;
+use actix_web::body::MessageBody;
+use actix_web::dev::{Extensions, ServiceRequest, ServiceResponse};
+use actix_web::http::ConnectionType;
+use actix_web::middleware::Next;
 use actix_web::rt::net::TcpStream;
+use actix_web::{Error, web};
 use rustix::net::sockopt;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use super::Edge;
+use super::visit::Visitors;
 use crate::actors::Cut;
 
 /// What the kernel may hold of a connection, in bytes: on loopback it would hold megabytes for one that does not read.
@@ -23,9 +31,9 @@ const SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// After this long without an acknowledgement of what was sent the kernel gives a connection up (RFC 5482).
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a connection may take that is no WebSocket, from its acceptance to the end of its answer. actix-http 3.20
-/// gives the head of a request a time, but waits for ever for the end of a chunked body that nobody reads.
-const REQUEST: Duration = Duration::from_secs(10);
+/// How long the head of a request may take to arrive: a client that drips it holds a connection no longer than that.
+/// actix-http 3.20 sees to that for the first request of a connection; for those behind it [`timed`] does.
+pub const REQUEST_HEAD: Duration = Duration::from_secs(5);
 
 /// The second handle on one connection.
 #[derive(Clone)]
@@ -35,19 +43,26 @@ struct Handle {
     socket: OwnedFd,
     /// The connection has become one that may last.
     kept: Cell<bool>,
+    /// When it is cut unless it has come further by then.
+    due: Cell<Instant>,
+    /// `due` has moved.
+    moved: Rc<Notify>,
 }
 
-/// Prepares an accepted connection; returns its second handle, if there is one.
-pub fn on_connect(io: &dyn Any, extensions: &mut Extensions) -> Option<KillSwitch> {
+/// Prepares an accepted connection, which has `time` until its first request; returns its second handle, if there is
+/// one.
+pub fn on_connect(io: &dyn Any, extensions: &mut Extensions, time: Duration) -> Option<KillSwitch> {
     let stream = tcp_of(io)?;
     if let Err(error) = prepare(stream) {
         tracing::debug!(%error, "a socket option could not be set");
     }
     match stream.as_fd().try_clone_to_owned() {
         Ok(socket) => {
-            let switch = KillSwitch(Rc::new(Handle { socket, kept: Cell::new(false) }));
-            switch.expect_request();
+            let (due, moved) = (Cell::new(Instant::now() + time), Rc::new(Notify::new()));
+            let switch = KillSwitch(Rc::new(Handle { socket, kept: Cell::new(false), due, moved }));
+            switch.watch();
             extensions.insert(switch.clone());
+            extensions.insert(Visitors::default());
             Some(switch)
         }
         Err(error) => {
@@ -76,18 +91,54 @@ impl KillSwitch {
         self.0.kept.set(true);
     }
 
-    fn expect_request(&self) {
+    /// Gives the connection so much more time from now on, or so little.
+    pub fn allow(&self, time: Duration) {
+        self.0.due.set(Instant::now() + time);
+        self.0.moved.notify_one();
+    }
+
+    /// Cuts the connection when its time is up.
+    fn watch(&self) {
         // Does not keep the socket of a connection that has ended meanwhile.
-        let handle = Rc::downgrade(&self.0);
+        let (handle, moved) = (Rc::downgrade(&self.0), Rc::clone(&self.0.moved));
         actix_web::rt::spawn(async move {
-            tokio::time::sleep(REQUEST).await;
-            if let Some(handle) = handle.upgrade()
-                && !handle.kept.get()
-            {
-                Self(handle).cut();
+            while let Some(handle) = handle.upgrade().filter(|handle| !handle.kept.get()) {
+                let due = handle.due.get();
+                if due <= Instant::now() {
+                    return Self(handle).cut();
+                }
+                drop(handle);
+                tokio::select! {
+                    () = tokio::time::sleep_until(due) => {}
+                    () = moved.notified() => {}
+                }
             }
         });
     }
+}
+
+/// Times the requests of a connection that is kept: each from its beginning to its answer, and what is behind the
+/// answer, the taking of it, the pause and the head of the next request together. actix-http 3.20 times only the head of
+/// the first one and a pause in which nothing comes at all, and waits for ever for the end of a body that nobody reads.
+pub async fn timed(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let edge = request.app_data::<web::ThinData<Edge>>();
+    let time = edge.map(|edge| edge.worker.registry().limits().request).unwrap_or_default();
+    let kill = request.conn_data::<KillSwitch>().cloned();
+    if let Some(kill) = &kill {
+        kill.allow(time);
+    }
+    let mut answered = next.call(request).await?;
+    if let Some(kill) = &kill {
+        kill.allow(time + REQUEST_HEAD);
+    }
+    let edge = answered.request().app_data::<web::ThinData<Edge>>();
+    if edge.is_some_and(|edge| edge.worker.registry().draining()) {
+        answered.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+    Ok(answered)
 }
 
 impl Cut for KillSwitch {

@@ -16,6 +16,7 @@ pub mod origin;
 mod problem;
 mod sse;
 pub mod tickets;
+mod visit;
 mod world;
 mod ws;
 
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use actix_web::{HttpResponse, web};
 
 pub use door::Door;
+pub use kill::{REQUEST_HEAD, timed};
 
 use crate::actors::{Gate, Worker};
 use origin::Origins;

@@ -13,7 +13,7 @@ use crate::actors::{ConnectionGuard, Link, TRAFFIC, streaming};
 use crate::domain::{Principal, RoomName};
 use crate::wire::From as Since;
 
-/// Streams what happens in a room.
+/// Streams what happens in a room. `guard` is the stream's place among the connections that may be open.
 pub async fn stream_room(
     edge: &Edge,
     kill: &KillSwitch,

@@ -37,6 +37,7 @@ use crate::domain::{Record, RoomKey};
 use frame::Opcode;
 
 /// One wire language.
+#[allow(clippy::enum_variant_names, reason = "there will be others than the native ones")]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Dialect {
     NativeJson,

@@ -293,7 +293,7 @@ async fn connections_that_come_too_fast_are_cut_before_they_are_read() {
     let began = Instant::now();
     for _ in 0..20 {
         let Ok(mut stream) = tokio::net::TcpStream::connect(server.address).await else { continue };
-        let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
         let mut answer = Vec::new();
         let _ = patiently(tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer)).await;
         answered += usize::from(answer.starts_with(b"HTTP/1.1 200"));

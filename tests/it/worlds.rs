@@ -14,7 +14,7 @@ use tokio::net::TcpSocket;
 use uuid::Uuid;
 
 use crate::harness::{Client, Setup, TestServer, create_channel, follow, join, kick, patiently, post};
-use crate::listeners::Events;
+use crate::support::listeners::Events;
 
 const WORLD: &str = "/v1/events";
 
@@ -99,7 +99,7 @@ async fn a_stream_that_has_shown_nothing_is_resumed_on_another_server_over_the_s
         ann.ask(create_channel("lobby")).await;
         ann.ask(post("lobby", "before")).await;
     }
-    let mut events = Events::open(&server, &server.token("ann"), WORLD, None).await.unwrap();
+    let mut events = Events::open(server.address, &server.token("ann"), WORLD, None).await.unwrap();
     let hello = events.next().await.unwrap();
     assert_eq!((&*hello.name, hello.json()["rooms"].as_u64()), ("hello", Some(1)));
     assert_eq!(hello.json()["cursor"].as_str(), hello.id.as_deref());
@@ -109,7 +109,7 @@ async fn a_stream_that_has_shown_nothing_is_resumed_on_another_server_over_the_s
     let server = TestServer::with(Setup { store: again, ..Setup::default() });
     let mut ann = server.client("ann").await;
     ann.ask(post("lobby", "while away")).await;
-    let mut events = Events::open(&server, &server.token("ann"), WORLD, hello.id.as_deref()).await.unwrap();
+    let mut events = Events::open(server.address, &server.token("ann"), WORLD, hello.id.as_deref()).await.unwrap();
     assert_eq!(events.next().await.unwrap().id, hello.id, "it stands where it stood");
     ann.ask(post("lobby", "since")).await;
     for expected in ["while away", "since"] {
@@ -166,7 +166,7 @@ async fn come_and_go(server: &TestServer, token: &str, seed: u64, total: usize) 
     let (mut count, mut cursor) = (0, None::<String>);
     while count < total {
         let path = if cursor.is_none() { "/v1/events?after=start" } else { WORLD };
-        let mut events = Events::open(server, token, path, cursor.as_deref()).await.expect("it is ours");
+        let mut events = Events::open(server.address, token, path, cursor.as_deref()).await.expect("it is ours");
         let mut left = 1 + random.below(400);
         while left > 0 && count < total {
             let event = events.next().await.expect("the stream goes on");
@@ -243,7 +243,7 @@ async fn a_kick_is_a_barrier_in_a_world_too() {
         bob.ask(join(room)).await;
     }
     bob.ask(follow_all("now")).await;
-    let mut stream = Events::open(&server, &server.token("bob"), WORLD, None).await.unwrap();
+    let mut stream = Events::open(server.address, &server.token("bob"), WORLD, None).await.unwrap();
     let hello = stream.next().await.unwrap();
     let kicked = ann.send(kick(&json!("green"), "bob")).await;
     let after = ann.send(post("green", "without bob")).await;
@@ -258,7 +258,7 @@ async fn a_kick_is_a_barrier_in_a_world_too() {
         text.push_str(&event.data);
     }
     assert!(!text.contains("without bob"), "a stream ends with a removal");
-    let mut stream = Events::open(&server, &server.token("bob"), WORLD, hello.id.as_deref()).await.unwrap();
+    let mut stream = Events::open(server.address, &server.token("bob"), WORLD, hello.id.as_deref()).await.unwrap();
     assert_eq!(stream.next().await.unwrap().json()["rooms"], 1);
     assert_eq!(stream.next().await.unwrap().json()["content"]["text"], "with bob", "it goes on with what is left");
 }
@@ -298,7 +298,7 @@ async fn only_ones_own_cursor_of_everything_is_taken() {
     assert_eq!(ann.refused(follow_all("nonsense")).await, "cursor_invalid");
     assert_eq!(ann.refused(follow("lobby", &world)).await, "cursor_foreign");
     for (user, cursor, code) in [("bob", &world, "cursor_invalid"), ("ann", &of_room, "cursor_foreign")] {
-        let refused = Events::open(&server, &server.token(user), WORLD, Some(cursor)).await;
+        let refused = Events::open(server.address, &server.token(user), WORLD, Some(cursor)).await;
         let Err(refused) = refused else { panic!("{user} is let in") };
         assert_eq!(refused.refusal(), (400, code.to_owned()));
     }

@@ -1,10 +1,14 @@
 //! Clients over plain HTTP: one that asks on a connection that it keeps, and one that listens to an event stream.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::harness::{TestServer, patiently};
+/// How long anything may take before a test fails: long enough for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a request was answered.
 #[derive(Debug)]
@@ -45,13 +49,14 @@ pub struct Http {
 }
 
 impl Http {
-    pub async fn connect(server: &TestServer, user: &str) -> Self {
-        Self::with_token(server, &server.token(user)).await
+    pub async fn connect(address: SocketAddr, token: &str) -> std::io::Result<Self> {
+        let stream = BufReader::new(TcpStream::connect(address).await?);
+        Ok(Self { stream, authorization: format!("Authorization: Bearer {token}\r\n") })
     }
 
-    pub async fn with_token(server: &TestServer, token: &str) -> Self {
-        let stream = patiently(TcpStream::connect(server.address)).await.unwrap();
-        Self { stream: BufReader::new(stream), authorization: format!("Authorization: Bearer {token}\r\n") }
+    /// Says from here on who it is only where a request does.
+    pub fn anonymous(&mut self) {
+        self.authorization.clear();
     }
 
     /// Asks and waits for the answer, which is whole. Fails where the connection breaks.
@@ -82,7 +87,7 @@ impl Http {
 
     /// Whether the server ends the connection without another word.
     pub async fn is_ended(&mut self) -> bool {
-        matches!(patiently(self.stream.read_u8()).await, Err(_))
+        patiently(self.stream.read_u8()).await.is_err()
     }
 
     pub fn socket(&mut self) -> &mut TcpStream {
@@ -116,20 +121,17 @@ pub struct Events {
 
 impl Events {
     /// Opens a stream, or is refused.
-    pub async fn open(server: &TestServer, token: &str, path: &str, last: Option<&str>) -> Result<Self, Answer> {
-        patiently(Self::try_open(server, token, path, last)).await.expect("the server answers")
+    pub async fn open(address: SocketAddr, token: &str, path: &str, last: Option<&str>) -> Result<Self, Answer> {
+        patiently(Self::try_open(address, token, path, last)).await.expect("the server answers")
     }
 
     pub async fn try_open(
-        server: &TestServer,
+        address: SocketAddr,
         token: &str,
         path: &str,
         last: Option<&str>,
     ) -> std::io::Result<Result<Self, Answer>> {
-        let mut http = Http {
-            stream: BufReader::new(TcpStream::connect(server.address).await?),
-            authorization: format!("Authorization: Bearer {token}\r\n"),
-        };
+        let mut http = Http::connect(address, token).await?;
         let last = last.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
         http.send(path, &format!("Accept: text/event-stream\r\n{last}")).await?;
         let (status, headers) = head(&mut http.stream).await?;
@@ -142,15 +144,6 @@ impl Events {
         http.stream.read_exact(&mut body).await?;
         answer.body = String::from_utf8(body).expect("answers are text");
         Ok(Err(answer))
-    }
-
-    /// A stream of `room` for `user`, with the `hello` it began with.
-    pub async fn of(server: &TestServer, user: &str, room: &str, last: Option<&str>) -> (Self, Event) {
-        let path = format!("/v1/rooms/{room}/events");
-        let mut events = Self::open(server, &server.token(user), &path, last).await.expect("the stream is opened");
-        let hello = events.next().await.expect("a stream begins with a word");
-        assert_eq!(hello.name, "hello");
-        (events, hello)
     }
 
     /// The next event; `None` when the stream has ended.
@@ -235,4 +228,8 @@ async fn head(stream: &mut BufReader<TcpStream>) -> std::io::Result<(u16, Vec<(S
     let status = lines[0].split(' ').nth(1).and_then(|status| status.parse().ok()).expect("an answer has a status");
     let headers = lines[1..].iter().filter_map(|line| line.split_once(':'));
     Ok((status, headers.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect()))
+}
+
+async fn patiently<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("this does not take so long")
 }
