@@ -8,6 +8,7 @@ use std::time::Duration;
 use chinwag::actors;
 use chinwag::actors::limits::{self, Rate};
 use chinwag::config::table::{self, Reload};
+use chinwag::config::{Config, Flags};
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
 use chinwag::domain::{
@@ -262,6 +263,19 @@ fn the_page_of_the_configuration_lists_every_setting_as_the_table_has_it() {
     }
     let sections = page.split("\n## `[").count() - 1;
     assert_eq!(sections, table::SECTIONS.len(), "a section that there is not");
+}
+
+#[test]
+fn the_example_of_an_issuer_is_taken() {
+    let page = page("identity.md");
+    let (_, example) = page.split_once("```toml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), example).unwrap();
+    let auth = Config::load(&Flags::default(), [], Some(file.path())).unwrap().auth;
+    assert!(!auth.own_issuer);
+    assert_eq!(auth.issuers[0].iss, "https://id.example/");
+    assert_eq!(auth.issuers[0].required[0].claim, "amr");
 }
 
 #[test]
