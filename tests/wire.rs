@@ -97,6 +97,10 @@ fn every_command_is_understood_in_both_notations() {
         (r#""type":"follow","room":"R","from":"start""#, Ask::Follow { room: room(), from: From::Start }),
         (r#""type":"follow","room":"R","from":"EJz""#, Ask::Follow { room: room(), from: From::Cursor("EJz".into()) }),
         (r#""type":"unfollow","room":"R""#, Ask::Unfollow { room: room() }),
+        (r#""type":"follow_all""#, Ask::FollowAll { from: From::Now }),
+        (r#""type":"follow_all","from":"start""#, Ask::FollowAll { from: From::Start }),
+        (r#""type":"follow_all","from":"IKm""#, Ask::FollowAll { from: From::Cursor("IKm".into()) }),
+        (r#""type":"unfollow_all""#, Ask::UnfollowAll),
         (r#""type":"history","room":"R""#, Ask::History { room: room(), before: None, limit: 50 }),
         (
             r#""type":"history","room":"R","before":"EJz","limit":100"#,

@@ -9,21 +9,27 @@
 //! has been joined after the mark, and needs no exception: nobody stands before the beginning of a membership.
 
 use std::cell::{Cell, RefCell};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Recipient, WrapFuture,
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 use super::batch::Batch;
 use super::failure::read_failed;
 use super::inbox::{Attach, Detach, InboxActor, RoomsChanged, list_rooms};
-use super::link::Link;
+use super::link::{Cut, Link};
+use super::paging::gone;
 use super::registry::Registry;
 use super::session::removal;
 use super::worker::{Follower, Registration, Worker};
@@ -106,6 +112,7 @@ impl Track {
 /// A world that is being followed. Dropped, it ends.
 pub struct WorldFollow {
     addr: Addr<WorldActor>,
+    track: Rc<Track>,
 }
 
 impl WorldFollow {
@@ -113,6 +120,15 @@ impl WorldFollow {
     #[expect(clippy::disallowed_methods, reason = "a pull is asked for once at a time")]
     pub fn drained(&self) {
         self.addr.do_send(Drained);
+    }
+
+    /// Waits until nothing is behind.
+    async fn settled(&self) {
+        let (settled, told) = oneshot::channel();
+        // Who is gone is not behind, and whoever takes from the link hears of its end.
+        if self.addr.send(Settle(settled)).await.is_ok() {
+            let _ = told.await;
+        }
     }
 
     /// Ends it; when this returns, nothing of it is handed over any more.
@@ -163,13 +179,110 @@ pub async fn follow_all(
         gaps: BTreeMap::new(),
         busy: true,
         read: None,
+        settling: Vec::new(),
     };
-    let follow = WorldFollow { addr: host.start() };
+    let track = Rc::clone(&host.track);
+    let follow = WorldFollow { addr: host.start(), track };
     match tokio::time::timeout(time, told).await {
         Ok(Ok(Ok(()))) => Ok(follow),
         Ok(Ok(Err(refusal))) => Err(refusal),
         Ok(Err(_)) | Err(_) => Err(Refusal::unavailable()),
     }
+}
+
+/// What happened in all rooms of a user, as objects in JSON.
+pub struct Paged {
+    pub records: Vec<Bytes>,
+    pub notices: Vec<Bytes>,
+    /// Where the next page continues.
+    pub cursor: String,
+    /// Nothing lay beyond the page when it was read.
+    pub complete: bool,
+}
+
+/// Up to `limit` records from all rooms of `by` after `since`; where there are none yet, the first that come within
+/// `wait`. `link` is the connection that the answer will leave by: known as its user's, so a removal cuts it.
+pub async fn page(
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    by: Principal,
+    since: Since,
+    limit: usize,
+    wait: Duration,
+) -> Result<Paged, Refusal> {
+    tokio::select! {
+        biased;
+        refusal = gone(link) => Err(refusal),
+        page = read_page(worker, by, since, limit, wait) => page,
+    }
+}
+
+async fn read_page(
+    worker: &Rc<Worker>,
+    by: Principal,
+    since: Since,
+    limit: usize,
+    wait: Duration,
+) -> Result<Paged, Refusal> {
+    let until = Instant::now() + wait;
+    // Nothing leaves through this one: what comes is taken out here.
+    let link = Rc::new(Link::request(Box::new(Uncut)));
+    let begins = Rc::new(Cell::new(None));
+    let told = Rc::clone(&begins);
+    let world = follow_all(worker, &link, by, since, move |opened| told.set(Some(opened.cursor))).await?;
+    let cursor = begins.take().ok_or_else(Refusal::unavailable)?;
+    let mut page = Paged { records: Vec::new(), notices: Vec::new(), cursor, complete: false };
+    let next = || poll_fn(|cx| link.outbox.poll_take(cx, || world.drained()));
+    loop {
+        {
+            let mut settled = pin!(world.settled());
+            loop {
+                let framed = tokio::select! {
+                    // What has come, first: who is settled has handed all of it over.
+                    biased;
+                    framed = next() => framed.ok_or_else(Refusal::unavailable)?,
+                    () = &mut settled => break,
+                };
+                if page.add(framed, limit) {
+                    return Ok(page);
+                }
+            }
+        }
+        page.cursor = world.track.cursor();
+        page.complete = true;
+        if !page.records.is_empty() || Instant::now() >= until {
+            return Ok(page);
+        }
+        if let Ok(framed) = timeout_at(until, next()).await {
+            page.complete = false;
+            if page.add(framed.ok_or_else(Refusal::unavailable)?, limit) {
+                return Ok(page);
+            }
+        }
+    }
+}
+
+impl Paged {
+    /// Takes over what was framed; true when the page is full, and there may be more.
+    fn add(&mut self, mut framed: Bytes, limit: usize) -> bool {
+        for (object, cursor) in Dialect::take_apart(&mut framed) {
+            match cursor {
+                Some(_) if self.records.len() >= limit => return true,
+                Some(cursor) => {
+                    self.records.push(object);
+                    self.cursor = cursor;
+                }
+                None => self.notices.push(object),
+            }
+        }
+        self.records.len() >= limit
+    }
+}
+
+struct Uncut;
+
+impl Cut for Uncut {
+    fn cut(&self) {}
 }
 
 /// Hosts one world.
@@ -195,6 +308,8 @@ struct WorldActor {
     busy: bool,
     /// The room that was read last, so that the others get their turn.
     read: Option<RoomTag>,
+    /// Who wants to know when nothing is behind.
+    settling: Vec<oneshot::Sender<()>>,
 }
 
 /// What becomes of a world when it is opened, or comes to a pass.
@@ -315,7 +430,7 @@ impl WorldActor {
         }
         let pass = self.track.world.borrow().pass();
         if pass.is_none() && self.next_behind().is_none() {
-            return;
+            return self.settle();
         }
         if !self.link.outbox.log_is_empty() {
             return self.link.outbox.want_pull();
@@ -330,7 +445,14 @@ impl WorldActor {
         match self.next_behind() {
             Some(follower) if self.track.takes(follower.room().room) => self.pull(follower, None, ctx),
             Some(_) => self.begin_pass(ctx),
-            None => {}
+            None => self.settle(),
+        }
+    }
+
+    fn settle(&mut self) {
+        for settling in self.settling.drain(..) {
+            // Whoever asked may be gone.
+            let _ = settling.send(());
         }
     }
 
@@ -502,6 +624,11 @@ impl Drop for WorldActor {
         if let Some((inbox, session)) = self.inbox.take() {
             inbox.do_send(Detach { session });
         }
+        if std::thread::panicking() {
+            let link = Rc::clone(&self.link);
+            // Not here: a second panic while the first unwinds would end the process.
+            actix::spawn(async move { link.cut() });
+        }
     }
 }
 
@@ -513,6 +640,19 @@ impl Handler<Drained> for WorldActor {
     type Result = ();
 
     fn handle(&mut self, _: Drained, ctx: &mut Self::Context) {
+        self.go_on(ctx);
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Settle(oneshot::Sender<()>);
+
+impl Handler<Settle> for WorldActor {
+    type Result = ();
+
+    fn handle(&mut self, Settle(settling): Settle, ctx: &mut Self::Context) {
+        self.settling.push(settling);
         self.go_on(ctx);
     }
 }
@@ -640,8 +780,8 @@ async fn look_up(
     let marks = [Some(world.mark()), world.pass().map(|pass| pass.next), Some(until)];
     let mut places: BTreeMap<Mark, Vec<At>> = BTreeMap::new();
     for mark in marks.into_iter().flatten() {
-        if !places.contains_key(&mark) {
-            places.insert(mark, store.positions_at(streams.clone(), mark).await?);
+        if let Entry::Vacant(place) = places.entry(mark) {
+            place.insert(store.positions_at(streams.clone(), mark).await?);
         }
     }
     let at = |mark: Mark, index: usize| places.get(&mark).and_then(|places| places.get(index)).copied();

@@ -291,7 +291,7 @@ mod tests {
             match step {
                 Step::Commit(room, count) => (0..=count % 4).for_each(|_| self.commit(room % ROOMS)),
                 Step::CommitMany(from, count) => {
-                    (from..from + count % ROOMS).for_each(|room| self.commit(room % ROOMS))
+                    (from..from + count % ROOMS).for_each(|room| self.commit(room % ROOMS));
                 }
                 Step::Join(room) => {
                     let room = room % ROOMS;

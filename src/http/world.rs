@@ -4,11 +4,13 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::Edge;
 use super::credentials;
-use super::events::{bad_request, query, resumed, since, takes_events};
+use super::events::{PAGE_RECORDS, bad_request, limit, query, resumed, since, takes_events, wait};
 use super::kill::KillSwitch;
 use super::problem::Problem;
 use super::sse;
-use crate::wire::{From as Since, Refusal};
+use super::visit::Visit;
+use crate::actors::world;
+use crate::wire::{From as Since, Refusal, world_page};
 
 /// `GET /v1/events`.
 pub async fn events(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<HttpResponse, Problem> {
@@ -26,5 +28,20 @@ pub async fn events(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<H
         let guard = edge.door.admit(&request, Some(&by))?;
         return sse::stream_world(&edge, kill, by, since, guard).await;
     }
-    Err(Problem::not_found())
+    if query.before.is_some() {
+        return Err(bad_request("before is for a single room"));
+    }
+    let visit = Visit::begin(&request, &edge, by)?;
+    let limit = query.limit.as_deref().map_or(Ok(PAGE_RECORDS), limit)?;
+    let wait = query.wait.as_deref().map(wait).transpose()?.unwrap_or_default();
+    let limits = edge.worker.registry().limits();
+    let wait = wait.min(limits.poll_wait);
+    kill.allow(wait + limits.request);
+    let since = query.after.as_deref().map_or(Since::Start, since);
+    let page = world::page(visit.worker(), visit.link(), visit.by().clone(), since, limit, wait).await;
+    let page = page.map_err(Problem::of)?;
+    let body = world_page(&page.records, &page.notices, &page.cursor, page.complete);
+    let answer =
+        HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).content_type("application/json").body(body);
+    Ok(visit.end(answer))
 }

@@ -67,6 +67,23 @@ pub fn payload(framed: &[u8]) -> &[u8] {
     framed.get(header..).unwrap_or_default()
 }
 
+/// Takes the first frame off those that [`put_frame`] has put behind one another; `None` where there is none, or one
+/// that closes.
+pub fn take(framed: &mut Bytes) -> Option<Bytes> {
+    let all = payload(framed);
+    let header = framed.len() - all.len();
+    let bytes = match (header, framed.get(1), framed.get(2..header)) {
+        (2, Some(short), _) => usize::from(*short),
+        (4, _, Some([high, low])) => usize::from(u16::from_be_bytes([*high, *low])),
+        (10, _, Some(long)) => usize::try_from(u64::from_be_bytes(long.try_into().ok()?)).ok()?,
+        _ => return None,
+    };
+    if framed.first() == Some(&(FIN | Opcode::Close.bits())) || bytes > all.len() {
+        return None;
+    }
+    Some(framed.split_to(header + bytes).slice(header..))
+}
+
 /// Frames a ping whose pong proves that everything sent before it has arrived; `token` comes back in it.
 pub fn ping(token: u64) -> Bytes {
     frame(Opcode::Ping, &token.to_be_bytes())
@@ -123,6 +140,18 @@ mod tests {
         put_frame(&mut out, Opcode::Text, b"{}");
         put_frame(&mut out, Opcode::Text, b"[]");
         assert_eq!(&out[..], b"\x81\x02{}\x81\x02[]");
+    }
+
+    #[test]
+    fn a_batch_is_taken_apart_again() {
+        let payloads = [0, 1, 125, 126, 0xffff, 0x1_0000].map(|bytes| vec![b'x'; bytes]);
+        let mut out = BytesMut::new();
+        payloads.iter().for_each(|payload| put_frame(&mut out, Opcode::Text, payload));
+        put_frame(&mut out, Opcode::Close, b"..");
+        let mut framed = out.freeze();
+        let taken: Vec<_> = std::iter::from_fn(|| take(&mut framed)).collect();
+        assert_eq!(taken, payloads);
+        assert_eq!(take(&mut Bytes::from_static(b"\x81\x05Hel")), None);
     }
 
     #[test]

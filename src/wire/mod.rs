@@ -27,14 +27,29 @@ use bytes::{Bytes, BytesMut};
 pub use close::CloseReason;
 pub use cursor::{Cursor, CursorError};
 pub use inbound::{Assembler, InboundError, Incoming};
-pub use native::DEPTH_MAX;
+pub use native::{DEPTH_MAX, Kind, decode_request};
 pub use refusal::{Refusal, Retry};
-pub use reply::{Absence, Listed, Notice, Removal, Reply};
+pub use reply::{About, Absence, Listed, ListedMember, Notice, Removal, Reply};
 pub use request::{Ask, DecodeError, From, Request};
 pub use world_cursor::Sealer;
 
 use crate::domain::{Record, RoomKey};
 use frame::Opcode;
+
+/// A page of a world as the body of an answer. What is in it are objects already.
+pub fn world_page(records: &[Bytes], notices: &[Bytes], cursor: &str, complete: bool) -> Bytes {
+    let bytes: usize = records.iter().chain(notices).map(|object| object.len() + 1).sum();
+    let mut out = BytesMut::with_capacity(bytes + cursor.len() + 64);
+    for (name, list) in [("{\"records\":[", records), ("],\"notices\":[", notices)] {
+        out.extend_from_slice(name.as_bytes());
+        for (index, object) in list.iter().enumerate() {
+            out.extend_from_slice(if index > 0 { b"," } else { b"" });
+            out.extend_from_slice(object);
+        }
+    }
+    out.extend_from_slice(format!("],\"cursor\":\"{cursor}\",\"complete\":{complete}}}").as_bytes());
+    out.freeze()
+}
 
 /// One wire language.
 #[allow(clippy::enum_variant_names, reason = "there will be others than the native ones")]
@@ -176,6 +191,14 @@ impl Dialect {
         }
     }
 
+    /// The objects among framed messages in JSON: records in a world, with the cursor behind each, and others.
+    pub fn take_apart(framed: &mut Bytes) -> impl Iterator<Item = (Bytes, Option<String>)> {
+        std::iter::from_fn(|| frame::take(framed)).map(|object| match splice::split(&object) {
+            Some((record, cursor)) => (record, Some(cursor)),
+            None => (object, None),
+        })
+    }
+
     /// Encodes a record of `room`, the same whether it is pushed or replayed.
     pub fn encode_record(self, room: &RoomKey, record: &Record) -> Bytes {
         match self {
@@ -192,7 +215,7 @@ impl Dialect {
         }
     }
 
-    /// Encodes what a reply says as the body of an answer over HTTP, which is about its request already.
+    /// Encodes a reply as the body of an answer over HTTP: the members that it has besides `type`, `id` and `ok`.
     pub fn encode_body(self, reply: &Reply) -> Bytes {
         match self {
             Self::NativeJson | Self::NativeSse => native::body::<native::Json>(reply),

@@ -3,7 +3,7 @@
 //!
 //! Each function knows the shape of the frames that its notation has, and nothing of what a record says.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::frame::{self, Opcode};
 
@@ -15,6 +15,15 @@ pub fn json(out: &mut BytesMut, framed: &[u8], cursor: &str) {
     let object = frame::payload(framed);
     let open = object.strip_suffix(b"}").unwrap_or(object);
     frame::put_frame_of(out, Opcode::Text, &[open, b",\"", WORLD.as_bytes(), b"\":\"", cursor.as_bytes(), b"\"}"]);
+}
+
+/// An object as it was before [`json`] put the cursor in, and the cursor; `None` for one that has none.
+pub fn split(object: &Bytes) -> Option<(Bytes, String)> {
+    let open = object.strip_suffix(b"\"}")?;
+    let cursor = open.iter().rposition(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')))? + 1;
+    let rest = open[..cursor].strip_suffix(b",\"world\":\"")?;
+    let text = std::str::from_utf8(&open[cursor..]).ok()?;
+    Some(([rest, b"}"].concat().into(), text.to_owned()))
 }
 
 /// Appends a binary frame with a MessagePack map of at least one entry as one whose map has one more (MessagePack
@@ -62,6 +71,9 @@ mod tests {
             json(&mut out, &frame::frame(Opcode::Text, object.as_bytes()), "cursor-1");
             let read: serde_json::Value = serde_json::from_slice(frame::payload(&out)).unwrap();
             assert_eq!((&read["world"], &read["type"]), (&"cursor-1".into(), &"record".into()));
+            let (before, cursor) = split(&Bytes::copy_from_slice(frame::payload(&out))).unwrap();
+            assert_eq!((&before[..], &*cursor), (object.as_bytes(), "cursor-1"));
+            assert_eq!(split(&before), None);
             let again = frame::frame(Opcode::Text, frame::payload(&out));
             assert_eq!(again, out, "its header says its length");
         }

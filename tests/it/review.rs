@@ -265,14 +265,14 @@ async fn until_connections(server: &TestServer, count: usize) {
 }
 
 /// A server whose reads of rooms wait while they are shut out.
-fn gated(setup: Setup) -> (TestServer, Gated) {
+pub fn gated(setup: Setup) -> (TestServer, Gated) {
     let store =
         Gated { store: MemoryStore::new(), shut: Arc::new(watch::Sender::new(Shut::Nothing)), fail: Arc::default() };
     (TestServer::with(Setup { store: Arc::new(store.clone()), ..setup }), store)
 }
 
 #[derive(Clone)]
-struct Gated {
+pub struct Gated {
     store: MemoryStore,
     shut: Arc<watch::Sender<Shut>>,
     /// The next page that is read fails.
@@ -281,18 +281,18 @@ struct Gated {
 
 /// What has to wait.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Shut {
+pub enum Shut {
     Nothing,
     Pages,
     Everything,
 }
 
 impl Gated {
-    fn shut(&self, what: Shut) {
+    pub fn shut(&self, what: Shut) {
         self.shut.send_replace(what);
     }
 
-    fn open(&self) {
+    pub fn open(&self) {
         self.shut(Shut::Nothing);
     }
 
@@ -363,7 +363,11 @@ impl Store for Gated {
     }
 
     fn positions_at(&self, streams: Vec<StreamId>, mark: Mark) -> StoreFuture<Result<Vec<At>, StoreError>> {
-        self.store.positions_at(streams, mark)
+        let positions = self.store.positions_at(streams.clone(), mark);
+        match streams.first() {
+            Some(stream) => self.wait(stream, Shut::Everything, positions),
+            None => positions,
+        }
     }
 
     fn health(&self) -> Health {

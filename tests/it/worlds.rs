@@ -1,20 +1,20 @@
 //! A user's whole world on one connection: all rooms, those of later too, under one cursor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use chinwag::domain::{Epoch, RoomId, RoomKey, Seq, TenantId};
-use chinwag::store::Store;
+use chinwag::domain::world::EXCEPTIONS_MAX;
+use chinwag::domain::{Epoch, Event, Position, Record, RoomEvent, RoomId, RoomKey, Seq, TenantId};
 use chinwag::store::memory::MemoryStore;
+use chinwag::store::{Commit, Store};
 use chinwag::wire::world_cursor;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpSocket;
 use uuid::Uuid;
 
 use crate::harness::{Client, Setup, TestServer, create_channel, follow, join, kick, patiently, post};
-use crate::support::listeners::Events;
+use crate::review::{Shut, gated};
+use crate::support::listeners::{Events, Http};
 
 const WORLD: &str = "/v1/events";
 
@@ -185,52 +185,96 @@ async fn come_and_go(server: &TestServer, token: &str, seed: u64, total: usize) 
 
 #[tokio::test]
 async fn a_world_that_is_not_read_goes_on_where_it_was() {
-    const ROOMS: usize = 100;
-    const POSTS: usize = 1_500;
+    // So few that all may be exceptions, and so many that there have to be passes.
+    for rooms in [40, 100] {
+        lag_and_come_back(rooms, 1_200).await;
+    }
+}
+
+/// A stream is not read while there is much talk, then for a while, and then another one goes on.
+async fn lag_and_come_back(rooms: usize, posts: usize) {
     let server = TestServer::start();
     let mut ann = server.client("ann").await;
-    let rooms = create_rooms(&mut ann, ROOMS).await;
-    // Its kernel takes little, so that what waits is the server's.
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let mut stream = patiently(socket.connect(server.address)).await.unwrap();
-    let head = format!(
-        "GET {WORLD} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nAccept: text/event-stream\r\n\r\n",
-        server.token("ann")
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut text = Vec::new();
-    while !String::from_utf8_lossy(&text).contains("event: hello") {
-        let mut chunk = [0; 1024];
-        let read = patiently(stream.read(&mut chunk)).await.unwrap();
-        text.extend(&chunk[..read]);
-    }
+    let rooms = create_rooms(&mut ann, rooms).await;
+    let token = server.token("ann");
+    let mut events = Events::open_narrow(server.address, &token, WORLD).await;
+    events.next().await.expect("a stream begins with a word");
     let filler = "x".repeat(2_000);
-    for n in 0..POSTS {
-        ann.ask(post(&rooms[n * 7 % ROOMS], &filler)).await;
+    for n in 0..posts {
+        ann.ask(post(&rooms[n * 7 % rooms.len()], &filler)).await;
     }
     let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    let mut count = 0;
-    while count < POSTS {
-        let mut chunk = [0; 65_536];
-        let read = patiently(stream.read(&mut chunk)).await.unwrap();
-        assert_ne!(read, 0, "{count} records came before the end");
-        text.extend(&chunk[..read]);
-        let known = String::from_utf8_lossy(&text).into_owned();
-        let Some(end) = known.rfind("\n\n") else { continue };
-        for data in known[..end].split("\n\n").filter_map(|event| event.split("data: ").nth(1)) {
-            let Some(json) = data.split("\r\n").next() else { continue };
-            let Ok(record) = serde_json::from_str::<Value>(json) else { continue };
-            if record["type"] == "record" {
-                let room = record["room"].as_str().unwrap().to_owned();
-                seen.entry(room).or_default().push(record["seq"].as_u64().unwrap());
-                count += 1;
-            }
+    for count in 1..=posts {
+        let event = events.next().await.expect("the stream goes on");
+        let record = event.json();
+        seen.entry(record["room"].to_string()).or_default().push(record["seq"].as_u64().unwrap());
+        if count == posts / 2 {
+            events = Events::open(server.address, &token, WORLD, event.id.as_deref()).await.unwrap();
+            events.next().await.expect("a stream begins with a word");
         }
-        text = text.split_off(end + 2);
     }
+    assert_eq!(seen.len(), rooms.len());
     for (room, seqs) in seen {
         assert_eq!(seqs, (3..3 + seqs.len() as u64).collect::<Vec<_>>(), "{room}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_handed_over_between_the_mark_of_a_pass_and_its_beginning() {
+    let (server, gate) = gated(Setup::default());
+    let (mut ann, mut listener) = (server.client("ann").await, server.client("ann").await);
+    let rooms = create_rooms(&mut ann, EXCEPTIONS_MAX + 1).await;
+    // What room is meant is looked up now, so that nothing of it is read later.
+    ann.ask(post(&rooms[EXCEPTIONS_MAX], "a word")).await;
+    listener.ask(follow_all("now")).await;
+    for room in &rooms[..EXCEPTIONS_MAX] {
+        ann.ask(post(room, "an exception")).await;
+        listener.record().await;
+    }
+    let ids: Vec<_> = rooms.iter().map(String::as_str).collect();
+    gate.shut(Shut::Everything);
+    ann.ask(post(ids[EXCEPTIONS_MAX], "one too many")).await;
+    for _ in 0..3 {
+        listener.hears_back().await;
+    }
+    for room in &ids[..EXCEPTIONS_MAX] {
+        ann.ask(post(room, "meanwhile")).await;
+    }
+    listener.hears_back().await;
+    gate.open();
+    for _ in 0..=EXCEPTIONS_MAX {
+        listener.record().await;
+    }
+    ann.ask(post(ids[0], "first behind")).await;
+    let cursor = listener.record().await["world"].as_str().unwrap().to_owned();
+    let mut again = server.client("ann").await;
+    again.ask(follow_all(&cursor)).await;
+    ann.ask(post(ids[0], "second behind")).await;
+    assert_eq!(again.record().await["content"]["text"], "second behind");
+}
+
+#[tokio::test]
+async fn a_pass_reads_what_no_publication_has_told_of_yet() {
+    let store = MemoryStore::new();
+    let server = TestServer::with(Setup { store: Arc::new(store.clone()), ..Setup::default() });
+    let (mut ann, mut listener) = (server.client("ann").await, server.client("ann").await);
+    let rooms = create_rooms(&mut ann, EXCEPTIONS_MAX + 2).await;
+    let (quiet, others) = rooms.split_first().unwrap();
+    listener.ask(follow_all("now")).await;
+    // Committed, and its publication is still to come.
+    let stream = key(quiet).stream();
+    let page = store.read(&stream, Seq(1), 1).await.unwrap();
+    let (last, head) = (page.records[0].clone(), page.records[0].position);
+    let next = Position { seq: head.seq.next(), ..head };
+    let record = Record { position: next, event: Event::Room(RoomEvent::RoomArchived), ..last };
+    let commit = Commit { stream, expected: Some(head), records: vec![record], puts: Vec::new(), erase: Vec::new() };
+    store.commit(commit).await.unwrap();
+    for room in others {
+        ann.ask(post(room, "a word")).await;
+    }
+    let mut told = BTreeSet::new();
+    while told.len() < rooms.len() {
+        told.insert(listener.record().await["room"].to_string());
     }
 }
 
@@ -349,6 +393,220 @@ async fn a_cursor_stays_short_however_many_rooms_are_spoken_in() {
     }
     assert!(lengths.iter().all(|length| *length <= world_cursor::TEXT_BYTES_MAX));
     assert!(lengths.windows(2).filter(|pair| pair[1] < pair[0]).count() >= 2, "it begins anew: {lengths:?}");
+}
+
+#[tokio::test]
+async fn a_world_is_read_page_by_page_and_the_pages_join_a_stream() {
+    const ROOMS: usize = 70;
+    let server = TestServer::start();
+    let mut ann = server.client("ann").await;
+    let rooms = create_rooms(&mut ann, ROOMS).await;
+    for n in 0..200 {
+        ann.ask(post(&rooms[n * 11 % ROOMS], &n.to_string())).await;
+    }
+    let mut http = Http::connect(server.address, &server.token("ann")).await.unwrap();
+    let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let (mut path, mut pages) = ("/v1/events?limit=7".to_owned(), 0);
+    let cursor = loop {
+        let page = http.get(&path).await.ok();
+        let records = page["records"].as_array().unwrap();
+        assert!(records.len() <= 7);
+        for record in records {
+            assert!(record.get("world").is_none(), "one cursor is enough for a page");
+            seen.entry(record["room"].to_string()).or_default().push(record["seq"].as_u64().unwrap());
+        }
+        let cursor = page["cursor"].as_str().unwrap().to_owned();
+        pages += 1;
+        if pages == 20 {
+            // What comes while pages are read comes with them.
+            ann.ask(post(&rooms[0], "late")).await;
+            ann.ask(post(&rooms[ROOMS - 1], "late")).await;
+        }
+        if page["complete"] == true {
+            break cursor;
+        }
+        path = format!("/v1/events?limit=7&after={cursor}");
+    };
+    assert_eq!(seen.values().map(Vec::len).sum::<usize>(), ROOMS + 202);
+    for (room, seqs) in &seen {
+        assert_eq!(*seqs, (2..2 + seqs.len() as u64).collect::<Vec<_>>(), "{room}");
+    }
+    ann.ask(post(&rooms[3], "behind the pages")).await;
+    let mut events = Events::open(server.address, &server.token("ann"), WORLD, Some(&cursor)).await.unwrap();
+    events.next().await.unwrap();
+    assert_eq!(events.next().await.unwrap().json()["content"]["text"], "behind the pages");
+}
+
+#[tokio::test]
+async fn a_page_waits_for_the_first_word_in_any_room_and_in_one_that_is_new() {
+    let server = TestServer::start();
+    let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+    ann.ask(create_channel("green")).await;
+    ann.ask(create_channel("blue")).await;
+    bob.ask(join("green")).await;
+    let mut http = Http::connect(server.address, &server.token("bob")).await.unwrap();
+    let empty = http.get("/v1/events?after=now&wait=10ms").await.ok();
+    assert_eq!((&empty["records"], &empty["complete"]), (&json!([]), &json!(true)));
+    let mut cursor = empty["cursor"].as_str().unwrap().to_owned();
+    for (n, expected) in ["message_posted", "member_joined", "member_kicked"].into_iter().enumerate() {
+        let began = Instant::now();
+        http.send(&format!("/v1/events?after={cursor}&wait=20s"), "").await.unwrap();
+        match n {
+            0 => drop(ann.ask(post("green", "to bob")).await),
+            1 => drop(bob.ask(join("blue")).await),
+            _ => {
+                ann.ask(kick(&json!("green"), "bob")).await;
+                ann.ask(post("green", "without bob")).await;
+                // Who is removed has its request cut, or an answer from before.
+                let text = patiently(http.answer()).await.map(|answer| answer.body).unwrap_or_default();
+                assert!(!text.contains("without bob"), "{text}");
+                return;
+            }
+        }
+        let page = patiently(http.answer()).await.unwrap().ok();
+        assert_eq!(page["records"][0]["event"], expected);
+        assert!(began.elapsed() < Duration::from_secs(10));
+        cursor = page["cursor"].as_str().unwrap().to_owned();
+    }
+}
+
+#[tokio::test]
+async fn rooms_that_come_and_go_while_their_reader_does_are_whole_for_each_membership() {
+    const ROOMS: usize = 90;
+    const STEPS: usize = 2_500;
+    let store = MemoryStore::new();
+    let server = TestServer::with(Setup { store: Arc::new(store.clone()), ..Setup::default() });
+    let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+    let mut rooms = Vec::new();
+    for n in 0..ROOMS {
+        ann.ask(create_channel(&format!("room-{n}"))).await;
+        rooms.push(bob.ask(join(&format!("room-{n}"))).await["room"].as_str().unwrap().to_owned());
+    }
+    let first = bob.ask(follow_all("now")).await["cursor"].as_str().unwrap().to_owned();
+    bob.ask(json!({ "type": "unfollow_all" })).await;
+
+    let names = rooms.clone();
+    let talking = tokio::spawn(async move {
+        let mut random = Random(11);
+        let mut inside = [true; ROOMS];
+        for _ in 0..STEPS {
+            let n = random.below(ROOMS);
+            match random.below(12) {
+                0 if inside[n] => drop(ann.ask(kick(&json!(names[n]), "bob")).await),
+                1 if inside[n] => drop(bob.ask(json!({ "type": "leave", "room": names[n] })).await),
+                0 | 1 => drop(bob.ask(join(&names[n])).await),
+                _ => {
+                    ann.ask(post(&names[n], "a word")).await;
+                    continue;
+                }
+            }
+            inside[n] = !inside[n];
+        }
+        for n in 0..ROOMS {
+            if !inside[n] {
+                bob.ask(join(&names[n])).await;
+            }
+            ann.ask(post(&names[n], "the last word")).await;
+        }
+    });
+    let token = server.token("bob");
+    let (by_stream, by_socket, talked) = tokio::time::timeout(Duration::from_secs(60), async {
+        tokio::join!(
+            come_and_go_until(3, &first, rooms.len(), Reader::Stream(&server, &token)),
+            come_and_go_until(5, &first, rooms.len(), Reader::Socket(&server)),
+            talking
+        )
+    })
+    .await
+    .expect("everything comes to its end");
+    talked.unwrap();
+
+    for room in &rooms {
+        let log = store.read(&key(room).stream(), Seq::ZERO, 10_000).await.unwrap().records;
+        // From each beginning of a membership up to its end.
+        let mut memberships: Vec<(u64, u64)> = Vec::new();
+        for record in &log {
+            let seq = record.position.seq.0;
+            let Event::Room(event) = &record.event else { continue };
+            match event {
+                RoomEvent::MemberJoined { user, .. } if user.as_str() == "bob" => memberships.push((seq, u64::MAX)),
+                RoomEvent::MemberLeft { user, .. } | RoomEvent::MemberKicked { user, .. } if user.as_str() == "bob" => {
+                    memberships.last_mut().unwrap().1 = seq;
+                }
+                _ => {}
+            }
+        }
+        let head = log.last().unwrap().position.seq.0;
+        for seen in [&by_stream[room], &by_socket[room]] {
+            assert!(seen.is_sorted_by(|a, b| a < b), "{room}: nothing comes twice: {seen:?}");
+            for (n, (from, to)) in memberships.iter().enumerate() {
+                // The first one had begun before the cursor.
+                let from = if n == 0 { from + 1 } else { *from };
+                let part: Vec<u64> = seen.iter().copied().filter(|seq| (from..=*to).contains(seq)).collect();
+                let whole: Vec<u64> = (from..).take(part.len()).collect();
+                assert_eq!(part, whole, "{room}: without a gap from where the membership began");
+                assert!(*to < u64::MAX || from + part.len() as u64 == head + 1, "{room}: up to its last record");
+            }
+            let inside = |seq: &u64| memberships.iter().any(|(from, to)| (from..=to).contains(&seq));
+            assert!(seen.iter().all(inside), "{room}: {seen:?} of {memberships:?}");
+        }
+    }
+}
+
+enum Reader<'a> {
+    Stream(&'a TestServer, &'a str),
+    Socket(&'a TestServer),
+}
+
+/// Reads a world by many connections until the talk is over and the last word has come from every room.
+async fn come_and_go_until(seed: u64, first: &str, rooms: usize, reader: Reader<'_>) -> BTreeMap<String, Vec<u64>> {
+    let (mut random, mut cursor) = (Random(seed), first.to_owned());
+    let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let mut ended = BTreeSet::new();
+    let mut note = |record: &Value| {
+        let room = record["room"].as_str().unwrap().to_owned();
+        if record["content"]["text"] == "the last word" {
+            ended.insert(room.clone());
+        }
+        seen.entry(room).or_default().push(record["seq"].as_u64().unwrap());
+        ended.len() < rooms
+    };
+    let mut going_on = true;
+    while going_on {
+        let left = 1 + random.below(120);
+        match reader {
+            Reader::Stream(server, token) => {
+                // A removal cuts it while it is being opened, too.
+                let opened = patiently(Events::try_open(server.address, token, WORLD, Some(&cursor))).await;
+                let Ok(opened) = opened else { continue };
+                let mut events = opened.expect("the cursor is ours");
+                for _ in 0..left {
+                    // A removal ends the stream.
+                    let Some(event) = events.next().await else { break };
+                    cursor = event.id.clone().unwrap_or(cursor);
+                    if event.name == "record" {
+                        going_on = note(&event.json());
+                    }
+                    if !going_on {
+                        break;
+                    }
+                }
+            }
+            Reader::Socket(server) => {
+                let mut client = server.client("bob").await;
+                cursor = client.ask(follow_all(&cursor)).await["cursor"].as_str().unwrap().to_owned();
+                for _ in 0..left {
+                    let record = client.record().await;
+                    cursor = record["world"].as_str().unwrap().to_owned();
+                    going_on = note(&record);
+                    if !going_on {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    seen
 }
 
 fn follow_all(from: &str) -> Value {

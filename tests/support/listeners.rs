@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// How long anything may take before a test fails: long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -144,6 +144,18 @@ impl Events {
         http.stream.read_exact(&mut body).await?;
         answer.body = String::from_utf8(body).expect("answers are text");
         Ok(Err(answer))
+    }
+
+    /// A stream whose client has little space of its own for what comes.
+    pub async fn open_narrow(address: SocketAddr, token: &str, path: &str) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4 * 1024).unwrap();
+        let stream = BufReader::new(patiently(socket.connect(address)).await.unwrap());
+        let mut http = Http { stream, authorization: format!("Authorization: Bearer {token}\r\n") };
+        http.send(path, "Accept: text/event-stream\r\n").await.unwrap();
+        let (status, headers) = patiently(head(&mut http.stream)).await.unwrap();
+        assert_eq!(status, 200);
+        Self { stream: http.stream, headers, text: String::new(), comments: 0 }
     }
 
     /// The next event; `None` when the stream has ended.
