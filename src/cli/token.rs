@@ -121,9 +121,7 @@ fn inspect(args: Inspect) -> Result<(), Failure> {
     io::stdout().write_all(shown.as_bytes()).map_err(output::failed)
 }
 
-/// Check a token as a server with this data directory does, and say whose it is.
-///
-/// Exits with 77 and says why when the token is no good.
+/// Check a token as a server with this data directory does: say whose it is, or exit with 77 and say why not.
 #[derive(clap::Args)]
 pub struct Verify {
     /// The token; - reads it from standard input, where no list of processes shows it
