@@ -1,18 +1,28 @@
 //! Who somebody is: tokens are minted and checked here, and nowhere else.
 //!
-//! A token is a JWT (RFC 7519) signed with HMAC-SHA256 and the secret of the data directory; the checks follow RFC
-//! 8725. Knows no transport and reads no clock: the edges bring a token and the time, and get a [`Principal`].
+//! A token is a JWT (RFC 7519); the checks follow RFC 8725. The server signs its own with HMAC-SHA256 and the secret of
+//! the data directory; other issuers sign with keys that the operator names. Knows no transport: the edges bring a token
+//! and the time, and get a [`Principal`].
 
+pub mod claims;
+pub mod identity;
+mod jwks;
+mod key;
+pub mod options;
 mod secret;
 
 use std::time::Duration;
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Deserializer, Serialize};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde::Serialize;
 use uuid::Uuid;
 
-use crate::domain::{Principal, TenantId, Timestamp, TokenId, UserId};
+use crate::domain::{Principal, TenantId, Timestamp, UserId};
+use claims::Unverified;
+use identity::Issuer;
 
+pub use identity::{Identity, IdentityError};
+pub use options::IdentityOptions;
 pub use secret::{Secret, SecretError, Secrets, SecretsError};
 
 /// The longest token that is looked at: fits the head of a request with room to spare.
@@ -27,12 +37,11 @@ pub const LEEWAY: Duration = Duration::from_secs(5);
 /// Both who issues our tokens and whom they are for.
 const NAME: &str = "chinwag";
 
-/// Mints and checks tokens with one secret.
+/// Mints and checks the server's own tokens.
 #[derive(Clone)]
 pub struct Keyring {
     sign: EncodingKey,
-    check: DecodingKey,
-    rules: Validation,
+    check: std::sync::Arc<Issuer>,
 }
 
 /// What a new token is to say.
@@ -69,13 +78,17 @@ pub enum AuthError {
     TooLong,
     #[error("the token is not a JWT in compact form")]
     Malformed,
-    #[error("the token is not signed with HS256")]
+    #[error("the token is not signed with the algorithm of its issuer's key")]
     Algorithm,
-    #[error("the token's header must say typ JWT")]
+    #[error("the token's header does not say the typ that its issuer's tokens have")]
     Type,
     #[error("the token's header has the parameter {0}, which is not taken")]
     Parameter(&'static str),
-    #[error("the token was not signed with this server's secret")]
+    #[error("the token names a key that its issuer does not have")]
+    Key,
+    #[error("the keys of the token's issuer cannot be read now")]
+    KeysUnavailable,
+    #[error("the token was not signed with its issuer's key")]
     Signature,
     #[error(
         "the token's claims are not as they have to be: exp and iat (and nbf, if any) integers, iss, sub and aud text"
@@ -85,11 +98,13 @@ pub enum AuthError {
     Issuer,
     #[error("the token is meant for another audience")]
     Audience,
-    #[error("the token's sub is not a user id")]
+    #[error("the token does not name its user by a user id")]
     User,
-    #[error("the token's tenant is not a tenant id")]
+    #[error("the token does not name its tenant by a tenant id")]
     Tenant,
-    #[error("the token lives for longer than 24 hours, or ends before it begins")]
+    #[error("the token lacks a claim that is required, or the value that it has to have")]
+    Required,
+    #[error("the token lives for longer than is allowed, or ends before it begins")]
     Lifetime,
     #[error("the token is not valid yet")]
     TooEarly,
@@ -103,17 +118,20 @@ impl AuthError {
         match self {
             Self::Missing => "unauthenticated",
             Self::Expired => "token_expired",
+            Self::KeysUnavailable => "unavailable",
             Self::TooLong
             | Self::Malformed
             | Self::Algorithm
             | Self::Type
             | Self::Parameter(_)
+            | Self::Key
             | Self::Signature
             | Self::Claims
             | Self::Issuer
             | Self::Audience
             | Self::User
             | Self::Tenant
+            | Self::Required
             | Self::Lifetime
             | Self::TooEarly => "token_invalid",
         }
@@ -122,13 +140,8 @@ impl AuthError {
 
 impl Keyring {
     pub fn new(secret: &Secret) -> Self {
-        // Only the signature is left to the library: its other checks read the system's clock, and let pass what is
-        // of the wrong type (`exp: 1.5`) or missing.
-        let mut rules = Validation::new(Algorithm::HS256);
-        rules.required_spec_claims.clear();
-        rules.validate_exp = false;
-        rules.validate_aud = false;
-        Self { sign: EncodingKey::from_secret(secret.bytes()), check: DecodingKey::from_secret(secret.bytes()), rules }
+        let check = Issuer::own(secret, &IdentityOptions::default());
+        Self { sign: EncodingKey::from_secret(secret.bytes()), check: std::sync::Arc::new(check) }
     }
 
     /// Makes the token that says `claims`.
@@ -141,148 +154,39 @@ impl Keyring {
         }
         let iat = u64::try_from(claims.issued_at.0.div_euclid(1000)).map_err(|_| MintError::Clock)?;
         let payload = Payload {
-            iss: NAME.to_owned(),
-            aud: Audience::One(NAME.to_owned()),
-            sub: claims.user.to_string(),
-            tenant: Some(claims.tenant.to_string()),
+            iss: NAME,
+            aud: NAME,
+            sub: claims.user.as_str(),
+            tenant: claims.tenant.as_str(),
             iat,
-            nbf: None,
             exp: iat + claims.lifetime.as_secs(),
-            jti: Some(claims.id.to_string()),
+            jti: claims.id.to_string(),
         };
         let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &payload, &self.sign);
         Ok(token.expect("strings and integers always serialize, and an HMAC takes any key"))
     }
 
-    /// Checks `token` and says who its bearer is at `now`. The principal ends when this would begin to refuse the
-    /// token: at its `exp` plus [`LEEWAY`].
+    /// Checks one of the server's own tokens and says who its bearer is at `now`. The principal ends when this would
+    /// begin to refuse the token: at its `exp` plus [`LEEWAY`].
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Principal, AuthError> {
-        if token.is_empty() {
-            return Err(AuthError::Missing);
-        }
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(AuthError::TooLong);
-        }
-        check_header(&jsonwebtoken::decode_header(token).map_err(|_| unreadable_header(token))?)?;
-        let payload = jsonwebtoken::decode::<Payload>(token, &self.check, &self.rules).map_err(not_ours)?.claims;
-        payload.principal(now)
-    }
-}
-
-fn check_header(header: &Header) -> Result<(), AuthError> {
-    if header.alg != Algorithm::HS256 {
-        return Err(AuthError::Algorithm);
-    }
-    if header.typ.as_deref() != Some("JWT") {
-        return Err(AuthError::Type);
-    }
-    // We understand no extension, so every `crit` names one that must not be ignored (RFC 7515, section 4.1.11), and
-    // nothing that comes with a token may choose the key it is checked with.
-    let refused = [
-        ("crit", header.crit.is_some()),
-        ("jku", header.jku.is_some()),
-        ("jwk", header.jwk.is_some()),
-        ("x5u", header.x5u.is_some()),
-        ("x5c", header.x5c.is_some()),
-        ("enc", header.enc.is_some()),
-        ("zip", header.zip.is_some()),
-        ("b64", header.extras.inner().contains_key("b64")),
-    ];
-    match refused.into_iter().find(|(_, present)| *present) {
-        Some((name, _)) => Err(AuthError::Parameter(name)),
-        None => Ok(()),
-    }
-}
-
-/// What to say of a header that the library cannot read, which it cannot either when `alg` is `none` or unknown.
-fn unreadable_header(token: &str) -> AuthError {
-    if token.split('.').count() == 3 { AuthError::Algorithm } else { AuthError::Malformed }
-}
-
-fn not_ours(error: jsonwebtoken::errors::Error) -> AuthError {
-    use jsonwebtoken::errors::ErrorKind;
-    match error.kind() {
-        ErrorKind::InvalidSignature => AuthError::Signature,
-        ErrorKind::InvalidAlgorithm => AuthError::Algorithm,
-        ErrorKind::Json(_) => AuthError::Claims,
-        // The library's enum is open; what is left are ways of not being a token.
-        _ => AuthError::Malformed,
-    }
-}
-
-/// The claims as they are in the token. Times are whole seconds since 1970 (RFC 7519 would allow fractions; they are
-/// refused like any other type, because lenient readers of claims have been fooled by them).
-#[derive(Serialize, Deserialize)]
-struct Payload {
-    iss: String,
-    aud: Audience,
-    sub: String,
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    tenant: Option<String>,
-    iat: u64,
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    nbf: Option<u64>,
-    exp: u64,
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    jti: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Several(Vec<String>),
-}
-
-impl Payload {
-    fn principal(self, now: Timestamp) -> Result<Principal, AuthError> {
-        if self.iss != NAME {
+        let unverified = Unverified::read(token)?;
+        if unverified.issuer()? != NAME {
             return Err(AuthError::Issuer);
         }
-        if !self.aud.names(NAME) {
-            return Err(AuthError::Audience);
-        }
-        let user = UserId::new(&self.sub).map_err(|_| AuthError::User)?;
-        let tenant = match self.tenant {
-            Some(tenant) => TenantId::new(&tenant).map_err(|_| AuthError::Tenant)?,
-            None => TenantId::default_tenant(),
-        };
-
-        let lifetime = self.exp.checked_sub(self.iat).filter(|&secs| 0 < secs && secs <= LIFETIME_MAX.as_secs());
-        if lifetime.is_none() {
-            return Err(AuthError::Lifetime);
-        }
-        let leeway = i64::try_from(LEEWAY.as_millis()).expect("the leeway is seconds");
-        let begins_at = millis(self.iat.max(self.nbf.unwrap_or(0)))?.saturating_sub(leeway);
-        let expires_at = millis(self.exp)?.saturating_add(leeway);
-        if now.0 >= expires_at {
-            return Err(AuthError::Expired);
-        }
-        if now.0 < begins_at {
-            return Err(AuthError::TooEarly);
-        }
-        let token = self.jti.as_deref().map(TokenId::new).transpose().map_err(|_| AuthError::Claims)?;
-        let issued_at = Timestamp(millis(self.iat)?);
-        Ok(Principal { tenant, user, token, issued_at, expires_at: Timestamp(expires_at) })
+        self.check.verify_now(&unverified, now)
     }
 }
 
-impl Audience {
-    fn names(&self, name: &str) -> bool {
-        match self {
-            Self::One(one) => one == name,
-            Self::Several(several) => several.iter().any(|one| one == name),
-        }
-    }
-}
-
-/// Reads a value that may be absent, but not `null`.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
-}
-
-fn millis(seconds: u64) -> Result<i64, AuthError> {
-    i64::try_from(seconds).ok().and_then(|seconds| seconds.checked_mul(1000)).ok_or(AuthError::Claims)
+/// The claims as they are in the token.
+#[derive(Serialize)]
+struct Payload<'a> {
+    iss: &'a str,
+    aud: &'a str,
+    sub: &'a str,
+    tenant: &'a str,
+    iat: u64,
+    exp: u64,
+    jti: String,
 }
 
 #[cfg(test)]

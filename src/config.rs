@@ -1,31 +1,48 @@
 //! What the operator decides: raw in, checked out.
 //!
 //! Flags stand over the environment, that over the file, that over the defaults. [`Config::load`] reads them all and
-//! returns either values that nobody has to check again, or every mistake it found. Knows the names of settings and
-//! what they may be; the parts of the server receive the few values they use.
+//! returns either values that nobody has to check again, or every mistake it found. [`table`] has the names of the
+//! settings and what they may be; the parts of the server receive the few values they use.
 
-use std::collections::BTreeMap;
+mod identity;
+pub mod render;
+mod source;
+pub mod table;
+mod value;
+
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fmt;
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
-use toml::{Table, Value};
+use ipnet::IpNet;
 use tracing::Level;
+
+use crate::actors::Limits;
+use crate::actors::limits::{Connections, Rate, Rates, TenantLimits};
+use crate::auth::options::IdentityOptions;
+use crate::domain::TenantId;
+use source::{Origin, Sources, Stated};
+use table::{Reload, SECTIONS};
+use value::Value;
 
 /// Where `serve` and the commands beside it look for data unless told otherwise.
 pub const DATA_DEFAULT: &str = "chinwag-data";
 
 /// How a server is to run. Every value has been checked.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     pub server: Server,
+    pub tls: Option<Tls>,
     pub store: Store,
     pub limits: Limits,
+    pub auth: IdentityOptions,
+    pub metrics: Metrics,
     pub log: Log,
+    /// What all this was read from, by the names of the settings.
+    stated: BTreeMap<String, Stated>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,6 +52,18 @@ pub struct Server {
     pub data: PathBuf,
     /// For trying out: loopback only.
     pub dev: bool,
+    /// Whose word about a client's address is taken.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Web pages from elsewhere that may connect.
+    pub origins: Vec<String>,
+}
+
+/// Two files in PEM.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tls {
+    /// The certificate and its chain.
+    pub cert: PathBuf,
+    pub key: PathBuf,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,24 +76,16 @@ pub struct Store {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// How often a connection is asked whether it lives.
-    pub heartbeat: Duration,
-    /// How long a connection may stay without a token.
-    pub auth_timeout: Duration,
-    pub frame_bytes_max: usize,
-    /// How long a frame may take to arrive once it has begun.
-    pub frame_deadline: Duration,
-    /// How long a connection may take nothing of what waits for it.
-    pub slow_consumer: Duration,
-    pub follows_per_session: usize,
-    pub in_flight_per_session: usize,
-    pub in_flight_per_room: usize,
+pub struct Metrics {
+    pub listen: Option<SocketAddr>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Log {
     pub level: Level,
+    pub json: bool,
+    /// Of the lines about single connections and requests one in so many is written; 0: none.
+    pub sample: u64,
 }
 
 /// What was said on the command line.
@@ -99,330 +120,275 @@ impl Config {
         env: impl IntoIterator<Item = (OsString, OsString)>,
         file: Option<&Path>,
     ) -> Result<Self, Mistakes> {
-        let mut sources = Sources::default();
+        let mut sources = Sources::of_defaults();
         if let Some(path) = file {
             sources.read_file(path);
         }
         sources.read_env(env);
         sources.read_flags(flags);
-        sources.check()
+        let Sources { stated, listed, mut mistakes } = sources;
+        let settings = Settings { stated: &stated };
+        settings.check_together(&mut mistakes);
+        let auth = settings.auth(&listed, &mut mistakes);
+        if !mistakes.is_empty() {
+            return Err(Mistakes(mistakes));
+        }
+        let (server, tls, store) = (settings.server(), settings.tls(), settings.store());
+        let (limits, metrics, log) = (settings.limits(), settings.metrics(), settings.log());
+        Ok(Self { server, tls, store, limits, auth, metrics, log, stated })
+    }
+
+    /// The settings that `other` has differently and that a running server cannot change.
+    pub fn fixed_and_different(&self, other: &Self) -> Vec<&str> {
+        let differs =
+            |name: &&String| self.stated.get(*name).map(|it| &it.value) != other.stated.get(*name).map(|it| &it.value);
+        let fixed = self.stated.iter().filter(|(_, stated)| stated.setting.reload == Reload::Restart);
+        fixed.map(|(name, _)| name).filter(differs).map(String::as_str).collect()
     }
 }
 
-/// The settings as they are written. The field names are the settings' names.
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Raw {
-    server: RawServer,
-    store: RawStore,
-    limits: RawLimits,
-    log: RawLog,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawServer {
-    listen: String,
-    data: String,
-    dev: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawStore {
-    cache_mb: u64,
-    free_mb_min: u64,
-    ballast_mb: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawLimits {
-    heartbeat: String,
-    auth_timeout: String,
-    frame_kb: u64,
-    frame_deadline: String,
-    slow_consumer: String,
-    follows_per_session: u64,
-    in_flight_per_session: u64,
-    in_flight_per_room: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawLog {
-    level: String,
-}
-
-impl Default for RawServer {
-    fn default() -> Self {
-        Self { listen: "127.0.0.1:7700".to_owned(), data: DATA_DEFAULT.to_owned(), dev: false }
-    }
-}
-
-impl Default for RawStore {
-    fn default() -> Self {
-        Self { cache_mb: 64, free_mb_min: 256, ballast_mb: 64 }
-    }
-}
-
-impl Default for RawLimits {
-    fn default() -> Self {
-        Self {
-            heartbeat: "25s".to_owned(),
-            auth_timeout: "10s".to_owned(),
-            frame_kb: 64,
-            frame_deadline: "10s".to_owned(),
-            slow_consumer: "20s".to_owned(),
-            follows_per_session: 200,
-            in_flight_per_session: 64,
-            in_flight_per_room: 1024,
-        }
-    }
-}
-
-impl Default for RawLog {
-    fn default() -> Self {
-        Self { level: "info".to_owned() }
-    }
-}
-
-/// The sources joined so far: what each setting says, and where that was said.
-#[derive(Default)]
-struct Sources {
-    table: Table,
-    origins: BTreeMap<(String, String), String>,
-    mistakes: Vec<String>,
-}
-
-impl Sources {
-    fn read_file(&mut self, path: &Path) {
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) => return self.mistakes.push(format!("cannot read {}: {error}", path.display())),
-        };
-        // Asked of the text and not of the table, so that the answer shows the line.
-        if let Err(error) = toml::from_str::<Raw>(&text) {
-            return self.mistakes.push(format!("{}: {error}", path.display()));
-        }
-        let table: Table = toml::from_str(&text).expect("what has been read as settings is a table");
-        for (section, settings) in table {
-            let Value::Table(settings) = settings else { continue };
-            for (key, value) in settings {
-                self.set(&section, &key, value, &path.display().to_string());
-            }
-        }
-    }
-
-    fn read_env(&mut self, env: impl IntoIterator<Item = (OsString, OsString)>) {
-        // Sorted, so that the mistakes come in the same order every time.
-        let env: BTreeMap<OsString, OsString> = env.into_iter().collect();
-        for (name, value) in env {
-            let Some(name) = name.to_str() else { continue };
-            // A name without the double underscore is none of ours: CHINWAG_URL and CHINWAG_TOKEN belong to the client
-            // commands, and orchestrators put things like CHINWAG_PORT beside a service called chinwag.
-            let Some((section, key)) = name.strip_prefix("CHINWAG_").and_then(|name| name.split_once("__")) else {
-                continue;
-            };
-            let Some(value) = value.to_str() else {
-                self.mistakes.push(format!("{name}: the value is not UTF-8"));
-                continue;
-            };
-            let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
-            match typed(&section, &key, value) {
-                Ok(value) => self.set(&section, &key, value, name),
-                Err(mistake) => self.mistakes.push(format!("{name}: {mistake}")),
-            }
-        }
-    }
-
-    fn read_flags(&mut self, flags: &Flags) {
-        if let Some(listen) = &flags.listen {
-            self.set("server", "listen", Value::String(listen.clone()), "--listen");
-        }
-        if let Some(data) = &flags.data {
-            self.set("server", "data", Value::String(data.clone()), "--data");
-        }
-        if flags.dev {
-            self.set("server", "dev", Value::Boolean(true), "--dev");
-        }
-    }
-
-    fn set(&mut self, section: &str, key: &str, value: Value, origin: &str) {
-        let settings = self.table.entry(section).or_insert_with(|| Value::Table(Table::new()));
-        settings.as_table_mut().expect("a section is a table").insert(key.to_owned(), value);
-        self.origins.insert((section.to_owned(), key.to_owned()), origin.to_owned());
-    }
-
-    fn check(mut self) -> Result<Config, Mistakes> {
-        let table = std::mem::take(&mut self.table);
-        let raw: Raw = table.try_into().expect("each setting was read as what it has to be");
-        let Raw { server, store, limits, log } = raw;
-
-        let listen = self.listen(&server);
-        let data = self.data(&server);
-        let cache_bytes = self.size("store", "cache_mb", store.cache_mb, MIB, 1..=64 * 1024);
-        let free_bytes_min = self.size("store", "free_mb_min", store.free_mb_min, MIB, 0..=1024 * 1024);
-        let ballast_bytes = self.size("store", "ballast_mb", store.ballast_mb, MIB, 0..=64 * 1024);
-        let heartbeat = self.duration("limits", "heartbeat", &limits.heartbeat);
-        let auth_timeout = self.duration("limits", "auth_timeout", &limits.auth_timeout);
-        let frame_bytes_max = self.size("limits", "frame_kb", limits.frame_kb, KIB, 1..=256);
-        let frame_deadline = self.duration("limits", "frame_deadline", &limits.frame_deadline);
-        let slow_consumer = self.duration("limits", "slow_consumer", &limits.slow_consumer);
-        let follows_per_session = self.count("limits", "follows_per_session", limits.follows_per_session);
-        let in_flight_per_session = self.count("limits", "in_flight_per_session", limits.in_flight_per_session);
-        let in_flight_per_room = self.count("limits", "in_flight_per_room", limits.in_flight_per_room);
-        let level = self.level(&log.level);
-
-        if !self.mistakes.is_empty() {
-            return Err(Mistakes(self.mistakes));
-        }
-        let proven = "without a mistake every value is there";
-        Ok(Config {
-            server: Server { listen: listen.expect(proven), data: data.expect(proven), dev: server.dev },
-            store: Store {
-                cache_bytes: cache_bytes.expect(proven),
-                free_bytes_min: free_bytes_min.expect(proven),
-                ballast_bytes: ballast_bytes.expect(proven),
-            },
-            limits: Limits {
-                heartbeat: heartbeat.expect(proven),
-                auth_timeout: auth_timeout.expect(proven),
-                frame_bytes_max: usize::try_from(frame_bytes_max.expect(proven)).expect("256 KiB fit into memory"),
-                frame_deadline: frame_deadline.expect(proven),
-                slow_consumer: slow_consumer.expect(proven),
-                follows_per_session: follows_per_session.expect(proven),
-                in_flight_per_session: in_flight_per_session.expect(proven),
-                in_flight_per_room: in_flight_per_room.expect(proven),
-            },
-            log: Log { level: level.expect(proven) },
-        })
-    }
-
-    fn listen(&mut self, server: &RawServer) -> Option<SocketAddr> {
-        let text = &server.listen;
-        let Ok(address) = text.parse::<SocketAddr>() else {
-            return self.mistake(
-                "server",
-                "listen",
-                &format!("{text:?} is not an address and a port, such as 127.0.0.1:7700"),
-            );
-        };
-        if server.dev && !address.ip().is_loopback() {
-            let why = format!(
-                "{address} can be reached from other machines, and dev mode is for this machine only: listen on \
-                 127.0.0.1, or leave --dev away"
-            );
-            return self.mistake("server", "listen", &why);
-        }
-        Some(address)
-    }
-
-    fn data(&mut self, server: &RawServer) -> Option<PathBuf> {
-        if server.data.is_empty() {
-            return self.mistake("server", "data", "a directory is needed");
-        }
-        Some(PathBuf::from(&server.data))
-    }
-
-    fn size(
-        &mut self,
-        section: &str,
-        key: &str,
-        units: u64,
-        unit: u64,
-        allowed: std::ops::RangeInclusive<u64>,
-    ) -> Option<u64> {
-        if !allowed.contains(&units) {
-            let why = format!("{units} is not between {} and {}", allowed.start(), allowed.end());
-            return self.mistake(section, key, &why);
-        }
-        Some(units * unit)
-    }
-
-    fn count(&mut self, section: &str, key: &str, count: u64) -> Option<usize> {
-        let most = 1_000_000;
-        let checked = self.size(section, key, count, 1, 1..=most)?;
-        Some(usize::try_from(checked).expect("a million fits into a usize"))
-    }
-
-    fn duration(&mut self, section: &str, key: &str, text: &str) -> Option<Duration> {
-        let duration = match humantime::parse_duration(text) {
-            Ok(duration) => duration,
-            Err(error) => {
-                return self.mistake(section, key, &format!("{text:?} is not a duration, such as 25s: {error}"));
-            }
-        };
-        // Below, timers would only get in the way of the work; above, they are as good as none.
-        let (least, most) = (Duration::from_millis(10), Duration::from_secs(60 * 60));
-        if duration < least || duration > most {
-            return self.mistake(section, key, &format!("{text} is not between 10ms and 1h"));
-        }
-        Some(duration)
-    }
-
-    fn level(&mut self, text: &str) -> Option<Level> {
-        match text {
-            "error" => Some(Level::ERROR),
-            "warn" => Some(Level::WARN),
-            "info" => Some(Level::INFO),
-            "debug" => Some(Level::DEBUG),
-            "trace" => Some(Level::TRACE),
-            _ => {
-                self.mistake("log", "level", &format!("{text:?} is none of `error`, `warn`, `info`, `debug`, `trace`"))
-            }
-        }
-    }
-
-    fn mistake<T>(&mut self, section: &str, key: &str, why: &str) -> Option<T> {
-        let origin = self.origins.get(&(section.to_owned(), key.to_owned()));
-        let origin = origin.map_or("the default", String::as_str);
-        self.mistakes.push(format!("{section}.{key} ({origin}): {why}"));
-        None
-    }
+/// Reads checked values by their names. That each name has the type that is asked for, the table decides and every
+/// test that loads a configuration shows.
+struct Settings<'a> {
+    stated: &'a BTreeMap<String, Stated>,
 }
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
-/// What a text from the environment is for this setting: a text, an integer or a boolean, whichever it takes.
-fn typed(section: &str, key: &str, text: &str) -> Result<Value, String> {
-    let alone = |value: &Value| {
-        let settings = Table::from_iter([(key.to_owned(), value.clone())]);
-        Table::from_iter([(section.to_owned(), Value::Table(settings))]).try_into::<Raw>()
-    };
-    let as_text = Value::String(text.to_owned());
-    // The mistake is told of the text: what was written is what has to be changed.
-    let Err(mistake) = alone(&as_text) else { return Ok(as_text) };
-    let others = [text.parse().ok().map(Value::Integer), text.parse().ok().map(Value::Boolean)];
-    let fitting = others.into_iter().flatten().find(|value| alone(value).is_ok());
-    fitting.ok_or_else(|| mistake.message().to_owned())
+impl Settings<'_> {
+    /// What one setting cannot know of another.
+    fn check_together(&self, mistakes: &mut Vec<String>) {
+        if self.flag("server.dev") {
+            for name in ["server.listen", "metrics.listen"] {
+                if let Some(address) = self.address(name).filter(|address| !address.ip().is_loopback()) {
+                    let why = format!(
+                        "{name}: {address} can be reached from other machines, and dev mode is for this machine only: \
+                         listen on 127.0.0.1, or leave --dev away"
+                    );
+                    mistakes.push(self.origin(name).mistake(&why));
+                }
+            }
+        }
+        for (one, other) in [("tls.cert", "tls.key"), ("tls.key", "tls.cert")] {
+            if !self.text(one).is_empty() && self.text(other).is_empty() {
+                mistakes.push(self.origin(one).mistake(&format!("{one}: without {other} it is of no use")));
+            }
+        }
+    }
+
+    fn server(&self) -> Server {
+        Server {
+            listen: self.address("server.listen").expect("an address is needed there"),
+            data: PathBuf::from(self.text("server.data")),
+            dev: self.flag("server.dev"),
+            trusted_proxies: match self.value("server.trusted_proxies") {
+                Value::Networks(networks) => networks.clone(),
+                other => mistyped("server.trusted_proxies", other),
+            },
+            origins: self.texts("server.origins"),
+        }
+    }
+
+    fn tls(&self) -> Option<Tls> {
+        let (cert, key) = (self.text("tls.cert"), self.text("tls.key"));
+        (!cert.is_empty()).then(|| Tls { cert: cert.into(), key: key.into() })
+    }
+
+    fn store(&self) -> Store {
+        Store {
+            cache_bytes: self.number("store.cache_mb") * MIB,
+            free_bytes_min: self.number("store.free_mb_min") * MIB,
+            ballast_bytes: self.number("store.ballast_mb") * MIB,
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let connections = |name| self.unless_dev(name).then(|| self.count_or_off(name)).flatten();
+        let rate = |name| self.unless_dev(name).then(|| self.rate(name)).flatten();
+        let percent = connections("limits.connections.unauthenticated_percent");
+        Limits {
+            heartbeat: self.duration("limits.heartbeat"),
+            comment: self.duration("limits.comment"),
+            auth_timeout: self.duration("limits.auth_timeout"),
+            frame_deadline: self.duration("limits.frame_deadline"),
+            slow_consumer: self.duration("limits.slow_consumer"),
+            sweep: self.duration("limits.sweep"),
+            room_idle: self.duration("limits.room_idle"),
+            answer_timeout: self.duration("limits.answer_timeout"),
+            request: self.duration("limits.request"),
+            poll_wait: self.duration("limits.poll_wait"),
+            frame_bytes_max: self.number("limits.frame_kb") * KIB,
+            body_bytes_max: size(self.number("limits.body_kb") * KIB),
+            follows_per_session: size(self.number("limits.follows_per_session")),
+            in_flight_per_session: size(self.number("limits.in_flight_per_session")),
+            in_flight_per_room: size(self.number("limits.in_flight_per_room")),
+            connections: Connections {
+                total: connections("limits.connections.total"),
+                per_address: connections("limits.connections.per_address"),
+                per_user: connections("limits.connections.per_user"),
+                unauthenticated_percent: percent.map(|percent| u8::try_from(percent).expect("a hundred at most")),
+            },
+            rates: Rates {
+                connects_per_address: rate("limits.rates.connects_per_address"),
+                auth_failures_per_address: rate("limits.rates.auth_failures_per_address"),
+                auth_penalty: self.duration("limits.rates.auth_penalty"),
+                messages_per_session: rate("limits.rates.messages_per_session"),
+                messages_per_user: rate("limits.rates.messages_per_user"),
+                messages_per_room: rate("limits.rates.messages_per_room"),
+                failed_joins_per_user: rate("limits.rates.failed_joins_per_user"),
+            },
+            tenant: self.tenant("default").unwrap_or_default(),
+            tenants: self.tenants(),
+        }
+    }
+
+    /// Those that are named.
+    fn tenants(&self) -> HashMap<TenantId, TenantLimits> {
+        let written =
+            self.stated.keys().filter_map(|name| name.strip_prefix("tenants.")?.strip_suffix(".limits.rooms"));
+        let named = written.map(|name| name.trim_matches('"')).filter(|name| *name != "default");
+        named
+            .filter_map(|name| {
+                let tenant = TenantId::new(name).expect("the name of a tenant is checked when it is read");
+                Some((tenant, self.tenant(name)?))
+            })
+            .collect()
+    }
+
+    fn tenant(&self, name: &str) -> Option<TenantLimits> {
+        let section = source::joined(&["tenants".to_owned(), name.to_owned(), "limits".to_owned()]);
+        let setting = |key| format!("{section}.{key}");
+        self.stated.get(&setting("rooms"))?;
+        let rooms = self.count_or_off(&setting("rooms"));
+        Some(TenantLimits {
+            connections: self.count_or_off(&setting("connections")),
+            rooms: rooms.map(|rooms| rooms as u64),
+            messages: self.rate(&setting("messages")),
+        })
+    }
+
+    fn metrics(&self) -> Metrics {
+        Metrics { listen: self.address("metrics.listen") }
+    }
+
+    fn log(&self) -> Log {
+        let level = self.text("log.level");
+        Log {
+            level: level.parse().expect("the table has the names of tracing's levels"),
+            json: self.text("log.format") == "json",
+            sample: self.number("log.sample"),
+        }
+    }
+
+    /// Whether what keeps strangers in check holds: in dev mode, where there are none, only if it was asked for.
+    fn unless_dev(&self, name: &str) -> bool {
+        !self.flag("server.dev") || *self.origin(name) != Origin::Default
+    }
+
+    fn origin(&self, name: &str) -> &Origin {
+        &self.stated.get(name).unwrap_or_else(|| panic!("the table has {name}")).origin
+    }
+
+    fn value(&self, name: &str) -> &Value {
+        &self.stated.get(name).unwrap_or_else(|| panic!("the table has {name}")).value
+    }
+
+    fn text(&self, name: &str) -> &str {
+        match self.value(name) {
+            Value::Text(text) => text,
+            other => mistyped(name, other),
+        }
+    }
+
+    fn texts(&self, name: &str) -> Vec<String> {
+        match self.value(name) {
+            Value::Texts(texts) => texts.clone(),
+            other => mistyped(name, other),
+        }
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        match self.value(name) {
+            Value::Flag(flag) => *flag,
+            other => mistyped(name, other),
+        }
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        match self.value(name) {
+            Value::Number(number) => *number,
+            other => mistyped(name, other),
+        }
+    }
+
+    fn count_or_off(&self, name: &str) -> Option<usize> {
+        match self.value(name) {
+            Value::NumberOrOff(number) => number.map(size),
+            other => mistyped(name, other),
+        }
+    }
+
+    fn duration(&self, name: &str) -> Duration {
+        match self.value(name) {
+            Value::Duration(duration) => *duration,
+            other => mistyped(name, other),
+        }
+    }
+
+    fn rate(&self, name: &str) -> Option<Rate> {
+        match self.value(name) {
+            Value::Rate(rate) => *rate,
+            other => mistyped(name, other),
+        }
+    }
+
+    fn address(&self, name: &str) -> Option<SocketAddr> {
+        match self.value(name) {
+            Value::Address(address) => *address,
+            other => mistyped(name, other),
+        }
+    }
+}
+
+/// The table and the code disagree.
+fn mistyped(name: &str, value: &Value) -> ! {
+    panic!("{name} is {value}, which is not what is asked for")
+}
+
+fn size(number: u64) -> usize {
+    usize::try_from(number).expect("the table lets in what fits into memory")
+}
+
+/// The whole names of all settings; for a section that may be there more than once, as it stands in the table.
+pub fn names() -> impl Iterator<Item = String> {
+    SECTIONS
+        .iter()
+        .flat_map(|section| section.settings.iter().map(|setting| format!("{}.{}", section.name, setting.key)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use rstest::rstest;
 
+    use super::table::{Section, Setting, Shape};
     use super::*;
 
     #[test]
     fn without_a_word_the_defaults_hold() {
         let config = load(&[], None).unwrap();
         assert_eq!(config.server.listen, "127.0.0.1:7700".parse().unwrap());
-        assert_eq!(config.server.data, Path::new("chinwag-data"));
-        assert!(!config.server.dev);
+        assert_eq!(config.server.data, Path::new(DATA_DEFAULT));
+        assert!(!config.server.dev && config.server.origins.is_empty() && config.tls.is_none());
         assert_eq!(config.store.cache_bytes, 64 << 20);
         assert_eq!(config.store.free_bytes_min, 256 << 20);
         assert_eq!(config.store.ballast_bytes, 64 << 20);
-        assert_eq!(config.limits.heartbeat, Duration::from_secs(25));
-        assert_eq!(config.limits.auth_timeout, Duration::from_secs(10));
-        assert_eq!(config.limits.frame_bytes_max, 64 << 10);
-        assert_eq!(config.limits.frame_deadline, Duration::from_secs(10));
-        assert_eq!(config.limits.slow_consumer, Duration::from_secs(20));
-        assert_eq!(config.limits.follows_per_session, 200);
-        assert_eq!(config.limits.in_flight_per_session, 64);
-        assert_eq!(config.limits.in_flight_per_room, 1024);
-        assert_eq!(config.log.level, Level::INFO);
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.auth, IdentityOptions::default());
+        assert_eq!(config.metrics.listen, None);
+        assert_eq!(config.log, Log { level: Level::INFO, json: false, sample: 0 });
     }
 
     #[test]
@@ -442,56 +408,92 @@ mod tests {
         assert_eq!(config.store.free_bytes_min, 256 << 20);
     }
 
-    #[rstest]
-    #[case("[server]\nlisten = \"127.0.0.1:7\"\ndata = \"d\"\ndev = true\n")]
-    #[case("[store]\ncache_mb = 1\nfree_mb_min = 0\nballast_mb = 0\n")]
-    #[case("[limits]\nheartbeat = \"1m 30s\"\nauth_timeout = \"500ms\"\nframe_kb = 1\nframe_deadline = \"1h\"\n")]
-    #[case("[limits]\nslow_consumer = \"1s\"\nfollows_per_session = 1\n")]
-    #[case("[limits]\nin_flight_per_session = 1\nin_flight_per_room = 1\n[log]\nlevel = \"trace\"\n")]
-    fn every_setting_can_be_written(#[case] file: &str) {
-        assert!(load(&[], Some(file)).is_ok());
+    /// Another value than the default, for each kind of setting.
+    fn another(setting: &Setting) -> &'static str {
+        match setting.kind {
+            table::Kind::Address | table::Kind::OptionalAddress => "127.0.0.1:9",
+            table::Kind::Path | table::Kind::OptionalPath | table::Kind::Text | table::Kind::Texts => "elsewhere",
+            table::Kind::Flag if setting.default == "true" => "false",
+            table::Kind::Flag => "true",
+            table::Kind::Number { .. } | table::Kind::NumberOrOff { .. } => "7",
+            table::Kind::Duration { .. } => "7s",
+            table::Kind::Rate => "7/h burst 9",
+            table::Kind::OneOf(names) => names.iter().find(|name| !setting.default.contains(**name)).unwrap(),
+            table::Kind::Networks => "10.0.0.0/8",
+            table::Kind::Origins => "https://chat.example",
+        }
+    }
+
+    #[test]
+    fn every_setting_can_be_written_in_the_file_and_in_the_environment_and_is_heeded() {
+        let plain = load(&[], None).unwrap();
+        let values = |section: &Section, setting: &Setting| {
+            let raw = value::Raw::of_text(setting.kind, another(setting));
+            format!("[{}]\n{} = {}\n", section.name, setting.key, Value::read(setting.kind, &raw).unwrap())
+        };
+        // What makes sense only together has tests of its own.
+        for section in SECTIONS.iter().filter(|section| section.name != "tls" && section.shape != Shape::List) {
+            for setting in section.settings {
+                let file = values(section, setting);
+                let from_file = load(&[], Some(&file)).unwrap_or_else(|mistakes| panic!("{file}: {mistakes}"));
+                assert_ne!(differing(&from_file), differing(&plain), "{file}");
+                if section.shape == Shape::Once {
+                    let name = format!("CHINWAG_{}__{}", section.name.replace('.', "__"), setting.key).to_uppercase();
+                    let from_env = load(&[(&name, another(setting))], None).unwrap();
+                    assert_eq!(differing(&from_env), differing(&from_file), "{name}");
+                }
+            }
+        }
+        let tls = load(&[], Some("[tls]\ncert = \"c.pem\"\nkey = \"k.pem\"\n")).unwrap().tls;
+        assert_eq!(tls, Some(Tls { cert: "c.pem".into(), key: "k.pem".into() }));
+    }
+
+    /// What the parts of the server are given.
+    fn differing(config: &Config) -> String {
+        let Config { server, tls, store, limits, auth, metrics, log, stated: _ } = config;
+        format!("{server:?} {tls:?} {store:?} {limits:?} {auth:?} {metrics:?} {log:?}")
     }
 
     #[rstest]
-    #[case("[server]\nlisten = \"7700\"\n", "server.listen", "an address and a port")]
-    #[case("[server]\nlisten = \"localhost:7700\"\n", "server.listen", "an address and a port")]
-    #[case("[server]\ndata = \"\"\n", "server.data", "a directory is needed")]
-    #[case("[store]\ncache_mb = 0\n", "store.cache_mb", "0 is not between 1 and 65536")]
-    #[case("[store]\nfree_mb_min = 1048577\n", "store.free_mb_min", "is not between")]
-    #[case("[store]\nballast_mb = 9999999\n", "store.ballast_mb", "is not between")]
-    #[case("[limits]\nheartbeat = \"25\"\n", "limits.heartbeat", "\"25\" is not a duration")]
-    #[case("[limits]\nauth_timeout = \"0s\"\n", "limits.auth_timeout", "between 10ms and 1h")]
-    #[case("[limits]\nframe_kb = 0\n", "limits.frame_kb", "is not between")]
-    #[case("[limits]\nframe_deadline = \"2h\"\n", "limits.frame_deadline", "between 10ms and 1h")]
-    #[case("[limits]\nslow_consumer = \"soon\"\n", "limits.slow_consumer", "\"soon\" is not a duration")]
-    #[case("[limits]\nfollows_per_session = 0\n", "limits.follows_per_session", "is not between")]
-    #[case("[limits]\nin_flight_per_session = 0\n", "limits.in_flight_per_session", "is not between")]
-    #[case("[limits]\nin_flight_per_room = 9999999\n", "limits.in_flight_per_room", "is not between")]
-    #[case("[log]\nlevel = \"loud\"\n", "log.level", "\"loud\" is none of `error`")]
-    fn a_value_that_cannot_be_is_a_mistake(#[case] file: &str, #[case] setting: &str, #[case] why: &str) {
-        let Mistakes(mistakes) = load(&[], Some(file)).unwrap_err();
-        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
-        assert!(mistakes[0].starts_with(setting) && mistakes[0].contains(why), "{mistakes:?}");
+    #[case("[server]\nlisten = \"7700\"\n", "server.listen: \"7700\" is not an address and a port")]
+    #[case("[server]\nlisten = \"localhost:7700\"\n", "an address and a port")]
+    #[case("[server]\ndata = \"\"\n", "server.data: a path is needed")]
+    #[case("[server]\ntrusted_proxies = [\"10.0.0.0/99\"]\n", "is not a network")]
+    #[case("[server]\norigins = [\"chat.example\"]\n", "is not an origin")]
+    #[case("[store]\ncache_mb = 0\n", "store.cache_mb: 0 is not what it takes: 1 to 65536 MiB")]
+    #[case("[store]\ncache_mb = -1\n", "-1 is not what it takes")]
+    #[case("[store]\ncache_mb = \"64\"\n", "\"64\" is not what it takes")]
+    #[case("[store]\nfree_mb_min = 1048577\n", "is not what it takes")]
+    #[case("[limits]\nheartbeat = \"25\"\n", "\"25\" is not a duration")]
+    #[case("[limits]\nheartbeat = 25\n", "25 is not what it takes: a time from 10ms to 1h")]
+    #[case("[limits]\nauth_timeout = \"0s\"\n", "between 10ms and 1h")]
+    #[case("[limits]\nframe_kb = 0\n", "is not what it takes")]
+    #[case("[limits]\nframe_deadline = \"2h\"\n", "between 10ms and 1h")]
+    #[case("[limits]\nin_flight_per_room = 9999999\n", "is not what it takes")]
+    #[case("[limits.connections]\nper_user = \"none\"\n", "is not what it takes: 1 to 1000000, or \"off\"")]
+    #[case("[limits.rates]\nmessages_per_user = \"many\"\n", "\"many\" is not what it takes: COUNT/s")]
+    #[case("[tls]\ncert = \"c.pem\"\n", "tls.cert: without tls.key it is of no use")]
+    #[case("[tenants.\"no tenant\".limits]\nrooms = 1\n", "this cannot be a tenant")]
+    #[case("[tenants.acme]\nrooms = 1\n", "unknown key `rooms`; there are `limits`")]
+    #[case("[log]\nlevel = \"loud\"\n", "\"loud\" is none of `error`")]
+    #[case("[sever]\n", "unknown key `sever`; did you mean `server`?; there are `server`, `tls`, `store`")]
+    #[case("[store]\ncache_mb = 1\ncache_mb = 2\n", "duplicate key")]
+    #[case("server = 1\n", "[server] is a section and takes no value")]
+    #[case("[server\n", "chinwag.toml:1:")]
+    fn what_cannot_be_is_a_mistake(#[case] file: &str, #[case] why: &str) {
+        let mistakes = load(&[], Some(file)).unwrap_err();
+        assert_eq!(mistakes.0.len(), 1, "{mistakes}");
+        assert!(mistakes.to_string().contains(why), "{mistakes}");
+        assert!(mistakes.to_string().contains('^'), "{mistakes}");
     }
 
     #[test]
     fn an_unknown_key_in_the_file_is_shown_with_its_line_and_the_valid_names() {
-        let mistakes = load(&[], Some("[server]\nlisten = \"127.0.0.1:1\"\nport = 7700\n")).unwrap_err().to_string();
-        assert!(mistakes.contains("line 3, column 1"), "{mistakes}");
-        assert!(mistakes.contains("^^^^"), "{mistakes}");
-        assert!(mistakes.contains("unknown field `port`, expected one of `listen`, `data`, `dev`"), "{mistakes}");
-    }
-
-    #[rstest]
-    #[case("[sever]\n", "unknown field `sever`, expected one of `server`, `store`, `limits`, `log`")]
-    #[case("[store]\ncache_mb = \"64\"\n", "invalid type: string \"64\", expected u64")]
-    #[case("[store]\ncache_mb = -1\n", "invalid value: integer `-1`, expected u64")]
-    #[case("[store]\ncache_mb = 1\ncache_mb = 2\n", "duplicate key")]
-    #[case("server = 1\n", "invalid type: integer `1`")]
-    #[case("[server\n", "line 1")]
-    fn a_file_that_is_not_a_configuration_is_a_mistake(#[case] file: &str, #[case] why: &str) {
+        let file = "[server]\nlisten = \"127.0.0.1:1\"\nlisen = \"127.0.0.1:7700\"\n";
         let mistakes = load(&[], Some(file)).unwrap_err().to_string();
-        assert!(mistakes.contains(why), "{mistakes}");
+        let told = "chinwag.toml:3:1: unknown key `lisen`; did you mean `listen`?; there are `listen`, `data`, `dev`, \
+                    `trusted_proxies`, `origins`\n  3 | lisen = \"127.0.0.1:7700\"\n    | ^^^^^";
+        assert!(mistakes.ends_with(told), "{mistakes}");
     }
 
     #[test]
@@ -500,56 +502,34 @@ mod tests {
         assert!(mistakes.to_string().contains("cannot read /nowhere/chinwag.toml"), "{mistakes}");
     }
 
-    #[test]
-    fn an_unknown_name_in_the_environment_is_shown_with_the_valid_ones() {
-        let mistakes = load(&[("CHINWAG_SERVER__PORT", "1")], None).unwrap_err().to_string();
-        assert!(
-            mistakes.starts_with("CHINWAG_SERVER__PORT: unknown field `port`, expected one of `listen`"),
-            "{mistakes}"
-        );
-        let mistakes = load(&[("CHINWAG_SEVER__PORT", "1")], None).unwrap_err().to_string();
-        assert!(mistakes.contains("unknown field `sever`, expected one of `server`"), "{mistakes}");
+    #[rstest]
+    #[case("CHINWAG_SERVER__PORT", "7700", "unknown setting `port`; there are `listen`, `data`, `dev`")]
+    #[case("CHINWAG_STORE__CACHE_MB", "much", "store.cache_mb: \"much\" is not what it takes")]
+    #[case("CHINWAG_SERVER__DEV", "yes", "server.dev: \"yes\" is not what it takes: true or false")]
+    #[case("CHINWAG_LIMIT__HEARTBEAT", "5s", "unknown section `limit`; did you mean `limits`?")]
+    #[case("CHINWAG_TENANTS__ACME__LIMITS__ROOMS", "5", "unknown section `tenants.acme.limits`")]
+    fn a_mistake_in_the_environment_names_its_variable(#[case] name: &str, #[case] value: &str, #[case] why: &str) {
+        let mistakes = load(&[(name, value)], None).unwrap_err().to_string();
+        assert!(mistakes.starts_with(&format!("{name}: ")) && mistakes.contains(why), "{mistakes}");
     }
 
     #[test]
-    fn a_value_of_the_wrong_type_in_the_environment_is_a_mistake() {
-        let mistakes = load(&[("CHINWAG_STORE__CACHE_MB", "much")], None).unwrap_err().to_string();
-        assert!(mistakes.contains("CHINWAG_STORE__CACHE_MB: invalid type: string \"much\""), "{mistakes}");
-        let mistakes = load(&[("CHINWAG_SERVER__DEV", "yes")], None).unwrap_err().to_string();
-        assert!(mistakes.contains("CHINWAG_SERVER__DEV: invalid type: string \"yes\""), "{mistakes}");
-    }
-
-    #[test]
-    fn a_text_setting_takes_a_text_that_looks_like_a_number() {
-        let config = load(&[("CHINWAG_SERVER__DATA", "2026"), ("CHINWAG_SERVER__DEV", "true")], None).unwrap();
-        assert_eq!(config.server.data, Path::new("2026"));
-        assert!(config.server.dev);
-    }
-
-    #[test]
-    fn what_belongs_to_others_in_the_environment_is_left_alone() {
-        let env = [
-            ("CHINWAG_URL", "http://x"),
-            ("CHINWAG_TOKEN", "x"),
-            ("CHINWAG_PORT", "tcp://10.0.0.1:80"),
-            ("CHINWAG_SERVICE_HOST", "10.0.0.1"),
-            ("PATH", "/bin"),
-        ];
+    fn what_is_not_ours_in_the_environment_is_left_alone() {
+        let env = [("CHINWAG_URL", "x"), ("CHINWAG_TOKEN", "x"), ("CHINWAG_PORT", "x"), ("PATH", "x")];
         assert!(load(&env, None).is_ok());
     }
 
     #[test]
-    fn all_mistakes_are_told_at_once_and_where_they_were_made() {
-        let file = "[limits]\nheartbeat = \"soon\"\n[store]\ncache_mb = 0\n";
-        let env = [("CHINWAG_LOG__LEVEL", "loud"), ("CHINWAG_LOG__COLOUR", "red")];
-        let flags = Flags { listen: Some("here".to_owned()), ..Flags::default() };
+    fn all_mistakes_are_told_at_once_and_those_of_a_file_in_its_order() {
+        let file = "[store]\ncache_mb = 0\n[limits]\nheartbeat = \"x\"\n[log]\nlevle = \"info\"\n";
+        let env = [("CHINWAG_LOG__COLOUR", "red"), ("CHINWAG_LOG__LEVEL", "loud")];
+        let flags = Flags { listen: Some("nowhere".to_owned()), ..Flags::default() };
         let Mistakes(mistakes) = load_with(&flags, &env, Some(file)).unwrap_err();
-        assert_eq!(mistakes.len(), 5, "{mistakes:?}");
-        assert!(mistakes[0].starts_with("CHINWAG_LOG__COLOUR: "));
-        assert!(mistakes[1].starts_with("server.listen (--listen): "));
-        assert!(mistakes[2].starts_with("store.cache_mb (") && mistakes[2].contains("chinwag.toml"));
-        assert!(mistakes[3].starts_with("limits.heartbeat ("));
-        assert!(mistakes[4].starts_with("log.level (CHINWAG_LOG__LEVEL): "));
+        let begins = ["store.cache_mb", "limits.heartbeat", "levle", "CHINWAG_LOG__COLOUR", "log.level", "--listen"];
+        assert_eq!(mistakes.len(), begins.len(), "{mistakes:#?}");
+        for (mistake, part) in mistakes.iter().zip(begins) {
+            assert!(mistake.contains(part), "{mistake}");
+        }
     }
 
     #[rstest]
@@ -568,6 +548,94 @@ mod tests {
         }
         let flags = Flags { listen: Some(listen.to_owned()), ..Flags::default() };
         assert!(load_with(&flags, &[], None).is_ok(), "without dev mode any address will do");
+    }
+
+    #[test]
+    fn dev_mode_lifts_what_keeps_strangers_in_check_unless_it_is_set() {
+        let flags = Flags { dev: true, ..Flags::default() };
+        let lifted = load_with(&flags, &[], None).unwrap().limits;
+        let penalty = Rates { auth_penalty: lifted.rates.auth_penalty, ..Rates::default() };
+        assert_eq!(lifted, Limits { rates: penalty, ..Limits::lifted() });
+        let file = "[limits.rates]\nmessages_per_user = \"3/s\"\n[limits.connections]\nper_user = 2\n";
+        let set = load_with(&flags, &[], Some(file)).unwrap().limits;
+        assert_eq!(set.rates.messages_per_user, Some(Rate::per_second(3, 3)));
+        assert_eq!(set.connections, Connections { per_user: Some(2), ..Connections::default() });
+    }
+
+    #[test]
+    fn tenants_have_limits_of_their_own_and_one_default() {
+        let file = "[tenants.default.limits]\nrooms = 10\n[tenants.acme.limits]\nmessages = \"5/s\"\n[tenants.\"a.b\".limits]\nconnections = 3\n";
+        let limits = load(&[], Some(file)).unwrap().limits;
+        let tenant = |name| limits.of_tenant(&TenantId::new(name).unwrap());
+        assert_eq!(*tenant("whoever"), TenantLimits { rooms: Some(10), ..TenantLimits::default() });
+        let messages = Some(Rate::per_second(5, 5));
+        assert_eq!(*tenant("acme"), TenantLimits { messages, ..TenantLimits::default() });
+        assert_eq!(*tenant("a.b"), TenantLimits { connections: Some(3), ..TenantLimits::default() });
+    }
+
+    #[test]
+    fn a_limit_that_a_refusal_names_is_a_setting() {
+        for limit in crate::actors::limits::names::ALL {
+            let setting = match limit.strip_prefix("tenant.") {
+                Some(of_tenant) => format!("tenants.NAME.limits.{of_tenant}"),
+                None => format!("limits.{limit}"),
+            };
+            assert!(names().any(|name| name == setting), "{setting}");
+        }
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named_when_it_differs() {
+        let one = load(&[], None).unwrap();
+        let file = "[server]\ndata = \"other\"\norigins = [\"https://a.example\"]\n[store]\ncache_mb = 65\n[limits]\nframe_kb = 1\n";
+        let other = load(&[], Some(file)).unwrap();
+        assert_eq!(one.fixed_and_different(&other), ["server.data", "store.cache_mb"]);
+        assert_eq!(one.fixed_and_different(&one), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn the_file_of_defaults_says_what_holds_without_it_and_names_everything() {
+        let text = render::defaults();
+        let config = load(&[], Some(&text)).unwrap();
+        assert_eq!(differing(&config), differing(&load(&[], None).unwrap()));
+        for name in names() {
+            let (section, key) = name.rsplit_once('.').unwrap();
+            let heading = format!("[{}]", section.replace(table::TENANT, "acme"));
+            let at = text.find(&heading).unwrap_or_else(|| panic!("{heading} is not there"));
+            let rest = &text[at + heading.len()..];
+            let its = rest.find("\n\n").map_or(rest, |end| &rest[..end]);
+            assert!(its.contains(&format!("{key} = ")), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_can_be_read_again_and_says_where_it_comes_from() {
+        let file = "[limits]\nheartbeat = \"5s\"\n[tenants.\"a.b\".limits]\nrooms = 3\n";
+        let config = load(&[("CHINWAG_LOG__LEVEL", "debug")], Some(file)).unwrap();
+        let shown = render::shown(&config, true);
+        assert_eq!(differing(&load(&[], Some(&shown)).unwrap()), differing(&config), "{shown}");
+        for line in ["level = \"debug\"  # CHINWAG_LOG__LEVEL\n", "dev = false  # default\n", "chinwag.toml:2\n"] {
+            assert!(shown.contains(line), "{shown}");
+        }
+        assert!(!render::shown(&config, false).contains('#'));
+    }
+
+    #[test]
+    fn the_schema_has_every_setting_with_its_default() {
+        let schema: serde_json::Value = serde_json::from_str(&render::schema()).unwrap();
+        for section in SECTIONS {
+            let mut at = &schema;
+            for part in section.name.split('.') {
+                at = if part == table::TENANT { &at["additionalProperties"] } else { &at["properties"][part] };
+                // A list of lists has its schema below that of what it holds.
+                at = if at["type"] == "array" { &at["items"] } else { at };
+            }
+            for setting in section.settings {
+                let of = &at["properties"][setting.key];
+                assert!(of["description"].as_str().is_some_and(|doc| doc.starts_with(setting.doc)), "{}", setting.key);
+                assert!(!of["default"].is_null(), "{}", setting.key);
+            }
+        }
     }
 
     fn load(env: &[(&str, &str)], file: Option<&str>) -> Result<Config, Mistakes> {

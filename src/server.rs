@@ -14,44 +14,61 @@ use actix_web::dev::ServerHandle;
 use actix_web::http::KeepAlive;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
+use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::actors::relay::{CloseAll, CountLinks, CutAll};
+use crate::actors::revoking::Watched;
 use crate::actors::{Admission, Gate, Limits, Registry, Worker};
-use crate::auth::{Keyring, Secrets, SecretsError};
+use crate::auth::{AuthError, Identity, IdentityError, Keyring, Secrets, SecretsError};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, Mistakes};
 use crate::domain::Timestamp;
 use crate::http::admin::Desk;
-use crate::http::{self, Edge};
+use crate::http::origin::{self, Origins};
+use crate::http::{self, Door, Edge, tickets};
+use crate::logs::Logs;
+use crate::service;
 use crate::store::sled::{OpenError, Options, SledStore};
 use crate::store::{Health, Store};
+use crate::tls::{self, Certificate, TlsError};
 use crate::wire::{CloseReason, Refusal, Sealer};
 
 /// How long connections have to take their last words when the server stops.
-const FAREWELL: Duration = Duration::from_secs(5);
+const FAREWELL: Duration = Duration::from_secs(4);
 
 /// How long commands have to be answered when the server stops.
-const ANSWERS: Duration = Duration::from_secs(5);
+const ANSWERS: Duration = Duration::from_secs(3);
 
 /// How long stopping may take in all.
-const STOP: Duration = Duration::from_secs(15);
+const STOP: Duration = Duration::from_secs(9);
 
 /// How often the server looks, while it stops, whether it may go on.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// How often revocations are looked through for those that concern nothing any more.
+const FORGET: Duration = Duration::from_secs(10 * 60);
+
 impl Gate for Keyring {
     fn admit<'a>(&'a self, token: &'a str, now: Timestamp) -> Admission<'a> {
-        let admitted = self.verify(token, now).map_err(|error| {
-            tracing::debug!(%error, "a token was refused");
-            match error.code() {
-                "token_expired" => Refusal::token_expired(),
-                "unauthenticated" => Refusal::unauthenticated(),
-                _ => Refusal::token_invalid(),
-            }
-        });
-        Box::pin(std::future::ready(admitted))
+        Box::pin(std::future::ready(self.verify(token, now).map_err(refused)))
+    }
+}
+
+impl Gate for Identity {
+    fn admit<'a>(&'a self, token: &'a str, now: Timestamp) -> Admission<'a> {
+        Box::pin(async move { self.verify(token, now).await.map_err(refused) })
+    }
+}
+
+fn refused(error: AuthError) -> Refusal {
+    tracing::debug!(%error, "a token was refused");
+    match error.code() {
+        "token_expired" => Refusal::token_expired(),
+        "unauthenticated" => Refusal::unauthenticated(),
+        "unavailable" => Refusal::unavailable(),
+        _ => Refusal::token_invalid(),
     }
 }
 
@@ -60,11 +77,19 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub gate: Arc<dyn Gate>,
+    /// The web pages that may connect. The operator may change them while the server runs.
+    pub origins: Arc<Origins>,
     pub limits: Limits,
+    /// Whose word is taken for where a request comes from.
+    pub proxies: Vec<IpNet>,
     /// Seals cursors; one that others do not have, and that stays the same.
     pub sealer: Sealer,
     /// Where the operator's socket is to be, if there is to be one.
     pub admin: Option<PathBuf>,
+    /// Where monitoring reads the metrics, if anywhere but on the operator's socket.
+    pub metrics: Option<TcpListener>,
+    /// What clients are shown where TLS is spoken.
+    pub tls: Option<Certificate>,
     /// Threads that own connections.
     pub workers: usize,
     /// Threads that host rooms.
@@ -75,38 +100,67 @@ pub struct Parts {
 pub struct Server {
     address: SocketAddr,
     registry: Arc<Registry>,
+    door: Door,
     handle: ServerHandle,
     served: JoinHandle<io::Result<()>>,
     admin: Option<Admin>,
+    metrics: Option<ServerHandle>,
+    forgetting: JoinHandle<()>,
     arbiters: Vec<Arbiter>,
 }
 
 impl Server {
-    /// Serves what connects to `listener`.
-    pub fn start(listener: TcpListener, parts: Parts) -> io::Result<Self> {
+    /// Serves what connects to `listener`, once it is known whose tokens are revoked.
+    pub async fn start(listener: TcpListener, parts: Parts) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let arbiters: Vec<_> = (0..parts.room_threads.max(1)).map(|_| Arbiter::new()).collect();
         let handles = arbiters.iter().map(Arbiter::handle).collect();
         let registry = Registry::new(parts.store, parts.clock, parts.limits, handles);
         registry.seal_with(parts.sealer);
 
-        let (its_registry, gate) = (Arc::clone(&registry), parts.gate);
+        let capacity = connections_max();
+        registry.connections().set_capacity(capacity);
+
+        registry.load_revocations().await.map_err(io::Error::other)?;
+
+        let gate: Arc<dyn Gate> = Arc::new(Watched { inner: parts.gate, registry: Arc::clone(&registry) });
+        let (its_registry, tickets, origins) = (Arc::clone(&registry), tickets::shared(), parts.origins);
+        let door = Door::new(Arc::clone(&registry), Arc::clone(&gate), &parts.proxies);
+        let (its_door, on_connect) = (door.clone(), door.clone());
+        let workers = parts.workers.max(1);
         let server = HttpServer::new(move || {
-            let edge = Edge { worker: Worker::start(Arc::clone(&its_registry)), gate: Arc::clone(&gate) };
-            App::new().app_data(web::ThinData(edge)).wrap(from_fn(http::timed)).configure(http::mount)
+            let edge = Edge {
+                worker: Worker::start(Arc::clone(&its_registry)),
+                gate: Arc::clone(&gate),
+                door: its_door.clone(),
+                tickets: Arc::clone(&tickets),
+                origins: Arc::clone(&origins),
+            };
+            let app = App::new().app_data(web::ThinData(edge)).configure(http::mount);
+            app.wrap(from_fn(http::timed)).wrap(from_fn(origin::guard)).wrap(from_fn(http::access::log))
         })
-        .workers(parts.workers.max(1))
-        .on_connect(http::on_connect(Arc::clone(&registry)))
+        .workers(workers)
+        // More than are let in, so that who is one too many is told so.
+        .max_connections((capacity + capacity / 8).div_ceil(workers))
+        .on_connect(move |io, extensions| on_connect.on_connect(io, extensions))
         .client_request_timeout(http::REQUEST_HEAD)
         .keep_alive(KeepAlive::Timeout(registry.limits().request))
         .shutdown_timeout(1)
-        .disable_signals()
-        .listen(listener)?
-        .run();
+        .disable_signals();
+        let server = match &parts.tls {
+            Some(certificate) => {
+                let config = certificate.server_config().map_err(io::Error::other)?;
+                server.tls_handshake_timeout(tls::HANDSHAKE).listen_rustls_0_23(listener, config)?
+            }
+            None => server.listen(listener)?,
+        };
+        let server = server.run();
         let handle = server.handle();
         let served = actix_web::rt::spawn(server);
-        let admin = parts.admin.map(|path| Admin::start(path, &registry)).transpose()?;
-        Ok(Self { address, registry, handle, served, admin, arbiters })
+        let admin = parts.admin.and_then(|path| Admin::start_or_warn(path, &registry));
+        let metrics = parts.metrics.map(|listener| serve_metrics(listener, &registry)).transpose()?;
+        let forgetting = actix_web::rt::spawn(forget_revocations(Arc::clone(&registry)));
+        Ok(Self { address, registry, door, handle, served, admin, metrics, forgetting, arbiters })
     }
 
     /// Where it listens.
@@ -120,7 +174,7 @@ impl Server {
 
     /// Stops in order: no new connections and commands, the answers of those under way, a word to every connection
     /// when to come back, the end of those that do not listen, and last the store. Nothing acknowledged is lost, and
-    /// it takes at most a little more than ten seconds.
+    /// the waits together are less than ten seconds.
     pub async fn stop(self) {
         self.handle.pause().await;
         self.registry.drain();
@@ -132,13 +186,29 @@ impl Server {
         if let Some(admin) = self.admin {
             admin.stop().await;
         }
+        if let Some(metrics) = self.metrics {
+            metrics.stop(false).await;
+        }
         if let Ok(Err(error)) = self.served.await {
             tracing::warn!(%error, "the listener ended badly");
         }
+        self.forgetting.abort();
         self.registry.store().close().await;
         for arbiter in self.arbiters {
             arbiter.stop();
         }
+    }
+
+    /// Whether the process does its work: every thread with connections answers, and the log has not failed.
+    pub async fn is_well(&self) -> bool {
+        let counting = async {
+            for relay in self.relays() {
+                relay.send(CountLinks).await?;
+            }
+            Ok::<_, actix::MailboxError>(())
+        };
+        let answered = tokio::time::timeout(ANSWERS, counting).await;
+        matches!(answered, Ok(Ok(()))) && !matches!(self.registry.store().health(), Health::Broken { .. })
     }
 
     /// How many connections are open.
@@ -169,6 +239,32 @@ impl Server {
     }
 }
 
+/// Serves the metrics and nothing else, by a thread of their own.
+fn serve_metrics(listener: TcpListener, registry: &Arc<Registry>) -> io::Result<ServerHandle> {
+    let desk = Desk { registry: Arc::clone(registry) };
+    let server =
+        HttpServer::new(move || App::new().app_data(web::ThinData(desk.clone())).configure(http::metrics::mount))
+            .workers(1)
+            .client_request_timeout(http::REQUEST_HEAD)
+            .shutdown_timeout(1)
+            .disable_signals()
+            .listen(listener)?
+            .run();
+    let handle = server.handle();
+    actix_web::rt::spawn(server);
+    Ok(handle)
+}
+
+/// Forgets now and then what is revoked and has expired.
+async fn forget_revocations(registry: Arc<Registry>) {
+    loop {
+        tokio::time::sleep(FORGET).await;
+        if let Err(refusal) = registry.forget_revocations().await {
+            tracing::warn!(%refusal, "revocations that concern nothing any more could not be removed");
+        }
+    }
+}
+
 /// The operator's socket while it is served.
 struct Admin {
     path: PathBuf,
@@ -176,6 +272,22 @@ struct Admin {
 }
 
 impl Admin {
+    /// A server without it serves its clients as well as any other.
+    fn start_or_warn(path: PathBuf, registry: &Arc<Registry>) -> Option<Self> {
+        let shown = path.display().to_string();
+        let started = Self::start(path, registry);
+        started
+            .inspect_err(|error| {
+                tracing::warn!(
+                    path = shown,
+                    %error,
+                    "no socket for the operator: commands that ask a running server by its data directory, such as \
+                     `chinwag health --data`, will not work"
+                );
+            })
+            .ok()
+    }
+
     fn start(path: PathBuf, registry: &Arc<Registry>) -> io::Result<Self> {
         // One that a killed process has left. The directory's lock says that nobody else serves it.
         match fs::remove_file(&path) {
@@ -209,14 +321,23 @@ impl Admin {
 /// Why a server did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    #[error("cannot listen on {address}: {source}; stop what uses it, or choose another with --listen")]
-    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot listen on {address}: {source}; stop what uses it, or choose another with {setting}")]
+    Listen { address: SocketAddr, setting: &'static str, source: io::Error },
+    #[error(
+        "the socket that was handed over listens on {0}, which other machines can reach, and dev mode is for this \
+         machine only"
+    )]
+    NotForDev(SocketAddr),
     #[error(transparent)]
     Secrets(#[from] SecretsError),
+    #[error("the configuration of issuers is wrong: {0}")]
+    Identity(#[from] IdentityError),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error("the storage failed: {reason}; nothing is acknowledged any more; look at the disk, then start again")]
     Broken { reason: String },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("the operating system refused: {0}")]
     System(#[from] io::Error),
 }
@@ -227,50 +348,105 @@ impl ServeError {
         match self {
             Self::Listen { .. } => 69,
             Self::Secrets(_) => 77,
+            Self::Identity(_) => 78,
             Self::Open(error) => error.exit_code(),
             Self::Broken { .. } => 74,
+            Self::Tls(_) | Self::NotForDev(_) => 78,
             Self::System(_) => 71,
         }
     }
 }
 
+/// What a process brings along besides its configuration.
+pub struct Process<'a> {
+    /// Start on a log that holds less than was acknowledged, in a new epoch.
+    pub accept_data_loss: bool,
+    pub logs: Logs,
+    /// Reads the configuration again, from where it was read.
+    pub read_again: &'a dyn Fn() -> Result<Config, Mistakes>,
+}
+
 /// Runs a server on its data directory until a signal asks it to end or its storage fails. Calls `ready` when it
-/// listens. `accept_data_loss` starts on a log that holds less than was acknowledged, in a new epoch.
-pub fn run(config: &Config, accept_data_loss: bool, ready: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
+/// listens. SIGHUP has it read its configuration again.
+pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
     let address = config.server.listen;
-    let listener = TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })?;
+    let listener = match service::listener()? {
+        Some(listener) => listener,
+        None => bind(address, "--listen")?,
+    };
+    let listening = listener.local_addr()?;
+    if config.server.dev && !listening.ip().is_loopback() {
+        return Err(ServeError::NotForDev(listening));
+    }
+    let metrics = config.metrics.listen.map(|address| bind(address, "metrics.listen")).transpose()?;
+    let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
     raise_file_limit();
-    let options = Options { accept_data_loss, ..options(config) };
+    let options = Options { accept_data_loss: process.accept_data_loss, ..options(config) };
     // First, because it looks whether the directory is ours.
     let store = SledStore::open(&config.server.data, options)?;
     let secrets = Secrets::open(&config.server.data)?;
+    let identity = Arc::new(Identity::new(&config.auth, secrets.token, Arc::new(SystemClock))?);
+    let origins = Arc::new(Origins::new(&config.server.origins).map_err(io::Error::other)?);
     let mut health = store.watch();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let parts = Parts {
         store: Arc::new(store),
         clock: Arc::new(SystemClock),
-        gate: Arc::new(Keyring::new(&secrets.token)),
-        limits: limits(config),
+        gate: Arc::clone(&identity) as Arc<dyn Gate>,
+        origins: Arc::clone(&origins),
+        limits: config.limits.clone(),
+        proxies: config.server.trusted_proxies.clone(),
         sealer: Sealer::new(secrets.cursor.bytes()).expect("a secret is long enough for a key"),
         admin: Some(config.server.data.join(http::admin::SOCKET)),
+        metrics,
+        tls: certificate.clone(),
         workers: threads,
         room_threads: threads.saturating_sub(1).max(1),
     };
     actix_web::rt::System::new().block_on(async move {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let server = Server::start(listener, parts)?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let server = Server::start(listener, parts).await?;
+        let scheme = if certificate.is_some() { "https" } else { "http" };
+        if certificate.is_none() && !server.address().ip().is_loopback() {
+            tracing::warn!("others can reach this server and it speaks no TLS: a proxy in front of it must");
+        }
         ready(server.address());
+        let status = format!("listening on {scheme}://{}", server.address());
+        service::ready(&status);
+        let logs = &process.logs;
+        let reload = Reload { started: config, certificate, identity, origins, server: &server, logs };
+        let mut watchdog = tokio::time::interval(service::watchdog().unwrap_or(MINUTE));
+        let mut minute = tokio::time::interval(MINUTE);
         let broken = health.wait_for(|health| matches!(health, Health::Broken { .. }));
-        let outcome = tokio::select! {
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
-            health = broken => Err(match health.as_deref() {
-                Ok(Health::Broken { reason }) => reason.clone(),
-                Ok(Health::Good | Health::Full) | Err(_) => "its thread is gone".to_owned(),
-            }),
+        tokio::pin!(broken);
+        let outcome = loop {
+            tokio::select! {
+                _ = terminate.recv() => break Ok(()),
+                _ = interrupt.recv() => break Ok(()),
+                _ = hangup.recv() => {
+                    service::reloading();
+                    reload.carry_out(process.read_again);
+                    service::ready(&status);
+                }
+                _ = watchdog.tick() => {
+                    if server.is_well().await {
+                        service::alive();
+                    } else {
+                        tracing::error!("the process does not do its work; the service manager is not told that it does");
+                    }
+                }
+                _ = minute.tick() => count_left_out(&process.logs),
+                health = &mut broken => break Err(match health.as_deref() {
+                    Ok(Health::Broken { reason }) => reason.clone(),
+                    Ok(Health::Good | Health::Full) | Err(_) => "its thread is gone".to_owned(),
+                }),
+            }
         };
         tracing::info!("stopping");
+        service::stopping();
+        count_left_out(&process.logs);
         let stopped = tokio::select! {
             stopped = tokio::time::timeout(STOP, server.stop()) => stopped.is_ok(),
             _ = terminate.recv() => false,
@@ -283,6 +459,76 @@ pub fn run(config: &Config, accept_data_loss: bool, ready: impl FnOnce(SocketAdd
     })
 }
 
+fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).map_err(|source| ServeError::Listen { address, setting, source })
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn count_left_out(logs: &Logs) {
+    let left_out = logs.take_left_out();
+    if left_out > 0 {
+        tracing::info!(left_out, "lines about traffic were not written, because log.sample says so");
+    }
+}
+
+/// What a server that is running takes over from a configuration that is read again.
+struct Reload<'a> {
+    /// The configuration it was started with: what needs a restart stays as it was there.
+    started: &'a Config,
+    certificate: Option<Certificate>,
+    identity: Arc<Identity>,
+    origins: Arc<Origins>,
+    server: &'a Server,
+    logs: &'a Logs,
+}
+
+impl Reload<'_> {
+    /// All of it or nothing: a configuration that is no good leaves everything as it was.
+    fn carry_out(&self, read_again: &dyn Fn() -> Result<Config, Mistakes>) {
+        let config = match read_again() {
+            Ok(config) => config,
+            Err(Mistakes(mistakes)) => {
+                for mistake in mistakes {
+                    tracing::error!(mistake, "a mistake in the configuration");
+                }
+                return tracing::error!("the configuration was not taken over; everything stays as it was");
+            }
+        };
+        let certificate = match &config.tls {
+            Some(files) if self.certificate.is_some() => match Certificate::load(files) {
+                Ok(certificate) => Some(certificate),
+                Err(error) => {
+                    return tracing::error!(%error, "the configuration was not taken over; everything stays as it was");
+                }
+            },
+            Some(_) | None => None,
+        };
+        // Each of these takes all of it or nothing, and the first to fail is the last to be asked.
+        let taken = Origins::new(&config.server.origins).map_err(|error| error.to_string());
+        let taken = taken.and_then(|_| self.identity.reload(&config.auth).map_err(|error| error.to_string()));
+        let taken = taken.and_then(|()| self.origins.set(&config.server.origins).map_err(|error| error.to_string()));
+        if let Err(error) = taken {
+            return tracing::error!(error, "the configuration was not taken over; everything stays as it was");
+        }
+        // From here on nothing fails.
+        for setting in self.started.fixed_and_different(&config) {
+            tracing::warn!(setting, "this changes with the next start; until then it stays as it was");
+        }
+        match (&self.certificate, certificate) {
+            (Some(shown), Some(certificate)) => shown.replace(&certificate),
+            (Some(_), None) | (None, _) if config.tls.is_some() != self.certificate.is_some() => {
+                tracing::warn!(setting = "tls", "TLS is begun or given up with the next start");
+            }
+            (Some(_) | None, _) => {}
+        }
+        self.server.registry.set_limits(config.limits);
+        self.server.door.trust(&config.server.trusted_proxies);
+        self.logs.set(&config.log);
+        tracing::info!("the configuration was read again and taken over");
+    }
+}
+
 fn options(config: &Config) -> Options {
     let store = &config.store;
     Options {
@@ -293,21 +539,6 @@ fn options(config: &Config) -> Options {
     }
 }
 
-fn limits(config: &Config) -> Limits {
-    let limits = &config.limits;
-    Limits {
-        heartbeat: limits.heartbeat,
-        auth_timeout: limits.auth_timeout,
-        frame_deadline: limits.frame_deadline,
-        slow_consumer: limits.slow_consumer,
-        frame_bytes_max: limits.frame_bytes_max as u64,
-        follows_per_session: limits.follows_per_session,
-        in_flight_per_session: limits.in_flight_per_session,
-        in_flight_per_room: limits.in_flight_per_room,
-        ..Limits::default()
-    }
-}
-
 /// Lets the process have as many connections as the system allows it: each takes two file descriptors.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -315,6 +546,12 @@ fn raise_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
+}
+
+/// For how many connections there are file descriptors: two for each, and a fifth of all for what else is open.
+fn connections_max() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    files.map_or(usize::MAX / 16, |files| usize::try_from(files / 5 * 4 / 2).unwrap_or(usize::MAX / 16))
 }
 
 /// Waits until `done`, at most for `time`.

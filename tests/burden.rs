@@ -59,6 +59,67 @@ fn what_is_announced_and_streamed_is_not_kept() {
 }
 
 #[test]
+fn one_announcement_of_a_gibibyte_costs_less_than_a_mebibyte() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    block_on(async {
+        let server = TestServer::start();
+        for round in 0..3 {
+            let before = resident_bytes();
+            let mut bad = server.raw_socket(None).await;
+            bad.write_all(&announced(0x82, 1024 * MIB)).await.unwrap();
+            assert_eq!(raw_close(&mut bad).await, Some(1009));
+            let chunk = vec![0x5a; 64 * 1024];
+            let mut sent = 0;
+            while sent < 200 * MIB && patiently(bad.write_all(&chunk)).await.is_ok() {
+                sent += chunk.len() as u64;
+            }
+            let growth = resident_bytes().saturating_sub(before);
+            // The first pays for what every process needs.
+            assert!(round == 0 || growth as u64 <= MIB, "it grew by {growth} bytes");
+        }
+    });
+}
+
+#[test]
+fn lengths_that_messagepack_announces_are_not_believed() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let markers: [&[u8]; 12] = [
+        b"\xc4\xff",
+        b"\xc5\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        b"\xc8\xff\xff\x01",
+        b"\xc9\xff\xff\xff\xff\x01",
+        b"\xd9\xff",
+        b"\xda\xff\xff",
+        b"\xdb\xff\xff\xff\xff",
+        b"\xdc\xff\xff",
+        b"\xdd\xff\xff\xff\xff",
+        b"\xde\xff\xff",
+        b"\xdf\xff\xff\xff\xff",
+    ];
+    let places: [&[u8]; 3] = [b"", b"\x81\xa2id", b"\x84\xa2id\xa17\xa4type\xa4post\xa4room\x01\xa7content\x81\xa1a"];
+    block_on(async {
+        let server = TestServer::start();
+        let mut bystander = server.client("ann").await;
+        bystander.ask(create_channel("lobby")).await;
+        for warm in [true, false] {
+            let before = resident_bytes();
+            for token in [None, Some(server.token("eve"))] {
+                for (marker, place) in markers.iter().flat_map(|marker| places.map(|place| (marker, place))) {
+                    let mut bad = server.packed_socket(token.as_deref()).await;
+                    // As often as it is borne.
+                    bad.write_all(&masked(0x82, &[place, marker].concat()).repeat(16)).await.unwrap();
+                    assert_eq!(raw_close(&mut bad).await, Some(4400), "{place:02x?} {marker:02x?}");
+                }
+            }
+            let growth = resident_bytes().saturating_sub(before);
+            assert!(warm || growth as u64 <= MIB, "it grew by {growth} bytes");
+            bystander.ask(post("lobby", "unharmed")).await;
+        }
+    });
+}
+
+#[test]
 fn the_server_rests_after_errors() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     block_on(async {

@@ -132,7 +132,7 @@ fn an_unknown_key_is_shown_where_it_stands() {
     let output = chinwag(&["serve", "--config"]).arg(&file).output().unwrap();
     assert_eq!(output.status.code(), Some(78));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.contains("line 2, column 1") && stderr.contains("^^^^"), "{stderr}");
+    assert!(stderr.contains("chinwag.toml:2:1: ") && stderr.contains("^^^^"), "{stderr}");
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chinwag::actors;
+use chinwag::actors::limits::{self, Rate};
+use chinwag::config::table::{self, Reload};
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
 use chinwag::domain::{
@@ -164,6 +166,22 @@ fn the_numbers_on_the_page_are_those_of_the_code() {
             defaults.in_flight_per_session,
             defaults.in_flight_per_room - 1000
         ),
+        per_second(defaults.rates.messages_per_session, "of a connection,"),
+        per_second(defaults.rates.messages_per_user, "of a user on all connections,"),
+        per_second(defaults.rates.messages_per_room, "of a room,"),
+        per_second(defaults.rates.connects_per_address, "of an address,"),
+        format!("{} a minute of a user", defaults.rates.failed_joins_per_user.unwrap().count),
+        format!(
+            "{} a minute of an address; then none is looked at for {} seconds",
+            defaults.rates.auth_failures_per_address.unwrap().count,
+            defaults.rates.auth_penalty.as_secs()
+        ),
+        format!(
+            "{} of an address, {} of a user; of all that the server takes, {} in a hundred without a token",
+            defaults.connections.per_address.unwrap(),
+            defaults.connections.per_user.unwrap(),
+            defaults.connections.unauthenticated_percent.unwrap()
+        ),
         format!("taken nothing for {} seconds", defaults.slow_consumer.as_secs()),
         format!("ping every {} seconds", defaults.heartbeat.as_secs()),
         format!("| a user id | {} characters", UserId::BYTES_MAX),
@@ -174,6 +192,52 @@ fn the_numbers_on_the_page_are_those_of_the_code() {
     ] {
         assert!(page.contains(&promise), "{promise}");
     }
+}
+
+#[test]
+fn the_page_of_limits_lists_every_limit_by_its_name_and_default() {
+    let rows = tables(&page("limits.md"), "| limit | by default | beyond it |");
+    let listed: BTreeSet<&str> = rows.iter().map(|row| row[0].trim_matches('`')).collect();
+    assert_eq!(listed, limits::names::ALL.into_iter().collect());
+    let defaults = actors::Limits::default();
+    let of = |name: &str| rows.iter().find(|row| row[0] == format!("`{name}`")).unwrap()[1].clone();
+    for (name, rate) in [
+        (limits::names::CONNECTS_PER_ADDRESS, defaults.rates.connects_per_address),
+        (limits::names::MESSAGES_PER_SESSION, defaults.rates.messages_per_session),
+        (limits::names::MESSAGES_PER_USER, defaults.rates.messages_per_user),
+        (limits::names::MESSAGES_PER_ROOM, defaults.rates.messages_per_room),
+    ] {
+        assert_eq!(of(name), per_second(rate, "").replace("  ", ", "), "{name}");
+    }
+    assert_eq!(of(limits::names::CONNECTIONS_PER_USER), defaults.connections.per_user.unwrap().to_string());
+    assert_eq!(of(limits::names::CONNECTIONS_PER_ADDRESS), defaults.connections.per_address.unwrap().to_string());
+    assert_eq!(defaults.tenant, limits::TenantLimits::default(), "the page says that there are none");
+}
+
+#[test]
+fn the_page_of_the_configuration_lists_every_setting_as_the_table_has_it() {
+    let page = page("configuration.md");
+    for section in table::SECTIONS {
+        let heading = format!("## `[{}]`", section.name);
+        let heading = if section.shape == table::Shape::List { format!("## `[[{}]]`", section.name) } else { heading };
+        let its = page.split("\n## ").find(|part| format!("## {part}").starts_with(&format!("{heading}\n")));
+        let its = its.unwrap_or_else(|| panic!("there is no {heading}"));
+        assert!(its.contains(&format!("\n{}.", section.doc)), "{heading}: {}.", section.doc);
+        let known = section.settings.iter().map(|setting| {
+            let reload = match setting.reload {
+                Reload::Live => "yes",
+                Reload::Restart => "no",
+            };
+            let [takes, doc] = [setting.kind.takes(), setting.doc.to_owned()];
+            vec![format!("`{}`", setting.key), format!("`{}`", setting.default), reload.to_owned(), takes, doc]
+        });
+        let known: Vec<Vec<String>> = known.collect();
+        let rows = tables(its, "| setting | default | reload | takes | meaning |");
+        let wanted: String = known.iter().map(|row| format!("| {} |\n", row.join(" | "))).collect();
+        assert_eq!(rows, known, "{heading} should have\n{wanted}");
+    }
+    let sections = page.split("\n## `[").count() - 1;
+    assert_eq!(sections, table::SECTIONS.len(), "a section that there is not");
 }
 
 #[test]
@@ -215,6 +279,17 @@ fn every_function_that_the_page_of_architecture_names_is_in_its_file() {
         assert!(there, "{} has no {name}", file.display());
     }
     assert!(named > 15, "found only {named}");
+}
+
+/// A rate as the page says it.
+fn per_second(rate: Option<Rate>, of: &str) -> String {
+    let Rate { count, per, burst } = rate.unwrap();
+    assert_eq!(per, Duration::from_secs(1));
+    let thousands = |number: u32| match number {
+        0..1000 => number.to_string(),
+        _ => format!("{},{:03}", number / 1000, number % 1000),
+    };
+    format!("{} a second {of} {} at once", thousands(count), thousands(burst))
 }
 
 /// What the page's examples are encoded from.
@@ -266,6 +341,7 @@ fn sent() -> Vec<Value> {
         Notice::RoomLost { room: room.room },
         Notice::Gap { room: room.room, from: Seq(2), to: Seq(3), reason: Absence::NotMember },
         Notice::FollowFailed { room: room.room, refusal: Refusal::unavailable() },
+        Notice::Restarting { retry_after: Duration::from_millis(2_500) },
     ];
     let json = Dialect::NativeJson;
     let frames = replies
@@ -289,7 +365,8 @@ fn examples() -> Vec<(String, Value)> {
 }
 
 fn is_from_server(example: &Value) -> bool {
-    let notices = ["hello", "reply", "record", "removed", "room_gained", "room_lost", "gap", "follow_failed"];
+    let notices =
+        ["hello", "reply", "record", "removed", "room_gained", "room_lost", "gap", "follow_failed", "restarting"];
     notices.contains(&example["type"].as_str().unwrap())
 }
 

@@ -27,7 +27,7 @@ async fn rooms_at_rest_cost_disk_only() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options { cache_bytes: 16 << 20, ballast_bytes: 0, free_bytes_min: 0, ..Options::default() };
     let store = Arc::new(SledStore::open(dir.path(), options).unwrap());
-    let limits = Limits { room_idle: Duration::from_millis(100), ..Limits::default() };
+    let limits = Limits { room_idle: Duration::from_millis(100), ..Limits::lifted() };
     let setup = Setup { store: Arc::clone(&store) as _, limits, ..Setup::default() };
     let server = TestServer::with(setup);
 

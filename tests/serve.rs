@@ -71,27 +71,88 @@ fn a_room_is_named_on_the_command_line_by_alias_num_or_uuid() {
 }
 
 #[test]
-fn a_term_signal_ends_it_with_0_and_clients_come_back_by_themselves() {
+fn the_operator_lists_shows_and_archives_rooms_of_a_running_server() {
+    let dir = TempDir::new().unwrap();
+    let mut server = Server::start(dir.path());
+    let token = token(dir.path());
+    publish(&server, &token, &["lobby", "--create"], "hello\n");
+    let room = |args: &[&str]| run(chinwag(&["room"]).args(args).arg("--data").arg(dir.path()));
+    let listed = text(&room(&["list"]).stdout);
+    let columns: Vec<Vec<_>> = listed.lines().map(|line| line.split('\t').skip(2).collect()).collect();
+    assert_eq!(columns, [["channel", "3", "lobby", "-"]], "{listed}");
+    let shown: serde_json::Value = serde_json::from_slice(&room(&["show", "lobby"]).stdout).unwrap();
+    assert_eq!(shown["members"], serde_json::json!([{ "user": "ann", "role": "owner" }]), "{shown}");
+    assert_eq!(shown["records"], 3);
+    assert_eq!(shown["archived"], false);
+
+    assert_eq!(room(&["archive", "lobby"]).status.code(), Some(0));
+    let again = room(&["archive", "lobby"]);
+    assert_eq!(again.status.code(), Some(65));
+    assert!(text(&again.stderr).contains("room_archived"), "{}", text(&again.stderr));
+    assert!(text(&room(&["list"]).stdout).contains("archived channel\t4"));
+    let nowhere = room(&["show", "nowhere"]);
+    assert!(text(&nowhere.stderr).contains("room_not_found"), "{}", text(&nowhere.stderr));
+    let elsewhere = room(&["show", "lobby", "--tenant", "elsewhere"]);
+    assert!(text(&elsewhere.stderr).contains("room_not_found"), "{}", text(&elsewhere.stderr));
+
+    let mode = fs::metadata(dir.path().join("admin.sock")).unwrap().permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let gone = room(&["list"]);
+    assert_eq!(gone.status.code(), Some(69));
+    assert!(text(&gone.stderr).contains("no server runs on"), "{}", text(&gone.stderr));
+}
+
+#[test]
+fn a_term_signal_ends_it_with_0_and_clients_come_back_by_themselves_on_every_transport() {
     let dir = TempDir::new().unwrap();
     let server = Server::start(dir.path());
     let port = server.url.rsplit(':').next().unwrap().to_owned();
     let token = token(dir.path());
     publish(&server, &token, &["lobby", "--create"], "before\n");
-    let mut sub = client("sub", &server, &token)
-        .args(["lobby", "--since", "start", "--limit", "4"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(sub.stdout.take().unwrap()).lines();
-    for _ in 0..3 {
-        lines.next().unwrap().unwrap();
+    let mut subs = ["ws", "sse", "poll"].map(|transport| {
+        let mut sub = client("sub", &server, &token)
+            .args(["lobby", "--since", "start", "--limit", "4", "--transport", transport])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(sub.stdout.take().unwrap()).lines();
+        (transport, sub, lines)
+    });
+    let mut seen = Vec::new();
+    for (transport, _, lines) in &mut subs {
+        let three: Vec<_> = lines.take(3).map(Result::unwrap).collect();
+        assert!(three[2].contains("{\"text\":\"before\"}"), "{transport}: {three:?}");
+        seen.push(three);
     }
+    assert!(seen.iter().all(|three| *three == seen[0]), "{seen:?}");
     assert_eq!(server.terminate().code(), Some(0));
     let server = Server::start_at(dir.path(), &format!("127.0.0.1:{port}"));
     publish(&server, &token, &["lobby"], "after\n");
-    assert!(lines.next().unwrap().unwrap().contains("{\"text\":\"after\"}"));
-    assert!(sub.wait().unwrap().success());
+    for (transport, sub, lines) in &mut subs {
+        let after = lines.next().unwrap().unwrap();
+        assert!(after.starts_with("{\"seq\":4,") && after.contains("{\"text\":\"after\"}"), "{transport}: {after}");
+        assert!(sub.wait().unwrap().success(), "{transport}");
+    }
+}
+
+#[test]
+fn a_refusal_is_the_same_on_every_transport() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start(dir.path());
+    let token = token(dir.path());
+    for transport in ["ws", "sse", "poll"] {
+        let sub = |token: &str, room: &str| {
+            run(client("sub", &server, token).args([room, "--transport", transport, "--limit", "1"]))
+        };
+        let nowhere = sub(&token, "nowhere");
+        assert_eq!(nowhere.status.code(), Some(65), "{transport}: {}", text(&nowhere.stderr));
+        assert!(text(&nowhere.stderr).contains("room_not_found"), "{transport}: {}", text(&nowhere.stderr));
+        let stranger = sub("no.such.token", "lobby");
+        assert_eq!(stranger.status.code(), Some(77), "{transport}: {}", text(&stranger.stderr));
+    }
 }
 
 #[test]
@@ -121,6 +182,55 @@ fn a_long_publish_shows_its_progress_on_a_terminal() {
         }
     }
     panic!("a million messages in three seconds are too fast for this test");
+}
+
+#[test]
+fn a_token_is_looked_into_checked_and_revoked() {
+    let dir = tempfile::tempdir().unwrap();
+    let minted = token(dir.path());
+    let about = |command: &str, token: &str| {
+        let mut asked = chinwag(&["token", command, token]);
+        if command == "verify" {
+            asked.arg("--data").arg(dir.path());
+        }
+        run(asked)
+    };
+
+    let inspected = text(&about("inspect", &minted).stdout);
+    assert!(inspected.starts_with("NOT VERIFIED"), "{inspected}");
+    assert!(
+        inspected.contains("sub: \"ann\"") && (inspected.contains("in 12h") || inspected.contains("in 11h 59m")),
+        "{inspected}"
+    );
+    let verified = about("verify", &minted);
+    assert!(text(&verified.stdout).contains("user: ann"), "{verified:?}");
+    assert!(text(&verified.stdout).contains("no server runs"), "{verified:?}");
+    let forged = format!("{}AAAA", &minted[..minted.len() - 4]);
+    let refused = about("verify", &forged);
+    assert_eq!(refused.status.code(), Some(77));
+    assert!(text(&refused.stderr).contains("token_invalid"), "{refused:?}");
+
+    let revoke = || run(chinwag(&["token", "revoke", "--user", "ann", "--data"]).arg(dir.path()));
+    let alone = revoke();
+    assert_eq!(alone.status.code(), Some(69));
+    assert!(text(&alone.stderr).contains("no server runs"), "{alone:?}");
+
+    let server = Server::start(dir.path());
+    publish(&server, &minted, &["lobby", "--create"], "one\n");
+    assert!(text(&about("verify", &minted).stdout).contains("revoked: no\n"));
+    let revoked = revoke();
+    assert_eq!(text(&revoked.stdout), "revoked; connections ended: 0\n", "{revoked:?}");
+    let refused = about("verify", &minted);
+    assert_eq!(refused.status.code(), Some(77));
+    assert!(text(&refused.stderr).contains("token_revoked"), "{refused:?}");
+    assert_eq!(run(client("sub", &server, &minted).arg("lobby")).status.code(), Some(77));
+
+    // It lies in the log, and outlives the process.
+    drop(server);
+    let server = Server::start(dir.path());
+    assert_eq!(run(client("sub", &server, &minted).arg("lobby")).status.code(), Some(77));
+    let misused = run(chinwag(&["token", "revoke", "--id", "x", "--user", "ann"]));
+    assert_eq!(misused.status.code(), Some(64));
 }
 
 #[test]

@@ -24,7 +24,7 @@ async fn clients_that_never_read_cost_bounded_memory_delay_nobody_are_closed_in_
         sweep: Duration::from_millis(50),
         // The readers are read by hand here, and do not answer pings all the time.
         heartbeat: Duration::from_secs(600),
-        ..Limits::default()
+        ..Limits::lifted()
     };
     let server = TestServer::with(Setup { limits, ..Setup::default() });
     let (mut ann, mut reader) = (server.client("ann").await, server.client("reader").await);

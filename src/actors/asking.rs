@@ -28,11 +28,14 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
     let answered = match ask {
         Ask::Command { room, command, client_id } => submit(registry, by, room, command, client_id).await,
         Ask::Create { kind, alias, name, members } => create(registry, by, kind, alias, name, members).await,
-        Ask::History { room, before, limit } => match registry.resolve(&by.tenant, &room).await {
-            Ok(key) => history(worker, link, key, by.user, before, limit).await,
-            Err(refusal) => Err(refusal),
-        },
-        Ask::Rooms { after, limit } => list_rooms(registry, &by, after, limit).await,
+        Ask::History { room, before, limit } => {
+            let read = async {
+                let key = registry.resolve(&by.tenant, &room).await?;
+                history(worker, link, key, by.user.clone(), before, limit).await
+            };
+            counted(registry, "history", registry.look_up(&by, read).await)
+        }
+        Ask::Rooms { after, limit } => counted(registry, "rooms", list_rooms(registry, &by, after, limit).await),
         Ask::Auth { .. } => Err(Refusal::already_authenticated()),
         Ask::NotYet => Err(Refusal::unauthenticated()),
         Ask::Follow { .. } => Err(Refusal::unknown_command("follow")),
@@ -43,6 +46,12 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
     answered.unwrap_or_else(Reply::Refused)
 }
 
+/// Notes what came of what is not for a room alone; its commands are counted where it answers.
+fn counted(registry: &Registry, kind: &'static str, answer: Result<Reply, Refusal>) -> Result<Reply, Refusal> {
+    registry.metrics().command(kind, &answer);
+    answer
+}
+
 async fn submit(
     registry: &Arc<Registry>,
     by: Principal,
@@ -50,7 +59,7 @@ async fn submit(
     command: Command,
     client_id: Option<ClientId>,
 ) -> Result<Reply, Refusal> {
-    let key = registry.find(&by.tenant, &room).await?;
+    let key = registry.look_up(&by, registry.find(&by.tenant, &room)).await?;
     let publishes = publishes(&command);
     Ok(done(key.clone(), publishes, registry.submit(&key, by, command, client_id).await))
 }
@@ -98,7 +107,7 @@ async fn create(
     };
     // A direct room is found by its pair.
     let alias = alias.filter(|_| kind != RoomKind::Direct);
-    let reserved = registry.reserve(&by.tenant, alias.clone(), id).await?;
+    let reserved = registry.reserve(&by, alias.clone(), id).await?;
     let (room, num) = (RoomKey { tenant: by.tenant.clone(), room: reserved.room }, reserved.num);
     let create = Command::Create(Create { kind, num, alias: alias.clone(), name, members });
     let receipt = match registry.submit(&room, by, create, None).await {

@@ -10,10 +10,11 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use tokio::sync::oneshot;
 
 use super::failure::{commit_failed, read_failed};
+use super::limits::names;
 use crate::domain::{
     Alias, DirectoryEvent, Event, Num, Position, Record, RecordId, RoomId, Seq, StreamId, TenantId, Timestamp, UserId,
 };
-use crate::store::rows::{self, Reservation, Row};
+use crate::store::rows::{self, Reservation, RoomCount, Row};
 use crate::store::{Commit, Put, Store, StoreError};
 use crate::wire::Refusal;
 
@@ -22,6 +23,9 @@ pub const LEASE: u64 = 1024;
 
 /// The most reservations that go into one commit.
 const GATHER_MAX: usize = 128;
+
+/// How many rows are read at once to count them.
+const ROWS_PER_SCAN: usize = 1000;
 
 /// The nums that may be used now. Shared by all rooms of a tenant.
 #[derive(Default)]
@@ -60,8 +64,12 @@ pub struct DirectoryActor {
     tenant: TenantId,
     nums: Arc<Nums>,
     now: Box<dyn Fn() -> Timestamp + Send>,
+    /// How many rooms the tenant may have now.
+    rooms_max: Box<dyn Fn() -> Option<u64> + Send>,
     head: Option<Position>,
     leased: u64,
+    /// How many rooms have been reserved.
+    rooms: u64,
     waiting: Vec<(Reserve, oneshot::Sender<Result<Reservation, Refusal>>)>,
     leases: Vec<(usize, oneshot::Sender<Result<Num, Refusal>>)>,
     /// Reservations wait for nums.
@@ -75,14 +83,17 @@ impl DirectoryActor {
         tenant: TenantId,
         nums: Arc<Nums>,
         now: impl Fn() -> Timestamp + Send + 'static,
+        rooms_max: impl Fn() -> Option<u64> + Send + 'static,
     ) -> Self {
         Self {
             store,
             tenant,
             nums,
             now: Box::new(now),
+            rooms_max: Box::new(rooms_max),
             head: None,
             leased: 1,
+            rooms: 0,
             waiting: Vec::new(),
             leases: Vec::new(),
             short: false,
@@ -174,6 +185,8 @@ impl DirectoryActor {
         let mut made: HashMap<bytes::Bytes, Reservation> = HashMap::new();
         let (mut events, mut puts, mut replies) = (Vec::new(), Vec::new(), Vec::new());
         let mut short = Vec::new();
+        let mut rooms = self.rooms;
+        let rooms_max = (self.rooms_max)();
         for (request, reply, reserved) in found {
             let known = match reserved {
                 Ok(known) => known.or_else(|| request.key().and_then(|key| made.get(&key).cloned())),
@@ -186,6 +199,10 @@ impl DirectoryActor {
                 replies.push((reply, reservation));
                 continue;
             }
+            if rooms_max.is_some_and(|max| rooms >= max) {
+                let _ = reply.send(Err(Refusal::too_many_rooms(names::ROOMS_PER_TENANT)));
+                continue;
+            }
             let Some(num) = self.nums.take(1) else {
                 short.push((request, reply));
                 continue;
@@ -195,6 +212,7 @@ impl DirectoryActor {
             if let Some(key) = request.key() {
                 made.insert(key, reservation.clone());
             }
+            rooms += 1;
             events.push(DirectoryEvent::RoomReserved { room, num, alias: request.alias.clone() });
             let keys = [Some(rows::room(room)), Some(rows::num(num)), request.alias.as_ref().map(rows::alias)];
             puts.extend(keys.into_iter().flatten().map(|key| Put {
@@ -214,7 +232,13 @@ impl DirectoryActor {
             answer(replies, &Ok(()));
             return self.pump(ctx);
         }
-        self.commit(events, puts, ctx, |_, result| answer(replies, &result));
+        puts.push(Put { under: self.stream(), key: rows::ROOM_COUNT.into(), value: Some(RoomCount(rooms).encode()) });
+        self.commit(events, puts, ctx, move |directory, result| {
+            if result.is_ok() {
+                directory.rooms = rooms;
+            }
+            answer(replies, &result);
+        });
     }
 
     fn commit(
@@ -283,11 +307,16 @@ impl Actor for DirectoryActor {
             let head = store.settle(&stream).await?;
             let leased = store.get(&stream, rows::LEASE).await?;
             let leased = leased.map(|row| Num::decode(&row)).transpose()?;
-            Ok::<_, StoreError>((head, leased))
+            let rooms = match store.get(&stream, rows::ROOM_COUNT).await? {
+                Some(row) => RoomCount::decode(&row)?,
+                None => count_rooms(&*store, &stream).await?,
+            };
+            Ok::<_, StoreError>((head, leased, rooms))
         };
         ctx.wait(wake.into_actor(self).map(|woken, directory, ctx| match woken {
-            Ok((head, leased)) => {
+            Ok((head, leased, rooms)) => {
                 directory.head = head;
+                directory.rooms = rooms.0;
                 directory.leased = leased.map_or(1, |before| before.0);
             }
             Err(error) => {
@@ -295,6 +324,19 @@ impl Actor for DirectoryActor {
                 ctx.stop();
             }
         }));
+    }
+}
+
+/// Counts what a directory holds that was written before it kept count.
+async fn count_rooms(store: &dyn Store, stream: &StreamId) -> Result<RoomCount, StoreError> {
+    let (mut count, mut after) = (0, None::<bytes::Bytes>);
+    loop {
+        let found = store.scan(stream, rows::ROOMS, after.as_deref(), ROWS_PER_SCAN).await?;
+        count += found.len() as u64;
+        match found.into_iter().last() {
+            Some((last, _)) => after = Some(last),
+            None => return Ok(RoomCount(count)),
+        }
     }
 }
 

@@ -88,6 +88,39 @@ pub struct TenantLimits {
     pub messages: Option<Rate>,
 }
 
+/// What clients and operators are told that each limit is called: as in the configuration.
+pub mod names {
+    pub const CONNECTIONS: &str = "connections.total";
+    pub const CONNECTIONS_PER_ADDRESS: &str = "connections.per_address";
+    pub const CONNECTIONS_PER_USER: &str = "connections.per_user";
+    pub const CONNECTIONS_PER_TENANT: &str = "tenant.connections";
+    pub const UNAUTHENTICATED_PERCENT: &str = "connections.unauthenticated_percent";
+    pub const CONNECTS_PER_ADDRESS: &str = "rates.connects_per_address";
+    pub const AUTH_FAILURES_PER_ADDRESS: &str = "rates.auth_failures_per_address";
+    pub const MESSAGES_PER_SESSION: &str = "rates.messages_per_session";
+    pub const MESSAGES_PER_USER: &str = "rates.messages_per_user";
+    pub const MESSAGES_PER_ROOM: &str = "rates.messages_per_room";
+    pub const MESSAGES_PER_TENANT: &str = "tenant.messages";
+    pub const FAILED_JOINS_PER_USER: &str = "rates.failed_joins_per_user";
+    pub const ROOMS_PER_TENANT: &str = "tenant.rooms";
+
+    pub const ALL: [&str; 13] = [
+        CONNECTIONS,
+        CONNECTIONS_PER_ADDRESS,
+        CONNECTIONS_PER_USER,
+        CONNECTIONS_PER_TENANT,
+        UNAUTHENTICATED_PERCENT,
+        CONNECTS_PER_ADDRESS,
+        AUTH_FAILURES_PER_ADDRESS,
+        MESSAGES_PER_SESSION,
+        MESSAGES_PER_USER,
+        MESSAGES_PER_ROOM,
+        MESSAGES_PER_TENANT,
+        FAILED_JOINS_PER_USER,
+        ROOMS_PER_TENANT,
+    ];
+}
+
 impl Rate {
     pub const fn per_second(count: u32, burst: u32) -> Self {
         Self { count, per: Duration::from_secs(1), burst }

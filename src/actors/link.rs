@@ -9,10 +9,12 @@ use actix::{Message, Recipient};
 use bytes::Bytes;
 
 use super::batch::Pending;
+use super::connections::{Address, ConnectionGuard};
 use super::limits::Limits;
 use super::outbox::Outbox;
+use crate::domain::Principal;
 use crate::wire::frame;
-use crate::wire::{CloseReason, Dialect, Notice};
+use crate::wire::{CloseReason, Dialect, Notice, Refusal};
 
 /// Ends a connection at once and discards what the kernel still holds for it.
 pub trait Cut {
@@ -58,11 +60,11 @@ impl Kind {
     }
 }
 
-/// The shortest that the client of an event stream is asked to wait before it comes back.
+/// The shortest that a client is asked to wait before it comes back: the process can hardly be up again before.
 const RETURN_AFTER: Duration = Duration::from_secs(1);
 
 /// And how much longer it may be, at random, so that not all come back in the same moment.
-const RETURN_SPREAD: Duration = Duration::from_secs(2);
+const RETURN_SPREAD: Duration = Duration::from_secs(5);
 
 /// What a session hears of its connection.
 #[derive(Message, Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,10 +93,16 @@ pub struct Link {
     frame_since: Cell<Option<Instant>>,
     /// When the token ends, by the clock that never jumps; `None` while nobody has been authenticated.
     ends: Cell<Option<Instant>>,
+    /// Who it has been proved to be.
+    principal: RefCell<Option<Principal>>,
+    /// Whose it was is denied: it does nothing more.
+    revoked: Cell<bool>,
     proofs: RefCell<VecDeque<Proof>>,
-    /// What comes in is not looked at for now; and who wants to know when it is again.
-    paused: Cell<bool>,
+    /// How many reasons there are not to look at what comes in for now; and who wants to know when there is none.
+    pauses: Cell<u32>,
     reader: Cell<Option<Waker>>,
+    /// Its place among those that may be open.
+    guard: RefCell<Option<ConnectionGuard>>,
 }
 
 /// A ping on its way behind the last bytes of a room, and what waits for its pong.
@@ -134,9 +142,12 @@ impl Link {
             pinged: Cell::new(now),
             frame_since: Cell::new(None),
             ends: Cell::new(None),
+            principal: RefCell::new(None),
+            revoked: Cell::new(false),
             proofs: RefCell::new(VecDeque::new()),
-            paused: Cell::new(false),
+            pauses: Cell::new(0),
             reader: Cell::new(None),
+            guard: RefCell::new(None),
         }
     }
 
@@ -146,6 +157,21 @@ impl Link {
 
     pub fn dialect(&self) -> Dialect {
         self.dialect
+    }
+
+    /// It counts among those that are open until it is gone.
+    pub fn counts_as(&self, guard: ConnectionGuard) {
+        *self.guard.borrow_mut() = Some(guard);
+    }
+
+    /// Where it comes from, where that is known.
+    pub fn address(&self) -> Option<Address> {
+        self.guard.borrow().as_ref().map(ConnectionGuard::address)
+    }
+
+    /// Counts it for a user from now on, unless that would be one too many.
+    pub fn counts_for(&self, limits: &Limits, principal: &Principal) -> Result<(), Refusal> {
+        self.guard.borrow_mut().as_mut().map_or(Ok(()), |guard| guard.authenticated(limits, principal))
     }
 
     pub fn opened(&self) -> Instant {
@@ -171,13 +197,16 @@ impl Link {
         self.frame_since.get()
     }
 
-    /// Leaves what comes in where it is until [`Link::resume_reading`].
+    /// Leaves what comes in where it is until [`Link::resume_reading`] has been called as often as this.
     pub fn pause_reading(&self) {
-        self.paused.set(true);
+        self.pauses.set(self.pauses.get() + 1);
     }
 
     pub fn resume_reading(&self) {
-        self.paused.set(false);
+        self.pauses.set(self.pauses.get().saturating_sub(1));
+        if self.pauses.get() > 0 {
+            return;
+        }
         if let Some(reader) = self.reader.take() {
             reader.wake();
         }
@@ -185,7 +214,7 @@ impl Link {
 
     /// Ready while what comes in may be looked at: not while its replies pile up, either.
     pub fn poll_reading(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.paused.get() {
+        if self.pauses.get() > 0 {
             self.reader.set(Some(cx.waker().clone()));
             return Poll::Pending;
         }
@@ -202,9 +231,39 @@ impl Link {
         self.ends.get().is_some_and(|ends| ends <= now)
     }
 
-    /// A token that is good until `ends` has been accepted.
-    pub fn authenticated_until(&self, ends: Instant) {
+    /// A token that is good until `ends` has been accepted, and has proved who it is.
+    pub fn authenticated_until(&self, ends: Instant, principal: &Principal) {
         self.ends.set(Some(ends));
+        *self.principal.borrow_mut() = Some(principal.clone());
+    }
+
+    /// Whether whoever it has been proved to be is so.
+    pub fn is_of(&self, so: impl Fn(&Principal) -> bool) -> bool {
+        self.principal.borrow().as_ref().is_some_and(so)
+    }
+
+    /// Whether it has been revoked.
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.get()
+    }
+
+    /// Throws away what waits for it, says that its token is denied, and ends it. `pending` is held until a pong proves
+    /// that what left before has arrived, or nothing of it can leave any more. Returns the token of the ping.
+    pub fn revoke(&self, pending: Pending) -> u64 {
+        let token = crate::clock::random();
+        self.revoked.set(true);
+        if !self.outbox.is_open() || self.kind == Kind::Request {
+            // Whatever it still holds is thrown away with it.
+            self.cut();
+            return token;
+        }
+        self.proofs.borrow_mut().push_back(Proof { token, pending });
+        self.closed.set(Some(CloseReason::TokenRevoked));
+        let close = self.dialect.frame_close(CloseReason::TokenRevoked, RETURN_AFTER);
+        let ping = if self.kind.answers_pings() { frame::ping(token) } else { Bytes::new() };
+        self.outbox.finish_at_once([ping, close].concat().into());
+        self.resume_reading();
+        token
     }
 
     /// Sends a heartbeat if the last one is older than `due`.
@@ -236,6 +295,9 @@ impl Link {
         if let Some(index) = proofs.iter().position(|proof| proof.token == token) {
             proofs.drain(..=index);
         }
+        if self.revoked.get() && proofs.is_empty() {
+            self.outbox.let_go();
+        }
     }
 
     /// Whether the pong for this token is still awaited.
@@ -243,11 +305,28 @@ impl Link {
         self.proofs.borrow().iter().any(|proof| proof.token == token)
     }
 
+    /// How many proofs are awaited of it.
+    pub fn proofs_owed(&self) -> usize {
+        self.proofs.borrow().len()
+    }
+
+    /// How it has ended, in a word.
+    pub fn ended(&self) -> &'static str {
+        match self.closed.get() {
+            Some(reason) => reason.info().name,
+            None if self.is_cut() => "cut",
+            None => "gone",
+        }
+    }
+
     /// Says why and ends the connection once that has left.
     pub fn close(&self, reason: CloseReason) {
         let pause = RETURN_AFTER + RETURN_SPREAD.mul_f64(crate::clock::random() as f64 / u64::MAX as f64);
-        if self.closed.get().is_none() {
+        if self.closed.get().is_none() && self.outbox.is_open() {
             self.closed.set(Some(reason));
+        }
+        if reason == CloseReason::Restarting && !self.dialect.closes_with_a_time() {
+            self.outbox.push_control(self.dialect.frame_notice(&Notice::Restarting { retry_after: pause }));
         }
         self.outbox.finish(self.dialect.frame_close(reason, pause));
     }
@@ -278,6 +357,7 @@ impl Link {
     /// the kernel holds for it must not leave either.
     pub fn gone(&self) {
         self.outbox.abandon();
+        drop(self.guard.take());
         let owed = self.proofs.take();
         if !owed.is_empty() {
             self.discard();

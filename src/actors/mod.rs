@@ -6,6 +6,7 @@
 
 pub mod asking;
 mod batch;
+pub mod connections;
 pub mod directory;
 pub mod failure;
 pub mod inbox;
@@ -14,18 +15,25 @@ pub mod link;
 pub mod outbox;
 pub mod paging;
 mod projection;
+pub mod rates;
 mod reading;
 pub mod registry;
 pub mod relay;
+pub mod revoking;
 pub mod room;
 pub mod session;
 pub mod streaming;
+pub mod survey;
 pub mod worker;
 pub mod world;
 
+pub use connections::{Address, ConnectionGuard};
 pub use limits::Limits;
 pub use link::{Cut, Link};
 pub use outbox::Outbox;
 pub use registry::Registry;
 pub use session::{Admission, Gate, SessionActor};
 pub use worker::Worker;
+
+/// The target of log lines about single connections and requests, of which there may be many.
+pub const TRAFFIC: &str = "chinwag::traffic";

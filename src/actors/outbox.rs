@@ -57,6 +57,8 @@ struct Lanes {
     dropped: u64,
     /// The last frame; after it the connection ends.
     last: Option<Bytes>,
+    /// The connection does not end with the last frame, but when it is let go.
+    held: bool,
     /// A follower has to read the log as soon as the connection takes bytes again and no record is waiting.
     pull_wanted: bool,
     stage: Stage,
@@ -200,6 +202,27 @@ impl Outbox {
         }
     }
 
+    /// Ends the connection with `frame` and nothing before it: what was waiting is thrown away. The connection is held
+    /// until [`Outbox::let_go`], to hear an answer.
+    pub fn finish_at_once(&self, frame: Bytes) {
+        self.finish(frame);
+        let mut lanes = self.lanes.borrow_mut();
+        if lanes.stage == Stage::Finishing {
+            lanes.control.clear();
+            lanes.control_bytes = 0;
+            lanes.held = true;
+        }
+    }
+
+    /// Nothing more is waited for once the last frame has left.
+    pub fn let_go(&self) {
+        let mut lanes = self.lanes.borrow_mut();
+        lanes.held = false;
+        if let Some(body) = lanes.body.take() {
+            body.wake();
+        }
+    }
+
     /// Notes that the connection is gone: nothing is kept for it any more.
     pub fn abandon(&self) {
         let lanes = std::mem::take(&mut *self.lanes.borrow_mut());
@@ -268,7 +291,7 @@ impl Outbox {
             lanes.pull_wanted = false;
         }
         if chunk.is_empty() {
-            if lanes.stage != Stage::Open {
+            if lanes.stage != Stage::Open && !lanes.held {
                 lanes.stage = Stage::Gone;
                 return Poll::Ready(None);
             }

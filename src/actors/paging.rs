@@ -110,6 +110,7 @@ fn ended(reason: Option<CloseReason>) -> Refusal {
     match reason {
         Some(CloseReason::Restarting) => Refusal::shutting_down(),
         Some(CloseReason::TokenExpired) => Refusal::token_expired(),
+        Some(CloseReason::TokenRevoked) => Refusal::token_revoked(),
         Some(CloseReason::Unauthenticated) => Refusal::unauthenticated(),
         Some(
             CloseReason::Normal
@@ -120,7 +121,8 @@ fn ended(reason: Option<CloseReason>) -> Refusal {
             | CloseReason::Internal
             | CloseReason::BadFrame
             | CloseReason::SlowConsumer
-            | CloseReason::HeartbeatMissed,
+            | CloseReason::HeartbeatMissed
+            | CloseReason::LimitReached,
         )
         | None => Refusal::unavailable(),
     }

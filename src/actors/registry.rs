@@ -15,14 +15,19 @@ use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
 use super::batch::DialectSet;
+use super::connections::{Address, ConnectionGuard, Connections};
 use super::directory::{DirectoryActor, Nums, Reserve};
 use super::failure::read_failed;
 use super::inbox::{Attach, InboxActor, RoomsChanged};
-use super::limits::Limits;
+use super::limits::{Limits, names};
+use super::rates::{Limiter, Meters};
 use super::relay::{Announce, RelayAddr};
 use super::room::{Answer, Asker, RoomActor, Submit};
 use crate::clock::Clock;
-use crate::domain::{ClientId, Command, Principal, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId};
+use crate::domain::{
+    ClientId, Command, Principal, Rejection, Revocations, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId,
+};
+use crate::metrics::Metrics;
 use crate::store::rows::{self, Reservation, Row};
 use crate::store::{Health, Store};
 use crate::wire::{Refusal, Sealer};
@@ -32,6 +37,9 @@ pub struct Registry {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     limits: ArcSwap<Limits>,
+    connections: Connections,
+    meters: Meters,
+    metrics: Metrics,
     arbiters: Vec<ArbiterHandle>,
     hasher: RandomState,
     rooms: Sharded<RoomKey, Slot>,
@@ -41,6 +49,8 @@ pub struct Registry {
     relays: RwLock<Vec<RelayAddr>>,
     draining: AtomicBool,
     sealer: OnceLock<Sealer>,
+    /// Whose tokens are denied.
+    pub(super) revocations: ArcSwap<Revocations>,
 }
 
 /// Which relay: its place in the registry's list.
@@ -52,6 +62,7 @@ pub struct RelayId(usize);
 struct Slot {
     addr: Option<Addr<RoomActor>>,
     in_flight: Arc<AtomicUsize>,
+    messages: Limiter,
     /// Up to which seq its records have been published, kept for its successor; 0 while that is not known.
     published: Arc<AtomicU64>,
     /// When it died of late, and of which command.
@@ -106,8 +117,11 @@ impl Registry {
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
-            clock,
             limits: ArcSwap::from_pointee(limits),
+            connections: Connections::default(),
+            meters: Meters::new(Arc::clone(&clock)),
+            metrics: Metrics::default(),
+            clock,
             arbiters,
             hasher: RandomState::new(),
             rooms: Sharded::default(),
@@ -117,6 +131,7 @@ impl Registry {
             relays: RwLock::default(),
             draining: AtomicBool::new(false),
             sealer: OnceLock::new(),
+            revocations: ArcSwap::default(),
         })
     }
 
@@ -148,6 +163,25 @@ impl Registry {
     /// From now on these hold, for the connections that are there, too.
     pub fn set_limits(&self, limits: Limits) {
         self.limits.store(Arc::new(limits));
+    }
+
+    pub fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    /// Admits a connection that is about to be kept; it is counted for as long as the guard is there.
+    pub fn admit(&self, address: Address, principal: Option<&Principal>) -> Result<ConnectionGuard, Refusal> {
+        self.connections.admit(&self.limits(), address, principal)
+    }
+
+    /// What is counted for the operator.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// What users, tenants and addresses have done of late.
+    pub fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     /// What seals the cursors of users' worlds: one that lasts only as long as the process, unless
@@ -197,25 +231,38 @@ impl Registry {
         command: Command,
         client_id: Option<ClientId>,
     ) -> impl Future<Output = Answer> + use<> {
+        let (asker, kind) = (by.clone(), command.kind());
         let asked = self.hand_over(room, by, command, client_id);
         let time = self.limits().answer_timeout;
+        let registry = Arc::clone(self);
         async move {
-            let Asked { answer, room, admission: _admission } = asked?;
-            match tokio::time::timeout(time, answer).await {
-                Ok(Ok(answer)) => answer,
-                // The room died with the command in its hands: it may have been carried out. Whoever asks again must
-                // not reach the one that is dying.
-                Ok(Err(_)) => {
-                    let died = async {
-                        while room.connected() {
-                            tokio::time::sleep(DYING_LOOK).await;
+            let answer = async {
+                let Asked { answer, room, admission: _admission } = asked?;
+                match tokio::time::timeout(time, answer).await {
+                    Ok(Ok(answer)) => {
+                        // A room that may not be known of says so itself.
+                        if answer.as_ref().is_err_and(|refusal| refusal.code() == Rejection::RoomNotFound.code()) {
+                            registry.meters.looked_up_in_vain(&registry.limits().rates, &asker);
                         }
-                    };
-                    let _ = tokio::time::timeout(DYING, died).await;
-                    Err(Refusal::unavailable())
+                        answer
+                    }
+                    // The room died with the command in its hands: it may have been carried out. Whoever asks again must
+                    // not reach the one that is dying.
+                    Ok(Err(_)) => {
+                        let died = async {
+                            while room.connected() {
+                                tokio::time::sleep(DYING_LOOK).await;
+                            }
+                        };
+                        let _ = tokio::time::timeout(DYING, died).await;
+                        Err(Refusal::unavailable())
+                    }
+                    Err(_) => Err(Refusal::unavailable()),
                 }
-                Err(_) => Err(Refusal::unavailable()),
             }
+            .await;
+            registry.metrics.command(kind, &answer);
+            answer
         }
     }
 
@@ -230,11 +277,25 @@ impl Registry {
         if let Some(refusal) = self.unready() {
             return Err(refusal);
         }
+        let limits = self.limits();
+        let reserved = matches!(command, Command::Create(_));
+        if !reserved {
+            self.meters.user(&limits.rates, &by)?;
+        }
         let mut slots = self.rooms.lock(&self.hasher, room);
         let slot = slots.entry(room.clone()).or_default();
         slot.refuse_the_deadly(&by, &command)?;
+        // From the narrowest to the widest: what a user or room is refused uses nothing up of its tenant's.
+        let messages = slot.messages.check(limits.rates.messages_per_room, self.meters.time());
+        messages.map_err(|after| Refusal::rate_limited(names::MESSAGES_PER_ROOM, after))?;
+        if !reserved && let Err(refusal) = self.meters.tenant(&limits, &by.tenant) {
+            if slot.is_fresh() {
+                slots.remove(room);
+            }
+            return Err(refusal);
+        }
         let admission =
-            Admission::new(&slot.in_flight, self.limits().in_flight_per_room).ok_or_else(|| Refusal::busy(BUSY))?;
+            Admission::new(&slot.in_flight, limits.in_flight_per_room).ok_or_else(|| Refusal::busy(BUSY))?;
         let admission = Arc::new(admission);
         let addr = slot.awake(|published| self.start_room(room, published));
         let (reply, answer) = oneshot::channel();
@@ -292,11 +353,17 @@ impl Registry {
             }
             slot.deaths_of_late()
         };
+        self.metrics.room_deaths.inc();
         tracing::error!(room = %room.room, deaths, "a room died and is started again from its log");
         if deaths < DEATHS_MAX && !self.interest(room).is_empty() {
             let mut slots = self.rooms.lock(&self.hasher, room);
             slots.entry(room.clone()).or_default().awake(|published| self.start_room(room, published));
         }
+    }
+
+    /// How many users have a session.
+    pub fn inboxes_awake(&self) -> usize {
+        self.inboxes.sum(|slot| usize::from(slot.addr.connected()))
     }
 
     /// How many rooms are awake.
@@ -368,7 +435,7 @@ impl Registry {
         };
         let directory = crate::domain::StreamId::Directory(tenant.clone());
         let row = self.store.get(&directory, &key).await.map_err(|error| read_failed(&error))?;
-        let row = row.ok_or_else(|| Refusal::from(crate::domain::Rejection::RoomNotFound))?;
+        let row = row.ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
         let reservation = Reservation::decode(&row).map_err(|error| read_failed(&error))?;
         Ok(RoomKey { tenant: tenant.clone(), room: reservation.room })
     }
@@ -379,21 +446,40 @@ impl Registry {
         let room = self.resolve(tenant, name).await?;
         match self.store.head(&room.stream()).await.map_err(|error| read_failed(&error))? {
             Some(_) => Ok(room),
-            None => Err(crate::domain::Rejection::RoomNotFound.into()),
+            None => Err(Rejection::RoomNotFound.into()),
         }
     }
 
+    /// Finds something out that has to do with a room, for a user who has not asked in vain too often of late.
+    pub async fn look_up<T>(
+        &self,
+        by: &Principal,
+        look_up: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        self.meters.may_look_up(by)?;
+        let found = look_up.await;
+        if let Err(refusal) = &found
+            && [Rejection::RoomNotFound.code(), Rejection::NotMember.code()].contains(&refusal.code())
+        {
+            self.meters.looked_up_in_vain(&self.limits().rates, by);
+        }
+        found
+    }
+
     /// Reserves names for a new room in the tenant's directory: the same ones when the alias or the room has some.
+    /// Counts as a message of the user and the tenant; that the room is created then does not count again.
     pub async fn reserve(
         self: &Arc<Self>,
-        tenant: &TenantId,
+        by: &Principal,
         alias: Option<crate::domain::Alias>,
         room: Option<RoomId>,
     ) -> Result<Reservation, Refusal> {
         if let Some(refusal) = self.unready() {
             return Err(refusal);
         }
-        let reserve = self.directory(tenant).addr.send(Reserve { alias, room });
+        self.meters.user(&self.limits().rates, by)?;
+        self.meters.tenant(&self.limits(), &by.tenant)?;
+        let reserve = self.directory(&by.tenant).addr.send(Reserve { alias, room });
         match tokio::time::timeout(self.limits().answer_timeout, reserve).await {
             Ok(Ok(reserved)) => reserved,
             Ok(Err(_)) | Err(_) => Err(Refusal::unavailable()),
@@ -415,7 +501,10 @@ impl Registry {
                 let (registry, key, its_nums) = (Arc::clone(self), tenant.clone(), Arc::clone(&nums));
                 let addr = DirectoryActor::start_in_arbiter(&self.arbiters[0], move |ctx| {
                     ctx.set_mailbox_capacity(MAILBOX);
-                    DirectoryActor::new(Arc::clone(registry.store()), key, its_nums, move || registry.now())
+                    let (store, limits, its_tenant) =
+                        (Arc::clone(registry.store()), Arc::clone(&registry), key.clone());
+                    let rooms_max = move || limits.limits().of_tenant(&its_tenant).rooms;
+                    DirectoryActor::new(store, key, its_nums, move || registry.now(), rooms_max)
                 });
                 let directory = Directory { addr, nums };
                 directories.insert(tenant.clone(), directory.clone());
@@ -474,6 +563,11 @@ impl Slot {
             self.addr = None;
         }
         self.addr.get_or_insert_with(|| start(Arc::clone(&self.published)))
+    }
+
+    /// Whether nothing is known of the room that would be missed.
+    fn is_fresh(&self) -> bool {
+        self.addr.is_none() && self.deaths.is_empty() && self.in_flight.load(Ordering::Acquire) == 0
     }
 
     fn deaths_of_late(&self) -> usize {

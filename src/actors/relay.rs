@@ -6,11 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, MessageResult};
 
-use super::batch::Batch;
+use super::batch::{Batch, Pending};
 use super::worker::{Cutting, PROOF_TIME, Worker};
-use crate::domain::{RoomKey, Seq};
+use crate::domain::revocation::Subject;
+use crate::domain::{Revocation, RoomKey, Seq};
+use crate::metrics::Census;
 use crate::wire::CloseReason;
 
 /// Takes publications for the followers of one worker thread.
@@ -25,12 +27,22 @@ impl RelayActor {
         Self { worker, proving: VecDeque::new() }
     }
 
+    fn await_proof(&mut self, cutting: Vec<Cutting>, ctx: &mut Context<Self>) {
+        for cutting in cutting {
+            self.proving.push_back(cutting);
+            if self.proving.len() == 1 {
+                ctx.run_later(PROOF_TIME, Self::cut_unproven);
+            }
+        }
+    }
+
     /// Cuts the connections whose time to prove themselves is up. One timer for all that wait: a context looks at each
     /// of its timers whenever anything happens.
     fn cut_unproven(&mut self, ctx: &mut Context<Self>) {
         let now = Instant::now();
         while let Some(cutting) = self.proving.pop_front_if(|cutting| cutting.due <= now) {
             if cutting.link.unproven(cutting.token) {
+                self.worker.registry().metrics().removals_cut.inc();
                 cutting.link.cut();
             }
         }
@@ -72,13 +84,31 @@ impl Handler<Publication> for RelayActor {
 
     fn handle(&mut self, publication: Publication, ctx: &mut Self::Context) {
         for batch in &publication.batches {
-            for cutting in self.worker.deliver(&publication.room, batch) {
-                self.proving.push_back(cutting);
-                if self.proving.len() == 1 {
-                    ctx.run_later(PROOF_TIME, Self::cut_unproven);
-                }
-            }
+            let cutting = self.worker.deliver(&publication.room, batch);
+            self.await_proof(cutting, ctx);
         }
+    }
+}
+
+/// Tokens are denied from now on: the connections that stand on them end. Answered with how many sockets and
+/// streams these are; they are gone when every clone of `pending` is.
+#[derive(Message)]
+#[rtype(result = "usize")]
+pub struct Revoke {
+    pub subject: Subject,
+    pub revocation: Revocation,
+    pub pending: Pending,
+}
+
+impl Handler<Revoke> for RelayActor {
+    type Result = usize;
+
+    fn handle(&mut self, revoke: Revoke, ctx: &mut Self::Context) -> usize {
+        let cutting = self.worker.revoke(&revoke.subject, revoke.revocation, &revoke.pending);
+        // Those that were ending already have been cut at once.
+        let count = cutting.iter().filter(|cutting| !cutting.link.is_cut()).count();
+        self.await_proof(cutting, ctx);
+        count
     }
 }
 
@@ -98,7 +128,7 @@ impl Handler<Announce> for RelayActor {
     }
 }
 
-/// The process is stopping: every connection of the thread is told when to come back.
+/// The process is stopping: every connection of the thread is told when to come back, and closed.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct CloseAll(pub CloseReason);
@@ -123,6 +153,19 @@ impl Handler<CountLinks> for RelayActor {
 
     fn handle(&mut self, _: CountLinks, _: &mut Self::Context) -> usize {
         self.worker.links().len()
+    }
+}
+
+/// What the connections of the thread hold now.
+#[derive(Message)]
+#[rtype(result = "Census")]
+pub struct TakeCensus;
+
+impl Handler<TakeCensus> for RelayActor {
+    type Result = MessageResult<TakeCensus>;
+
+    fn handle(&mut self, _: TakeCensus, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.worker.census())
     }
 }
 

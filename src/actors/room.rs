@@ -298,8 +298,14 @@ impl RoomActor {
             erase: std::mem::take(&mut gathered.erase),
         };
         let committed = self.registry.store().commit(commit);
+        let (records, began) = (gathered.records.len(), Instant::now());
         self.in_flight = Some(gathered);
-        ctx.spawn(committed.into_actor(self).map(|result, room, ctx| room.committed(result, ctx)));
+        ctx.spawn(committed.into_actor(self).map(move |result, room, ctx| {
+            if result.is_ok() {
+                room.registry.metrics().committed(records, began.elapsed());
+            }
+            room.committed(result, ctx);
+        }));
     }
 }
 
@@ -350,6 +356,7 @@ impl RoomActor {
                 link.backlog.retain(|batch| !batch.removals().is_empty());
             }
             link.backlog.push(Arc::clone(&batch));
+            self.registry.metrics().publications.inc();
             self.send(relay, ctx);
         }
         removed

@@ -18,10 +18,13 @@ use bytes::{Bytes, BytesMut};
 
 use super::asking::{self, done, publishes};
 use super::batch::{Batch, removal_of};
+use super::connections;
 use super::failure::read_failed;
 use super::inbox::{Attach, Detach, InboxActor, RoomsChanged};
+use super::limits::{Rate, names};
 use super::link::{Kind, Link, News};
 use super::outbox;
+use super::rates::Limiter;
 use super::reading::open;
 use super::registry::Registry;
 use super::worker::{Follower, Worker};
@@ -44,6 +47,10 @@ const BUSY: Duration = Duration::from_millis(100);
 /// With so much waiting in the control lane a connection is not told of changes in its rooms any more, but closed:
 /// replies to its own commands never come to so much.
 const NOTICES_BYTES_MAX: usize = 4 * outbox::CONTROL_BYTES_MAX;
+
+/// How many frames of any kind a connection may send for each that changes a room: enough to follow all of its rooms
+/// and to read on at once after it has come back.
+const FRAMES_PER_MESSAGE: u32 = 4;
 
 /// How many names of rooms a session remembers.
 const NAMES_MAX: usize = 256;
@@ -79,6 +86,9 @@ pub struct SessionActor {
     /// The room whose page was read last, so that the others get their turn.
     pulled: Option<RoomId>,
     bad_frames: u32,
+    /// How many commands that change a room it has sent, and how many frames of any kind.
+    messages: Limiter,
+    frames: Limiter,
 }
 
 impl SessionActor {
@@ -99,6 +109,8 @@ impl SessionActor {
             pulling: false,
             pulled: None,
             bad_frames: 0,
+            messages: Limiter::default(),
+            frames: Limiter::default(),
         }
     }
 
@@ -136,6 +148,10 @@ impl SessionActor {
     }
 
     fn reply(&self, id: &str, reply: &Reply) {
+        if let Reply::Refused(refusal) = reply {
+            tracing::info!(target: super::TRAFFIC, code = refusal.code(), "command refused");
+            self.registry().metrics().refused(refusal);
+        }
         self.link.push_control(&self.link.dialect().encode_reply(Some(id), reply));
     }
 
@@ -149,6 +165,7 @@ impl SessionActor {
 
     /// A data frame came in.
     fn frame(&mut self, payload: &Bytes, ctx: &mut Context<Self>) {
+        self.pace(ctx);
         let dialect = self.link.dialect();
         let decoded = match self.principal {
             Some(_) => dialect.decode(payload),
@@ -158,11 +175,15 @@ impl SessionActor {
             Ok(request) if self.under_way() >= self.registry().limits().in_flight_per_session => {
                 self.refuse(&request.id, Refusal::busy(BUSY));
             }
-            Ok(request) => {
-                self.queue.push_back(request);
-                self.pump(ctx);
-            }
+            Ok(request) => match self.count(&request.ask) {
+                Ok(()) => {
+                    self.queue.push_back(request);
+                    self.pump(ctx);
+                }
+                Err(refusal) => self.refuse(&request.id, refusal),
+            },
             Err(error) => {
+                self.registry().metrics().refused(&error.refusal);
                 let payload = dialect.encode_reply(error.id.as_deref(), &Reply::Refused(error.refusal));
                 self.link.push_control(&payload);
                 // With an id it is a command like any other that is refused.
@@ -174,6 +195,40 @@ impl SessionActor {
         }
     }
 
+    /// Whoever sends more than any client needs to, refused or not, is not answered as fast as it sends: what it sends
+    /// is left where it is until there is room for the next.
+    fn pace(&mut self, ctx: &mut Context<Self>) {
+        let registry = self.worker.registry();
+        let rate = registry.limits().rates.messages_per_session.map(frames_rate);
+        let Err(wait) = self.frames.check(rate, registry.meters().time()) else { return };
+        self.link.pause_reading();
+        ctx.run_later(wait, move |session, _| {
+            // This frame takes the place that there is now.
+            let _ = session.frames.check(rate, session.worker.registry().meters().time());
+            session.link.resume_reading();
+        });
+    }
+
+    /// Counts what changes a room against the connection's own rate; the others are counted where all transports meet.
+    fn count(&mut self, ask: &Ask) -> Result<(), Refusal> {
+        match ask {
+            Ask::Command { .. } | Ask::Create { .. } => {
+                let registry = self.worker.registry();
+                let rate = registry.limits().rates.messages_per_session;
+                let checked = self.messages.check(rate, registry.meters().time());
+                checked.map_err(|after| Refusal::rate_limited(names::MESSAGES_PER_SESSION, after))
+            }
+            Ask::Auth { .. }
+            | Ask::Follow { .. }
+            | Ask::Unfollow { .. }
+            | Ask::FollowAll { .. }
+            | Ask::UnfollowAll
+            | Ask::History { .. }
+            | Ask::Rooms { .. }
+            | Ask::NotYet => Ok(()),
+        }
+    }
+
     /// How many commands have not been answered.
     fn under_way(&self) -> usize {
         self.queue.len() + self.in_flight + usize::from(self.exclusive)
@@ -182,6 +237,9 @@ impl SessionActor {
     /// Looks at the commands that wait, as far as their order allows.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         while !self.exclusive {
+            if self.link.is_revoked() {
+                return self.queue.clear();
+            }
             let Some(request) = self.queue.pop_front() else { return };
             let Some(by) = self.principal.clone() else {
                 self.authenticate(request, ctx);
@@ -211,8 +269,13 @@ impl SessionActor {
         let Ask::Auth { token } = request.ask else {
             return self.refuse(&request.id, Refusal::unauthenticated());
         };
-        let (gate, now, this) = (Arc::clone(&self.gate), self.registry().now(), ctx.address());
-        let admit = async move { gate.admit(&token, now).await };
+        let (registry, link, this) = (Arc::clone(self.registry()), Rc::clone(&self.link), ctx.address());
+        let whose = self.whose(token);
+        let admit = async move {
+            let principal = whose.await?;
+            link.counts_for(&registry.limits(), &principal)?;
+            Ok(principal)
+        };
         // What comes behind it is read by other rules, once it is known who sent it.
         self.link.pause_reading();
         self.exclusively(ctx, admit, move |session, admitted| match admitted.and_then(|admitted| admitted) {
@@ -222,16 +285,46 @@ impl SessionActor {
                 session.reply(&request.id, &Reply::Authenticated { principal });
             }
             Err(refusal) => {
+                let limited = refusal.limit().is_some();
                 session.refuse(&request.id, refusal);
-                session.link.close(CloseReason::Unauthenticated);
+                session.link.close(if limited { CloseReason::LimitReached } else { CloseReason::Unauthenticated });
             }
         });
+    }
+
+    /// Says whose token it is, unless its address has sent too many that were no good.
+    fn whose(&self, token: String) -> impl Future<Output = Result<Principal, Refusal>> + use<> {
+        let (gate, registry, link) = (Arc::clone(&self.gate), Arc::clone(self.registry()), Rc::clone(&self.link));
+        async move {
+            match link.address() {
+                Some(address) => connections::authenticate(&registry, &*gate, &token, address).await,
+                None => gate.admit(&token, registry.now()).await,
+            }
+        }
     }
 
     fn admit(&mut self, principal: Principal, this: Addr<Self>) {
         self.worker.authenticated(&self.link, &principal);
         self.attach(&principal, this.recipient());
         self.principal = Some(principal);
+    }
+
+    /// The user brings a new token: the connection stands on that one from now on. Another user's is refused, and one that
+    /// is no good changes nothing.
+    fn refresh(&mut self, id: String, by: Principal, token: String, ctx: &mut Context<Self>) {
+        self.exclusively(ctx, self.whose(token), move |session, admitted| {
+            match admitted.and_then(|admitted| admitted) {
+                Ok(principal) if (&principal.tenant, &principal.user) != (&by.tenant, &by.user) => {
+                    session.refuse(&id, Refusal::already_authenticated());
+                }
+                Ok(principal) => {
+                    session.principal = Some(principal.clone());
+                    session.reply(&id, &Reply::Authenticated { principal: principal.clone() });
+                    session.worker.refreshed(&session.link, &principal);
+                }
+                Err(refusal) => session.refuse(&id, refusal),
+            }
+        });
     }
 
     /// Asks the user's inbox for news.
@@ -244,7 +337,7 @@ impl SessionActor {
     fn resolve(&mut self, request: Request, by: Principal, ctx: &mut Context<Self>) {
         let Ask::Command { room: name, .. } = &request.ask else { return };
         let (registry, name) = (Arc::clone(self.registry()), name.clone());
-        let resolve = async move { (registry.find(&by.tenant, &name).await, name) };
+        let resolve = async move { (registry.look_up(&by, registry.find(&by.tenant, &name)).await, name) };
         self.exclusively(ctx, resolve, move |session, resolved| match resolved {
             Ok((Ok(key), name)) => {
                 session.remember(name, key);
@@ -294,13 +387,13 @@ impl SessionActor {
     fn ask(&mut self, request: Request, by: Principal, ctx: &mut Context<Self>) {
         let Request { id, ask } = request;
         match ask {
-            Ask::Auth { .. } => self.refuse(&id, Refusal::already_authenticated()),
+            Ask::Auth { token } => self.refresh(id, by, token, ctx),
             Ask::NotYet => self.refuse(&id, Refusal::unauthenticated()),
             Ask::Command { .. } => unreachable!("commands are handed to their rooms"),
             Ask::Follow { room, from } => self.follow(id, by, room, from, ctx),
             Ask::Unfollow { room } => {
                 let registry = Arc::clone(self.registry());
-                let resolve = async move { registry.resolve(&by.tenant, &room).await };
+                let resolve = async move { registry.look_up(&by, registry.resolve(&by.tenant, &room)).await };
                 self.exclusively(ctx, resolve, move |session, resolved| {
                     let reply = match resolved.and_then(|resolved| resolved) {
                         Ok(key) => match session.follows.remove(&key.room) {
@@ -340,13 +433,19 @@ impl SessionActor {
         }
         let (worker, link) = (Rc::clone(&self.worker), Rc::clone(&self.link));
         let open = async move {
-            let key = worker.registry().resolve(&by.tenant, &name).await?;
-            let registration = worker.register(key, by.user, &link);
-            let (at, head) = open(worker.registry(), registration.follower(), since).await?;
-            Ok((registration, at, head))
+            let registry = worker.registry();
+            let open = async {
+                let key = registry.resolve(&by.tenant, &name).await?;
+                let registration = worker.register(key, by.user.clone(), &link);
+                let (at, head) = open(registry, registration.follower(), since).await?;
+                Ok((registration, at, head))
+            };
+            registry.look_up(&by, open).await
         };
         self.exclusively(ctx, open, move |session, opened| {
-            let (registration, at, head) = match opened.and_then(|opened| opened) {
+            let opened = opened.and_then(|opened| opened);
+            session.registry().metrics().command("follow", &opened);
+            let (registration, at, head) = match opened {
                 Ok(opened) => opened,
                 Err(refusal) => return session.refuse(&id, refusal),
             };
@@ -412,6 +511,7 @@ impl SessionActor {
             let Some(after) = follow.wants_page_after() else { return };
             (follow.generation(), after)
         };
+        self.registry().metrics().page_reads.inc();
         self.pulling = true;
         self.pulled = Some(follower.room().room);
         let store = Arc::clone(self.registry().store());
@@ -533,6 +633,10 @@ impl Drop for SessionActor {
 impl StreamHandler<Result<Incoming, CloseReason>> for SessionActor {
     fn handle(&mut self, incoming: Result<Incoming, CloseReason>, ctx: &mut Self::Context) {
         if !self.link.outbox.is_open() {
+            // All it can still say is that it has what was sent before it was revoked.
+            if let Ok(Incoming::Pong(payload)) = &incoming {
+                self.link.pong(payload);
+            }
             return;
         }
         match incoming {
@@ -584,6 +688,12 @@ impl Handler<RoomsChanged> for SessionActor {
             RoomsChanged::Lost { room } => Notice::RoomLost { room },
         });
     }
+}
+
+/// The rate of frames that goes with a rate of messages.
+fn frames_rate(messages: Rate) -> Rate {
+    let times = |number: u32| number.saturating_mul(FRAMES_PER_MESSAGE);
+    Rate { count: times(messages.count), per: messages.per, burst: times(messages.burst) }
 }
 
 /// Whether a record ends the membership of `user`: where, and whether by a kick.

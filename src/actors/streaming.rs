@@ -30,12 +30,13 @@ pub async fn stream_room(
         // Those who are told that the server stops are told once; whoever comes later looks for itself.
         return Err(Refusal::shutting_down());
     }
-    let opened = async {
+    let open = async {
         let key = registry.resolve(&opening.by.tenant, room).await?;
         let registration = worker.register(key, opening.by.user.clone(), link);
         let (at, head) = open(registry, registration.follower(), since).await?;
         Ok::<_, Refusal>((registration, at, head))
     };
+    let opened = registry.look_up(&opening.by, open);
     let time = registry.limits().answer_timeout;
     let (registration, at, head) = tokio::time::timeout(time, opened).await.map_err(|_| Refusal::unavailable())??;
     // From where it was opened up to here nothing has been waited for, so no record can have come before this.

@@ -15,14 +15,16 @@ use std::time::{Duration, Instant};
 use actix::{Actor, AsyncContext};
 use bytes::{Bytes, BytesMut};
 
-use super::batch::{Batch, DialectSet, Removal};
+use super::batch::{Batch, DialectSet, Pending, Removal};
 use super::link::{Kind, Link};
-use super::outbox::Source;
+use super::outbox::{Pushed, Source};
 use super::registry::{Registry, RelayId};
 use super::relay::RelayActor;
 use super::world::Track;
+use crate::domain::revocation::Subject;
 use crate::domain::session::{Follow, Generation};
-use crate::domain::{Position, Principal, RoomKey, Seq, TenantId, UserId};
+use crate::domain::{Position, Principal, Revocation, RoomKey, Seq, TenantId, UserId};
+use crate::metrics::Census;
 use crate::wire::{self, CloseReason, Dialect, Notice};
 
 /// How long a connection has to prove that it has taken everything of a room its user was removed from.
@@ -178,21 +180,68 @@ impl Worker {
         self.links.borrow().clone()
     }
 
+    /// What the thread's connections hold now.
+    pub fn census(&self) -> Census {
+        let mut census = Census::default();
+        for follower in self.rooms.borrow().values().flat_map(|followers| &followers.list) {
+            census.followers += 1;
+            census.lagging += usize::from(follower.follow().borrow().wants_page_after().is_some());
+        }
+        for link in &*self.links.borrow() {
+            census.outbox_bytes += link.outbox.bytes();
+            census.proofs += link.proofs_owed();
+        }
+        census
+    }
+
     /// Takes a connection into the sweep.
     pub fn open(&self, link: &Rc<Link>) {
+        match link.kind() {
+            Kind::Socket | Kind::Events => self.registry.metrics().connection_opened(link.dialect().transport()),
+            // Counted among the requests.
+            Kind::Request => {}
+        }
         self.links.borrow_mut().push(Rc::clone(link));
     }
 
     /// Notes whose connection it is.
     pub fn authenticated(&self, link: &Rc<Link>, principal: &Principal) {
-        link.authenticated_until(self.registry.end_of(principal));
+        link.authenticated_until(self.registry.end_of(principal), principal);
         let user = (principal.tenant.clone(), principal.user.clone());
         self.users.borrow_mut().entry(user).or_default().push(Rc::clone(link));
+        self.close_the_denied(link, principal);
+    }
+
+    /// Its user has brought another token: from now on the connection stands on that one.
+    pub fn refreshed(&self, link: &Rc<Link>, principal: &Principal) {
+        link.authenticated_until(self.registry.end_of(principal), principal);
+        self.close_the_denied(link, principal);
+    }
+
+    /// A revocation that was made after the token had been looked at, and before the connection was among those that
+    /// are told of it.
+    fn close_the_denied(&self, link: &Link, principal: &Principal) {
+        if self.registry.denies(principal) {
+            link.close(CloseReason::TokenRevoked);
+            match link.kind() {
+                Kind::Socket | Kind::Events => {}
+                // What is being read for it must not become its answer.
+                Kind::Request => link.cut(),
+            }
+        }
+    }
+
+    /// Ends every connection that `subject` denies.
+    pub(super) fn revoke(&self, subject: &Subject, revocation: Revocation, pending: &Pending) -> Vec<Cutting> {
+        let denied = |link: &&Rc<Link>| link.is_of(|principal| subject.denies(revocation, principal));
+        let links: Vec<_> = self.users.borrow().values().flatten().filter(denied).cloned().collect();
+        let due = Instant::now() + PROOF_TIME;
+        links.into_iter().map(|link| Cutting { token: link.revoke(pending.clone()), link, due }).collect()
     }
 
     /// Lets go of a connection whose session has ended. Removals reach it until nothing of it can leave any more.
     pub fn closed(&self, link: &Rc<Link>, principal: Option<&Principal>) {
-        self.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, link));
+        self.leave(link);
         let Some(principal) = principal else { return };
         let user = (principal.tenant.clone(), principal.user.clone());
         if link.is_cut() {
@@ -208,13 +257,25 @@ impl Worker {
 
     /// Lets go of a connection of which nothing of any room has been shown on `link`.
     pub fn forget(&self, link: &Rc<Link>, principal: &Principal) {
-        self.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, link));
+        self.leave(link);
         self.forget_link(link, (principal.tenant.clone(), principal.user.clone()));
     }
 
     /// A request on `link` has been answered. Removals reach the connection as before.
     pub fn answered(&self, link: &Rc<Link>) {
-        self.links.borrow_mut().retain(|other| !Rc::ptr_eq(other, link));
+        self.leave(link);
+    }
+
+    fn leave(&self, link: &Rc<Link>) {
+        let mut links = self.links.borrow_mut();
+        let Some(index) = links.iter().position(|other| Rc::ptr_eq(other, link)) else { return };
+        links.swap_remove(index);
+        match link.kind() {
+            Kind::Socket | Kind::Events => {
+                self.registry.metrics().connection_closed(link.dialect().transport(), link.ended());
+            }
+            Kind::Request => {}
+        }
     }
 
     fn forget_link(&self, link: &Rc<Link>, user: (TenantId, UserId)) {
@@ -290,10 +351,18 @@ impl Worker {
     pub(super) fn deliver(&self, room: &RoomKey, batch: &Batch) -> Vec<Cutting> {
         let mut ended = Vec::new();
         if let Some(followers) = self.rooms.borrow().get(room) {
+            let (mut records, mut overflows) = (0, 0);
             for follower in &followers.list {
-                if let Some(removal) = hand_over(follower, batch) {
+                let handed = hand_over(follower, batch);
+                records += handed.records;
+                overflows += u64::from(handed.overflowed);
+                if let Some(removal) = handed.removal {
                     ended.push((Rc::clone(follower), removal));
                 }
+            }
+            self.registry.metrics().deliveries.inc_by(records);
+            if overflows > 0 {
+                self.registry.metrics().outbox_overflows.inc_by(overflows);
             }
         }
         for (follower, removal) in ended {
@@ -375,8 +444,18 @@ impl Followers {
     }
 }
 
-/// Gives a follower what of the batch continues where it stands. Returns the removal that ends it, if one does.
-fn hand_over<'a>(follower: &Rc<Follower>, batch: &'a Batch) -> Option<&'a Removal> {
+/// What came of handing a batch to a follower.
+struct Handed<'a> {
+    records: u64,
+    /// Its outbox was full, and it has been set back.
+    overflowed: bool,
+    /// The removal that ends it.
+    removal: Option<&'a Removal>,
+}
+
+/// Gives a follower what of the batch continues where it stands.
+fn hand_over<'a>(follower: &Rc<Follower>, batch: &'a Batch) -> Handed<'a> {
+    let (mut records, mut overflowed) = (0, false);
     let removals = || batch.removals().iter().filter(|removal| removal.user == follower.user);
     let seqs = removals().map(|removal| removal.seq);
     if follower.track.as_ref().is_some_and(|track| !track.takes(follower.room.room)) {
@@ -386,15 +465,17 @@ fn hand_over<'a>(follower: &Rc<Follower>, batch: &'a Batch) -> Option<&'a Remova
     if let Some((from, until)) = handed.records {
         match frames_for(follower, batch, from.seq, until) {
             Some(frames) => {
-                let count = Batch::count(from.seq, until);
+                records = Batch::count(from.seq, until);
                 // When that is too much, the follower has been set back and reads the log.
-                let _ = follower.link.outbox.push_log(frames, count, follower.clone(), from);
+                let pushed = follower.link.outbox.push_log(frames, records, follower.clone(), from);
+                overflowed = pushed == Pushed::TakenBack;
             }
             None => follower.rewind(from),
         }
     }
     want_pull(follower);
-    handed.ended.and_then(|seq| removals().find(|removal| removal.seq == seq))
+    let removal = handed.ended.and_then(|seq| removals().find(|removal| removal.seq == seq));
+    Handed { records, overflowed, removal }
 }
 
 /// The frames of the records after `after` up to `until`; in a world each with the cursor behind it.

@@ -6,9 +6,11 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
     Done,
+    Unwell,
     EpochChanged,
     Usage,
     Refused,
+    Unreachable,
     Fault,
     Io,
     Protocol,
@@ -22,9 +24,11 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Done => 0,
+            Exit::Unwell => 1,
             Exit::EpochChanged => 3,
             Exit::Usage => 64,
             Exit::Refused => 65,
+            Exit::Unreachable => 69,
             Exit::Fault => 70,
             Exit::Io => 74,
             Exit::Protocol => 76,

@@ -54,6 +54,8 @@ pub struct Hello {
     pub protocol: String,
     #[serde(rename = "heartbeat_ms", deserialize_with = "milliseconds")]
     pub heartbeat: Duration,
+    /// An event stream does not say it: without a token there is none.
+    #[serde(default)]
     pub authenticated: bool,
 }
 
@@ -88,6 +90,8 @@ pub struct Followed {
 #[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
     pub code: String,
+    /// Over HTTP it is the `detail` of a problem document.
+    #[serde(alias = "detail")]
     pub message: String,
     #[serde(default)]
     retry: Retry,
@@ -129,6 +133,11 @@ pub struct FollowFailed {
 }
 
 impl Answer {
+    /// The answer that is this text.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
     pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
         serde_json::from_str(&self.0)
     }

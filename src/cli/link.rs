@@ -19,13 +19,14 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::http::uri::Authority;
-use tokio_tungstenite::tungstenite::http::{Response, StatusCode, Uri};
+use tokio_tungstenite::tungstenite::http::{StatusCode, Uri};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::backoff::{self, Backoff};
 use super::failure::{Exit, Failure};
 use super::frames::{Command, Heard, Hello, PROTOCOL, Refusal, SUBPROTOCOL};
+use super::web::{Way, Web};
 
 /// The server of the client commands unless told otherwise.
 pub const URL_DEFAULT: &str = "http://127.0.0.1:7700";
@@ -69,6 +70,7 @@ pub enum Trouble {
 pub struct Link {
     target: Target,
     token: String,
+    transport: Transport,
     backoff: Backoff,
     /// When the last connection was made.
     connected_at: Option<Instant>,
@@ -76,8 +78,27 @@ pub struct Link {
     told: Option<String>,
 }
 
-/// One connection, which the server has greeted.
-pub struct Connection {
+/// One connection, by whatever way.
+pub enum Connection {
+    /// Which the server has greeted.
+    Socket(Box<Socket>),
+    Web(Web),
+}
+
+/// How a client talks to the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+pub enum Transport {
+    /// A WebSocket
+    #[default]
+    Ws,
+    /// An event stream per room, and requests
+    Sse,
+    /// Long polls, and requests
+    Poll,
+}
+
+/// A WebSocket.
+pub struct Socket {
     frames: SplitStream<WebSocketStream<TcpStream>>,
     commands: mpsc::UnboundedSender<Message>,
     writer: JoinHandle<()>,
@@ -117,6 +138,15 @@ impl Target {
     }
 }
 
+impl Target {
+    /// Where its paths begin.
+    fn base(&self) -> String {
+        let socket = self.uri.to_string();
+        let base = socket.strip_suffix("/v1/ws").unwrap_or(&socket);
+        base.replacen("ws://", "http://", 1)
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.uri.authority().map_or(&*self.host, Authority::as_str))
@@ -125,7 +155,7 @@ impl fmt::Display for Target {
 
 impl Options {
     /// The link they describe. It is not connected.
-    pub fn link(self) -> Result<Link, Failure> {
+    pub fn link(self, transport: Transport) -> Result<Link, Failure> {
         let token = self.token.filter(|token| !token.is_empty()).ok_or_else(|| {
             Failure::new(
                 Exit::Token,
@@ -134,7 +164,7 @@ impl Options {
         })?;
         // A token from a file often ends with the file's newline.
         let token = token.trim().to_owned();
-        Ok(Link { target: self.url, token, backoff: Backoff::default(), connected_at: None, told: None })
+        Ok(Link { target: self.url, token, transport, backoff: Backoff::default(), connected_at: None, told: None })
     }
 }
 
@@ -188,6 +218,18 @@ impl Link {
     }
 
     async fn attempt(&self) -> Result<Connection, Trouble> {
+        let way = match self.transport {
+            Transport::Ws => return self.socket().await,
+            Transport::Sse => Way::Events,
+            Transport::Poll => Way::Polls,
+        };
+        let client = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_DEADLINE).build();
+        let client = client
+            .map_err(|error| Trouble::Lasting(Failure::new(Exit::Fault, format!("cannot make requests: {error}"))))?;
+        Ok(Connection::Web(Web::new(client, self.target.base(), self.token.clone(), way)))
+    }
+
+    async fn socket(&self) -> Result<Connection, Trouble> {
         let stream = TcpStream::connect((self.target.host.as_str(), self.target.port))
             .await
             .map_err(|error| passing(format!("cannot connect: {error}")))?;
@@ -197,11 +239,38 @@ impl Link {
             .with_sub_protocol(SUBPROTOCOL)
             .with_header("Authorization", format!("Bearer {}", self.token));
         let (socket, _) = tokio_tungstenite::client_async(request, stream).await.map_err(handshake_trouble)?;
-        Connection::greeted(socket).await
+        Socket::greeted(socket).await.map(|socket| Connection::Socket(Box::new(socket)))
     }
 }
 
 impl Connection {
+    /// Sends a command, in the order of the calls where that matters to the server. Returns at once; that the
+    /// connection is gone shows in [`Self::hear`].
+    pub fn say(&mut self, command: &Command<'_>) {
+        match self {
+            Self::Socket(socket) => socket.say(command),
+            Self::Web(web) => web.say(command),
+        }
+    }
+
+    /// The next frame. Nothing is lost when the future is dropped before it is ready.
+    pub async fn hear(&mut self) -> Result<Heard, Trouble> {
+        match self {
+            Self::Socket(socket) => socket.hear().await,
+            Self::Web(web) => web.hear().await,
+        }
+    }
+
+    /// Says goodbye, where that is done.
+    pub async fn close(self) {
+        match self {
+            Self::Socket(socket) => socket.close().await,
+            Self::Web(_) => {}
+        }
+    }
+}
+
+impl Socket {
     async fn greeted(socket: WebSocketStream<TcpStream>) -> Result<Self, Trouble> {
         let (sink, frames) = socket.split();
         // Unbounded, and bounded all the same: callers keep count of what is in flight.
@@ -224,14 +293,11 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Sends a command, in the order of the calls. Returns at once; that the connection is gone shows in
-    /// [`Self::hear`].
-    pub fn say(&self, command: &Command<'_>) {
+    fn say(&self, command: &Command<'_>) {
         let _ = self.commands.send(Message::text(command.encode()));
     }
 
-    /// The next frame. Nothing is lost when the future is dropped before it is ready.
-    pub async fn hear(&mut self) -> Result<Heard, Trouble> {
+    async fn hear(&mut self) -> Result<Heard, Trouble> {
         loop {
             let Ok(message) = timeout_at(self.heard_at + self.silence, self.frames.next()).await else {
                 return Err(passing(format!("the server has said nothing for {:.1} s", self.silence.as_secs_f64())));
@@ -243,15 +309,16 @@ impl Connection {
                 }
                 Some(Ok(Message::Binary(_))) => return Err(stranger("it sent a binary frame")),
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                Some(Ok(Message::Close(frame))) => return Err(close_trouble(frame)),
+                Some(Ok(Message::Close(frame))) => {
+                    return Err(close_trouble(frame.as_ref().map(|frame| (frame.code.into(), &*frame.reason))));
+                }
                 Some(Err(error)) => return Err(socket_trouble(&error)),
                 None => return Err(passing("the connection was closed".to_owned())),
             }
         }
     }
 
-    /// Says goodbye.
-    pub async fn close(mut self) {
+    async fn close(mut self) {
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         let _ = self.commands.send(Message::Close(Some(frame)));
         // What was on its way to us may still come before the answer.
@@ -260,7 +327,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for Socket {
     fn drop(&mut self) {
         self.writer.abort();
     }
@@ -284,15 +351,15 @@ async fn write(mut sink: SplitSink<WebSocketStream<TcpStream>, Message>, mut que
 }
 
 /// The server sends pings at its heartbeat: two of them and a half may be late.
-fn patience(hello: &Hello) -> Duration {
+pub fn patience(hello: &Hello) -> Duration {
     hello.heartbeat.mul_f64(2.5).max(Duration::from_millis(100))
 }
 
-fn passing(why: String) -> Trouble {
+pub fn passing(why: String) -> Trouble {
     Trouble::Passing { why, wait: None }
 }
 
-fn stranger(why: &str) -> Trouble {
+pub fn stranger(why: &str) -> Trouble {
     Trouble::Lasting(Failure::new(
         Exit::Protocol,
         format!("the other side does not speak {PROTOCOL}: {why}; is --url that of a chinwag server?"),
@@ -311,7 +378,9 @@ fn token_refused(why: &str) -> Failure {
 
 fn handshake_trouble(error: Error) -> Trouble {
     match error {
-        Error::Http(response) => http_trouble(&response),
+        Error::Http(response) => {
+            http_trouble(response.status().as_u16(), response.body().as_deref().unwrap_or_default())
+        }
         Error::HttpFormat(_) => {
             Trouble::Lasting(Failure::new(Exit::Token, "the token has characters that no token has"))
         }
@@ -324,9 +393,10 @@ fn handshake_trouble(error: Error) -> Trouble {
     }
 }
 
-fn http_trouble(response: &Response<Option<Vec<u8>>>) -> Trouble {
-    let status = response.status();
-    let said = said(response.body().as_deref().unwrap_or_default());
+/// What an answer of this status means, beside what its body says.
+pub fn http_trouble(status: u16, body: &[u8]) -> Trouble {
+    let Ok(status) = StatusCode::from_u16(status) else { return stranger(&format!("it answers {status}")) };
+    let said = said(body);
     if status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT) {
         return passing(format!("the server answers {status}{said}"));
     }
@@ -360,11 +430,11 @@ fn said(body: &[u8]) -> String {
     format!("{sentence}{code}")
 }
 
-fn close_trouble(frame: Option<CloseFrame>) -> Trouble {
-    let Some(CloseFrame { code, reason }) = frame else {
+/// Why the server ends a connection, by code and name.
+pub fn close_trouble(close: Option<(u16, &str)>) -> Trouble {
+    let Some((code, reason)) = close else {
         return passing("the server closed the connection".to_owned());
     };
-    let code = u16::from(code);
     let reason = if reason.is_empty() { String::new() } else { format!(" {reason}") };
     match code {
         4401 => Trouble::Lasting(token_refused(&format!("close {code}{reason}"))),
@@ -440,9 +510,10 @@ mod tests {
     }
 
     #[rstest]
-    fn some_close_codes_say_come_again(#[values(1000, 1001, 1005, 1006, 1011, 1012, 1013, 4408, 4409)] code: u16) {
-        let frame = CloseFrame { code: code.into(), reason: "".into() };
-        assert!(matches!(close_trouble(Some(frame)), Trouble::Passing { .. }));
+    fn some_close_codes_say_come_again(
+        #[values(1000, 1001, 1005, 1006, 1011, 1012, 1013, 4408, 4409, 4429)] code: u16,
+    ) {
+        assert!(matches!(close_trouble(Some((code, ""))), Trouble::Passing { .. }));
         assert!(matches!(close_trouble(None), Trouble::Passing { .. }));
     }
 
@@ -455,8 +526,7 @@ mod tests {
     #[case(1009, Exit::Protocol)]
     #[case(4400, Exit::Protocol)]
     fn other_close_codes_end_it(#[case] code: u16, #[case] exit: Exit) {
-        let frame = CloseFrame { code: code.into(), reason: "".into() };
-        assert!(matches!(close_trouble(Some(frame)), Trouble::Lasting(failure) if failure.exit == exit));
+        assert!(matches!(close_trouble(Some((code, ""))), Trouble::Lasting(failure) if failure.exit == exit));
     }
 
     #[rstest]
@@ -469,8 +539,7 @@ mod tests {
     #[case(503, None)]
     fn an_answer_that_is_no_handshake_ends_it_unless_it_may_change(#[case] status: u16, #[case] exit: Option<Exit>) {
         let body = br#"{"code":"token_invalid","detail":"the token is not valid yet"}"#;
-        let response = Response::builder().status(status).body(Some(body.to_vec())).unwrap();
-        match (http_trouble(&response), exit) {
+        match (http_trouble(status, body), exit) {
             (Trouble::Lasting(failure), Some(exit)) => {
                 assert_eq!(failure.exit, exit);
                 assert!(failure.message.unwrap().contains(": the token is not valid yet (token_invalid)"));

@@ -3,22 +3,28 @@
 //! Each command is a file. `publish` and `subscribe` are clients like any other: they speak the native protocol over
 //! [`link`] and know nothing of the server's inside. Called by `main` alone.
 
+mod admin;
 mod backoff;
+mod config;
 mod data;
 mod failure;
 mod frames;
+mod health;
 mod input;
 mod link;
 mod output;
 mod publish;
+mod room;
 mod serve;
+mod shell;
 mod subscribe;
 mod token;
+mod web;
 mod window;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use failure::{Exit, Failure};
 
@@ -39,12 +45,14 @@ Try it out, with the server in a terminal of its own:
 
 Exit codes:
    0  done
+   1  health: the server does not take commands
    3  sub: the history of the room has begun a new epoch, and the cursor belongs to an old one
   64  the command line is wrong
   65  the server refused a line, a room or a command; or a line of the input cannot be sent;
       serve: the data directory is not ours, or of a newer version
   66  data verify: there is no data
-  69  serve: the address is in use or not to be had
+  69  serve: the address is in use or not to be had; room, token revoke: no server runs on the
+      data directory
   70  a fault of chinwag's own
   71  the operating system refused something
   73  serve: the disk is too full to open the data directory
@@ -62,9 +70,18 @@ enum Command {
     Token(token::Command),
     Pub(publish::Args),
     Sub(subscribe::Args),
+    /// Look at the rooms of a running server.
+    #[command(subcommand)]
+    Room(room::Command),
     /// Work with a data directory while no server uses it.
     #[command(subcommand)]
     Data(data::Command),
+    /// Look at the configuration: check it, show it, begin one.
+    #[command(subcommand)]
+    Config(config::Command),
+    Health(health::Args),
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
 
 /// Carries out the command line of this process and returns its exit code.
@@ -79,10 +96,15 @@ pub fn run() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Serve(args) => serve::run(&args),
-        Command::Token(token::Command::Create(args)) => token::create(args),
+        Command::Token(command) => token::run(command),
         Command::Pub(args) => publish::run(args),
         Command::Sub(args) => subscribe::run(args),
+        Command::Room(command) => room::run(command),
         Command::Data(data::Command::Verify(args)) => data::verify(&args),
+        Command::Config(command) => config::run(&command),
+        Command::Health(args) => health::run(&args),
+        Command::Completions(args) => shell::completions(&args, &mut Cli::command()),
+        Command::Man(_) => shell::man(Cli::command()),
     };
     match outcome {
         Ok(()) => Exit::Done.into(),
@@ -97,8 +119,6 @@ pub fn run() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

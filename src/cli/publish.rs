@@ -20,7 +20,7 @@ use super::backoff::{self, Backoff};
 use super::failure::{Exit, Failure};
 use super::frames::{Command, Entered, Heard, Posted, Refusal};
 use super::input::{self, Line};
-use super::link::{Connection, Link, Options, Trouble, refusal_trouble};
+use super::link::{Connection, Link, Options, Transport, Trouble, refusal_trouble};
 use super::output::Output;
 use super::window::Window;
 
@@ -73,7 +73,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         }
         (_, false) => Entry::Join,
     };
-    let mut link = args.options.link()?;
+    let mut link = args.options.link(Transport::Ws)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

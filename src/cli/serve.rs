@@ -1,15 +1,11 @@
 //! `chinwag serve`: from a command line to a checked configuration and a running server.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt;
-use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::util::SubscriberInitExt;
-
-use crate::config::{Config, Flags};
-use crate::server;
+use crate::config::{Config, Flags, Mistakes};
+use crate::logs;
+use crate::server::{self, Process};
 
 use super::failure::{Exit, Failure};
 
@@ -46,34 +42,28 @@ const NEXT: &str = "next: chinwag token create --user ann; then chinwag pub and 
 
 pub fn run(args: &Args) -> Result<(), Failure> {
     let flags = Flags { listen: args.listen.clone(), data: args.data.clone(), dev: args.dev };
-    let config = Config::load(&flags, std::env::vars_os(), args.config.as_deref())
-        .map_err(|mistakes| Failure::new(Exit::Config, format!("the configuration is wrong\n{mistakes}")))?;
-    serve(&config, args.accept_data_loss)
+    let read = || Config::load(&flags, std::env::vars_os(), args.config.as_deref());
+    let config = read().map_err(|mistakes| super::config::wrong(&mistakes))?;
+    serve(&config, args.accept_data_loss, &read)
 }
 
 /// Runs the server and stays until it has ended.
-fn serve(config: &Config, accept_data_loss: bool) -> Result<(), Failure> {
-    log(config);
+fn serve(
+    config: &Config,
+    accept_data_loss: bool,
+    read_again: &dyn Fn() -> Result<Config, Mistakes>,
+) -> Result<(), Failure> {
+    let process = Process { accept_data_loss, logs: logs::start(&config.log), read_again };
     let data = config.server.data.display().to_string();
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
     let ready = |address| {
         // Whoever started us may have closed the other end; that is no reason not to serve.
         let mut out = std::io::stdout();
-        let _ = writeln!(out, "listening on http://{address}").and_then(|()| out.flush());
+        let _ = writeln!(out, "listening on {scheme}://{address}").and_then(|()| out.flush());
         if config.server.dev {
             let _ = writeln!(out, "{NEXT}").and_then(|()| out.flush());
         }
         tracing::info!(%address, data, "ready");
     };
-    server::run(config, accept_data_loss, ready)
-        .map_err(|error| Failure::new(Exit::Of(error.exit_code()), error.to_string()))
-}
-
-/// Sends the log to standard error.
-fn log(config: &Config) {
-    let level = LevelFilter::from_level(config.log.level);
-    // Of the libraries below us only what went wrong is of interest to an operator.
-    let filter = Targets::new().with_default(LevelFilter::WARN).with_target("chinwag", level);
-    let ansi = std::io::stderr().is_terminal();
-    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_target(false);
-    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+    server::run(config, &process, ready).map_err(|error| Failure::new(Exit::Of(error.exit_code()), error.to_string()))
 }

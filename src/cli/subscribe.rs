@@ -15,7 +15,7 @@ use crate::domain::RoomName;
 
 use super::failure::{Exit, Failure};
 use super::frames::{Answer, Command, Followed, Heard, Record, Refusal, Removed};
-use super::link::{Connection, Link, Options, Trouble, refusal_trouble};
+use super::link::{Connection, Link, Options, Transport, Trouble, refusal_trouble};
 use super::output::Output;
 
 /// How long an interrupted command waits for whoever reads its output.
@@ -36,7 +36,8 @@ with exit code 3, and --since start begins anew.
 Examples:
   chinwag sub lobby
   chinwag sub lobby ops --since start | jq -r '.content.text // empty'
-  chinwag sub lobby --since start --limit 10")]
+  chinwag sub lobby --since start --limit 10
+  chinwag sub lobby --transport sse      (where a proxy lets no WebSocket through)")]
 pub struct Args {
     /// The rooms: their aliases, numbers or uuids
     #[arg(value_name = "ROOM", required = true, value_parser = room)]
@@ -47,6 +48,9 @@ pub struct Args {
     /// End after so many records
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroU64>,
+    /// How to talk to the server; records, cursors and their order are the same
+    #[arg(long, value_enum, default_value_t)]
+    transport: Transport,
     #[command(flatten)]
     options: Options,
 }
@@ -78,7 +82,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             "a cursor is of one room; follow the others with a command of their own",
         ));
     }
-    let mut link = args.options.link()?;
+    let mut link = args.options.link(args.transport)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -249,7 +253,7 @@ impl Reader {
         }
     }
 
-    fn ask_to_follow(&self, at: usize, connection: &Connection) {
+    fn ask_to_follow(&self, at: usize, connection: &mut Connection) {
         let room = &self.rooms[at];
         if !room.ended {
             let name = room.id.as_ref().unwrap_or(&room.name);
@@ -261,7 +265,7 @@ impl Reader {
         &mut self,
         id: Option<&str>,
         outcome: Result<Answer, Refusal>,
-        connection: &Connection,
+        connection: &mut Connection,
     ) -> Result<(), Trouble> {
         let Some(request) = id.and_then(|id| Request::parse(id, self.rooms.len())) else {
             return match outcome {

@@ -30,6 +30,23 @@ pub struct Create {
 }
 
 impl Command {
+    /// What it is called.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Update { .. } => "update",
+            Self::Archive => "archive",
+            Self::Join => "join",
+            Self::Leave => "leave",
+            Self::Invite { .. } => "invite",
+            Self::Kick { .. } => "kick",
+            Self::ChangeRole { .. } => "role",
+            Self::Post { .. } => "post",
+            Self::Edit { .. } => "edit",
+            Self::Delete { .. } => "delete",
+        }
+    }
+
     /// The message this command is about, which the room has to know before it decides.
     pub fn target(&self) -> Option<RecordId> {
         match self {

@@ -95,6 +95,21 @@ text_id! {
     Name, "the name", max 200, name_character
 }
 
+/// What the ids of users begin with that are the server's own.
+const RESERVED: &str = "chinwag:";
+
+impl UserId {
+    /// Who the operator is in the records of what it did. No token makes anybody this user.
+    pub fn operator() -> Self {
+        Self("chinwag:operator".into())
+    }
+
+    /// Whether only the server itself may act as this user.
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with(RESERVED)
+    }
+}
+
 impl TenantId {
     /// The tenant of tokens that name none.
     pub fn default_tenant() -> Self {
@@ -322,6 +337,8 @@ pub enum StreamId {
     User(TenantId, UserId),
     /// What must be unique in a tenant: aliases and nums.
     Directory(TenantId),
+    /// What is the server's own and no tenant's.
+    Server,
 }
 
 #[cfg(test)]

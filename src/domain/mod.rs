@@ -13,6 +13,7 @@ pub mod policy;
 pub mod principal;
 pub mod recent;
 pub mod rejection;
+pub mod revocation;
 pub mod room;
 pub mod session;
 pub mod world;
@@ -28,4 +29,5 @@ pub use ids::{
 pub use policy::{Role, RoomKind};
 pub use principal::Principal;
 pub use rejection::Rejection;
+pub use revocation::{Revocation, Revocations};
 pub use room::Room;

@@ -1,7 +1,11 @@
-//! Who asks: the one place where requests that are no WebSocket handshakes say who they come from.
+//! Who asks: the one place where requests say who they come from.
+//!
+//! By a token in a header, in a sub-protocol of a WebSocket handshake, or by a ticket in the address. A token in the
+//! address is never looked at: addresses are written into logs and histories.
 
-use actix_web::HttpRequest;
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName};
+use actix_web::{HttpRequest, web};
 
 use super::Edge;
 use super::problem::Problem;
@@ -11,15 +15,42 @@ use crate::wire::Refusal;
 /// For clients that cannot set `Authorization`.
 const AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
-/// Who asks, by the token in `Authorization: Bearer` (RFC 6750, section 2.1) or `X-Auth-Token`.
+/// What a ticket is called in a query.
+const TICKET: &str = "ticket";
+
+/// Who asks; nobody is refused.
 pub async fn principal(request: &HttpRequest, edge: &Edge) -> Result<Principal, Problem> {
-    let token = token(request)?.ok_or_else(|| Problem::of(Refusal::unauthenticated()))?;
-    edge.gate.admit(token, edge.worker.registry().now()).await.map_err(Problem::of)
+    presented(request, edge, None).await?.ok_or_else(|| Problem::of(Refusal::unauthenticated()))
 }
 
-/// The token that comes with a request, if one does. Two that differ are refused: whoever reads a log, or stands
-/// between, might have looked at the other.
-fn token(request: &HttpRequest) -> Result<Option<&str>, Problem> {
+/// Who asks, if anybody says so: by the token in `Authorization: Bearer` (RFC 6750, section 2.1), in `X-Auth-Token`,
+/// or the one that was `offered` as a sub-protocol; or by a ticket.
+pub async fn presented(
+    request: &HttpRequest,
+    edge: &Edge,
+    offered: Option<&str>,
+) -> Result<Option<Principal>, Problem> {
+    let registry = edge.worker.registry();
+    match (token(request, offered)?, ticket(request)?) {
+        (Some(_), Some(_)) => Err(several()),
+        (Some(token), None) => edge.door.authenticate(token, edge.door.address(request)).await.map(Some),
+        (None, Some(ticket)) => {
+            let origin = single(request, &header::ORIGIN)?;
+            let principal = edge.tickets.redeem(&ticket, origin, registry.instant()).map_err(Problem::of)?;
+            if registry.denies(&principal) {
+                return Err(Problem::of(Refusal::token_revoked()));
+            }
+            if principal.expires_at <= registry.now() {
+                return Err(Problem::of(Refusal::token_expired()));
+            }
+            Ok(Some(principal))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// The token that comes with a request, if one does.
+fn token<'a>(request: &'a HttpRequest, offered: Option<&'a str>) -> Result<Option<&'a str>, Problem> {
     let named = match single(request, &header::AUTHORIZATION)? {
         Some(authorization) => {
             let token = bearer(Some(authorization));
@@ -27,12 +58,27 @@ fn token(request: &HttpRequest) -> Result<Option<&str>, Problem> {
         }
         None => None,
     };
-    match (named, single(request, &AUTH_TOKEN)?) {
-        (Some(one), Some(other)) if one != other => {
-            Err(Problem::of(Refusal::bad_request("Authorization and X-Auth-Token hold different tokens")))
-        }
-        (named, other) => Ok(named.or(other)),
+    let mut tokens = [named, single(request, &AUTH_TOKEN)?, offered].into_iter().flatten();
+    let token = tokens.next();
+    if tokens.any(|other| Some(other) != token) { Err(several()) } else { Ok(token) }
+}
+
+/// Two that differ are refused: whoever reads a log, or stands between, might have looked at the other.
+fn several() -> Problem {
+    Problem::of(Refusal::bad_request("the request says twice who it comes from, and not the same"))
+}
+
+/// The ticket in the address, where one is taken: for what a browser opens without being able to set headers.
+fn ticket(request: &HttpRequest) -> Result<Option<String>, Problem> {
+    let path = request.path();
+    if request.method() != Method::GET || !(path == "/v1/ws" || path.ends_with("/events")) {
+        return Ok(None);
     }
+    let query = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
+    let query = query.map_err(|_| Problem::of(Refusal::bad_request("the query cannot be read")))?;
+    let mut tickets = query.into_inner().into_iter().filter(|(name, _)| name == TICKET).map(|(_, ticket)| ticket);
+    let ticket = tickets.next();
+    if tickets.next().is_some() { Err(several()) } else { Ok(ticket) }
 }
 
 /// The token of `Authorization: Bearer`.
@@ -73,7 +119,7 @@ mod tests {
         for (headers, expected) in cases {
             let request = headers.iter().fold(TestRequest::get(), |request, header| request.append_header(*header));
             let request = request.to_http_request();
-            let found = token(&request).map_err(|problem| problem.refusal.code());
+            let found = token(&request, None).map_err(|problem| problem.refusal.code());
             assert_eq!(found, expected, "{headers:?}");
         }
     }

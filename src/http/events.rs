@@ -51,7 +51,8 @@ pub async fn of_room(
         if query.before.is_some() || query.limit.is_some() || query.wait.is_some() {
             return Err(bad_request("before, limit and wait are for pages, not for a stream"));
         }
-        return sse::stream_room(&edge, kill, by, &room, since).await;
+        let guard = edge.door.admit(&request, Some(&by))?;
+        return sse::stream_room(&edge, kill, by, &room, since, guard).await;
     }
     let visit = Visit::begin(&request, &edge, by)?;
     let limit = query.limit.as_deref().map_or(Ok(PAGE_RECORDS), limit)?;
@@ -59,6 +60,9 @@ pub async fn of_room(
     let reply = match (query.after, query.before, wait) {
         (after, None, wait) => {
             let wait = wait.unwrap_or_default().min(registry.limits().poll_wait);
+            // Who waits holds a connection as a stream does.
+            let guard = (!wait.is_zero()).then(|| edge.door.admit(&request, Some(visit.by())));
+            let _guard = guard.transpose()?;
             kill.allow(wait + registry.limits().request);
             let since = after.as_deref().map_or(Since::Start, since);
             let page = paging::page(visit.worker(), visit.link(), visit.by(), &room, since, limit, wait).await;

@@ -8,7 +8,6 @@ use actix_web::http::{Method, StatusCode, Version, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use super::credentials::bearer;
 use super::problem::Problem;
 use crate::wire::{Dialect, Refusal};
 
@@ -18,6 +17,7 @@ pub struct Handshake {
     pub dialect: Dialect,
     /// The sub-protocol to name in the answer, where one was offered.
     pub subprotocol: Option<&'static str>,
+    /// The token that came as a sub-protocol.
     pub token: Option<String>,
 }
 
@@ -56,15 +56,10 @@ pub fn check(request: &HttpRequest) -> Result<Handshake, Problem> {
     if BASE64_STANDARD.decode(key).map(|key| key.len()) != Ok(16) {
         return Err(refused(StatusCode::BAD_REQUEST, "the header Sec-WebSocket-Key is not 16 bytes in base64"));
     }
-    let host = header(header::HOST)?.ok_or_else(|| refused(StatusCode::BAD_REQUEST, "the header Host is missing"))?;
-    if header(header::ORIGIN)?.is_some_and(|origin| !same_origin(origin, host)) {
-        return Err(Problem::new(StatusCode::FORBIDDEN, Refusal::origin_refused()));
-    }
+    header(header::HOST)?.ok_or_else(|| refused(StatusCode::BAD_REQUEST, "the header Host is missing"))?;
     let offered = offered(request)?;
     let (dialect, subprotocol) = negotiate(&offered)?;
-    let token = bearer(header(header::AUTHORIZATION)?)
-        .or_else(|| offered.iter().find_map(|name| name.strip_prefix(BEARER)))
-        .map(str::to_owned);
+    let token = offered.iter().find_map(|name| name.strip_prefix(BEARER)).map(str::to_owned);
     Ok(Handshake { dialect, subprotocol, token })
 }
 
@@ -76,12 +71,6 @@ fn single(request: &HttpRequest, name: header::HeaderName) -> Result<Option<&str
         return Err(refused(StatusCode::BAD_REQUEST, &format!("the header {name} is there twice")));
     }
     value.to_str().map(Some).map_err(|_| refused(StatusCode::BAD_REQUEST, &format!("the header {name} is not text")))
-}
-
-/// A page may only talk to the server it came from.
-fn same_origin(origin: &str, host: &str) -> bool {
-    let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
 }
 
 fn offered(request: &HttpRequest) -> Result<Vec<&str>, Problem> {
@@ -167,22 +156,6 @@ mod tests {
         ];
         for (request, status, code) in bad {
             assert_eq!(code_of(request), (status, code.to_owned()));
-        }
-    }
-
-    #[test]
-    fn a_page_from_elsewhere_is_refused() {
-        let from = |origin: &str| code_of(good().insert_header((header::ORIGIN, origin.to_owned()))).0;
-        assert_eq!(from("https://chat.example"), 101);
-        let elsewhere = [
-            "https://evil.example",
-            "null",
-            "https://chat.example.evil",
-            "https://sub.chat.example",
-            "https://chat.example:8443",
-        ];
-        for origin in elsewhere {
-            assert_eq!(from(origin), 403, "{origin}");
         }
     }
 }

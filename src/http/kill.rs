@@ -8,9 +8,9 @@ use std::any::Any;
 use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::body::MessageBody;
 use actix_web::dev::{Extensions, ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::Edge;
 use super::visit::Visitors;
-use crate::actors::{Cut, Registry};
+use crate::actors::Cut;
 
 /// What the kernel may hold of a connection, in bytes: on loopback it would hold megabytes for one that does not read.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
@@ -49,13 +49,10 @@ struct Handle {
     moved: Rc<Notify>,
 }
 
-/// Prepares accepted connections of a server with this registry.
-pub fn on_connect(registry: Arc<Registry>) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
-    move |io, extensions| connected(io, extensions, registry.limits().request)
-}
-
-fn connected(io: &dyn Any, extensions: &mut Extensions, time: Duration) {
-    let Some(stream) = io.downcast_ref::<TcpStream>() else { return };
+/// Prepares an accepted connection, which has `time` until its first request; returns its second handle, if there is
+/// one.
+pub fn on_connect(io: &dyn Any, extensions: &mut Extensions, time: Duration) -> Option<KillSwitch> {
+    let stream = tcp_of(io)?;
     if let Err(error) = prepare(stream) {
         tracing::debug!(%error, "a socket option could not be set");
     }
@@ -64,11 +61,21 @@ fn connected(io: &dyn Any, extensions: &mut Extensions, time: Duration) {
             let (due, moved) = (Cell::new(Instant::now() + time), Rc::new(Notify::new()));
             let switch = KillSwitch(Rc::new(Handle { socket, kept: Cell::new(false), due, moved }));
             switch.watch();
-            extensions.insert(switch);
+            extensions.insert(switch.clone());
             extensions.insert(Visitors::default());
+            Some(switch)
         }
-        Err(error) => tracing::warn!(%error, "no second handle for a connection; it will not be able to open a socket"),
+        Err(error) => {
+            tracing::warn!(%error, "no second handle for a connection; it will not be able to open a socket");
+            None
+        }
     }
+}
+
+/// The connection's socket, under TLS where that is spoken.
+pub fn tcp_of(io: &dyn Any) -> Option<&TcpStream> {
+    let encrypted = io.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
+    encrypted.or_else(|| io.downcast_ref())
 }
 
 fn prepare(stream: &TcpStream) -> rustix::io::Result<()> {

@@ -3,14 +3,19 @@
 //! Routes, the WebSocket handshake, error bodies. Nothing is decided here, and the store and the rules of rooms are
 //! not known here.
 
+pub mod access;
 pub mod admin;
 mod body;
 mod credentials;
+pub mod door;
 mod events;
 mod handshake;
 mod kill;
+pub mod metrics;
+pub mod origin;
 mod problem;
 mod sse;
+pub mod tickets;
 mod visit;
 mod world;
 mod ws;
@@ -20,16 +25,22 @@ use std::sync::Arc;
 
 use actix_web::{HttpResponse, web};
 
-pub use kill::{REQUEST_HEAD, on_connect, timed};
+pub use door::Door;
+pub use kill::{REQUEST_HEAD, timed};
 
 use crate::actors::{Gate, Worker};
+use origin::Origins;
 use problem::Problem;
+use tickets::Tickets;
 
 /// What every handler of a worker thread has at hand.
 #[derive(Clone)]
 pub struct Edge {
     pub worker: Rc<Worker>,
     pub gate: Arc<dyn Gate>,
+    pub door: Door,
+    pub tickets: Arc<Tickets>,
+    pub origins: Arc<Origins>,
 }
 
 /// Mounts the routes of the native protocol.
@@ -37,6 +48,11 @@ pub fn mount(config: &mut web::ServiceConfig) {
     config
         .route("/v1/ws", web::route().to(ws::open))
         .service(page("/v1/events").route(web::get().to(world::events)))
+        .service(
+            web::resource("/v1/tickets")
+                .route(web::post().to(tickets::make))
+                .default_service(web::to(tickets::only_post)),
+        )
         .service(page("/v1/rooms/{room}/events").route(web::get().to(events::of_room)))
         .service(page("/healthz").route(web::get().to(healthz)))
         .service(page("/readyz").route(web::get().to(readyz)))

@@ -25,7 +25,8 @@ pub async fn events(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<H
         if query.before.is_some() || query.limit.is_some() || query.wait.is_some() {
             return Err(bad_request("before, limit and wait are for pages, not for a stream"));
         }
-        return sse::stream_world(&edge, kill, by, since).await;
+        let guard = edge.door.admit(&request, Some(&by))?;
+        return sse::stream_world(&edge, kill, by, since, guard).await;
     }
     if query.before.is_some() {
         return Err(bad_request("before is for a single room"));

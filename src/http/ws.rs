@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -15,10 +16,11 @@ use futures_util::Stream;
 
 use super::Edge;
 use super::body::Body;
+use super::credentials;
 use super::handshake::{self, Handshake};
 use super::kill::KillSwitch;
 use super::problem::Problem;
-use crate::actors::{Link, SessionActor};
+use crate::actors::{Link, SessionActor, TRAFFIC};
 use crate::wire::guard::Limits;
 use crate::wire::{Assembler, CloseReason, InboundError, Incoming, Refusal, frame};
 
@@ -33,13 +35,8 @@ async fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> R
     if registry.draining() {
         return Err(Problem::unavailable(&Refusal::shutting_down()));
     }
-    let principal = match token {
-        Some(token) => {
-            let admitted = edge.gate.admit(&token, registry.now()).await;
-            Some(admitted.map_err(|refusal| Problem::new(StatusCode::UNAUTHORIZED, refusal))?)
-        }
-        None => None,
-    };
+    let principal = credentials::presented(request, edge, token.as_deref()).await?;
+    let guard = edge.door.admit(request, principal.as_ref())?;
     let kill = request.conn_data::<KillSwitch>().cloned();
     let kill = kill.ok_or_else(|| Problem::unavailable(&Refusal::unavailable()))?;
     let mut response = actix_ws::handshake(request)
@@ -50,13 +47,15 @@ async fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> R
 
     kill.keep();
     let link = Rc::new(Link::new(dialect, Box::new(kill)));
+    link.counts_as(guard);
     let inbound = Inbound::new(payload, Rc::clone(&link), registry.limits().frame_bytes_max);
     let (worker, gate, its_link) = (Rc::clone(&edge.worker), edge.gate.clone(), Rc::clone(&link));
     SessionActor::create(move |ctx| {
         ctx.add_stream(inbound);
         SessionActor::new(worker, its_link, gate, principal)
     });
-    Ok(response.streaming(Body::of(link)))
+    tracing::info!(target: TRAFFIC, authenticated = link.is_authenticated(), "connection opened");
+    Ok(response.streaming(Body::of(link, Arc::clone(edge.worker.registry()))))
 }
 
 /// What comes in: whole messages, until the first thing that is none.

@@ -84,6 +84,7 @@ pub(super) fn stream_key(stream: &StreamId) -> Arc<[u8]> {
             key.extend_from_slice(user.as_str().as_bytes());
         }
         StreamId::Directory(tenant) => tenant_key(b'd', tenant, &mut key),
+        StreamId::Server => key.push(b's'),
     }
     key.into()
 }
@@ -97,6 +98,9 @@ fn tenant_key(kind: u8, tenant: &TenantId, key: &mut Vec<u8>) {
 /// Splits what begins with a stream's name into the stream and the rest.
 pub(super) fn split_stream(key: &[u8]) -> Option<(StreamId, &[u8])> {
     let (&kind, rest) = key.split_first()?;
+    if kind == b's' {
+        return Some((StreamId::Server, rest));
+    }
     let (tenant, rest) = split_text(rest)?;
     let tenant = TenantId::new(tenant).ok()?;
     match kind {
@@ -113,7 +117,7 @@ pub(super) fn split_stream(key: &[u8]) -> Option<(StreamId, &[u8])> {
     }
 }
 
-fn split_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+pub(super) fn split_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let (&len, rest) = bytes.split_first()?;
     let (text, rest) = rest.split_at_checked(usize::from(len))?;
     Some((std::str::from_utf8(text).ok()?, rest))
@@ -452,6 +456,7 @@ mod tests {
             StreamId::Room(room),
             StreamId::User(tenant.clone(), UserId::new("ann").unwrap()),
             StreamId::Directory(tenant),
+            StreamId::Server,
         ] {
             let mut key = stream_key(&stream).to_vec();
             key.extend_from_slice(b"rest");

@@ -69,8 +69,24 @@ pub trait Store: Send + Sync + 'static {
     /// Whether the store takes commits now.
     fn health(&self) -> Health;
 
+    /// What it has done and holds, for who watches it.
+    fn figures(&self) -> Figures {
+        Figures::default()
+    }
+
     /// Settles what was called, syncs, and lets go of the files. Calls afterwards fail with `Closed`.
     fn close(&self) -> StoreFuture<()>;
+}
+
+/// What a store has done since it was opened, and what it holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Figures {
+    pub commits: u64,
+    pub syncs: u64,
+    /// Requests that wait to be written.
+    pub waiting: usize,
+    /// `None` where that cannot be told.
+    pub free_bytes: Option<u64>,
 }
 
 /// Consecutive records of one stream, oldest first.

@@ -10,8 +10,9 @@ use uuid::Uuid;
 use super::StoreError;
 use super::codec::{self, Id, StoredKind, StoredRole, damage};
 use crate::domain::policy::{Role, RoomKind, Standing};
+use crate::domain::revocation::{Revocation, Subject};
 use crate::domain::room::{Header, Member, Message};
-use crate::domain::{Alias, Name, Num, RecordId, RoomId, Seq, Timestamp, UserId};
+use crate::domain::{Alias, Name, Num, RecordId, RoomId, Seq, TenantId, Timestamp, TokenId, UserId};
 
 /// A value that is kept as a row.
 pub trait Row: Sized {
@@ -53,6 +54,13 @@ pub const PLACES: &[u8] = b"p";
 /// Under a directory's stream: the [`Num`] below which all may have been used.
 pub const LEASE: &[u8] = b"l";
 
+/// Under a directory's stream: how many rooms have been reserved, a [`RoomCount`].
+pub const ROOM_COUNT: &[u8] = b"c";
+
+/// How many rooms a tenant has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct RoomCount(pub u64);
+
 /// Under a room's stream: the [`Member`] that `user` is.
 pub fn member(user: &UserId) -> Bytes {
     joined(MEMBERS, user.as_str().as_bytes())
@@ -83,9 +91,55 @@ pub fn num(num: Num) -> Bytes {
     joined(b"n", &num.0.to_be_bytes())
 }
 
+/// Under a directory's stream: before the key of every room's [`Reservation`].
+pub const ROOMS: &[u8] = b"r";
+
 /// Under a directory's stream: the [`Reservation`] of a room.
 pub fn room(room: RoomId) -> Bytes {
-    joined(b"r", room.0.as_bytes())
+    joined(ROOMS, room.0.as_bytes())
+}
+
+/// Under the server's own stream: before the key of every [`Revocation`].
+pub const REVOCATIONS: &[u8] = b"v";
+
+/// Under the server's own stream: the [`Revocation`] of `subject`.
+pub fn revocation(subject: &Subject) -> Bytes {
+    let mut key = REVOCATIONS.to_vec();
+    match subject {
+        Subject::Token(token) => {
+            key.push(b't');
+            key.extend_from_slice(token.as_str().as_bytes());
+        }
+        Subject::User(tenant, user) => {
+            key.push(b'u');
+            key.push(u8::try_from(tenant.as_str().len()).expect("a tenant id has at most 64 bytes"));
+            key.extend_from_slice(tenant.as_str().as_bytes());
+            key.extend_from_slice(user.as_str().as_bytes());
+        }
+        Subject::Tenant(tenant) => {
+            key.push(b'a');
+            key.extend_from_slice(tenant.as_str().as_bytes());
+        }
+    }
+    key.into()
+}
+
+/// Of whom [`revocation`] made the key.
+pub fn subject_of(key: &[u8]) -> Result<Subject, StoreError> {
+    let subject = |key: &[u8]| {
+        let (&kind, rest) = key.strip_prefix(REVOCATIONS)?.split_first()?;
+        let text = |bytes| std::str::from_utf8(bytes).ok();
+        match kind {
+            b't' => Some(Subject::Token(TokenId::new(text(rest)?).ok()?)),
+            b'u' => {
+                let (tenant, user) = codec::split_text(rest)?;
+                Some(Subject::User(TenantId::new(tenant).ok()?, UserId::new(text(user)?).ok()?))
+            }
+            b'a' => Some(Subject::Tenant(TenantId::new(text(rest)?).ok()?)),
+            _ => None,
+        }
+    };
+    subject(key).ok_or_else(|| damage("a key that names nobody whose tokens could be denied"))
 }
 
 /// Whose key [`member`] or [`invitation`] made.
@@ -168,6 +222,23 @@ impl Row for Role {
     fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         codec::versioned::<StoredRole>(bytes).map(Self::from)
     }
+}
+
+impl Row for Revocation {
+    fn encode(&self) -> Bytes {
+        codec::version(&StoredRevocation { since: self.since.0, until: self.until.0 }).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let stored: StoredRevocation = codec::versioned(bytes)?;
+        Ok(Self { since: Timestamp(stored.since), until: Timestamp(stored.until) })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredRevocation {
+    since: i64,
+    until: i64,
 }
 
 impl Row for Message {
@@ -254,6 +325,16 @@ impl Row for Num {
     }
 }
 
+impl Row for RoomCount {
+    fn encode(&self) -> Bytes {
+        codec::version(&self.0).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        codec::versioned(bytes).map(Self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;
@@ -278,6 +359,7 @@ mod tests {
         round(Message { id, author: ann(), edits: vec![Seq(4), Seq(u64::MAX)], deleted: false });
         round(Reservation { room: RoomId(Uuid::from_u128(1)), num: Num(1 << 40), alias });
         round(Num(u64::MAX));
+        round(RoomCount(u64::MAX));
         for role in Role::ALL {
             round(role);
         }

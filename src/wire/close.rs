@@ -19,9 +19,11 @@ pub enum CloseReason {
     Restarting,
     BadFrame,
     Unauthenticated,
+    TokenRevoked,
     TokenExpired,
     SlowConsumer,
     HeartbeatMissed,
+    LimitReached,
 }
 
 /// What a client may know of a [`CloseReason`].
@@ -35,7 +37,7 @@ pub struct CloseInfo {
 }
 
 impl CloseReason {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Normal,
         Self::ProtocolError,
         Self::UnsupportedData,
@@ -45,9 +47,11 @@ impl CloseReason {
         Self::Restarting,
         Self::BadFrame,
         Self::Unauthenticated,
+        Self::TokenRevoked,
         Self::TokenExpired,
         Self::SlowConsumer,
         Self::HeartbeatMissed,
+        Self::LimitReached,
     ];
 
     pub fn info(self) -> CloseInfo {
@@ -72,11 +76,24 @@ impl CloseReason {
             Self::Unauthenticated => {
                 info(4401, "unauthenticated", false, "the token is no good, or none came within 10 seconds")
             }
+            Self::TokenRevoked => info(
+                4401,
+                "token_revoked",
+                false,
+                "the token has been revoked; whoever may get a new one connects with it",
+            ),
             Self::TokenExpired => {
                 info(4403, "token_expired", false, "the token has expired; connect with a new one and resume")
             }
             Self::SlowConsumer => info(4408, "slow_consumer", true, "the client did not read what was sent"),
             Self::HeartbeatMissed => info(4409, "heartbeat_missed", true, "nothing was heard of the client"),
+            Self::LimitReached => info(
+                4429,
+                "limit_reached",
+                true,
+                "as many connections are open as a limit allows, or too many tokens were no good; the reply to `auth` \
+                 says which, and when to come back",
+            ),
         }
     }
 
@@ -101,6 +118,8 @@ const fn info(code: u16, name: &'static str, reconnect: bool, meaning: &'static 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -109,9 +128,12 @@ mod tests {
     }
 
     #[test]
-    fn every_close_frame_is_short_enough_and_no_two_reasons_share_a_code() {
-        let codes: std::collections::BTreeSet<u16> = CloseReason::ALL.iter().map(|it| it.info().code).collect();
-        assert_eq!(codes.len(), CloseReason::ALL.len());
+    fn every_close_frame_is_short_enough_and_a_code_alone_tells_whether_to_come_back() {
+        let names: BTreeSet<_> = CloseReason::ALL.iter().map(|it| it.info().name).collect();
+        assert_eq!(names.len(), CloseReason::ALL.len());
+        let codes: BTreeSet<_> = CloseReason::ALL.iter().map(|it| it.info().code).collect();
+        let answers: BTreeSet<_> = CloseReason::ALL.iter().map(|it| (it.info().code, it.info().reconnect)).collect();
+        assert_eq!(codes.len(), answers.len());
         assert!(CloseReason::ALL.iter().all(|it| it.info().name.len() + 2 <= frame::CONTROL_BYTES_MAX));
     }
 }

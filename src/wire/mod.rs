@@ -61,6 +61,33 @@ pub enum Dialect {
     NativeSse,
 }
 
+/// What carries a connection: for who watches the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    WebSocket,
+    EventStream,
+}
+
+impl Transport {
+    pub const ALL: [Self; 2] = [Self::WebSocket, Self::EventStream];
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The transport's place in [`Transport::ALL`].
+    pub fn index(self) -> usize {
+        match self {
+            Self::WebSocket => 0,
+            Self::EventStream => 1,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::EventStream => "event_stream",
+        }
+    }
+}
+
 impl Dialect {
     pub const ALL: [Self; 3] = [Self::NativeJson, Self::NativeMsgpack, Self::NativeSse];
     pub const COUNT: usize = Self::ALL.len();
@@ -80,6 +107,14 @@ impl Dialect {
             Self::NativeJson => Some("chinwag.v1.json"),
             Self::NativeMsgpack => Some("chinwag.v1.msgpack"),
             Self::NativeSse => None,
+        }
+    }
+
+    /// What carries it.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => Transport::WebSocket,
+            Self::NativeSse => Transport::EventStream,
         }
     }
 
@@ -113,6 +148,14 @@ impl Dialect {
         match self {
             Self::NativeJson | Self::NativeMsgpack => reason.frame(),
             Self::NativeSse => sse::close(reason, pause),
+        }
+    }
+
+    /// Whether its last words say when to come back. A close frame of a WebSocket has no place for that.
+    pub fn closes_with_a_time(self) -> bool {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => false,
+            Self::NativeSse => true,
         }
     }
 

@@ -114,6 +114,14 @@ impl Refusal {
         Self::of(TOKEN_EXPIRED)
     }
 
+    pub fn ticket_invalid() -> Self {
+        Self::of(TICKET_INVALID)
+    }
+
+    pub fn token_revoked() -> Self {
+        Self::of(TOKEN_REVOKED)
+    }
+
     pub fn already_authenticated() -> Self {
         Self::of(ALREADY_AUTHENTICATED)
     }
@@ -209,6 +217,16 @@ impl Refusal {
         Self { message, limit: Some(limit), ..Self::of(TOO_MANY_CONNECTIONS).after(PAUSE) }
     }
 
+    /// `limit` is the name of the limit in the configuration.
+    pub fn too_many_rooms(limit: &'static str) -> Self {
+        Self { limit: Some(limit), ..Self::of(TOO_MANY_ROOMS) }
+    }
+
+    /// Whether it says that a token is none of ours, as one that is guessed is not.
+    pub fn is_of_a_bad_token(&self) -> bool {
+        [TOKEN_INVALID.code, UNAUTHENTICATED.code].contains(&self.code)
+    }
+
     fn of(CodeInfo { code, status, meaning, retry }: CodeInfo) -> Self {
         Self { code, status, message: meaning.to_owned(), retry, retry_after_ms: None, limit: None }
     }
@@ -251,8 +269,11 @@ const TOO_DEEP: CodeInfo = no("too_deep", 400, "objects and arrays are nested mo
 const UNAUTHENTICATED: CodeInfo = no("unauthenticated", 401, "this needs a token; send `auth` first");
 const TOKEN_INVALID: CodeInfo = no("token_invalid", 401, "the token cannot be verified");
 const TOKEN_EXPIRED: CodeInfo = no("token_expired", 401, "the token has expired; a new one is needed");
+const TOKEN_REVOKED: CodeInfo = no("token_revoked", 401, "the token has been revoked; a new one is needed");
+const TICKET_INVALID: CodeInfo =
+    no("ticket_invalid", 401, "the ticket has been used, is too old, or was made for another web page");
 const ALREADY_AUTHENTICATED: CodeInfo =
-    no("already_authenticated", 409, "this connection has a user already; open another one for another token");
+    no("already_authenticated", 409, "this connection has another user; open another one for this token");
 const CURSOR_INVALID: CodeInfo = no("cursor_invalid", 400, "this is not a cursor of this server");
 const CURSOR_FOREIGN: CodeInfo = no("cursor_foreign", 400, "this is the cursor of another room");
 const EPOCH_CHANGED: CodeInfo = no(
@@ -271,6 +292,8 @@ const RATE_LIMITED: CodeInfo =
     later("rate_limited", 429, "more was asked than the limit that is named allows; slow down");
 const TOO_MANY_CONNECTIONS: CodeInfo =
     later("too_many_connections", 429, "as many connections are open as the limit that is named allows");
+const TOO_MANY_ROOMS: CodeInfo =
+    no("too_many_rooms", 409, "the tenant has as many rooms as the limit that is named allows");
 const STORAGE_FULL: CodeInfo =
     later("storage_full", 507, "the server has no space left to record anything; reading goes on");
 const SHUTTING_DOWN: CodeInfo = same("shutting_down", 503, "the server restarts; connect again");
@@ -313,6 +336,8 @@ pub const CODES: &[CodeInfo] = &[
     UNAUTHENTICATED,
     TOKEN_INVALID,
     TOKEN_EXPIRED,
+    TOKEN_REVOKED,
+    TICKET_INVALID,
     ALREADY_AUTHENTICATED,
     CURSOR_INVALID,
     CURSOR_FOREIGN,
@@ -324,6 +349,7 @@ pub const CODES: &[CodeInfo] = &[
     UNAVAILABLE,
     RATE_LIMITED,
     TOO_MANY_CONNECTIONS,
+    TOO_MANY_ROOMS,
     STORAGE_FULL,
     SHUTTING_DOWN,
     ROOM_SHUT,

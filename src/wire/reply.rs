@@ -119,6 +119,11 @@ pub enum Notice {
     RoomLost {
         room: RoomId,
     },
+    /// The server restarts, and the connection is about to be closed.
+    Restarting {
+        /// When to connect again; another time for each connection, so that not all come at once.
+        retry_after: Duration,
+    },
     /// The records of the room from `from` to `to` are passed over.
     Gap {
         room: RoomId,

@@ -45,6 +45,7 @@ pub(super) fn notice(notice: &Notice) -> Bytes {
         Notice::Streaming { room, at, .. } => ("hello", Some(Cursor::encode(room, *at))),
         Notice::StreamingAll { cursor, .. } => ("hello", Some(cursor.clone())),
         Notice::Gap { .. } => ("gap", None),
+        Notice::Restarting { .. } => ("restarting", None),
         Notice::Hello { .. } => ("hello", None),
         Notice::Removed { .. } => ("removed", None),
         Notice::RoomGained { .. } => ("room_gained", None),

@@ -68,7 +68,7 @@ async fn every_command_of_a_stranger_is_refused_and_auth_still_works() {
 #[tokio::test]
 async fn a_stranger_is_closed_in_time_whatever_it_sends() {
     let limits =
-        Limits { auth_timeout: Duration::from_millis(600), sweep: Duration::from_millis(20), ..Limits::default() };
+        Limits { auth_timeout: Duration::from_millis(600), sweep: Duration::from_millis(20), ..Limits::lifted() };
     let server = TestServer::with(Setup { limits, ..Setup::default() });
     let commands = masked(TEXT, br#"{"id":"1","type":"rooms"}"#);
     for (what, sent) in [("nothing", Vec::new()), ("pings", masked(PING, b"")), ("commands", commands)] {
@@ -383,7 +383,7 @@ async fn too_many_fragments_or_too_much_in_them_ends_the_connection() {
 #[tokio::test]
 async fn a_frame_that_does_not_come_to_its_end_is_waited_for_only_so_long() {
     let limits =
-        Limits { frame_deadline: Duration::from_millis(600), sweep: Duration::from_millis(20), ..Limits::default() };
+        Limits { frame_deadline: Duration::from_millis(600), sweep: Duration::from_millis(20), ..Limits::lifted() };
     let server = TestServer::with(Setup { limits, ..Setup::default() });
     let mut bystander = Bystander::on(&server).await;
     let cases = [

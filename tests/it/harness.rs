@@ -4,21 +4,25 @@
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use chinwag::actors::relay::CountLinks;
-use chinwag::actors::{Limits, Registry};
+use chinwag::actors::{Gate, Limits, Registry};
 use chinwag::auth::{Claims, Keyring, Secret};
 use chinwag::clock::{Clock, SystemClock};
-use chinwag::domain::{TenantId, UserId};
+use chinwag::domain::{TenantId, Timestamp, UserId};
+use chinwag::http::origin::Origins;
 use chinwag::server::{Parts, Server};
 use chinwag::store::Store;
 use chinwag::store::memory::MemoryStore;
+use chinwag::tls::Certificate;
 use chinwag::wire::Sealer;
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
+use ipnet::IpNet;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -36,8 +40,15 @@ pub struct Setup {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub limits: Limits,
+    pub origins: Arc<Origins>,
+    /// Says whose tokens are; without one, the harness's own secret does.
+    pub gate: Option<Arc<dyn Gate>>,
+    /// Where the operator's socket is to be.
+    pub admin: Option<PathBuf>,
     pub workers: usize,
     pub listen: SocketAddr,
+    pub tls: Option<Certificate>,
+    pub proxies: Vec<IpNet>,
 }
 
 impl Default for Setup {
@@ -46,8 +57,13 @@ impl Default for Setup {
             store: Arc::new(MemoryStore::new()),
             clock: Arc::new(SystemClock),
             limits: Limits { sweep: Duration::from_millis(50), ..Limits::lifted() },
+            origins: Arc::default(),
+            gate: None,
+            admin: None,
             workers: 2,
             listen: ([127, 0, 0, 1], 0).into(),
+            tls: None,
+            proxies: Vec::new(),
         }
     }
 }
@@ -71,7 +87,7 @@ impl TestServer {
         let keyring = Arc::new(Keyring::new(&secret));
         let (started, server) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
-        let gate = Arc::clone(&keyring);
+        let gate = setup.gate.unwrap_or_else(|| Arc::clone(&keyring) as Arc<dyn Gate>);
         let thread = std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 let listener = TcpListener::bind(setup.listen).expect("loopback has a free port");
@@ -79,13 +95,17 @@ impl TestServer {
                     store: setup.store,
                     clock: setup.clock,
                     gate,
+                    origins: setup.origins,
                     limits: setup.limits,
+                    proxies: setup.proxies,
                     sealer: Sealer::new(&[7; 32]).expect("it is long enough"),
-                    admin: None,
+                    admin: setup.admin,
+                    metrics: None,
+                    tls: setup.tls,
                     workers: setup.workers,
                     room_threads: 1,
                 };
-                let server = Server::start(listener, parts).expect("a listener can be listened to");
+                let server = Server::start(listener, parts).await.expect("a listener can be listened to");
                 started.send((server.address(), Arc::clone(server.registry()))).expect("the test waits");
                 let _ = stopped.await;
                 server.stop().await;
@@ -127,10 +147,14 @@ impl TestServer {
     }
 
     pub fn token_in(&self, tenant: &str, user: &str, lifetime: Duration) -> String {
+        self.token_of(tenant, user, SystemClock.now(), lifetime)
+    }
+
+    pub fn token_of(&self, tenant: &str, user: &str, issued_at: Timestamp, lifetime: Duration) -> String {
         let claims = Claims {
             tenant: TenantId::new(tenant).unwrap(),
             user: UserId::new(user).unwrap(),
-            issued_at: SystemClock.now(),
+            issued_at,
             lifetime,
             id: Uuid::new_v4(),
         };
@@ -173,8 +197,17 @@ impl TestServer {
 
     /// A bare socket after a right handshake; nothing has been read but the answer's head.
     pub async fn raw_socket(&self, token: Option<&str>) -> TcpStream {
+        self.raw_socket_with(token, "").await
+    }
+
+    /// A bare socket that speaks MessagePack.
+    pub async fn packed_socket(&self, token: Option<&str>) -> TcpStream {
+        self.raw_socket_with(token, "Sec-WebSocket-Protocol: chinwag.v1.msgpack\r\n").await
+    }
+
+    async fn raw_socket_with(&self, token: Option<&str>, more: &str) -> TcpStream {
         let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-        let mut stream = self.raw(&handshake(&authorization)).await;
+        let mut stream = self.raw(&handshake(&format!("{authorization}{more}"))).await;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await.expect("an answer"));

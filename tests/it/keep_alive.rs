@@ -6,7 +6,7 @@ use chinwag::actors::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::{PATIENCE, Setup, TestServer, create_channel};
-use crate::listeners::{Events, Http};
+use crate::listening::Listening;
 
 /// What the head of a request may take at most, of which nothing can be set.
 const HEAD: Duration = Duration::from_secs(5);
@@ -15,7 +15,7 @@ const HEAD: Duration = Duration::from_secs(5);
 async fn a_connection_is_used_again() {
     let server = TestServer::start();
     server.client("ann").await.ask(create_channel("lobby")).await;
-    let mut http = Http::connect(&server, "ann").await;
+    let mut http = server.http("ann").await;
     let local = http.socket().local_addr().unwrap();
     for path in ["/v1/rooms/lobby/events", "/nowhere", "/healthz", "/v1/rooms/lobby/events?wait=1"] {
         let answer = http.get(path).await;
@@ -27,7 +27,7 @@ async fn a_connection_is_used_again() {
 #[tokio::test]
 async fn a_connection_that_nobody_uses_is_closed() {
     let server = hurried(Duration::from_millis(300));
-    let mut http = Http::connect(&server, "ann").await;
+    let mut http = server.http("ann").await;
     assert_eq!(http.get("/healthz").await.status, 200);
     let began = Instant::now();
     assert!(http.is_ended().await);
@@ -38,7 +38,7 @@ async fn a_connection_that_nobody_uses_is_closed() {
 async fn a_second_head_that_drips_is_cut() {
     let time = Duration::from_millis(500);
     let server = hurried(time);
-    let mut http = Http::connect(&server, "ann").await;
+    let mut http = server.http("ann").await;
     assert_eq!(http.get("/healthz").await.status, 200);
     let began = Instant::now();
     let head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
@@ -61,8 +61,8 @@ async fn what_lasts_is_not_cut_by_the_time_of_requests() {
     let server = hurried(Duration::from_millis(300));
     let mut ann = server.client("ann").await;
     ann.ask(create_channel("lobby")).await;
-    let (mut events, _) = Events::of(&server, "ann", "lobby", None).await;
-    let mut http = Http::connect(&server, "ann").await;
+    let (mut events, _) = server.events("ann", "lobby", None).await;
+    let mut http = server.http("ann").await;
     http.send("/v1/rooms/lobby/events?after=now&wait=20", "").await.unwrap();
     let longer = Duration::from_millis(300) + HEAD + Duration::from_secs(1);
     assert!(tokio::time::timeout(longer, events.try_next()).await.is_err(), "nothing has happened yet");

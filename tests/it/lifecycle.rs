@@ -78,7 +78,7 @@ async fn a_close_is_answered_and_the_connection_ends() {
 #[tokio::test]
 async fn who_does_not_answer_heartbeats_is_closed_and_who_does_stays() {
     let heartbeat = Duration::from_millis(400);
-    let limits = Limits { heartbeat, sweep: Duration::from_millis(20), ..Limits::default() };
+    let limits = Limits { heartbeat, sweep: Duration::from_millis(20), ..Limits::lifted() };
     let server = TestServer::with(Setup { limits, ..Setup::default() });
     let mut live = server.client("ann").await;
     live.ask(create_channel("lobby")).await;
@@ -129,7 +129,7 @@ async fn a_connection_ends_with_its_token() {
 
 #[tokio::test]
 async fn a_room_sleeps_until_somebody_speaks_and_readers_do_not_wake_it() {
-    let limits = Limits { room_idle: Duration::from_millis(500), ..Limits::default() };
+    let limits = Limits { room_idle: Duration::from_millis(500), ..Limits::lifted() };
     let server = TestServer::with(Setup { limits, ..Setup::default() });
     let mut ann = server.client("ann").await;
     ann.ask(create_channel("lobby")).await;
@@ -195,9 +195,13 @@ async fn a_stop_answers_what_is_under_way_and_tells_everybody_to_come_back() {
         }
     }
     assert!(!acknowledged.is_empty());
+    let mut times = Vec::new();
     for client in [&mut ann, &mut bob, &mut packed, &mut stranger] {
+        times.push(client.notice("restarting").await["retry_after_ms"].as_u64().expect("a time to come back"));
         assert_eq!(client.closed().await, Some(1012));
     }
+    assert!(times.iter().all(|time| (1_000..6_000).contains(time)), "{times:?}");
+    assert!(times.iter().any(|time| *time != times[0]), "not all at once: {times:?}");
     patiently(tokio::task::spawn_blocking(|| stopped.join())).await.unwrap().expect("it stops in order");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 

@@ -3,14 +3,22 @@
 mod bad_input;
 mod conversations;
 mod event_streams;
+mod flaws;
 #[allow(dead_code, reason = "shared with the tests that have a process of their own")]
 mod harness;
+mod identity;
 mod keep_alive;
 mod kicks;
 mod lifecycle;
-mod listeners;
+mod limits;
+mod listening;
 mod paging;
 mod protocol;
 mod review;
 mod rooms;
+mod secrecy;
+#[path = "../support/mod.rs"]
+mod support;
+mod switching;
+mod tls;
 mod worlds;

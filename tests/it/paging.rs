@@ -6,7 +6,8 @@ use chinwag::actors::Limits;
 use serde_json::{Value, json};
 
 use crate::harness::{Client, Setup, TestServer, create_channel, join, kick, patiently, post};
-use crate::listeners::{Answer, Http};
+use crate::listening::Listening;
+use crate::support::listeners::{Answer, Http};
 
 #[tokio::test]
 async fn pages_go_forwards_from_the_start_until_there_is_no_more() {
@@ -140,10 +141,10 @@ async fn questions_that_make_no_sense_are_refused() {
         let refused = http.get(&format!("/v1/rooms/lobby/events?{query}")).await;
         assert_eq!(refused.refusal(), (status, code.to_owned()), "{query}");
     }
-    let mut eve = Http::connect(&server, "eve").await;
+    let mut eve = server.http("eve").await;
     assert_eq!(eve.get("/v1/rooms/lobby/events").await.refusal(), (403, "not_member".to_owned()));
     assert_eq!(eve.get("/v1/rooms/lobby/events?wait=5").await.refusal(), (403, "not_member".to_owned()));
-    let mut nobody = Http::with_token(&server, "nonsense").await;
+    let mut nobody = Http::connect(server.address, "nonsense").await.unwrap();
     assert_eq!(nobody.get("/v1/rooms/lobby/events").await.refusal(), (401, "token_invalid".to_owned()));
 }
 
@@ -153,7 +154,7 @@ async fn a_kick_that_is_answered_has_ended_the_waiting() {
     let (mut ann, _) = lobby(&server, 1).await;
     let room = ann.ask(json!({"type": "history", "room": "lobby"})).await["room"].clone();
     server.client("bob").await.ask(join("lobby")).await;
-    let mut http = Http::connect(&server, "bob").await;
+    let mut http = server.http("bob").await;
     http.send("/v1/rooms/lobby/events?after=now&wait=20s", "").await.unwrap();
     while server.connections().await < 2 {
         tokio::task::yield_now().await;
@@ -161,7 +162,7 @@ async fn a_kick_that_is_answered_has_ended_the_waiting() {
     ann.ask(kick(&room, "bob")).await;
     ann.ask(post("lobby", "not for bob")).await;
     assert!(patiently(http.answer()).await.is_err(), "its connection is cut");
-    let mut http = Http::connect(&server, "bob").await;
+    let mut http = server.http("bob").await;
     assert_eq!(http.get("/v1/rooms/lobby/events").await.refusal(), (403, "not_member".to_owned()));
 }
 
@@ -176,7 +177,7 @@ async fn a_kick_that_is_answered_cannot_be_followed_by_a_page() {
     }
     server.client("bob").await.ask(join("lobby")).await;
     // Pages lie in the buffers between the two and have not been read when bob is kicked.
-    let mut http = Http::connect(&server, "bob").await;
+    let mut http = server.http("bob").await;
     for _ in 0..60 {
         http.send("/v1/rooms/lobby/events", "").await.unwrap();
     }
@@ -212,7 +213,7 @@ async fn who_waits_with_a_token_that_ends_is_told_so() {
     let (_ann, _) = lobby(&server, 1).await;
     // It is good for its leeway of five seconds longer.
     let token = server.token_in("default", "ann", Duration::from_secs(1));
-    let mut http = Http::with_token(&server, &token).await;
+    let mut http = Http::connect(server.address, &token).await.unwrap();
     let answer = http.get("/v1/rooms/lobby/events?after=now&wait=15").await;
     assert_eq!(answer.refusal(), (401, "token_expired".to_owned()));
 }
@@ -224,7 +225,7 @@ async fn lobby(server: &TestServer, posts: usize) -> (Client, Http) {
     for _ in 0..posts {
         ann.ask(post("lobby", "hello")).await;
     }
-    (ann, Http::connect(server, "ann").await)
+    (ann, server.http("ann").await)
 }
 
 fn seqs_of(page: &Value) -> Vec<u64> {
@@ -240,7 +241,7 @@ async fn a_proxy_may_ask_for_several_users_on_one_connection() {
     for user in &users {
         server.client(user).await.ask(join("lobby")).await;
     }
-    let mut proxy = Http::connect(&server, "ann").await;
+    let mut proxy = server.http("ann").await;
     let ask = |user: &str| format!("X-Auth-Token: {}\r\n", server.token(user));
     proxy.anonymous();
     let mut last: Option<Answer> = None;
@@ -253,7 +254,7 @@ async fn a_proxy_may_ask_for_several_users_on_one_connection() {
     assert_eq!(last.unwrap().header("connection"), Some("close"), "sixteen users are as many as share one");
     assert!(proxy.is_ended().await);
 
-    let mut proxy = Http::connect(&server, "ann").await;
+    let mut proxy = server.http("ann").await;
     proxy.anonymous();
     for user in &users[..3] {
         proxy.send("/v1/rooms/lobby/events", &ask(user)).await.unwrap();

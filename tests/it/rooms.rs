@@ -401,7 +401,7 @@ async fn a_cursor_from_before_a_loss_is_refused_and_one_that_still_holds_resumes
 async fn a_session_that_dies_leaves_nothing_behind_and_costs_the_others_nothing() {
     let clock = Arc::new(DeadlyClock::default());
     // The sweep looks at the clock, too.
-    let limits = Limits { sweep: Duration::from_secs(600), ..Limits::default() };
+    let limits = Limits { sweep: Duration::from_secs(600), ..Limits::lifted() };
     let server = TestServer::with(Setup { clock: Arc::clone(&clock) as _, limits, ..Setup::default() });
     let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
     let room = ann.ask(create_channel("lobby")).await["room"].clone();

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::harness::{Client, Setup, TestServer, create_channel, follow, join, kick, patiently, post};
-use crate::listeners::{Events, Http};
 use crate::review::{Shut, gated};
+use crate::support::listeners::{Events, Http};
 
 const WORLD: &str = "/v1/events";
 
@@ -99,7 +99,7 @@ async fn a_stream_that_has_shown_nothing_is_resumed_on_another_server_over_the_s
         ann.ask(create_channel("lobby")).await;
         ann.ask(post("lobby", "before")).await;
     }
-    let mut events = Events::open(&server, &server.token("ann"), WORLD, None).await.unwrap();
+    let mut events = Events::open(server.address, &server.token("ann"), WORLD, None).await.unwrap();
     let hello = events.next().await.unwrap();
     assert_eq!((&*hello.name, hello.json()["rooms"].as_u64()), ("hello", Some(1)));
     assert_eq!(hello.json()["cursor"].as_str(), hello.id.as_deref());
@@ -109,7 +109,7 @@ async fn a_stream_that_has_shown_nothing_is_resumed_on_another_server_over_the_s
     let server = TestServer::with(Setup { store: again, ..Setup::default() });
     let mut ann = server.client("ann").await;
     ann.ask(post("lobby", "while away")).await;
-    let mut events = Events::open(&server, &server.token("ann"), WORLD, hello.id.as_deref()).await.unwrap();
+    let mut events = Events::open(server.address, &server.token("ann"), WORLD, hello.id.as_deref()).await.unwrap();
     assert_eq!(events.next().await.unwrap().id, hello.id, "it stands where it stood");
     ann.ask(post("lobby", "since")).await;
     for expected in ["while away", "since"] {
@@ -166,7 +166,7 @@ async fn come_and_go(server: &TestServer, token: &str, seed: u64, total: usize) 
     let (mut count, mut cursor) = (0, None::<String>);
     while count < total {
         let path = if cursor.is_none() { "/v1/events?after=start" } else { WORLD };
-        let mut events = Events::open(server, token, path, cursor.as_deref()).await.expect("it is ours");
+        let mut events = Events::open(server.address, token, path, cursor.as_deref()).await.expect("it is ours");
         let mut left = 1 + random.below(400);
         while left > 0 && count < total {
             let event = events.next().await.expect("the stream goes on");
@@ -197,7 +197,7 @@ async fn lag_and_come_back(rooms: usize, posts: usize) {
     let mut ann = server.client("ann").await;
     let rooms = create_rooms(&mut ann, rooms).await;
     let token = server.token("ann");
-    let mut events = Events::open_narrow(&server, &token, WORLD).await;
+    let mut events = Events::open_narrow(server.address, &token, WORLD).await;
     events.next().await.expect("a stream begins with a word");
     let filler = "x".repeat(2_000);
     for n in 0..posts {
@@ -209,7 +209,7 @@ async fn lag_and_come_back(rooms: usize, posts: usize) {
         let record = event.json();
         seen.entry(record["room"].to_string()).or_default().push(record["seq"].as_u64().unwrap());
         if count == posts / 2 {
-            events = Events::open(&server, &token, WORLD, event.id.as_deref()).await.unwrap();
+            events = Events::open(server.address, &token, WORLD, event.id.as_deref()).await.unwrap();
             events.next().await.expect("a stream begins with a word");
         }
     }
@@ -287,7 +287,7 @@ async fn a_kick_is_a_barrier_in_a_world_too() {
         bob.ask(join(room)).await;
     }
     bob.ask(follow_all("now")).await;
-    let mut stream = Events::open(&server, &server.token("bob"), WORLD, None).await.unwrap();
+    let mut stream = Events::open(server.address, &server.token("bob"), WORLD, None).await.unwrap();
     let hello = stream.next().await.unwrap();
     let kicked = ann.send(kick(&json!("green"), "bob")).await;
     let after = ann.send(post("green", "without bob")).await;
@@ -302,7 +302,7 @@ async fn a_kick_is_a_barrier_in_a_world_too() {
         text.push_str(&event.data);
     }
     assert!(!text.contains("without bob"), "a stream ends with a removal");
-    let mut stream = Events::open(&server, &server.token("bob"), WORLD, hello.id.as_deref()).await.unwrap();
+    let mut stream = Events::open(server.address, &server.token("bob"), WORLD, hello.id.as_deref()).await.unwrap();
     assert_eq!(stream.next().await.unwrap().json()["rooms"], 1);
     assert_eq!(stream.next().await.unwrap().json()["content"]["text"], "with bob", "it goes on with what is left");
 }
@@ -342,7 +342,7 @@ async fn only_ones_own_cursor_of_everything_is_taken() {
     assert_eq!(ann.refused(follow_all("nonsense")).await, "cursor_invalid");
     assert_eq!(ann.refused(follow("lobby", &world)).await, "cursor_foreign");
     for (user, cursor, code) in [("bob", &world, "cursor_invalid"), ("ann", &of_room, "cursor_foreign")] {
-        let refused = Events::open(&server, &server.token(user), WORLD, Some(cursor)).await;
+        let refused = Events::open(server.address, &server.token(user), WORLD, Some(cursor)).await;
         let Err(refused) = refused else { panic!("{user} is let in") };
         assert_eq!(refused.refusal(), (400, code.to_owned()));
     }
@@ -404,7 +404,7 @@ async fn a_world_is_read_page_by_page_and_the_pages_join_a_stream() {
     for n in 0..200 {
         ann.ask(post(&rooms[n * 11 % ROOMS], &n.to_string())).await;
     }
-    let mut http = Http::connect(&server, "ann").await;
+    let mut http = Http::connect(server.address, &server.token("ann")).await.unwrap();
     let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     let (mut path, mut pages) = ("/v1/events?limit=7".to_owned(), 0);
     let cursor = loop {
@@ -432,7 +432,7 @@ async fn a_world_is_read_page_by_page_and_the_pages_join_a_stream() {
         assert_eq!(*seqs, (2..2 + seqs.len() as u64).collect::<Vec<_>>(), "{room}");
     }
     ann.ask(post(&rooms[3], "behind the pages")).await;
-    let mut events = Events::open(&server, &server.token("ann"), WORLD, Some(&cursor)).await.unwrap();
+    let mut events = Events::open(server.address, &server.token("ann"), WORLD, Some(&cursor)).await.unwrap();
     events.next().await.unwrap();
     assert_eq!(events.next().await.unwrap().json()["content"]["text"], "behind the pages");
 }
@@ -444,7 +444,7 @@ async fn a_page_waits_for_the_first_word_in_any_room_and_in_one_that_is_new() {
     ann.ask(create_channel("green")).await;
     ann.ask(create_channel("blue")).await;
     bob.ask(join("green")).await;
-    let mut http = Http::connect(&server, "bob").await;
+    let mut http = Http::connect(server.address, &server.token("bob")).await.unwrap();
     let empty = http.get("/v1/events?after=now&wait=10ms").await.ok();
     assert_eq!((&empty["records"], &empty["complete"]), (&json!([]), &json!(true)));
     let mut cursor = empty["cursor"].as_str().unwrap().to_owned();
@@ -577,7 +577,7 @@ async fn come_and_go_until(seed: u64, first: &str, rooms: usize, reader: Reader<
         match reader {
             Reader::Stream(server, token) => {
                 // A removal cuts it while it is being opened, too.
-                let opened = patiently(Events::try_open(server, token, WORLD, Some(&cursor))).await;
+                let opened = patiently(Events::try_open(server.address, token, WORLD, Some(&cursor))).await;
                 let Ok(opened) = opened else { continue };
                 let mut events = opened.expect("the cursor is ours");
                 for _ in 0..left {

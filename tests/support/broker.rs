@@ -1,9 +1,10 @@
 //! The server as a process: started, waited for, stopped and killed by its id.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -24,10 +25,16 @@ impl Broker {
     /// Starts a server on `data`; `port` 0 takes a free one. Its log goes to `data` with `.log` behind its name, so
     /// outside the directory itself.
     pub fn start(data: &Path, port: u16) -> Self {
+        Self::start_with(data, port, &[])
+    }
+
+    /// The same, with more on the command line.
+    pub fn start_with(data: &Path, port: u16, more: &[&OsStr]) -> Self {
         let log = data.with_extension("log");
         let mut child = program()
             .args(["serve", "--dev", "--listen", &format!("127.0.0.1:{port}"), "--data"])
             .arg(data)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::options().create(true).append(true).open(&log).expect("the log opens"))
@@ -76,6 +83,16 @@ impl Broker {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Asks it to stop in order.
+    pub fn terminate(&self) -> Result<(), String> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).map_err(|error| error.to_string())
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("it is our child")
     }
 
     /// Stops the process where it stands, and waits until none of its threads runs.

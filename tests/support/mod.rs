@@ -9,7 +9,9 @@
 pub mod broker;
 pub mod clients;
 pub mod ledger;
+pub mod listeners;
 pub mod random;
+pub mod switching;
 pub mod wire;
 
 use std::time::Duration;

@@ -177,6 +177,18 @@ fn only_messages_with_uncommitted_changes_have_to_stay_known() {
 }
 
 #[test]
+fn the_operator_may_archive_any_room_and_nothing_else() {
+    for kind in [channel("ann"), room(RoomKind::Direct, "ann", &["bob"]), room(RoomKind::Group, "ann", &[])] {
+        for command in [post("hi"), kick("ann"), Command::Update { name: None }, Command::Leave] {
+            assert!(given(kind.clone()).when("chinwag:operator", command).0.is_err());
+        }
+        let archived = given(kind).and("chinwag:operator", Command::Archive);
+        archived.clone().when("ann", post("hi")).refused(Rejection::RoomArchived);
+        archived.when("chinwag:operator", Command::Archive).refused(Rejection::RoomArchived);
+    }
+}
+
+#[test]
 fn an_archived_room_can_only_be_left() {
     let archived = given(channel("ann")).and("bob", Command::Join).and("ann", Command::Archive);
     archived.clone().when("bob", post("hi")).refused(Rejection::RoomArchived);

@@ -14,7 +14,7 @@ mod open;
 mod read;
 mod verify;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
@@ -31,7 +31,7 @@ use self::committer::{Committer, Counters, Queue};
 use self::index::{Change, Durable};
 use self::read::{Pool, Reader};
 use super::codec::stream_key;
-use super::{At, Commit, CommitError, Health, Page, Store, StoreError, StoreFuture};
+use super::{At, Commit, CommitError, Figures, Health, Page, Store, StoreError, StoreFuture};
 use crate::domain::{Epoch, Mark, Position, Seq, StreamId};
 
 /// How a directory is opened.
@@ -118,6 +118,8 @@ pub struct SledStore {
     counters: Arc<Counters>,
     chunk_reads: Arc<AtomicU64>,
     committer: Mutex<Option<JoinHandle<()>>>,
+    dir: PathBuf,
+    hooks: Hooks,
 }
 
 impl SledStore {
@@ -140,6 +142,7 @@ impl SledStore {
         let pool = Pool::start(&reader, options.read_threads).map_err(io)?;
         let queue = Queue::new();
         let (health, watch) = watch::channel(Health::Good);
+        let hooks = options.hooks.clone();
         let committer = Committer {
             queue: queue.clone(),
             reader,
@@ -160,7 +163,18 @@ impl SledStore {
         };
         let thread = thread::Builder::new().name("store-commit".into()).spawn(move || committer.run()).map_err(io)?;
         let committer = Mutex::new(Some(thread));
-        Ok(Self { epoch: opened.epoch, queue, pool, durable, health: watch, counters, chunk_reads, committer })
+        Ok(Self {
+            epoch: opened.epoch,
+            queue,
+            pool,
+            durable,
+            health: watch,
+            counters,
+            chunk_reads,
+            committer,
+            dir: path.to_owned(),
+            hooks,
+        })
     }
 
     /// Follows the store's health. Whoever owns the process ends it when that is `Broken`.
@@ -236,6 +250,11 @@ impl Store for SledStore {
 
     fn health(&self) -> Health {
         self.health.borrow().clone()
+    }
+
+    fn figures(&self) -> Figures {
+        let Stats { syncs, commits, waiting, .. } = self.stats();
+        Figures { commits, syncs, waiting, free_bytes: self.hooks.free_bytes(&self.dir).ok() }
     }
 
     fn close(&self) -> StoreFuture<()> {

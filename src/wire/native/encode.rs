@@ -87,6 +87,10 @@ pub fn notice<W: Writer>(notice: &Notice) -> Bytes {
             out.member("type", "room_lost");
             put_room(&mut out, "room", *room);
         }
+        Notice::Restarting { retry_after } => {
+            out.member("type", "restarting");
+            out.member("retry_after_ms", &u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
+        }
         Notice::Gap { room, from, to, reason } => {
             out.member("type", "gap");
             put_room(&mut out, "room", *room);

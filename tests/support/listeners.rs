@@ -1,10 +1,14 @@
 //! Clients over plain HTTP: one that asks on a connection that it keeps, and one that listens to an event stream.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::harness::{TestServer, patiently};
+/// How long anything may take before a test fails: long enough for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a request was answered.
 #[derive(Debug)]
@@ -45,13 +49,9 @@ pub struct Http {
 }
 
 impl Http {
-    pub async fn connect(server: &TestServer, user: &str) -> Self {
-        Self::with_token(server, &server.token(user)).await
-    }
-
-    pub async fn with_token(server: &TestServer, token: &str) -> Self {
-        let stream = patiently(TcpStream::connect(server.address)).await.unwrap();
-        Self { stream: BufReader::new(stream), authorization: format!("Authorization: Bearer {token}\r\n") }
+    pub async fn connect(address: SocketAddr, token: &str) -> std::io::Result<Self> {
+        let stream = BufReader::new(TcpStream::connect(address).await?);
+        Ok(Self { stream, authorization: format!("Authorization: Bearer {token}\r\n") })
     }
 
     /// Says from here on who it is only where a request does.
@@ -121,20 +121,17 @@ pub struct Events {
 
 impl Events {
     /// Opens a stream, or is refused.
-    pub async fn open(server: &TestServer, token: &str, path: &str, last: Option<&str>) -> Result<Self, Answer> {
-        patiently(Self::try_open(server, token, path, last)).await.expect("the server answers")
+    pub async fn open(address: SocketAddr, token: &str, path: &str, last: Option<&str>) -> Result<Self, Answer> {
+        patiently(Self::try_open(address, token, path, last)).await.expect("the server answers")
     }
 
     pub async fn try_open(
-        server: &TestServer,
+        address: SocketAddr,
         token: &str,
         path: &str,
         last: Option<&str>,
     ) -> std::io::Result<Result<Self, Answer>> {
-        let mut http = Http {
-            stream: BufReader::new(TcpStream::connect(server.address).await?),
-            authorization: format!("Authorization: Bearer {token}\r\n"),
-        };
+        let mut http = Http::connect(address, token).await?;
         let last = last.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
         http.send(path, &format!("Accept: text/event-stream\r\n{last}")).await?;
         let (status, headers) = head(&mut http.stream).await?;
@@ -150,24 +147,15 @@ impl Events {
     }
 
     /// A stream whose client has little space of its own for what comes.
-    pub async fn open_narrow(server: &TestServer, token: &str, path: &str) -> Self {
+    pub async fn open_narrow(server: SocketAddr, token: &str, path: &str) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4 * 1024).unwrap();
-        let stream = BufReader::new(patiently(socket.connect(server.address)).await.unwrap());
+        let stream = BufReader::new(patiently(socket.connect(server)).await.unwrap());
         let mut http = Http { stream, authorization: format!("Authorization: Bearer {token}\r\n") };
         http.send(path, "Accept: text/event-stream\r\n").await.unwrap();
         let (status, headers) = patiently(head(&mut http.stream)).await.unwrap();
         assert_eq!(status, 200);
         Self { stream: http.stream, headers, text: String::new(), comments: 0 }
-    }
-
-    /// A stream of `room` for `user`, with the `hello` it began with.
-    pub async fn of(server: &TestServer, user: &str, room: &str, last: Option<&str>) -> (Self, Event) {
-        let path = format!("/v1/rooms/{room}/events");
-        let mut events = Self::open(server, &server.token(user), &path, last).await.expect("the stream is opened");
-        let hello = events.next().await.expect("a stream begins with a word");
-        assert_eq!(hello.name, "hello");
-        (events, hello)
     }
 
     /// The next event; `None` when the stream has ended.
@@ -252,4 +240,8 @@ async fn head(stream: &mut BufReader<TcpStream>) -> std::io::Result<(u16, Vec<(S
     let status = lines[0].split(' ').nth(1).and_then(|status| status.parse().ok()).expect("an answer has a status");
     let headers = lines[1..].iter().filter_map(|line| line.split_once(':'));
     Ok((status, headers.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect()))
+}
+
+async fn patiently<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("this does not take so long")
 }

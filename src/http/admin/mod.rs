@@ -3,12 +3,15 @@
 //! It is a Unix socket of mode 0600 and not a port, so that it needs no key of its own, cannot be reached from another
 //! machine or a web page, and works wherever the command line can see the data directory.
 
+mod revocations;
+mod rooms;
+
 use std::sync::Arc;
 
 use actix_web::{HttpResponse, web};
 
-use super::problem::Problem;
 use crate::actors::Registry;
+use crate::http::problem::Problem;
 
 /// What every handler of the operator's socket has at hand.
 #[derive(Clone)]
@@ -21,7 +24,20 @@ pub const SOCKET: &str = "admin.sock";
 
 /// Mounts the routes of the operator's socket.
 pub fn mount(config: &mut web::ServiceConfig) {
-    config.route("/health", web::get().to(health)).default_service(web::to(super::unknown));
+    config
+        .route("/health", web::get().to(health))
+        .route("/metrics", web::get().to(super::metrics::metrics))
+        .service(
+            web::resource("/revocations")
+                .app_data(web::PayloadConfig::new(revocations::BODY_BYTES_MAX))
+                .route(web::get().to(revocations::list))
+                .route(web::post().to(revocations::revoke))
+                .default_service(web::to(super::wrong_method)),
+        )
+        .route("/tenants/{tenant}/rooms", web::get().to(rooms::list))
+        .route("/tenants/{tenant}/rooms/{room}", web::get().to(rooms::show))
+        .route("/tenants/{tenant}/rooms/{room}/archive", web::post().to(rooms::archive))
+        .default_service(web::to(super::unknown));
 }
 
 /// Whether commands are taken now.

@@ -1,0 +1,405 @@
+//! How much anybody may take: rates of messages and connections, counts, and what is told to who takes more.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chinwag::actors::Limits;
+use chinwag::actors::limits::{Connections, Rate, Rates, TenantLimits};
+use chinwag::domain::{StreamId, TenantId};
+use chinwag::store::memory::MemoryStore;
+use chinwag::store::{Commit, Put, Store, rows};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+use super::harness::*;
+
+#[tokio::test]
+async fn a_session_that_posts_too_fast_is_told_when_to_go_on_and_may_go_on_then() {
+    let server = limited(Rates { messages_per_session: Some(Rate::per_second(4, 3)), ..Rates::default() });
+    let (mut ann, mut other) = (server.client("ann").await, server.client("ann").await);
+    ann.ask(create_channel("lobby")).await;
+    let (mut taken, mut pauses) = (1, Vec::new());
+    for _ in 0..5 {
+        match limit_of(&ann.try_ask(post("lobby", "hi")).await) {
+            None => taken += 1,
+            Some(refused) => pauses.push(refused),
+        }
+    }
+    assert!((3..=4).contains(&taken), "the burst and what time has added: {taken}");
+    let (limit, pause) = pauses.pop().expect("some were refused");
+    assert_eq!(limit, "rates.messages_per_session");
+    assert!(pause <= Duration::from_millis(250), "{pause:?}");
+    other.ask(post("lobby", "another connection has its own rate")).await;
+    tokio::time::sleep(pause).await;
+    ann.ask(post("lobby", "the time has come")).await;
+}
+
+#[tokio::test]
+async fn a_user_has_one_rate_on_all_connections_and_nobody_else_pays_for_it() {
+    let server = limited(Rates { messages_per_user: Some(Rate::per_minute(1, 6)), ..Rates::default() });
+    let mut sessions = [server.client("ann").await, server.client("ann").await, server.client("ann").await];
+    sessions[0].ask(create_channel("lobby")).await;
+    let mut taken = 0;
+    for n in 0..12 {
+        match limit_of(&sessions[n % 3].try_ask(post("lobby", "hi")).await) {
+            None => taken += 1,
+            Some((limit, _)) => assert_eq!(limit, "rates.messages_per_user"),
+        }
+    }
+    assert_eq!(taken, 5, "to create the room was the first of six");
+    let mut bob = server.client("bob").await;
+    bob.ask(join("lobby")).await;
+    bob.ask(post("lobby", "hi")).await;
+    // Another tenant's user of the same name is somebody else.
+    let token = server.token_in("other", "ann", Duration::from_secs(60));
+    server.client_with(&token, None).await.ask(create_channel("lobby")).await;
+}
+
+#[tokio::test]
+async fn a_room_and_a_tenant_have_rates_of_their_own() {
+    let limits = Limits {
+        rates: Rates { messages_per_room: Some(Rate::per_minute(1, 4)), ..Rates::default() },
+        tenants: [(
+            TenantId::new("small").unwrap(),
+            TenantLimits { messages: Some(Rate::per_minute(1, 6)), ..TenantLimits::default() },
+        )]
+        .into(),
+        ..Limits::lifted()
+    };
+    let server = TestServer::with(Setup { limits, ..Setup::default() });
+    let token = server.token_in("small", "ann", Duration::from_secs(60));
+    let mut ann = server.client_with(&token, None).await;
+    ann.ask(create_channel("one")).await;
+    for _ in 0..3 {
+        ann.ask(post("one", "hi")).await;
+    }
+    for _ in 0..10 {
+        // What the room refuses uses nothing up of the tenant's.
+        let (limit, pause) = limit_of(&ann.try_ask(post("one", "hi")).await).expect("the room has had its four");
+        assert_eq!(limit, "rates.messages_per_room");
+        assert!(pause > Duration::from_secs(50), "{pause:?}");
+    }
+    ann.ask(create_channel("two")).await;
+    ann.ask(post("two", "hi")).await;
+    assert_eq!(limit_of(&ann.try_ask(post("two", "hi")).await).unwrap().0, "tenant.messages");
+    let mut bob = server.client("bob").await;
+    bob.ask(create_channel("two")).await;
+    bob.ask(post("two", "hi")).await;
+}
+
+#[tokio::test]
+async fn a_rate_that_changes_holds_for_the_connections_that_are_there() {
+    let server = limited(Rates { messages_per_user: Some(Rate::per_minute(1, 2)), ..Rates::default() });
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    ann.ask(post("lobby", "hi")).await;
+    assert!(limit_of(&ann.try_ask(post("lobby", "hi")).await).is_some());
+    server.registry.set_limits(Limits::lifted());
+    for _ in 0..50 {
+        ann.ask(post("lobby", "hi")).await;
+    }
+    let rates = Rates { messages_per_session: Some(Rate::per_minute(1, 1)), ..Rates::default() };
+    server.registry.set_limits(Limits { rates, ..Limits::lifted() });
+    ann.ask(post("lobby", "hi")).await;
+    assert_eq!(limit_of(&ann.try_ask(post("lobby", "hi")).await).unwrap().0, "rates.messages_per_session");
+}
+
+#[tokio::test]
+async fn a_session_that_goes_on_flooding_is_answered_slowly_and_wakes_nobody() {
+    let server = limited(Rates { messages_per_session: Some(Rate::per_second(5, 5)), ..Rates::default() });
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    let (began, sent) = (Instant::now(), 60);
+    let mut ids = Vec::new();
+    for _ in 0..sent {
+        ids.push(ann.send(post("lobby", "hi")).await);
+    }
+    let mut taken = 0;
+    for id in &ids {
+        match limit_of(&ann.reply(id).await) {
+            None => taken += 1,
+            Some((limit, _)) => assert_eq!(limit, "rates.messages_per_session"),
+        }
+    }
+    let took = began.elapsed();
+    // Twenty frames at once and twenty a second.
+    assert!(took >= Duration::from_millis(1_900), "{sent} frames were answered in {took:?}");
+    let bound = 5 + 1 + usize::try_from(took.as_millis() * 5 / 1_000).unwrap();
+    assert!((5..=bound).contains(&taken), "{taken} were taken in {took:?}");
+    let head = ann.ask(json!({ "type": "history", "room": "lobby", "limit": 1 })).await;
+    assert_eq!(head["records"][0]["seq"], 2 + taken, "the room has two records of its own, and no more is in the log");
+}
+
+#[tokio::test]
+async fn who_asks_for_rooms_in_vain_too_often_has_to_wait_and_keeps_the_rooms_it_has() {
+    let server = limited(Rates { failed_joins_per_user: Some(Rate::per_minute(10, 3)), ..Rates::default() });
+    let (mut ann, mut eve) = (server.client("ann").await, server.client("eve").await);
+    ann.ask(create_channel("lobby")).await;
+    let hidden = ann.ask(json!({ "type": "create", "kind": "group" })).await["room"].clone();
+    eve.ask(join("lobby")).await;
+    // One that is not there, one that may not be known of, one that is known and not joined.
+    ann.ask(create_channel("other")).await;
+    assert_eq!(eve.refused(join("nowhere")).await, "room_not_found");
+    assert_eq!(eve.refused(json!({ "type": "join", "room": hidden })).await, "room_not_found");
+    assert_eq!(eve.refused(follow("other", "now")).await, "not_member");
+    for command in [join("nowhere"), follow("other", "now"), json!({ "type": "history", "room": "lobby" })] {
+        let (limit, pause) = limit_of(&eve.try_ask(command).await).expect("she has had her three");
+        assert_eq!(limit, "rates.failed_joins_per_user");
+        assert!(pause <= Duration::from_secs(6), "{pause:?}");
+    }
+    eve.ask(post("lobby", "what she has is not touched")).await;
+    ann.ask(follow("lobby", "now")).await;
+}
+
+#[tokio::test]
+async fn a_tenant_has_no_more_rooms_than_it_may() {
+    let limits = Limits { tenant: TenantLimits { rooms: Some(3), ..TenantLimits::default() }, ..Limits::lifted() };
+    let server = TestServer::with(Setup { limits, ..Setup::default() });
+    let mut ann = server.client("ann").await;
+    for alias in ["one", "two", "three"] {
+        ann.ask(create_channel(alias)).await;
+    }
+    let refused = ann.try_ask(create_channel("four")).await;
+    assert_eq!(refused["error"]["code"], "too_many_rooms");
+    assert_eq!(refused["error"]["limit"], "tenant.rooms");
+    assert_eq!(ann.refused(create_channel("one")).await, "room_exists", "a name that is there uses nothing up");
+    let token = server.token_in("other", "ann", Duration::from_secs(60));
+    server.client_with(&token, None).await.ask(create_channel("four")).await;
+}
+
+#[tokio::test]
+async fn rooms_are_counted_across_restarts_also_those_from_before_there_was_a_count() {
+    let store = MemoryStore::new();
+    let start = || {
+        let tenant = TenantLimits { rooms: Some(3), ..TenantLimits::default() };
+        // Opened again, because a server that stops closes it.
+        let store = Arc::new(store.in_epoch(MemoryStore::EPOCH));
+        TestServer::with(Setup { store, limits: Limits { tenant, ..Limits::lifted() }, ..Setup::default() })
+    };
+    let mut server = start();
+    server.client("ann").await.ask(create_channel("one")).await;
+    server.stop();
+    server = start();
+    server.client("ann").await.ask(create_channel("two")).await;
+    server.stop();
+    // As an older version left it.
+    let store = store.in_epoch(MemoryStore::EPOCH);
+    let stream = StreamId::Directory(TenantId::default_tenant());
+    let expected = store.head(&stream).await.unwrap();
+    let puts = vec![Put { under: stream.clone(), key: rows::ROOM_COUNT.into(), value: None }];
+    store.commit(Commit { stream, expected, records: Vec::new(), puts, erase: Vec::new() }).await.unwrap();
+    server = start();
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("three")).await;
+    assert_eq!(ann.refused(create_channel("four")).await, "too_many_rooms");
+}
+
+#[tokio::test]
+async fn a_user_or_address_with_too_many_connections_is_refused_before_the_upgrade() {
+    let server = connected(Connections { per_user: Some(2), per_address: Some(4), ..Connections::default() });
+    let (ann, _second) = (server.client("ann").await, server.client("ann").await);
+    let refused = refused_upgrade(&server, Some("ann"), "").await;
+    assert_eq!(refused, (429, "too_many_connections".to_owned(), "connections.per_user".to_owned()));
+    let _others = (server.client("bob").await, server.client("eve").await);
+    let refused = refused_upgrade(&server, Some("dan"), "").await;
+    assert_eq!(refused, (429, "too_many_connections".to_owned(), "connections.per_address".to_owned()));
+    drop(ann);
+    eventually("the place is given back", || server.registry.connections().open() == 3).await;
+    server.client("ann").await;
+}
+
+#[tokio::test]
+async fn an_event_stream_is_a_connection_like_any_other() {
+    let rates = Rates { failed_joins_per_user: Some(Rate::per_minute(1, 1)), ..Rates::default() };
+    let connections = Connections { per_user: Some(2), ..Connections::default() };
+    let server =
+        TestServer::with(Setup { limits: Limits { rates, connections, ..Limits::lifted() }, ..Setup::default() });
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    let stream = |user: &str, room: &str| {
+        format!(
+            "GET /v1/rooms/{room}/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\
+             Authorization: Bearer {}\r\n\r\n",
+            server.token(user)
+        )
+    };
+    let mut events = server.raw(&stream("ann", "lobby")).await;
+    assert_eq!(first_line(&mut events).await.0, 200);
+    assert_eq!(refused_upgrade(&server, Some("ann"), "").await.2, "connections.per_user");
+    let (status, body) =
+        server.exchange(&stream("ann", "lobby").replace("Accept", "Connection: close\r\nAccept")).await;
+    assert_eq!((status, body.contains("connections.per_user")), (429, true), "{body}");
+    drop(events);
+    eventually("the place is given back", || server.registry.connections().open() == 1).await;
+    // And rooms are asked for as elsewhere.
+    for (room, expected) in [("nowhere", 404), ("lobby", 429)] {
+        let request = stream("eve", room).replace("Accept", "Connection: close\r\nAccept");
+        assert_eq!(server.exchange(&request).await.0, expected, "{room}");
+    }
+}
+
+#[tokio::test]
+async fn strangers_have_a_share_of_the_connections_and_who_says_who_it_is_leaves_it() {
+    let server = connected(Connections {
+        total: Some(20),
+        unauthenticated_percent: Some(10),
+        per_user: Some(1),
+        ..Connections::default()
+    });
+    let (mut first, mut second) = (server.open(None, None).await, server.open(None, None).await);
+    let refused = refused_upgrade(&server, None, "").await;
+    assert_eq!(refused.2, "connections.unauthenticated_percent");
+    first.ask(json!({ "type": "auth", "token": server.token("ann") })).await;
+    let _third = server.open(None, None).await;
+    // A second connection of the same user is one too many, and it is told so by reply and by close code.
+    let reply = second.try_ask(json!({ "type": "auth", "token": server.token("ann") })).await;
+    assert_eq!(reply["error"]["code"], "too_many_connections");
+    assert_eq!(reply["error"]["limit"], "connections.per_user");
+    assert_eq!(second.closed().await, Some(4429));
+    first.ask(json!({ "type": "rooms" })).await;
+}
+
+#[tokio::test]
+async fn an_address_whose_tokens_are_no_good_is_barred_without_a_look_at_them() {
+    let server = limited(Rates {
+        auth_failures_per_address: Some(Rate::per_minute(4, 4)),
+        auth_penalty: Duration::from_secs(60),
+        ..Rates::default()
+    });
+    let bad = "Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.e30.AAAA\r\n";
+    for _ in 0..3 {
+        let (status, code, _) = refused_upgrade(&server, None, bad).await;
+        assert_eq!((status, code.as_str()), (401, "token_invalid"));
+    }
+    let mut stranger = server.open(None, None).await;
+    assert_eq!(stranger.refused(json!({ "type": "auth", "token": "no good" })).await, "token_invalid");
+    assert_eq!(stranger.closed().await, Some(4401));
+    let barred = (429, "rate_limited".to_owned(), "rates.auth_failures_per_address".to_owned());
+    assert_eq!(refused_upgrade(&server, None, bad).await, barred);
+    assert_eq!(refused_upgrade(&server, Some("ann"), "").await, barred, "a good token is not looked at either");
+    let mut stranger = server.open(None, None).await;
+    let reply = stranger.try_ask(json!({ "type": "auth", "token": server.token("ann") })).await;
+    let (limit, pause) = limit_of(&reply).expect("nor one that comes later");
+    assert_eq!(limit, "rates.auth_failures_per_address");
+    assert!(pause > Duration::from_secs(30) && pause <= Duration::from_secs(60), "{pause:?}");
+    assert_eq!(stranger.closed().await, Some(4429));
+}
+
+#[tokio::test]
+async fn connections_that_come_too_fast_are_cut_before_they_are_read() {
+    let server = limited(Rates { connects_per_address: Some(Rate::per_second(2, 5)), ..Rates::default() });
+    let mut answered = 0;
+    let began = Instant::now();
+    for _ in 0..20 {
+        let Ok(mut stream) = tokio::net::TcpStream::connect(server.address).await else { continue };
+        let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+        let mut answer = Vec::new();
+        let _ = patiently(tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer)).await;
+        answered += usize::from(answer.starts_with(b"HTTP/1.1 200"));
+    }
+    let more = usize::try_from(began.elapsed().as_millis() / 500).unwrap() + 1;
+    assert!((5..=5 + more).contains(&answered), "{answered} were answered");
+}
+
+#[tokio::test]
+async fn the_operator_can_read_what_has_been_counted() {
+    let home = tempfile::tempdir().unwrap();
+    let admin = Some(home.path().join("admin.sock"));
+    let rates = Rates { messages_per_user: Some(Rate::per_minute(1, 3)), ..Rates::default() };
+    let limits = Limits { rates, ..Limits::lifted() };
+    let server = TestServer::with(Setup { admin: admin.clone(), limits, ..Setup::default() });
+    let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+    ann.ask(create_channel("lobby")).await;
+    bob.ask(join("lobby")).await;
+    bob.ask(follow("lobby", "now")).await;
+    for _ in 0..2 {
+        ann.ask(post("lobby", "hi")).await;
+        bob.record().await;
+    }
+    assert!(limit_of(&ann.try_ask(post("lobby", "hi")).await).is_some());
+    let _stranger = server.open(None, None).await;
+    let mut socket = tokio::net::UnixStream::connect(admin.unwrap()).await.unwrap();
+    socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    patiently(tokio::io::AsyncReadExt::read_to_string(&mut socket, &mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    for line in [
+        "chinwag_connections_open{transport=\"websocket\"} 3",
+        "chinwag_connections_unauthenticated 1",
+        "chinwag_authentications_total{outcome=\"ok\"} 2",
+        "chinwag_commands_total{kind=\"post\",outcome=\"ok\"} 2",
+        "chinwag_commands_total{kind=\"post\",outcome=\"rate_limited\"} 1",
+        "chinwag_commands_total{kind=\"follow\",outcome=\"ok\"} 1",
+        "chinwag_refusals_total{code=\"rate_limited\",limit=\"rates.messages_per_user\"} 1",
+        "chinwag_deliveries_total 2",
+        "chinwag_followers 1",
+        "chinwag_followers_lagging 0",
+        "chinwag_rooms_awake 1",
+        "chinwag_inboxes 2",
+        "chinwag_store_writable 1",
+    ] {
+        assert!(answer.contains(&format!("{line}\n")), "{line}: {answer}");
+    }
+    assert_eq!(server.get("/metrics").await.0, 404, "clients cannot");
+}
+
+#[tokio::test]
+async fn behind_a_proxy_each_client_counts_for_itself() {
+    let rates = Rates { connects_per_address: Some(Rate::per_minute(1, 3)), ..Rates::default() };
+    let connections = Connections { per_address: Some(2), ..Connections::default() };
+    let limits = Limits { rates, connections, ..Limits::lifted() };
+    let proxies = vec![ipnet::IpNet::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST))];
+    let server = TestServer::with(Setup { limits, proxies, ..Setup::default() });
+    let from = |address: &str| {
+        format!("X-Forwarded-For: 1.1.1.1, {address}\r\nAuthorization: Bearer {}\r\n", server.token("ann"))
+    };
+    let mut open = Vec::new();
+    for address in ["192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"] {
+        let mut stream = server.raw(&handshake(&from(address))).await;
+        let (first, _) = first_line(&mut stream).await;
+        assert_eq!(first, 101, "{address}");
+        open.push(stream);
+    }
+    let refused = refused_upgrade(&server, None, &from("192.0.2.1")).await;
+    assert_eq!(refused, (429, "too_many_connections".to_owned(), "connections.per_address".to_owned()));
+    let refused = refused_upgrade(&server, None, &from("192.0.2.1")).await;
+    assert_eq!(refused, (429, "rate_limited".to_owned(), "rates.connects_per_address".to_owned()));
+}
+
+fn limited(rates: Rates) -> TestServer {
+    TestServer::with(Setup { limits: Limits { rates, ..Limits::lifted() }, ..Setup::default() })
+}
+
+fn connected(connections: Connections) -> TestServer {
+    TestServer::with(Setup { limits: Limits { connections, ..Limits::lifted() }, ..Setup::default() })
+}
+
+/// Which limit a reply says has been reached, and how long to wait.
+fn limit_of(reply: &Value) -> Option<(String, Duration)> {
+    if reply["ok"] == true {
+        return None;
+    }
+    let error = &reply["error"];
+    assert_eq!((&error["code"], &error["retry"]), (&json!("rate_limited"), &json!("later")), "{reply}");
+    let pause = error["retry_after_ms"].as_u64().expect("it says how long to wait");
+    Some((error["limit"].as_str().expect("it names the limit").to_owned(), Duration::from_millis(pause)))
+}
+
+/// What a handshake is answered that is not taken: status, code and limit.
+async fn refused_upgrade(server: &TestServer, user: Option<&str>, more: &str) -> (u16, String, String) {
+    let token = user.map(|user| format!("Authorization: Bearer {}\r\n", server.token(user))).unwrap_or_default();
+    let (status, body) = server.exchange(&handshake(&format!("{token}{more}"))).await;
+    let problem: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{status}: {error}: {body}"));
+    let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
+    (status, text("code"), text("limit"))
+}
+
+async fn first_line(stream: &mut tokio::net::TcpStream) -> (u16, String) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(tokio::io::AsyncReadExt::read_u8(stream).await.expect("an answer"));
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    (head.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(0), head)
+}
