@@ -218,6 +218,7 @@ impl Settings<'_> {
             answer_timeout: self.duration("limits.answer_timeout"),
             request: self.duration("limits.request"),
             poll_wait: self.duration("limits.poll_wait"),
+            body_deadline: self.duration("limits.body_deadline"),
             frame_bytes_max: self.number("limits.frame_kb") * KIB,
             body_bytes_max: size(self.number("limits.body_kb") * KIB),
             follows_per_session: size(self.number("limits.follows_per_session")),

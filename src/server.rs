@@ -136,8 +136,14 @@ impl Server {
                 tickets: Arc::clone(&tickets),
                 origins: Arc::clone(&origins),
             };
-            let app = App::new().app_data(web::ThinData(edge)).configure(http::mount);
-            app.wrap(from_fn(http::timed)).wrap(from_fn(origin::guard)).wrap(from_fn(http::access::log))
+            App::new()
+                .app_data(web::ThinData(edge))
+                .wrap(from_fn(http::timed))
+                .wrap(http::headers())
+                // The last is the first that a request meets.
+                .wrap(from_fn(origin::guard))
+                .wrap(from_fn(http::access::log))
+                .configure(http::mount)
         })
         .workers(workers)
         // More than are let in, so that who is one too many is told so.

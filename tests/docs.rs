@@ -8,16 +8,20 @@ use std::time::Duration;
 use chinwag::actors;
 use chinwag::actors::limits::{self, Rate};
 use chinwag::config::table::{self, Reload};
+use chinwag::config::{Config, Flags};
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
 use chinwag::domain::{
     Alias, ClientId, Content, Epoch, Event, Num, Position, Principal, Record, RecordId, Rejection, RoomEvent, RoomId,
     RoomKey, Seq, TenantId, Timestamp, UserId,
 };
+use chinwag::http::routes::{ROUTES, Serves};
 use chinwag::wire::close::CloseReason;
 use chinwag::wire::guard::Limits;
 use chinwag::wire::refusal::CODES;
-use chinwag::wire::{Absence, Ask, DEPTH_MAX, Dialect, Listed, Notice, Refusal, Removal, Reply};
+use chinwag::wire::{
+    About, Absence, Ask, DEPTH_MAX, Dialect, Kind, Listed, ListedMember, Notice, Refusal, Removal, Reply,
+};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -54,27 +58,43 @@ fn every_example_of_a_command_is_understood_and_every_command_has_one() {
         assert_ne!(request.ask, Ask::NotYet);
         shown.insert(example["type"].as_str().unwrap().to_owned());
     }
-    let commands = [
-        "archive",
-        "auth",
-        "create",
-        "delete",
-        "edit",
-        "follow",
-        "follow_all",
-        "history",
-        "invite",
-        "join",
-        "kick",
-        "leave",
-        "post",
-        "role",
-        "rooms",
-        "unfollow",
-        "unfollow_all",
-        "update",
-    ];
-    assert_eq!(shown.iter().map(String::as_str).collect::<Vec<_>>(), commands);
+    let commands: BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.as_str().to_owned()).collect();
+    assert_eq!(shown, commands);
+}
+
+#[test]
+fn the_page_of_the_protocol_says_which_request_is_which_command() {
+    let known: BTreeSet<Vec<String>> = ROUTES
+        .iter()
+        .filter_map(|route| match route.serves {
+            Serves::Command(kind) => {
+                let address = format!("`{} {}`", route.verb.method(), route.path);
+                Some(vec![format!("`{}`", kind.as_str()), address])
+            }
+            Serves::Events
+            | Serves::World
+            | Serves::Tickets
+            | Serves::Socket
+            | Serves::Description
+            | Serves::Greeting
+            | Serves::Alive
+            | Serves::Ready => None,
+        })
+        .collect();
+    let rows = tables(&page("protocols/native.md"), "| command | request | in the body or the query |");
+    let shown: BTreeSet<Vec<String>> = rows.iter().map(|row| row[..2].to_vec()).collect();
+    assert_eq!(shown, known);
+    for (row, route) in rows.iter().flat_map(|row| ROUTES.iter().map(move |route| (row, route))) {
+        let Serves::Command(kind) = route.serves else { continue };
+        if row[0] != format!("`{}`", kind.as_str()) {
+            continue;
+        }
+        let named: BTreeSet<_> = row[2].split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        let mut members: BTreeSet<_> = route.query.iter().map(|query| query.name.to_owned()).collect();
+        let example = route.body.map(|body| serde_json::from_str::<Value>(body.example).unwrap());
+        members.extend(example.iter().flat_map(|example| example.as_object().unwrap().keys().cloned()));
+        assert_eq!(named, members, "{}", row[0]);
+    }
 }
 
 #[test]
@@ -159,6 +179,11 @@ fn the_numbers_on_the_page_are_those_of_the_code() {
         format!("{},000 records of the room", recent::COUNT_MAX / 1000),
         format!("(1 to {} characters", ClientId::BYTES_MAX),
         format!("| members of a room | {},000 |", chinwag::domain::room::MEMBERS_MAX / 1000),
+        format!(
+            "| the body of a request | {} MiB, and {} seconds",
+            defaults.body_bytes_max / 1024 / 1024,
+            defaults.body_deadline.as_secs()
+        ),
         format!("| edits of a message | {} |", chinwag::domain::room::EDITS_MAX),
         format!("| rooms that a connection follows | {} |", defaults.follows_per_session),
         format!(
@@ -241,6 +266,19 @@ fn the_page_of_the_configuration_lists_every_setting_as_the_table_has_it() {
 }
 
 #[test]
+fn the_example_of_an_issuer_is_taken() {
+    let page = page("identity.md");
+    let (_, example) = page.split_once("```toml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), example).unwrap();
+    let auth = Config::load(&Flags::default(), [], Some(file.path())).unwrap().auth;
+    assert!(!auth.own_issuer);
+    assert_eq!(auth.issuers[0].iss, "https://id.example/");
+    assert_eq!(auth.issuers[0].required[0].claim, "amr");
+}
+
+#[test]
 fn every_file_of_the_map_exists_and_every_source_is_on_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let map = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
@@ -319,6 +357,18 @@ fn sent() -> Vec<Value> {
     };
     let listed = Listed { room: room.room, kind: RoomKind::Channel, role: Role::Member, standing: Standing::Invited };
     let alias = Some(Alias::new("lobby").unwrap());
+    let about = About {
+        kind: RoomKind::Channel,
+        num: Num(3),
+        alias: alias.clone(),
+        name: Some(chinwag::domain::Name::new("The lobby").unwrap()),
+        created_at: at,
+        archived: false,
+        place: Some((Role::Owner, Standing::Member)),
+        head: Some(position(4)),
+    };
+    let listed_member =
+        ListedMember { user: UserId::new("ann").unwrap(), role: Role::Owner, joined: RecordId(uuid(POST)) };
     let replies = [
         (Some("1"), Reply::Authenticated { principal }),
         (Some("9"), Reply::Refused(Rejection::NotMember.into())),
@@ -332,6 +382,8 @@ fn sent() -> Vec<Value> {
         (Some("10"), Reply::History { room: room.clone(), records: vec![posted.clone()], before: Some(position(4)) }),
         (Some("12"), Reply::FollowingAll { cursor: "IKm3J0hP8yTfWcB1uLxNqQvEoZr7sDgA5kX2bVtYw9R".into(), rooms: 3 }),
         (Some("13"), Reply::UnfollowedAll),
+        (Some("14"), Reply::Room { room: room.clone(), about }),
+        (Some("15"), Reply::Members { room: room.clone(), members: vec![listed_member], after: None }),
         (Some("11"), Reply::Rooms { rooms: vec![listed], after: Some(room.room) }),
     ];
     let notices = [

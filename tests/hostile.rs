@@ -5,6 +5,9 @@
 //! run on the machine. What the attacker's own side costs is not the server's fault: its threads have the lowest
 //! priority, and in each quiet round the same threads burn the processor time that they used in the hostile round
 //! before, without a connection. It comes from another address than the others do.
+//!
+//! Of the attacks, dripped heads are the dearest: the reader of requests begins each head anew whenever a byte of it has
+//! come. What bounds them is how many connections an address may open in the five seconds that a head has.
 
 #[path = "it/harness.rs"]
 #[allow(dead_code, reason = "shared with the other tests of the server")]

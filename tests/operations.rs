@@ -349,11 +349,8 @@ fn what_packages_name_is_there() {
         assert!(assets.iter().any(|asset| installed(asset) == to), "{to} is installed by no asset");
     }
     let default = fs::read_to_string(root().join("packaging/chinwag.toml")).unwrap();
-    assert_eq!(
-        default,
-        said(&run(&mut chinwag(&["config", "default"])).stdout),
-        "write it anew: chinwag config default"
-    );
+    let printed = said(&run(&mut chinwag(&["config", "default"])).stdout);
+    assert!(default == printed, "write it anew: chinwag config default > packaging/chinwag.toml");
 }
 
 #[test]

@@ -20,6 +20,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// How long a line may take that has to come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Where a server listens that is told nothing else.
+const DEFAULT: &str = "127.0.0.1:7700";
+
 /// How the README starts the server, and how it is started here: what `cargo run` does first is not tested.
 const START: (&str, &str) = ("cargo run --release --", "target/release/chinwag");
 
@@ -39,7 +42,7 @@ fn the_walk_goes_as_it_is_printed() {
         let (_, terminal) = terminals.iter_mut().find(|(known, _)| *known == name).unwrap();
         for line in lines {
             match line.strip_prefix("$ ") {
-                Some(command) => terminal.type_in(&command.replace(START.0, START.1)),
+                Some(command) => terminal.type_in(&command.replace(START.0, START.1).replace(DEFAULT, &address)),
                 None => assert_eq!(shape(&terminal.line(&line), &address), shape(&line, &address), "terminal {name}"),
             }
         }
@@ -80,8 +83,14 @@ fn the_table_of_commands_is_that_of_the_help() {
     let expected = [
         "serve",
         "token create",
+        "token inspect TOKEN",
+        "token verify TOKEN",
+        "token revoke",
         "pub ROOM",
         "sub ROOM...",
+        "room list",
+        "room show ROOM",
+        "room archive ROOM",
         "config check",
         "config show",
         "config default",
@@ -93,11 +102,10 @@ fn the_table_of_commands_is_that_of_the_help() {
     ];
     assert_eq!(commands, expected.map(|command| format!("chinwag {command}")));
     for row in &rows {
-        let words =
-            row[0].trim_matches('`').split(' ').skip(1).filter(|word| !word.starts_with(|c: char| c.is_uppercase()));
+        let words = row[0].trim_matches('`').split(' ').skip(1).filter(|word| !word.starts_with(char::is_uppercase));
         let help = help(&words.collect::<Vec<_>>());
         let (_, options) = help.split_once("\nOptions:\n").unwrap();
-        let options = options.lines().take_while(|line| !line.is_empty()).map(str::trim_start);
+        let options = options.lines().take_while(|line| line.is_empty() || line.starts_with(' ')).map(str::trim_start);
         let listed = options.filter(|line| line.starts_with("--"));
         let mut listed: Vec<_> = listed.filter_map(|line| line.split(' ').next()).collect();
         let mut told: Vec<_> = row[2].split('`').filter(|word| word.starts_with("--")).collect();
@@ -106,7 +114,7 @@ fn the_table_of_commands_is_that_of_the_help() {
         assert_eq!(told, listed, "{}", row[0]);
     }
     let subcommands = help(&[]);
-    for command in ["serve", "token", "pub", "sub", "data", "config", "health", "completions", "man"] {
+    for command in ["serve", "token", "pub", "sub", "room", "data", "config", "health", "completions", "man"] {
         assert!(subcommands.contains(&format!("\n  {command} ")), "{command}");
     }
 }
@@ -126,7 +134,7 @@ fn commands_in_the_text_have_the_options_that_are_shown() {
     for block in blocks("sh") {
         for line in block.lines().filter_map(|line| line.strip_prefix("chinwag ")) {
             let words: Vec<_> = line.split([' ', '|', ')']).collect();
-            let depth = if matches!(words[0], "token" | "data" | "config") { 2 } else { 1 };
+            let depth = if matches!(words[0], "token" | "data" | "config" | "room") { 2 } else { 1 };
             let help = help(&words[..depth]);
             for option in words.iter().filter(|word| word.starts_with("--")) {
                 assert!(help.contains(&format!("{option} ")), "{line}");
@@ -195,7 +203,7 @@ fn shape(line: &str, address: &str) -> String {
         let words = line.split(' ').map(|word| if word.ends_with('Z') && word.contains("T") { "TIME" } else { word });
         return words.collect::<Vec<_>>().join(" ");
     }
-    ["room", "cursor", "id", "num", "at", "client_id", "room_num"]
+    ["room", "cursor", "id", "record", "num", "at", "client_id", "room_num"]
         .iter()
         .fold(line, |line, member| without_value(&line, member))
 }

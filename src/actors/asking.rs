@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::failure::read_failed;
 use super::inbox;
 use super::link::Link;
-use super::reading::history;
+use super::reading::{self, history};
 use super::registry::Registry;
 use super::room::Answer;
 use super::worker::Worker;
@@ -36,6 +36,20 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
             counted(registry, "history", registry.look_up(&by, read).await)
         }
         Ask::Rooms { after, limit } => counted(registry, "rooms", list_rooms(registry, &by, after, limit).await),
+        Ask::Room { room } => {
+            let read = async {
+                let key = registry.resolve(&by.tenant, &room).await?;
+                reading::room(worker, link, key, by.user.clone()).await
+            };
+            counted(registry, "room", registry.look_up(&by, read).await)
+        }
+        Ask::Members { room, after, limit } => {
+            let read = async {
+                let key = registry.resolve(&by.tenant, &room).await?;
+                reading::members(worker, link, key, by.user.clone(), after, limit).await
+            };
+            counted(registry, "members", registry.look_up(&by, read).await)
+        }
         Ask::Auth { .. } => Err(Refusal::already_authenticated()),
         Ask::NotYet => Err(Refusal::unauthenticated()),
         Ask::Follow { .. } => Err(Refusal::unknown_command("follow")),
@@ -59,7 +73,7 @@ async fn submit(
     command: Command,
     client_id: Option<ClientId>,
 ) -> Result<Reply, Refusal> {
-    let key = registry.look_up(&by, registry.find(&by.tenant, &room)).await?;
+    let key = registry.look_up(&by, registry.find(&by, &room)).await?;
     let publishes = publishes(&command);
     Ok(done(key.clone(), publishes, registry.submit(&key, by, command, client_id).await))
 }

@@ -33,6 +33,8 @@ pub struct Limits {
     /// The longest that a long poll waits.
     pub poll_wait: Duration,
     pub frame_bytes_max: u64,
+    /// From the head of a request to the end of its body.
+    pub body_deadline: Duration,
     /// The largest body of a request.
     pub body_bytes_max: usize,
     pub follows_per_session: usize,
@@ -157,6 +159,7 @@ impl Default for Limits {
             request: Duration::from_secs(10),
             poll_wait: Duration::from_secs(55),
             frame_bytes_max: 64 * 1024,
+            body_deadline: Duration::from_secs(30),
             body_bytes_max: 1024 * 1024,
             follows_per_session: 200,
             in_flight_per_session: 64,

@@ -12,7 +12,7 @@ use super::batch::Pending;
 use super::connections::{Address, ConnectionGuard};
 use super::limits::Limits;
 use super::outbox::Outbox;
-use crate::domain::Principal;
+use crate::domain::{Principal, RoomId};
 use crate::wire::frame;
 use crate::wire::{CloseReason, Dialect, Notice, Refusal};
 
@@ -83,6 +83,8 @@ pub struct Link {
     dialect: Dialect,
     cut: Box<dyn Cut>,
     is_cut: Cell<bool>,
+    /// The room that its user is leaving by a request on this connection.
+    leaving: Cell<Option<RoomId>>,
     session: RefCell<Option<Recipient<News>>>,
     /// Why it was closed, once it has been.
     closed: Cell<Option<CloseReason>>,
@@ -135,6 +137,7 @@ impl Link {
             dialect,
             cut,
             is_cut: Cell::new(false),
+            leaving: Cell::new(None),
             session: RefCell::new(None),
             closed: Cell::new(None),
             opened: now,
@@ -340,6 +343,17 @@ impl Link {
     pub fn cut(&self) {
         self.discard();
         self.gone();
+    }
+
+    /// Its user leaves `room` by a request on this connection, until it has been answered: the answer is behind all that
+    /// the user was shown, and proves its arrival.
+    pub fn leaving(&self, room: Option<RoomId>) {
+        self.leaving.set(room);
+    }
+
+    /// Whether a removal of its user from `room` is by its own request.
+    pub fn is_leaving(&self, room: RoomId) -> bool {
+        self.leaving.get() == Some(room)
     }
 
     /// Whether nothing more of it leaves this machine.

@@ -31,12 +31,13 @@ pub async fn page(
 ) -> Result<Reply, Refusal> {
     let registry = worker.registry();
     let answer_timeout = registry.limits().answer_timeout;
-    let began = tokio::time::timeout(answer_timeout, async {
+    let begin = async {
         let key = registry.resolve(&by.tenant, room).await?;
         let registration = worker.register(key, by.user.clone(), link);
         let (at, head) = admit(registry, registration.follower(), since).await?;
         Ok::<_, Refusal>((registration, at, head))
-    });
+    };
+    let began = tokio::time::timeout(answer_timeout, registry.look_up(by, begin));
     let (registration, at, head) = began.await.map_err(|_| Refusal::unavailable())??;
     let reader = registration.follower();
     let stream = reader.room().stream();

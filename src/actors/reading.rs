@@ -9,11 +9,12 @@ use super::failure::read_failed;
 use super::link::Link;
 use super::registry::Registry;
 use super::worker::{Follower, Worker};
+use crate::domain::policy::Standing;
 use crate::domain::room::{Header, Member};
-use crate::domain::{Position, Rejection, RoomKey, Seq, UserId};
+use crate::domain::{Position, Rejection, Role, RoomKey, Seq, UserId};
 use crate::store::rows::{self, Row};
 use crate::store::{Store, StoreError};
-use crate::wire::{Cursor, From as Since, Refusal, Reply};
+use crate::wire::{About, Cursor, From as Since, ListedMember, Refusal, Reply};
 
 /// Admits a registered follower and lets it have what is published from now on, where it has nothing to read before.
 pub async fn open(registry: &Registry, follower: &Rc<Follower>, since: Since) -> Result<(Position, Seq), Refusal> {
@@ -51,12 +52,33 @@ async fn membership(store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<M
     if let Some(row) = store.get(&stream, &rows::member(user)).await.map_err(failed)? {
         return Member::decode(&row).map_err(failed);
     }
+    acquaintance(store, key, user).await?;
+    Err(Rejection::NotMember.into())
+}
+
+/// Refuses who may not know that there is such a room.
+pub async fn known(store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<(), Refusal> {
+    let member = store.get(&key.stream(), &rows::member(user)).await.map_err(|error| read_failed(&error))?;
+    if member.is_none() {
+        acquaintance(store, key, user).await?;
+    }
+    Ok(())
+}
+
+/// What somebody who is no member may know of a room: what it is, and as what he is invited. The same is read whether
+/// there is no such room or it is not to be known, so that the time tells nothing.
+async fn acquaintance(store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<(Header, Option<Role>), Refusal> {
+    let stream = key.stream();
+    let failed = |error: StoreError| read_failed(&error);
     let header = store.get(&stream, rows::HEADER).await.map_err(failed)?;
+    let invitation = store.get(&stream, &rows::invitation(user)).await.map_err(failed)?;
     let header = header.ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
-    let kind = Header::decode(&header).map_err(failed)?.kind;
-    let invited = store.get(&stream, &rows::invitation(user)).await.map_err(failed)?.is_some();
-    let known = kind.policy().is_known_to(invited);
-    Err(if known { Rejection::NotMember } else { Rejection::RoomNotFound }.into())
+    let header = Header::decode(&header).map_err(failed)?;
+    let invited = invitation.map(|row| Role::decode(&row)).transpose().map_err(failed)?;
+    if !header.kind.policy().is_known_to(invited.is_some()) {
+        return Err(Rejection::RoomNotFound.into());
+    }
+    Ok((header, invited))
 }
 
 /// Reads a cursor and makes sure that it still means what it meant when it was given out.
@@ -110,4 +132,70 @@ async fn read_history(
     }
     let before = page.records.first().filter(|_| !page.complete).map(|record| record.position);
     Ok(Reply::History { room: key.clone(), records: page.records, before })
+}
+
+/// What a room is. Where it stands is for its members.
+pub async fn room(worker: &Rc<Worker>, link: &Rc<Link>, key: RoomKey, user: UserId) -> Result<Reply, Refusal> {
+    let reader = worker.register(key, user, link);
+    let about = read_room(&**worker.registry().store(), reader.follower()).await?;
+    Ok(Reply::Room { room: reader.follower().room().clone(), about })
+}
+
+async fn read_room(store: &dyn Store, reader: &Rc<Follower>) -> Result<About, Refusal> {
+    let (key, user) = (reader.room(), reader.user());
+    let (stream, failed) = (key.stream(), |error: StoreError| read_failed(&error));
+    let Some(row) = store.get(&stream, &rows::member(user)).await.map_err(failed)? else {
+        let (header, invited) = acquaintance(store, key, user).await?;
+        return Ok(about(header, invited.map(|role| (role, Standing::Invited)), None));
+    };
+    let member = Member::decode(&row).map_err(failed)?;
+    let header = store.get(&stream, rows::HEADER).await.map_err(failed)?;
+    let header = header.ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
+    let header = Header::decode(&header).map_err(failed)?;
+    let head = store.head(&stream).await.map_err(failed)?;
+    if !reader.follow().borrow().stands(member.joined.seq()) {
+        return Err(Rejection::NotMember.into());
+    }
+    Ok(about(header, Some((member.role, Standing::Member)), head))
+}
+
+fn about(header: Header, place: Option<(Role, Standing)>, head: Option<Position>) -> About {
+    let Header { kind, num, alias, name, created_at, archived } = header;
+    About { kind, num, alias, name, created_at, archived, place, head }
+}
+
+/// Who is in a room, in the order of the users' ids. For members.
+pub async fn members(
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    key: RoomKey,
+    user: UserId,
+    after: Option<UserId>,
+    limit: usize,
+) -> Result<Reply, Refusal> {
+    let reader = worker.register(key, user, link);
+    read_members(&**worker.registry().store(), reader.follower(), after, limit).await
+}
+
+async fn read_members(
+    store: &dyn Store,
+    reader: &Rc<Follower>,
+    after: Option<UserId>,
+    limit: usize,
+) -> Result<Reply, Refusal> {
+    let key = reader.room();
+    let failed = |error: StoreError| read_failed(&error);
+    let reads = membership(store, key, reader.user()).await?;
+    let after = after.map(|user| rows::member(&user));
+    let found = store.scan(&key.stream(), rows::MEMBERS, after.as_deref(), limit + 1).await.map_err(failed)?;
+    if !reader.follow().borrow().stands(reads.joined.seq()) {
+        return Err(Rejection::NotMember.into());
+    }
+    let members = found.iter().take(limit).map(|(key, row)| {
+        let member = Member::decode(row)?;
+        Ok(ListedMember { user: rows::user_of(key)?, role: member.role, joined: member.joined })
+    });
+    let members = members.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let after = members.last().filter(|_| found.len() > limit).map(|member| member.user.clone());
+    Ok(Reply::Members { room: key.clone(), members, after })
 }

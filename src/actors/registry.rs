@@ -21,6 +21,7 @@ use super::failure::read_failed;
 use super::inbox::{Attach, InboxActor, RoomsChanged};
 use super::limits::{Limits, names};
 use super::rates::{Limiter, Meters};
+use super::reading;
 use super::relay::{Announce, RelayAddr};
 use super::room::{Answer, Asker, RoomActor, Submit};
 use crate::clock::Clock;
@@ -100,6 +101,9 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// How long a room that has dropped a command may take to be gone, and how often to look.
 const DYING: Duration = Duration::from_secs(1);
 const DYING_LOOK: Duration = Duration::from_millis(1);
+
+/// The room of a name that nobody has. No room is ever made with this id (RFC 9562, section 5.9).
+const NOWHERE: RoomId = RoomId(uuid::Uuid::nil());
 
 /// How long somebody is asked to wait where a room has too many commands under way.
 const BUSY: Duration = Duration::from_millis(100);
@@ -426,7 +430,8 @@ impl Registry {
         }
     }
 
-    /// Which room a name stands for.
+    /// Which room a name stands for. One that nobody has stands for a room that is not there, so that whoever looks
+    /// further takes the same steps as for one that is not to be known.
     pub async fn resolve(&self, tenant: &TenantId, name: &RoomName) -> Result<RoomKey, Refusal> {
         let key = match name {
             RoomName::Id(room) => return Ok(RoomKey { tenant: tenant.clone(), room: *room }),
@@ -435,14 +440,21 @@ impl Registry {
         };
         let directory = crate::domain::StreamId::Directory(tenant.clone());
         let row = self.store.get(&directory, &key).await.map_err(|error| read_failed(&error))?;
-        let row = row.ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
-        let reservation = Reservation::decode(&row).map_err(|error| read_failed(&error))?;
-        Ok(RoomKey { tenant: tenant.clone(), room: reservation.room })
+        let reservation = row.map(|row| Reservation::decode(&row)).transpose().map_err(|error| read_failed(&error))?;
+        let room = reservation.map_or(NOWHERE, |reservation| reservation.room);
+        Ok(RoomKey { tenant: tenant.clone(), room })
     }
 
-    /// Which room a name stands for, provided that there is one. Asked before a first command is handed over: a room
-    /// is not woken only to say that it does not exist.
-    pub async fn find(&self, tenant: &TenantId, name: &RoomName) -> Result<RoomKey, Refusal> {
+    /// Which room a name stands for, provided that `by` may know that there is one. Asked before a first command is
+    /// handed over: a room is not woken only to say that it does not exist, or may not be known.
+    pub async fn find(&self, by: &Principal, name: &RoomName) -> Result<RoomKey, Refusal> {
+        let room = self.resolve(&by.tenant, name).await?;
+        reading::known(&*self.store, &room, &by.user).await?;
+        Ok(room)
+    }
+
+    /// Which room a name stands for, provided that there is one: for the operator, who may know of all.
+    pub async fn locate(&self, tenant: &TenantId, name: &RoomName) -> Result<RoomKey, Refusal> {
         let room = self.resolve(tenant, name).await?;
         match self.store.head(&room.stream()).await.map_err(|error| read_failed(&error))? {
             Some(_) => Ok(room),

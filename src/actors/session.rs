@@ -225,6 +225,8 @@ impl SessionActor {
             | Ask::UnfollowAll
             | Ask::History { .. }
             | Ask::Rooms { .. }
+            | Ask::Room { .. }
+            | Ask::Members { .. }
             | Ask::NotYet => Ok(()),
         }
     }
@@ -337,7 +339,7 @@ impl SessionActor {
     fn resolve(&mut self, request: Request, by: Principal, ctx: &mut Context<Self>) {
         let Ask::Command { room: name, .. } = &request.ask else { return };
         let (registry, name) = (Arc::clone(self.registry()), name.clone());
-        let resolve = async move { (registry.look_up(&by, registry.find(&by.tenant, &name)).await, name) };
+        let resolve = async move { (registry.look_up(&by, registry.find(&by, &name)).await, name) };
         self.exclusively(ctx, resolve, move |session, resolved| match resolved {
             Ok((Ok(key), name)) => {
                 session.remember(name, key);
@@ -415,7 +417,7 @@ impl SessionActor {
                 }),
                 None => self.refuse(&id, Refusal::not_following()),
             },
-            Ask::Create { .. } | Ask::History { .. } | Ask::Rooms { .. } => {
+            Ask::Create { .. } | Ask::History { .. } | Ask::Rooms { .. } | Ask::Room { .. } | Ask::Members { .. } => {
                 let (worker, link) = (Rc::clone(&self.worker), Rc::clone(&self.link));
                 let answer = async move { asking::answer(&worker, &link, by, ask).await };
                 self.exclusively(ctx, answer, move |session, answered| {

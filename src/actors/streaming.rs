@@ -59,6 +59,9 @@ pub async fn stream_world(
 ) -> Result<(), Refusal> {
     let opening = Opening::new(worker, link, by);
     let registry = worker.registry();
+    if registry.draining() {
+        return Err(Refusal::shutting_down());
+    }
     let (epoch, heartbeat) = (registry.store().epoch(), registry.limits().comment);
     let its_link = Rc::clone(link);
     let greet = move |Opened { cursor, rooms }| {

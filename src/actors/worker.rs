@@ -368,7 +368,7 @@ impl Worker {
         for (follower, removal) in ended {
             self.removed(&follower, removal.kicked);
         }
-        batch.removals().iter().flat_map(|removal| self.prove(&room.tenant, removal)).collect()
+        batch.removals().iter().flat_map(|removal| self.prove(room, removal)).collect()
     }
 
     /// Says, behind what the follower was still entitled to, that its follow has ended.
@@ -384,13 +384,14 @@ impl Worker {
         follower.link.outbox.push_behind_log(dialect.frame_notice(&notice), Some(follower.clone()));
     }
 
-    fn prove(&self, tenant: &TenantId, removal: &Removal) -> Vec<Cutting> {
+    fn prove(&self, room: &RoomKey, removal: &Removal) -> Vec<Cutting> {
         let users = self.users.borrow();
-        let links = users.get(&(tenant.clone(), removal.user.clone()));
+        let links = users.get(&(room.tenant.clone(), removal.user.clone()));
         let due = Instant::now() + PROOF_TIME;
         let cutting =
             |link: &Rc<Link>| Cutting { token: link.prove(removal.pending.clone()), link: Rc::clone(link), due };
-        links.into_iter().flatten().map(cutting).collect()
+        let by_itself = |link: &&Rc<Link>| !removal.kicked && link.is_leaving(room.room);
+        links.into_iter().flatten().filter(|link| !by_itself(link)).map(cutting).collect()
     }
 
     pub(super) fn announce(&self, room: &RoomKey, head: Seq) {

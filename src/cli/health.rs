@@ -1,14 +1,14 @@
 //! `chinwag health`: whether a server takes commands now, for scripts and for whoever supervises it.
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::DATA_DEFAULT;
-use crate::http::admin::SOCKET;
 
+use super::admin::{Desk, ask};
 use super::failure::{Exit, Failure};
+use super::output;
 
 /// Ask a running server whether it takes commands: ends with 0 if it does, with 1 if not.
 #[derive(clap::Args)]
@@ -30,56 +30,31 @@ pub struct Args {
 /// How long an answer may take: supervisors ask every few seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// As much of an answer is looked at.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024;
-
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let answer = match &args.url {
-        Some(url) => over_the_network(url),
-        None => through_the_socket(&args.data.join(SOCKET)),
-    };
-    match answer {
-        Ok((200, _)) => {
-            println!("ready");
-            Ok(())
-        }
-        Ok((status, body)) => Err(unwell(&format!("not ready ({status}): {}", body.trim()))),
-        Err(why) => Err(unwell(&why)),
-    }
+    let asked = ask(async {
+        let asking = async {
+            match &args.url {
+                Some(url) => over_the_network(url).await,
+                None => Desk::of(&args.data)?.get("/health").await.map(drop),
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| Err(unwell("it does not answer")))
+    });
+    // Whatever the reason is, there is one answer for whoever supervises it.
+    asked.map_err(|failure| Failure { exit: Exit::Unwell, ..failure })?;
+    writeln!(io::stdout(), "ready").map_err(output::failed)
 }
 
 fn unwell(why: &str) -> Failure {
     Failure::new(Exit::Unwell, why)
 }
 
-fn through_the_socket(path: &Path) -> Result<(u16, String), String> {
-    let trouble = |error: std::io::Error| format!("{}: {error}", path.display());
-    let mut stream = UnixStream::connect(path).map_err(trouble)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(trouble)?;
-    stream.set_write_timeout(Some(PATIENCE)).map_err(trouble)?;
-    stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").map_err(trouble)?;
-    let mut answer = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).map_err(trouble)?;
-    parse(&answer).ok_or_else(|| format!("{}: what answers there does not speak HTTP", path.display()))
-}
-
-/// The status and the body of an answer.
-fn parse(answer: &str) -> Option<(u16, String)> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-    Some((status, body.to_owned()))
-}
-
-fn over_the_network(url: &reqwest::Url) -> Result<(u16, String), String> {
-    let ask = async {
-        let url = url.join("/readyz").map_err(|error| error.to_string())?;
-        let client = reqwest::Client::builder().timeout(PATIENCE).build().map_err(|error| error.to_string())?;
-        let answer = client.get(url).send().await.map_err(|error| described(&error))?;
-        let status = answer.status().as_u16();
-        Ok((status, answer.text().await.map_err(|error| described(&error))?))
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| error.to_string())?.block_on(ask)
+async fn over_the_network(url: &reqwest::Url) -> Result<(), Failure> {
+    let url = url.join("/readyz").map_err(|error| unwell(&error.to_string()))?;
+    let answer = reqwest::get(url).await.map_err(|error| unwell(&described(&error)))?;
+    let status = answer.status();
+    let body = answer.text().await.map_err(|error| unwell(&described(&error)))?;
+    if status.is_success() { Ok(()) } else { Err(unwell(&format!("not ready ({status}): {}", body.trim()))) }
 }
 
 /// An error with what is below it, where the reason is.

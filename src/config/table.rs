@@ -202,6 +202,7 @@ pub const SECTIONS: &[Section] = &[
                 "How long a request may take that does not wait, and a connection between two of them",
                 Live,
             ),
+            setting("body_deadline", TIME, r#""30s""#, "From the head of a request to the end of its body", Live),
             setting("poll_wait", TIME, r#""55s""#, "The longest that a long poll waits", Live),
             setting("frame_kb", number(1, 256, "KiB"), "64", "The largest frame of a client", Live),
             setting("body_kb", number(1, MIB_MAX, "KiB"), "1024", "The largest body of a request", Live),

@@ -7,11 +7,11 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 
 use super::Edge;
-use super::credentials;
 use super::kill::KillSwitch;
 use super::problem::Problem;
 use super::sse;
 use super::visit::Visit;
+use super::{address, credentials};
 use crate::actors::{asking, paging};
 use crate::domain::RoomName;
 use crate::wire::{Ask, Dialect, From as Since, Refusal, Reply};
@@ -32,19 +32,20 @@ pub(super) struct Query {
     pub(super) wait: Option<String>,
 }
 
-/// `GET /v1/rooms/{room}/events`.
-pub async fn of_room(
-    request: HttpRequest,
-    room: web::Path<String>,
-    edge: web::ThinData<Edge>,
-) -> Result<HttpResponse, Problem> {
+/// Where it is.
+const PATH: &str = "/v1/rooms/{room}/events";
+
+/// Answers at that address.
+pub async fn of_room(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<HttpResponse, Problem> {
     let registry = edge.worker.registry();
     if registry.draining() {
         return Err(Problem::of(Refusal::shutting_down()));
     }
     let by = credentials::principal(&request, &edge).await?;
     let query = query(&request)?;
-    let room = RoomName::parse(&room).map_err(|error| bad_request(format!("room: {error}")))?;
+    let named = address::members(PATH, &[], request.uri().path(), "").map_err(Problem::of)?;
+    let room = named.first().map_or("", |(_, room)| room);
+    let room = RoomName::parse(room).map_err(|error| bad_request(format!("room: {error}")))?;
     let kill = request.conn_data::<KillSwitch>().ok_or_else(|| Problem::of(Refusal::unavailable()))?;
     if takes_events(&request) {
         let since = resumed(&request)?.or(query.after.as_deref().map(since)).unwrap_or(Since::Now);

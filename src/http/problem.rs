@@ -12,6 +12,8 @@ use crate::wire::Refusal;
 pub struct Problem {
     pub status: StatusCode,
     pub refusal: Refusal,
+    /// Where the method is what was wrong: those that the address takes.
+    allowed: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -22,6 +24,7 @@ struct Body<'a> {
     status: u16,
     code: &'a str,
     detail: &'a str,
+    retry: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,13 +43,13 @@ impl ResponseError for Problem {
 
 impl Problem {
     pub fn new(status: StatusCode, refusal: Refusal) -> Self {
-        Self { status, refusal }
+        Self { status, refusal, allowed: None }
     }
 
     /// A refusal with the status that its code has.
     pub fn of(refusal: Refusal) -> Self {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, refusal }
+        Self::new(status, refusal)
     }
 
     pub fn unavailable(refusal: &Refusal) -> Self {
@@ -57,8 +60,10 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, Refusal::route_not_found())
     }
 
-    pub fn method_not_allowed() -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, Refusal::method_not_allowed())
+    /// `allowed` are the methods that the address takes, in a list.
+    pub fn method_not_allowed(allowed: &str) -> Self {
+        let allowed = Some(allowed.to_owned());
+        Self { allowed, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, Refusal::method_not_allowed()) }
     }
 
     pub fn response(&self) -> HttpResponse {
@@ -68,6 +73,7 @@ impl Problem {
             status: self.status.as_u16(),
             code: self.refusal.code(),
             detail: self.refusal.message(),
+            retry: self.refusal.retry().as_str(),
             retry_after_ms: self.refusal.retry_after_ms(),
             limit: self.refusal.limit(),
         };
@@ -77,9 +83,9 @@ impl Problem {
             // RFC 6455, section 4.4.
             response.insert_header(("Sec-WebSocket-Version", "13"));
         }
-        if self.status == StatusCode::METHOD_NOT_ALLOWED {
-            // RFC 9110, section 15.5.6; every address that there is takes this one and no other.
-            response.insert_header(("Allow", "GET"));
+        if let Some(allowed) = &self.allowed {
+            // RFC 9110, section 15.5.6.
+            response.insert_header(("Allow", allowed.as_str()));
         }
         if let Some(pause) = self.refusal.retry_after_ms() {
             // Whole seconds (RFC 9110, section 10.2.3), never before the time.

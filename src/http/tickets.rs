@@ -110,13 +110,6 @@ pub async fn make(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<Htt
     Ok(HttpResponse::build(StatusCode::CREATED).insert_header(("Cache-Control", "no-store")).json(body))
 }
 
-/// Nothing but making one can be done here.
-pub async fn only_post() -> HttpResponse {
-    let mut response = Problem::method_not_allowed().response();
-    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("POST"));
-    response
-}
-
 /// The tickets of a server.
 pub fn shared() -> Arc<Tickets> {
     Arc::default()

@@ -15,7 +15,7 @@ use super::Edge;
 use super::kill::KillSwitch;
 use super::problem::Problem;
 use crate::actors::{Link, Worker};
-use crate::domain::Principal;
+use crate::domain::{Principal, RoomId};
 use crate::wire::Refusal;
 
 /// How many users are shown something on one connection. A proxy may let several share one; behind the answer to the
@@ -77,6 +77,15 @@ impl Visit {
 
     pub fn by(&self) -> &Principal {
         &self.by
+    }
+
+    /// What came before on the connection has arrived before what is answered next. So the user who asks to leave a room
+    /// on it is answered, and not cut by the own removal.
+    pub fn leaving(request: &HttpRequest, by: &Principal, room: Option<RoomId>) {
+        let Some(visitors) = request.conn_data::<Visitors>() else { return };
+        if let Some(visitor) = visitors.0.0.borrow().iter().find(|visitor| same(&visitor.by, by)) {
+            visitor.link.leaving(room);
+        }
     }
 
     /// Sends what the visitor is shown on its way.

@@ -34,9 +34,11 @@ pub async fn events(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<H
     let visit = Visit::begin(&request, &edge, by)?;
     let limit = query.limit.as_deref().map_or(Ok(PAGE_RECORDS), limit)?;
     let wait = query.wait.as_deref().map(wait).transpose()?.unwrap_or_default();
-    let limits = edge.worker.registry().limits();
-    let wait = wait.min(limits.poll_wait);
-    kill.allow(wait + limits.request);
+    let wait = wait.min(edge.worker.registry().limits().poll_wait);
+    // Who waits holds a connection as a stream does.
+    let guard = (!wait.is_zero()).then(|| edge.door.admit(&request, Some(visit.by())));
+    let _guard = guard.transpose()?;
+    kill.allow(wait + edge.worker.registry().limits().request);
     let since = query.after.as_deref().map_or(Since::Start, since);
     let page = world::page(visit.worker(), visit.link(), visit.by().clone(), since, limit, wait).await;
     let page = page.map_err(Problem::of)?;

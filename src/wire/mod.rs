@@ -27,9 +27,9 @@ use bytes::{Bytes, BytesMut};
 pub use close::CloseReason;
 pub use cursor::{Cursor, CursorError};
 pub use inbound::{Assembler, InboundError, Incoming};
-pub use native::DEPTH_MAX;
+pub use native::{DEPTH_MAX, Kind, decode_request};
 pub use refusal::{Refusal, Retry};
-pub use reply::{Absence, Listed, Notice, Removal, Reply};
+pub use reply::{About, Absence, Listed, ListedMember, Notice, Removal, Reply};
 pub use request::{Ask, DecodeError, From, Request};
 pub use world_cursor::Sealer;
 
@@ -215,7 +215,7 @@ impl Dialect {
         }
     }
 
-    /// Encodes what a reply says as the body of an answer over HTTP, which is about its request already.
+    /// Encodes a reply as the body of an answer over HTTP: the members that it has besides `type`, `id` and `ok`.
     pub fn encode_body(self, reply: &Reply) -> Bytes {
         match self {
             Self::NativeJson | Self::NativeSse => native::body::<native::Json>(reply),

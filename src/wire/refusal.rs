@@ -205,6 +205,18 @@ impl Refusal {
         Self::of(METHOD_NOT_ALLOWED)
     }
 
+    pub fn media_type_unsupported() -> Self {
+        Self::of(MEDIA_TYPE_UNSUPPORTED)
+    }
+
+    pub fn body_too_large() -> Self {
+        Self::of(BODY_TOO_LARGE)
+    }
+
+    pub fn body_too_slow() -> Self {
+        Self::of(BODY_TOO_SLOW)
+    }
+
     /// `limit` is the name of the limit in the configuration; `after` is when there is room again.
     pub fn rate_limited(limit: &'static str, after: Duration) -> Self {
         let message = format!("more was asked than the limit {limit} allows; slow down");
@@ -309,6 +321,13 @@ const UPGRADE_REQUIRED: CodeInfo = no("upgrade_required", 426, "this address spe
 const ROUTE_NOT_FOUND: CodeInfo = no("route_not_found", 404, "there is nothing at this address");
 const METHOD_NOT_ALLOWED: CodeInfo =
     no("method_not_allowed", 405, "this address does not take requests of this method");
+const MEDIA_TYPE_UNSUPPORTED: CodeInfo = no(
+    "media_type_unsupported",
+    415,
+    "a body has to be JSON: `Content-Type: application/json`, in UTF-8 and not compressed",
+);
+const BODY_TOO_LARGE: CodeInfo = no("body_too_large", 413, "the body is larger than the limit");
+const BODY_TOO_SLOW: CodeInfo = later("body_too_slow", 408, "the body did not come to its end in time");
 
 /// Every code there is: first what the rules refuse, then the rest.
 pub const CODES: &[CodeInfo] = &[
@@ -361,6 +380,9 @@ pub const CODES: &[CodeInfo] = &[
     UPGRADE_REQUIRED,
     ROUTE_NOT_FOUND,
     METHOD_NOT_ALLOWED,
+    MEDIA_TYPE_UNSUPPORTED,
+    BODY_TOO_LARGE,
+    BODY_TOO_SLOW,
 ];
 
 const fn no(code: &'static str, status: u16, meaning: &'static str) -> CodeInfo {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::recent::Receipt;
-use crate::domain::{Alias, Epoch, Num, Position, Principal, Record, RoomId, RoomKey, Seq, Timestamp};
+use crate::domain::{
+    Alias, Epoch, Name, Num, Position, Principal, Record, RecordId, RoomId, RoomKey, Seq, Timestamp, UserId,
+};
 
 use super::Refusal;
 
@@ -67,7 +69,41 @@ pub enum Reply {
         rooms: Vec<Listed>,
         after: Option<RoomId>,
     },
+    Room {
+        room: RoomKey,
+        about: About,
+    },
+    /// `after` is where the next page starts; `None` when there are no more.
+    Members {
+        room: RoomKey,
+        members: Vec<ListedMember>,
+        after: Option<UserId>,
+    },
     Refused(Refusal),
+}
+
+/// What a room is to somebody who may know of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct About {
+    pub kind: RoomKind,
+    pub num: Num,
+    pub alias: Option<Alias>,
+    pub name: Option<Name>,
+    pub created_at: Timestamp,
+    pub archived: bool,
+    /// What the user is in it, or is invited to be.
+    pub place: Option<(Role, Standing)>,
+    /// Its newest record; for members only, since it tells how much is said.
+    pub head: Option<Position>,
+}
+
+/// A member in a room's list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListedMember {
+    pub user: UserId,
+    pub role: Role,
+    /// The record by which the membership began.
+    pub joined: RecordId,
 }
 
 /// A room in a user's list.

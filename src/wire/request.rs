@@ -51,6 +51,15 @@ pub enum Ask {
         after: Option<RoomId>,
         limit: usize,
     },
+    /// What a room is, and what the user is in it.
+    Room {
+        room: RoomName,
+    },
+    Members {
+        room: RoomName,
+        after: Option<UserId>,
+        limit: usize,
+    },
     /// A command that has to wait until the client has said who it is. What it says has not been looked at.
     NotYet,
 }

@@ -192,7 +192,7 @@ fn no_frame_within_its_limits_takes_long_to_decode() {
                     began.elapsed()
                 });
                 let took = took.min().unwrap();
-                assert!(took < DECODING, "{dialect:?}: {took:?} for {:.80}", frame);
+                assert!(took < DECODING, "{dialect:?}: {took:?} for {frame:.80}");
             }
         }
     }

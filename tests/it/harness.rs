@@ -190,8 +190,13 @@ impl TestServer {
 
     /// A bare socket on which `head` has been sent.
     pub async fn raw(&self, head: &str) -> TcpStream {
+        self.raw_bytes(head.as_bytes()).await
+    }
+
+    pub async fn raw_bytes(&self, bytes: &[u8]) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(head.as_bytes()).await.unwrap();
+        // A server that has refused what came first need not take the rest.
+        let _ = stream.write_all(bytes).await;
         stream
     }
 

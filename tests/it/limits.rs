@@ -236,6 +236,8 @@ async fn an_event_stream_is_a_connection_like_any_other() {
     for (room, expected) in [("nowhere", 404), ("lobby", 429)] {
         let request = stream("eve", room).replace("Accept", "Connection: close\r\nAccept");
         assert_eq!(server.exchange(&request).await.0, expected, "{room}");
+        let page = stream("bob", room).replace("Accept: text/event-stream", "Connection: close");
+        assert_eq!(server.exchange(&page).await.0, expected, "a page of {room}");
     }
 }
 
@@ -305,10 +307,10 @@ async fn connections_that_come_too_fast_are_cut_before_they_are_read() {
 #[tokio::test]
 async fn the_operator_can_read_what_has_been_counted() {
     let home = tempfile::tempdir().unwrap();
-    let admin = Some(home.path().join("admin.sock"));
+    let admin = home.path().join("admin.sock");
     let rates = Rates { messages_per_user: Some(Rate::per_minute(1, 3)), ..Rates::default() };
     let limits = Limits { rates, ..Limits::lifted() };
-    let server = TestServer::with(Setup { admin: admin.clone(), limits, ..Setup::default() });
+    let server = TestServer::with(Setup { admin: Some(admin.clone()), limits, ..Setup::default() });
     let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
     ann.ask(create_channel("lobby")).await;
     bob.ask(join("lobby")).await;
@@ -319,7 +321,7 @@ async fn the_operator_can_read_what_has_been_counted() {
     }
     assert!(limit_of(&ann.try_ask(post("lobby", "hi")).await).is_some());
     let _stranger = server.open(None, None).await;
-    let mut socket = tokio::net::UnixStream::connect(admin.unwrap()).await.unwrap();
+    let mut socket = tokio::net::UnixStream::connect(admin).await.unwrap();
     socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     patiently(tokio::io::AsyncReadExt::read_to_string(&mut socket, &mut answer)).await.unwrap();

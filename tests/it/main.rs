@@ -14,11 +14,14 @@ mod limits;
 mod listening;
 mod paging;
 mod protocol;
+mod requests;
+mod rest;
 mod review;
 mod rooms;
 mod secrecy;
 #[path = "../support/mod.rs"]
 mod support;
 mod switching;
+mod tenants;
 mod tls;
 mod worlds;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chinwag::actors::Limits;
+use chinwag::actors::limits::{Connections, Rate, Rates};
 use serde_json::{Value, json};
 
 use crate::harness::{Client, Setup, TestServer, create_channel, join, kick, patiently, post};
@@ -115,6 +116,29 @@ async fn nothing_piles_up_for_who_waits() {
         seqs.extend(seqs_of(&page));
     }
     assert_eq!(seqs, (seqs[0]..=303).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn who_waits_counts_as_a_connection_and_whoever_asks_for_rooms_as_elsewhere() {
+    let connections = Connections { per_user: Some(2), ..Connections::default() };
+    let rates = Rates { failed_joins_per_user: Some(Rate::per_minute(1, 1)), ..Rates::default() };
+    let limits = Limits { connections, rates, ..Limits::lifted() };
+    let server = TestServer::with(Setup { limits, ..Setup::default() });
+    let (mut ann, mut first) = lobby(&server, 1).await;
+    first.send("/v1/rooms/lobby/events?after=now&wait=20", "").await.unwrap();
+    while server.connections().await < 2 {
+        tokio::task::yield_now().await;
+    }
+    let mut second = server.http("ann").await;
+    let refused = second.get("/v1/rooms/lobby/events?after=now&wait=20").await;
+    assert_eq!(refused.refusal(), (429, "too_many_connections".to_owned()));
+    assert_eq!(second.get("/v1/rooms/lobby/events").await.status, 200, "who does not wait is answered");
+    ann.ask(post("lobby", "go on")).await;
+    patiently(first.answer()).await.unwrap().ok();
+    assert_eq!(second.get("/v1/rooms/lobby/events?after=now&wait=10ms").await.status, 200, "the place is free again");
+    let mut eve = server.http("eve").await;
+    assert_eq!(eve.get("/v1/rooms/nowhere/events").await.status, 404);
+    assert_eq!(eve.get("/v1/rooms/elsewhere/events").await.refusal(), (429, "rate_limited".to_owned()));
 }
 
 #[tokio::test]

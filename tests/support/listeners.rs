@@ -147,10 +147,10 @@ impl Events {
     }
 
     /// A stream whose client has little space of its own for what comes.
-    pub async fn open_narrow(server: SocketAddr, token: &str, path: &str) -> Self {
+    pub async fn open_narrow(address: SocketAddr, token: &str, path: &str) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4 * 1024).unwrap();
-        let stream = BufReader::new(patiently(socket.connect(server)).await.unwrap());
+        let stream = BufReader::new(patiently(socket.connect(address)).await.unwrap());
         let mut http = Http { stream, authorization: format!("Authorization: Bearer {token}\r\n") };
         http.send(path, "Accept: text/event-stream\r\n").await.unwrap();
         let (status, headers) = patiently(head(&mut http.stream)).await.unwrap();

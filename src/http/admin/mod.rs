@@ -32,7 +32,7 @@ pub fn mount(config: &mut web::ServiceConfig) {
                 .app_data(web::PayloadConfig::new(revocations::BODY_BYTES_MAX))
                 .route(web::get().to(revocations::list))
                 .route(web::post().to(revocations::revoke))
-                .default_service(web::to(super::wrong_method)),
+                .default_service(web::to(|| std::future::ready(super::routes::wrong_method("GET, POST")))),
         )
         .route("/tenants/{tenant}/rooms", web::get().to(rooms::list))
         .route("/tenants/{tenant}/rooms/{room}", web::get().to(rooms::show))

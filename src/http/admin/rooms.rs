@@ -114,7 +114,7 @@ pub async fn archive(desk: web::ThinData<Desk>, path: web::Path<(String, String)
 
 async fn find(desk: &Desk, (tenant_id, room): &(String, String)) -> Result<RoomKey, Refusal> {
     let name = RoomName::parse(room).map_err(Refusal::bad_request)?;
-    desk.registry.find(&tenant(tenant_id)?, &name).await
+    desk.registry.locate(&tenant(tenant_id)?, &name).await
 }
 
 fn tenant(text: &str) -> Result<TenantId, Refusal> {

@@ -63,7 +63,7 @@ fn decode_before_auth<'de>(payload: &impl Payload<'de>) -> Result<Request, Decod
 }
 
 /// A message that can be read as any of the shapes below.
-trait Payload<'de> {
+pub(super) trait Payload<'de> {
     fn read<T: Deserialize<'de>>(&self) -> Result<T, Refusal>;
 }
 
@@ -96,12 +96,13 @@ impl<'de> Payload<'de> for MsgpackPayload<'de> {
 }
 
 fn json(payload: &[u8]) -> Result<JsonPayload<'_>, DecodeError> {
-    let text = std::str::from_utf8(payload)
-        .map_err(|_| DecodeError { id: None, refusal: Refusal::bad_request("the frame is not UTF-8") })?;
-    if depth(text) > DEPTH_MAX {
-        return Err(DecodeError { id: None, refusal: Refusal::too_deep() });
-    }
-    Ok(JsonPayload(text))
+    shallow(payload).map(JsonPayload).map_err(|refusal| DecodeError { id: None, refusal })
+}
+
+/// The text of `payload`, provided that it is not nested too deep.
+pub(super) fn shallow(payload: &[u8]) -> Result<&str, Refusal> {
+    let text = std::str::from_utf8(payload).map_err(|_| Refusal::bad_request("this is not UTF-8"))?;
+    if depth(text) > DEPTH_MAX { Err(Refusal::too_deep()) } else { Ok(text) }
 }
 
 /// How deep brackets are nested outside of strings. Whether they match is found out by the parser.
@@ -146,7 +147,7 @@ fn head<'de>(payload: &impl Payload<'de>) -> Result<(String, Kind), DecodeError>
     }
 }
 
-fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, Refusal> {
+pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, Refusal> {
     Ok(match kind {
         Kind::Auth => {
             let Auth { token: Text(token) } = payload.read()?;
@@ -222,6 +223,14 @@ fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, Refusal> {
             let Rooms { after, limit } = payload.read()?;
             Ask::Rooms { after: after.map(|it| it.0), limit: page(limit.unwrap_or(PAGE_MAX))? }
         }
+        Kind::Room => {
+            let Room { room } = payload.read()?;
+            Ask::Room { room: room.0 }
+        }
+        Kind::Members => {
+            let Members { room, after, limit } = payload.read()?;
+            Ask::Members { room: room.0, after: after.map(|it| it.0), limit: page(limit.unwrap_or(PAGE_MAX))? }
+        }
     })
 }
 
@@ -253,9 +262,9 @@ fn page(limit: u64) -> Result<usize, Refusal> {
     }
 }
 
-/// The `type` of a message.
+/// The `type` of a message: every command there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+pub enum Kind {
     Auth,
     Create,
     Update,
@@ -274,10 +283,12 @@ enum Kind {
     UnfollowAll,
     History,
     Rooms,
+    Room,
+    Members,
 }
 
 impl Kind {
-    const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -296,9 +307,11 @@ impl Kind {
         Self::UnfollowAll,
         Self::History,
         Self::Rooms,
+        Self::Room,
+        Self::Members,
     ];
 
-    fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Auth => "auth",
             Self::Create => "create",
@@ -318,6 +331,8 @@ impl Kind {
             Self::UnfollowAll => "unfollow_all",
             Self::History => "history",
             Self::Rooms => "rooms",
+            Self::Room => "room",
+            Self::Members => "members",
         }
     }
 }
@@ -428,6 +443,13 @@ struct History<'a> {
 #[derive(Deserialize)]
 struct Rooms {
     after: Option<Parsed<RoomId>>,
+    limit: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Members {
+    room: RoomText,
+    after: Option<Parsed<UserId>>,
     limit: Option<u64>,
 }
 

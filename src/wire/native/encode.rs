@@ -6,8 +6,9 @@ use super::PROTOCOL;
 use super::writer::Writer;
 use crate::domain::{
     Alias, Content, DirectoryEvent, Event, Name, Position, Record, RecordId, RoomEvent, RoomId, RoomKey, Timestamp,
+    UserId,
 };
-use crate::wire::{Cursor, Listed, Notice, Refusal, Reply};
+use crate::wire::{About, Cursor, Listed, ListedMember, Notice, Refusal, Reply};
 
 /// What a record takes besides its content, or a reply besides its lists: most are half of it.
 const FRAME_BYTES: usize = 384;
@@ -32,7 +33,7 @@ pub fn reply<W: Writer>(id: Option<&str>, reply: &Reply) -> Bytes {
     out.finish()
 }
 
-/// What a reply says, without what a socket needs to tell replies apart: the body of an answer over HTTP.
+/// What a reply has besides its `type`, `id` and `ok`.
 pub fn body<W: Writer>(reply: &Reply) -> Bytes {
     let mut out = W::with_capacity(reply_bytes(reply));
     out.open_map();
@@ -133,6 +134,7 @@ fn reply_bytes(reply: &Reply) -> usize {
     let list = match reply {
         Reply::History { records, .. } | Reply::Page { records, .. } => records.iter().map(record_bytes).sum(),
         Reply::Rooms { rooms, .. } => rooms.len() * 128,
+        Reply::Members { members, .. } => members.len() * 128,
         Reply::Authenticated { .. }
         | Reply::Created { .. }
         | Reply::Changed { .. }
@@ -141,6 +143,7 @@ fn reply_bytes(reply: &Reply) -> usize {
         | Reply::Unfollowed { .. }
         | Reply::FollowingAll { .. }
         | Reply::UnfollowedAll
+        | Reply::Room { .. }
         | Reply::Refused(_) => 0,
     };
     FRAME_BYTES + list
@@ -294,8 +297,43 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
                 None => out.member("after", &()),
             }
         }
+        Reply::Room { room, about } => put_about(out, room, about),
+        Reply::Members { room, members, after } => {
+            put_room(out, "room", room.room);
+            out.key("members");
+            out.open_list();
+            for member in members {
+                out.item();
+                put_member(out, member);
+            }
+            out.close_list();
+            out.member("after", &after.as_ref().map(UserId::as_str));
+        }
         Reply::Refused(refusal) => put_error(out, refusal),
     }
+}
+
+fn put_about(out: &mut impl Writer, room: &RoomKey, about: &About) {
+    let About { kind, num, alias, name, created_at, archived, place, head } = about;
+    put_room(out, "room", room.room);
+    out.member("kind", kind.as_str());
+    out.member("num", &num.0);
+    out.member("alias", &alias.as_ref().map(Alias::as_str));
+    out.member("name", &name.as_ref().map(Name::as_str));
+    out.member("created_at", &created_at.0);
+    out.member("archived", archived);
+    out.member("role", &place.map(|(role, _)| role.as_str()));
+    out.member("standing", &place.map(|(_, standing)| standing.as_str()));
+    out.member("head", &head.map(|head| head.seq.0));
+    out.member("cursor", &head.map(|head| Cursor::encode(room, head)));
+}
+
+fn put_member(out: &mut impl Writer, ListedMember { user, role, joined }: &ListedMember) {
+    out.open_map();
+    out.member("user", user.as_str());
+    out.member("role", role.as_str());
+    put_record_id(out, "joined", *joined);
+    out.close_map();
 }
 
 fn put_records(out: &mut impl Writer, room: &RoomKey, records: &[Record]) {

@@ -6,10 +6,13 @@
 mod content;
 mod decode;
 mod encode;
+mod rest;
 mod writer;
 
+pub use decode::Kind;
 pub(super) use decode::{decode_json, decode_json_before_auth, decode_msgpack, decode_msgpack_before_auth};
 pub(super) use encode::{body, notice, record, reply};
+pub use rest::decode as decode_request;
 pub(super) use writer::{Json, Msgpack};
 
 /// How deep objects and arrays may be nested in what a client sends. The libraries' own limits, 128 and 1,024, are

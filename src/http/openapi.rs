@@ -1,0 +1,349 @@
+//! The description of all routes that programs can read (OpenAPI 3.1), made of the table that mounts them.
+//!
+//! The shapes of bodies are described here once more, because what is read and written is described by code that no
+//! schema can be derived from; tests hold what is really answered against them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use bytes::Bytes;
+use serde_json::Value;
+use utoipa::openapi::extensions::ExtensionsBuilder;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathsBuilder};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::{
+    AdditionalProperties, ArrayBuilder, ComponentsBuilder, ObjectBuilder, Schema, SchemaType, Type,
+};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, ResponseBuilder};
+
+use super::rest::{IDEMPOTENCY_KEY, json, takes_client_id};
+use super::routes::{EVERYWHERE, ROUTES, Route, Serves, Shape, Verb, WITH_TOKEN};
+use crate::domain::{ClientId, Name, Role, RoomKind, UserId};
+use crate::wire::Kind;
+use crate::wire::refusal::CODES;
+
+/// What the name of the security scheme is in the description.
+const BEARER: &str = "bearer";
+
+/// Answers with the description.
+pub async fn serve(description: web::ThinData<Description>) -> HttpResponse {
+    json(StatusCode::OK, description.0.0)
+}
+
+/// The description as it is sent. Made once per thread.
+#[derive(Clone)]
+pub struct Description(Bytes);
+
+impl Default for Description {
+    fn default() -> Self {
+        let text = serde_json::to_vec(&document()).expect("texts, numbers and maps with names of text");
+        Self(text.into())
+    }
+}
+
+fn document() -> OpenApi {
+    let mut paths = PathsBuilder::new();
+    for route in ROUTES {
+        let item = utoipa::openapi::PathItem::new(method(route.verb), operation(route));
+        paths = paths.path(route.path, item);
+    }
+    let mut components = ComponentsBuilder::new();
+    for (name, schema) in schemas() {
+        components = components.schema(name, schema);
+    }
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
+    let bearer = bearer.description(Some("The same token may come in the header X-Auth-Token."));
+    let components = components.security_scheme(BEARER, SecurityScheme::Http(bearer.build()));
+    let about = "Realtime chat and message broker. A command that changes something has been synced to disk when it \
+                 is answered.";
+    OpenApiBuilder::new()
+        .info(InfoBuilder::new().title("Chinwag").version(env!("CARGO_PKG_VERSION")).description(Some(about)).build())
+        .paths(paths.build())
+        .components(Some(components.build()))
+        .build()
+}
+
+fn method(verb: Verb) -> HttpMethod {
+    match verb {
+        Verb::Get => HttpMethod::Get,
+        Verb::Post => HttpMethod::Post,
+        Verb::Put => HttpMethod::Put,
+        Verb::Patch => HttpMethod::Patch,
+        Verb::Delete => HttpMethod::Delete,
+    }
+}
+
+fn operation(route: &'static Route) -> OperationBuilder {
+    let mut operation = OperationBuilder::new().summary(Some(route.summary)).operation_id(Some(name(route)));
+    let commands: Vec<_> = route.commands().into_iter().map(Kind::as_str).collect();
+    if !commands.is_empty() {
+        operation = operation.extensions(Some(ExtensionsBuilder::new().add("x-commands", commands).build()));
+    }
+    if route.needs_token() {
+        operation = operation.security(SecurityRequirement::new(BEARER, Vec::<String>::new()));
+    }
+    for place in route.path.split('/').filter_map(|place| place.strip_prefix('{')?.strip_suffix('}')) {
+        let parameter = ParameterBuilder::new().name(place).parameter_in(ParameterIn::Path).required(Required::True);
+        operation = operation.parameter(parameter.description(Some(about_place(place))).schema(Some(text())));
+    }
+    for query in route.query {
+        let parameter = ParameterBuilder::new().name(query.name).parameter_in(ParameterIn::Query);
+        let schema = if query.name == "limit" { integer().minimum(Some(1)).maximum(Some(100)) } else { text() };
+        let parameter = parameter.required(Required::False).description(Some(query.about)).schema(Some(schema));
+        operation = operation.parameter(parameter);
+    }
+    if let Serves::Command(kind) = route.serves
+        && takes_client_id(kind)
+    {
+        let parameter = ParameterBuilder::new().name(IDEMPOTENCY_KEY).parameter_in(ParameterIn::Header);
+        let about = "the client id, for sending again; the same as `client_id` of the body";
+        operation =
+            operation.parameter(parameter.required(Required::False).description(Some(about)).schema(Some(text())));
+    }
+    if matches!(route.serves, Serves::Events | Serves::World) {
+        let parameter = ParameterBuilder::new().name("Last-Event-ID").parameter_in(ParameterIn::Header);
+        let about = "the cursor after which a stream goes on; it wins over `after`";
+        operation =
+            operation.parameter(parameter.required(Required::False).description(Some(about)).schema(Some(text())));
+    }
+    if let Some(body) = route.body {
+        let example: Value = serde_json::from_str(body.example).expect("a test reads every example");
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(body.shape))).example(Some(example));
+        let required = if body.required { Required::True } else { Required::False };
+        let described = RequestBodyBuilder::new().content("application/json", content.build()).required(Some(required));
+        operation = operation.request_body(Some(described.build()));
+    }
+    for (status, shape) in route.success {
+        operation = operation.response(status.to_string(), success(*status, *shape));
+    }
+    for (status, codes) in refusals(route) {
+        let list = codes.iter().map(|code| format!("`{code}`")).collect::<Vec<_>>().join(", ");
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let response = ResponseBuilder::new().description(format!("refused: {list}"));
+        let response = response.content("application/problem+json", content);
+        operation = operation.response(status.to_string(), response.build());
+    }
+    operation
+}
+
+/// A name for programs that generate code: the command's, or the last word of the address.
+fn name(route: &Route) -> String {
+    match route.serves {
+        Serves::Command(kind) => kind.as_str().to_owned(),
+        Serves::Events => "events".to_owned(),
+        Serves::World => "all_events".to_owned(),
+        Serves::Tickets => "ticket".to_owned(),
+        Serves::Socket => "websocket".to_owned(),
+        Serves::Description => "openapi".to_owned(),
+        Serves::Greeting => "greeting".to_owned(),
+        Serves::Alive => "healthz".to_owned(),
+        Serves::Ready => "readyz".to_owned(),
+    }
+}
+
+fn about_place(place: &str) -> &'static str {
+    match place {
+        "room" => "the room's uuid, num or alias; `alias:NAME` is always the alias",
+        "user" => "a user id",
+        "message" => "the id of the record by which the message was posted",
+        _ => "",
+    }
+}
+
+fn success(status: u16, shape: Shape) -> utoipa::openapi::Response {
+    let response = ResponseBuilder::new();
+    match shape {
+        Shape::Json(name) => {
+            let about = match (status, name) {
+                (200, "Published") => "recorded; with `duplicate`, it had been before",
+                (201, _) => "made, and on disk",
+                _ => "done",
+            };
+            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(name))).build();
+            let response = response.description(about).content("application/json", content);
+            if name == "Created" {
+                let place = HeaderBuilder::new().schema(Some(text())).description(Some("the address of the room"));
+                return response.header("Location", place.build()).build();
+            }
+            response.build()
+        }
+        Shape::Events(page) => {
+            let page = ContentBuilder::new().schema(Some(Ref::from_schema_name(page))).build();
+            let stream = ContentBuilder::new().schema(Some(text())).build();
+            let response = response.description("a page, or a stream of server-sent events for who accepts one");
+            response.content("application/json", page).content("text/event-stream", stream).build()
+        }
+        Shape::Text => {
+            let content = ContentBuilder::new().schema(Some(text())).build();
+            response.description("a word").content("text/plain", content).build()
+        }
+        Shape::Socket => response.description("the connection is a WebSocket from now on").build(),
+    }
+}
+
+/// The codes by which a route may be refused, by their status.
+fn refusals(route: &Route) -> BTreeMap<u16, BTreeSet<&'static str>> {
+    let with_token = if route.needs_token() { WITH_TOKEN } else { &[] };
+    let codes = EVERYWHERE.iter().chain(with_token).chain(route.codes);
+    let mut refusals: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for code in codes {
+        let info = CODES.iter().find(|info| info.code == *code).expect("a test builds the description");
+        refusals.entry(info.status).or_default().insert(info.code);
+    }
+    refusals
+}
+
+/// Every shape of a body.
+fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
+    let about = "an object of yours with at least one member, at most 32 KiB";
+    let content =
+        || object().additional_properties(Some(AdditionalProperties::FreeForm(true))).description(Some(about));
+    let client_id = || text().max_length(Some(ClientId::BYTES_MAX));
+    let place = |shape: ObjectBuilder| {
+        let shape = needed(shape, "room", uuid());
+        let shape = needed(shape, "seq", integer());
+        let shape = needed(shape, "cursor", text());
+        needed(shape, "at", millis())
+    };
+    let invitee = needed(object(), "user", user()).property("role", role());
+    let listed = needed(needed(object(), "room", uuid()), "kind", kind());
+    let listed = needed(needed(listed, "role", role()), "standing", standing());
+    let member = needed(needed(needed(object(), "user", user()), "role", role()), "joined", uuid());
+    let me = needed(needed(needed(object(), "user", user()), "tenant", text()), "expires_at", millis());
+    let room = needed(needed(needed(object(), "room", uuid()), "kind", kind()), "num", integer());
+    let room = needed(needed(room, "alias", or_null(text())), "name", or_null(name_text()));
+    let room =
+        needed(needed(room, "created_at", millis()), "archived", ObjectBuilder::new().schema_type(Type::Boolean));
+    let room = needed(needed(room, "role", or_null(role())), "standing", or_null(standing()));
+    let room = needed(needed(room, "head", or_null(integer())), "cursor", or_null(text()));
+    let published = needed(needed(place(object()), "record", uuid()), "num", integer());
+    let published = published.property("duplicate", ObjectBuilder::new().schema_type(Type::Boolean));
+    let record = || object().additional_properties(Some(AdditionalProperties::FreeForm(true)));
+    let page = needed_list(needed(object(), "room", uuid()), "records", record());
+    let page = page.property("cursor", text()).property("before", or_null(text()));
+    let page = page.property("head", integer()).property("complete", ObjectBuilder::new().schema_type(Type::Boolean));
+    let world_page = needed(needed_list(object(), "records", record()), "cursor", text());
+    let world_page = needed(world_page, "complete", ObjectBuilder::new().schema_type(Type::Boolean));
+    let create = needed(object(), "kind", kind()).property("alias", text()).property("name", name_text());
+    let create = create.property("members", ArrayBuilder::new().items(invitee));
+    let rooms = needed_list(object(), "rooms", listed);
+    let members = needed_list(needed(object(), "room", uuid()), "members", member);
+    vec![
+        ("Create", create.into()),
+        ("Update", needed(object(), "name", or_null(name_text())).into()),
+        ("Invite", object().property("role", role()).into()),
+        ("Kick", object().property("reason", name_text()).into()),
+        ("ChangeRole", needed(object(), "role", role()).into()),
+        ("Post", needed(object(), "content", content()).property("client_id", client_id()).into()),
+        ("Edit", needed(object(), "content", content()).property("client_id", client_id()).into()),
+        ("Delete", object().property("client_id", client_id()).into()),
+        ("Me", me.into()),
+        ("Rooms", needed(rooms, "after", or_null(uuid())).into()),
+        ("Created", needed(needed(place(object()), "num", integer()), "alias", or_null(text())).into()),
+        ("Room", room.into()),
+        ("Page", page.into()),
+        ("WorldPage", world_page.into()),
+        ("Ticket", needed(needed(object(), "ticket", text()), "expires_at", integer()).into()),
+        ("Members", needed(members, "after", or_null(user())).into()),
+        ("Changed", place(object()).into()),
+        ("Published", published.into()),
+        ("Description", object().additional_properties(Some(AdditionalProperties::FreeForm(true))).into()),
+        ("Problem", problem().into()),
+    ]
+}
+
+/// A problem document (RFC 9457).
+fn problem() -> ObjectBuilder {
+    let codes = text().enum_values(Some(CODES.iter().map(|info| info.code)));
+    let shape = needed(needed(object(), "type", text()), "title", text());
+    let shape = needed(needed(shape, "status", integer()), "code", codes);
+    let shape = needed(needed(shape, "detail", text()), "retry", one_of(["no", "same", "later"]));
+    shape.property("retry_after_ms", integer()).property("limit", text())
+}
+
+fn object() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Object)
+}
+
+fn needed(shape: ObjectBuilder, name: &str, value: ObjectBuilder) -> ObjectBuilder {
+    shape.property(name, value).required(name)
+}
+
+fn needed_list(shape: ObjectBuilder, name: &str, items: ObjectBuilder) -> ObjectBuilder {
+    shape.property(name, ArrayBuilder::new().items(items)).required(name)
+}
+
+fn text() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+fn integer() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Integer)
+}
+
+fn millis() -> ObjectBuilder {
+    integer().description(Some("milliseconds since 1970 UTC"))
+}
+
+fn uuid() -> ObjectBuilder {
+    text().format(Some(utoipa::openapi::SchemaFormat::Custom("uuid".into())))
+}
+
+fn user() -> ObjectBuilder {
+    text().max_length(Some(UserId::BYTES_MAX))
+}
+
+fn name_text() -> ObjectBuilder {
+    text().max_length(Some(Name::BYTES_MAX))
+}
+
+fn one_of(words: impl IntoIterator<Item = &'static str>) -> ObjectBuilder {
+    text().enum_values(Some(words))
+}
+
+fn kind() -> ObjectBuilder {
+    one_of(RoomKind::ALL.map(RoomKind::as_str))
+}
+
+fn role() -> ObjectBuilder {
+    one_of(Role::ALL.map(Role::as_str))
+}
+
+fn standing() -> ObjectBuilder {
+    one_of(["member", "invited"])
+}
+
+/// The same, or null.
+fn or_null(shape: ObjectBuilder) -> ObjectBuilder {
+    let built = shape.build();
+    let types = match &built.schema_type {
+        SchemaType::Type(one) => vec![one.clone(), Type::Null],
+        SchemaType::Array(types) => types.clone(),
+        SchemaType::AnyValue => vec![Type::Null],
+    };
+    let with_null = built.enum_values.clone().map(|values| values.into_iter().chain([Value::Null]));
+    ObjectBuilder::from(built).schema_type(SchemaType::Array(types)).enum_values(with_null)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shape_that_a_route_names_is_described() {
+        let known: BTreeSet<_> = schemas().into_iter().map(|(name, _)| name).collect();
+        for route in ROUTES {
+            let answers = route.success.iter().filter_map(|(_, shape)| match shape {
+                Shape::Json(name) => Some(*name),
+                Shape::Events(page) => Some(page),
+                Shape::Text | Shape::Socket => None,
+            });
+            for name in answers.chain(route.body.map(|body| body.shape)) {
+                assert!(known.contains(name), "{name}");
+            }
+        }
+    }
+}

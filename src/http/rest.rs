@@ -1,0 +1,208 @@
+//! Requests that are commands: each is read by the same shapes as a frame and carried out in the same way.
+
+use std::rc::Rc;
+
+use actix_web::http::{ConnectionType, StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+
+use super::kill::{KillSwitch, Unread};
+use super::payload::{self, Expects};
+use super::problem::Problem;
+use super::routes::Route;
+use super::visit::Visit;
+use super::{Edge, address, credentials};
+use crate::actors::{Cut, Link, asking};
+use crate::domain::{Command, Principal};
+use crate::wire::{Ask, Dialect, Kind, Refusal, Reply, decode_request};
+
+/// How a client that sends again says that it does (draft-ietf-httpapi-idempotency-key-header, section 2).
+pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+
+/// Answers a request that is the command `kind`.
+pub async fn answer(
+    route: &'static Route,
+    kind: Kind,
+    request: HttpRequest,
+    payload: web::Payload,
+    edge: web::ThinData<Edge>,
+) -> HttpResponse {
+    match carry_out(route, kind, &request, payload, &edge).await {
+        Ok(response) => response,
+        Err(problem) => {
+            let mut response = problem.response();
+            if payload::is_announced(&request) {
+                response.head_mut().set_connection_type(ConnectionType::Close);
+                response.extensions_mut().insert(Unread);
+            }
+            response
+        }
+    }
+}
+
+async fn carry_out(
+    route: &'static Route,
+    kind: Kind,
+    request: &HttpRequest,
+    payload: web::Payload,
+    edge: &Edge,
+) -> Result<HttpResponse, Problem> {
+    let registry = edge.worker.registry();
+    let by = credentials::principal(request, edge).await?;
+    let (bytes_max, body_time, time) = {
+        let limits = registry.limits();
+        (limits.body_bytes_max, limits.body_deadline, limits.answer_timeout)
+    };
+    if let Some(kill) = request.conn_data::<KillSwitch>() {
+        kill.allow(body_time + time);
+    }
+    let mut members = address::members(route.path, &route.query_names(), request.uri().path(), request.query_string())
+        .map_err(Problem::of)?;
+    if takes_client_id(kind) {
+        members.extend(idempotency_key(request)?.map(|key| ("client_id", key)));
+    }
+    let body = payload::read(request, payload, route.expects(), bytes_max, body_time).await.map_err(Problem::of)?;
+    if kind == Kind::Auth {
+        return Ok(encoded(StatusCode::OK, &Reply::Authenticated { principal: by }));
+    }
+    let given: Vec<_> = members.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let ask = decode_request(kind, &given, &body).map_err(Problem::of)?;
+    let answer = shown_or_done(request, edge, by, ask);
+    let (reply, visit) =
+        tokio::time::timeout(time, answer).await.map_err(|_| Problem::of(Refusal::unavailable()))??;
+    let response = answered(kind, &reply)?;
+    Ok(match visit {
+        Some(visit) => visit.end(response),
+        None => response,
+    })
+}
+
+/// Carries a command out. One that shows what is for members only is a visit, which a removal finds. What any other is
+/// answered is its sender's own, and no removal has to cut it.
+async fn shown_or_done(
+    request: &HttpRequest,
+    edge: &Edge,
+    by: Principal,
+    ask: Ask,
+) -> Result<(Reply, Option<Visit>), Problem> {
+    if reads_a_room(&ask) {
+        let visit = Visit::begin(request, edge, by)?;
+        let reply = asking::answer(visit.worker(), visit.link(), visit.by().clone(), ask).await;
+        return Ok((reply, Some(visit)));
+    }
+    if let Ask::Command { room, command: Command::Leave, .. } = &ask
+        && let Ok(room) = edge.worker.registry().resolve(&by.tenant, room).await
+    {
+        Visit::leaving(request, &by, Some(room.room));
+    }
+    let link = Rc::new(Link::request(Box::new(Kept)));
+    let reply = asking::answer(&edge.worker, &link, by.clone(), ask).await;
+    Visit::leaving(request, &by, None);
+    Ok((reply, None))
+}
+
+/// Whether the answer shows what is for members only.
+fn reads_a_room(ask: &Ask) -> bool {
+    match ask {
+        Ask::History { .. } | Ask::Room { .. } | Ask::Members { .. } => true,
+        Ask::Auth { .. }
+        | Ask::Create { .. }
+        | Ask::Command { .. }
+        | Ask::Follow { .. }
+        | Ask::Unfollow { .. }
+        | Ask::FollowAll { .. }
+        | Ask::UnfollowAll
+        | Ask::Rooms { .. }
+        | Ask::NotYet => false,
+    }
+}
+
+/// The connection of a command, which nothing but its own end ends.
+struct Kept;
+
+impl Cut for Kept {
+    fn cut(&self) {}
+}
+
+fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
+    match reply {
+        Reply::Refused(refusal) => Err(Problem::of(refusal.clone())),
+        Reply::Created { room, .. } => {
+            let mut response = encoded(StatusCode::CREATED, reply);
+            let place = format!("/v1/rooms/{}", room.room);
+            let place = header::HeaderValue::from_str(&place).expect("a uuid is plain text");
+            response.headers_mut().insert(header::LOCATION, place);
+            Ok(response)
+        }
+        Reply::Published { duplicate: false, .. } if kind == Kind::Post => Ok(encoded(StatusCode::CREATED, reply)),
+        Reply::Authenticated { .. }
+        | Reply::Changed { .. }
+        | Reply::Published { .. }
+        | Reply::Following { .. }
+        | Reply::Unfollowed { .. }
+        | Reply::FollowingAll { .. }
+        | Reply::UnfollowedAll
+        | Reply::History { .. }
+        | Reply::Page { .. }
+        | Reply::Rooms { .. }
+        | Reply::Room { .. }
+        | Reply::Members { .. } => Ok(encoded(StatusCode::OK, reply)),
+    }
+}
+
+fn encoded(status: StatusCode, reply: &Reply) -> HttpResponse {
+    json(status, Dialect::NativeJson.encode_body(reply))
+}
+
+/// An answer in JSON.
+pub fn json(status: StatusCode, body: Bytes) -> HttpResponse {
+    HttpResponse::build(status).content_type("application/json").body(body)
+}
+
+/// Whether sending a command again with the same client id is safe.
+pub fn takes_client_id(kind: Kind) -> bool {
+    match kind {
+        Kind::Post | Kind::Edit | Kind::Delete => true,
+        Kind::Auth
+        | Kind::Create
+        | Kind::Update
+        | Kind::Archive
+        | Kind::Join
+        | Kind::Leave
+        | Kind::Invite
+        | Kind::Kick
+        | Kind::Role
+        | Kind::Follow
+        | Kind::Unfollow
+        | Kind::FollowAll
+        | Kind::UnfollowAll
+        | Kind::History
+        | Kind::Rooms
+        | Kind::Room
+        | Kind::Members => false,
+    }
+}
+
+/// The client id in the header, in quotation marks as the draft has it, or bare as most clients send it.
+fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
+    let refused = |why: &str| Problem::of(Refusal::bad_request(format!("the header {IDEMPOTENCY_KEY} {why}")));
+    let mut values = request.headers().get_all(IDEMPOTENCY_KEY);
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(refused("is there twice"));
+    }
+    let value = value.to_str().map_err(|_| refused("is not text"))?;
+    let Some(quoted) = value.strip_prefix('"') else { return Ok(Some(value.to_owned())) };
+    let bare = quoted.strip_suffix('"').ok_or_else(|| refused("has no end"))?;
+    Ok(Some(bare.to_owned()))
+}
+
+impl Route {
+    fn expects(&self) -> Expects {
+        match self.body {
+            None => Expects::Nothing,
+            Some(body) if body.required => Expects::Json,
+            Some(_) => Expects::Perhaps,
+        }
+    }
+}

@@ -1,0 +1,534 @@
+//! Every address there is, in one table: it mounts the routes, and the description that clients can read is made of it.
+//!
+//! A route is one method of one address. What is not in the table is not served.
+
+use std::future::ready;
+
+use actix_web::http::{Method, header};
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::problem::Problem;
+use super::{Edge, events, greeting, healthz, openapi, readyz, rest, tickets, world, ws};
+use crate::wire::Kind;
+
+/// One method of one address.
+#[derive(Debug)]
+pub struct Route {
+    pub verb: Verb,
+    /// With its places in braces; each is a member of the command.
+    pub path: &'static str,
+    pub serves: Serves,
+    pub summary: &'static str,
+    /// The members that its query may have.
+    pub query: &'static [Query],
+    pub body: Option<&'static Body>,
+    /// What it is answered when it goes well: the status, and the shape of the body.
+    pub success: &'static [(u16, Shape)],
+    /// The codes by which it may be refused, besides those of [`EVERYWHERE`] and [`WITH_TOKEN`].
+    pub codes: &'static [&'static str],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verb {
+    Get,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+/// What carries a route out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Serves {
+    /// The command of the native protocol whose twin it is.
+    Command(Kind),
+    /// What happened in a room: pages, or a stream.
+    Events,
+    /// What happened in all rooms of a user: pages, or a stream.
+    World,
+    /// A ticket for who cannot set a header.
+    Tickets,
+    Socket,
+    Description,
+    Greeting,
+    Alive,
+    Ready,
+}
+
+/// A member of a query; none has to be there.
+#[derive(Debug)]
+pub struct Query {
+    pub name: &'static str,
+    pub about: &'static str,
+}
+
+/// The body of a request.
+#[derive(Debug)]
+pub struct Body {
+    pub required: bool,
+    /// The name of its shape.
+    pub shape: &'static str,
+    pub example: &'static str,
+}
+
+/// The body of an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shape {
+    /// An object, by the name of its shape.
+    Json(&'static str),
+    Text,
+    /// A page of records as an object of this shape, or an event stream for who accepts one.
+    Events(&'static str),
+    /// The connection becomes a WebSocket.
+    Socket,
+}
+
+impl Verb {
+    pub fn method(self) -> Method {
+        match self {
+            Self::Get => Method::GET,
+            Self::Post => Method::POST,
+            Self::Put => Method::PUT,
+            Self::Patch => Method::PATCH,
+            Self::Delete => Method::DELETE,
+        }
+    }
+}
+
+impl Route {
+    pub fn query_names(&self) -> Vec<&'static str> {
+        self.query.iter().map(|query| query.name).collect()
+    }
+
+    /// The commands of the native protocol that it stands for.
+    pub fn commands(&self) -> Vec<Kind> {
+        match self.serves {
+            Serves::Command(kind) => vec![kind],
+            // A stream is a follow, and closing it ends that.
+            Serves::Events => vec![Kind::Follow, Kind::Unfollow, Kind::History],
+            Serves::World => vec![Kind::FollowAll, Kind::UnfollowAll],
+            Serves::Tickets
+            | Serves::Socket
+            | Serves::Description
+            | Serves::Greeting
+            | Serves::Alive
+            | Serves::Ready => Vec::new(),
+        }
+    }
+
+    /// Whether it asks for a token.
+    pub fn needs_token(&self) -> bool {
+        match self.serves {
+            Serves::Command(_) | Serves::Events | Serves::World | Serves::Tickets => true,
+            Serves::Socket | Serves::Description | Serves::Greeting | Serves::Alive | Serves::Ready => false,
+        }
+    }
+}
+
+/// By what any route may be refused.
+pub const EVERYWHERE: &[&str] = &["method_not_allowed", "origin_refused"];
+
+/// By what a route that asks for a token may be refused.
+pub const WITH_TOKEN: &[&str] = &[
+    "bad_request",
+    "unauthenticated",
+    "token_invalid",
+    "token_expired",
+    "token_revoked",
+    "rate_limited",
+    "unavailable",
+];
+
+const PAGE: Query = Query { name: "limit", about: "how many at most, 1 to 100" };
+
+/// What a room's rules may answer to a command.
+macro_rules! of_a_room {
+    ($($more:literal),* $(,)?) => {
+        &["room_not_found", "busy", "storage_full", "shutting_down", "room_shut", "command_refused", $($more),*]
+    };
+}
+
+/// What a body may be refused for.
+macro_rules! with_body {
+    ($($more:literal),* $(,)?) => {
+        of_a_room!["media_type_unsupported", "body_too_large", "body_too_slow", "too_deep", $($more),*]
+    };
+}
+
+const NO_QUERY: &[Query] = &[];
+
+/// Every route there is.
+pub const ROUTES: &[Route] = &[
+    Route {
+        verb: Verb::Get,
+        path: "/v1/me",
+        serves: Serves::Command(Kind::Auth),
+        summary: "Who the token says you are",
+        query: NO_QUERY,
+        body: None,
+        success: &[(200, Shape::Json("Me"))],
+        codes: &[],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/v1/rooms",
+        serves: Serves::Command(Kind::Rooms),
+        summary: "Your rooms and invitations",
+        query: &[Query { name: "after", about: "the uuid of the room after which the page starts" }, PAGE],
+        body: None,
+        success: &[(200, Shape::Json("Rooms"))],
+        codes: &[],
+    },
+    Route {
+        verb: Verb::Post,
+        path: "/v1/rooms",
+        serves: Serves::Command(Kind::Create),
+        summary: "Create a room",
+        query: NO_QUERY,
+        body: Some(&Body {
+            required: true,
+            shape: "Create",
+            example: r#"{"kind":"channel","alias":"lobby","name":"The lobby","members":[{"user":"bob"}]}"#,
+        }),
+        success: &[(201, Shape::Json("Created"))],
+        codes: with_body!["room_exists", "alias_required", "not_a_pair", "room_full"],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/v1/rooms/{room}",
+        serves: Serves::Command(Kind::Room),
+        summary: "What a room is, and what you are in it",
+        query: NO_QUERY,
+        body: None,
+        success: &[(200, Shape::Json("Room"))],
+        codes: &["room_not_found", "not_member"],
+    },
+    Route {
+        verb: Verb::Patch,
+        path: "/v1/rooms/{room}",
+        serves: Serves::Command(Kind::Update),
+        summary: "Change the name of a room",
+        query: NO_QUERY,
+        body: Some(&Body { required: true, shape: "Update", example: r#"{"name":"The foyer"}"# }),
+        success: &[(200, Shape::Json("Changed"))],
+        codes: with_body!["not_member", "forbidden", "kind_forbids", "room_archived"],
+    },
+    Route {
+        verb: Verb::Post,
+        path: "/v1/rooms/{room}/archive",
+        serves: Serves::Command(Kind::Archive),
+        summary: "Archive a room: from then on it can be read, not changed",
+        query: NO_QUERY,
+        body: None,
+        success: &[(200, Shape::Json("Changed"))],
+        codes: of_a_room!["not_member", "forbidden", "kind_forbids", "room_archived"],
+    },
+    Route {
+        verb: Verb::Post,
+        path: "/v1/rooms/{room}/join",
+        serves: Serves::Command(Kind::Join),
+        summary: "Join a room",
+        query: NO_QUERY,
+        body: None,
+        success: &[(200, Shape::Json("Changed"))],
+        codes: of_a_room!["already_member", "kind_forbids", "room_full", "room_archived"],
+    },
+    Route {
+        verb: Verb::Post,
+        path: "/v1/rooms/{room}/leave",
+        serves: Serves::Command(Kind::Leave),
+        summary: "Leave a room",
+        query: NO_QUERY,
+        body: None,
+        success: &[(200, Shape::Json("Changed"))],
+        codes: of_a_room!["not_member", "kind_forbids", "forbidden", "last_owner", "room_archived"],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/v1/rooms/{room}/events",
+        serves: Serves::Events,
+        summary: "What happened in a room: a page, a page that is waited for, or a stream",
+        query: &[
+            Query { name: "after", about: "a cursor, `start` or `now`" },
+            Query { name: "before", about: "a cursor: the page before it" },
+            PAGE,
+            Query { name: "wait", about: "how long to wait where there is nothing yet, such as 25s" },
+        ],
+        body: None,
+        success: &[(200, Shape::Events("Page"))],
+        codes: &[
+            "room_not_found",
+            "not_member",
+            "cursor_invalid",
+            "cursor_foreign",
+            "epoch_changed",
+            "ticket_invalid",
+            "too_many_connections",
+            "shutting_down",
+        ],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/v1/events",
+        serves: Serves::World,
+        summary: "What happened in all of your rooms: a page, a page that is waited for, or a stream",
+        query: &[
+            Query { name: "after", about: "a cursor of this address, `start` or `now`" },
+            PAGE,
+            Query { name: "wait", about: "how long to wait where there is nothing yet, such as 25s" },
+        ],
+        body: None,
+        success: &[(200, Shape::Events("WorldPage"))],
+        codes: &[
+            "cursor_invalid",
+            "cursor_foreign",
+            "epoch_changed",
+            "too_many_follows",
+            "ticket_invalid",
+            "too_many_connections",
+            "shutting_down",
+        ],
+    },
+    Route {
+        verb: Verb::Post,
+        path: "/v1/tickets",
+        serves: Serves::Tickets,
+        summary: "Make a ticket: good once, for half a minute, as `?ticket=` where no header can be set",
+        query: NO_QUERY,
+        body: None,
+        success: &[(201, Shape::Json("Ticket"))],
+        codes: &["busy"],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/v1/rooms/{room}/members",
+        serves: Serves::Command(Kind::Members),
+        summary: "Who is in a room",
+        query: &[Query { name: "after", about: "the user id after which the page starts" }, PAGE],
+        body: None,
+        success: &[(200, Shape::Json("Members"))],
+        codes: &["room_not_found", "not_member"],
+    },
+    Route {
+        verb: Verb::Put,
+        path: "/v1/rooms/{room}/members/{user}",
+        serves: Serves::Command(Kind::Invite),
+        summary: "Invite somebody, or add a member where the kind of room has it so",
+        query: NO_QUERY,
+        body: Some(&Body { required: false, shape: "Invite", example: r#"{"role":"guest"}"# }),
+        success: &[(200, Shape::Json("Changed"))],
+        codes: with_body!["not_member", "forbidden", "kind_forbids", "already_member", "room_full", "room_archived"],
+    },
+    Route {
+        verb: Verb::Delete,
+        path: "/v1/rooms/{room}/members/{user}",
+        serves: Serves::Command(Kind::Kick),
+        summary: "Remove a member; answered when nothing of the room can reach the user any more",
+        query: &[Query { name: "reason", about: "why, for everybody to read" }],
+        body: Some(&Body { required: false, shape: "Kick", example: r#"{"reason":"spam"}"# }),
+        success: &[(200, Shape::Json("Changed"))],
+        codes: with_body!["not_member", "forbidden", "kind_forbids", "no_such_member", "last_owner", "room_archived"],
+    },
+    Route {
+        verb: Verb::Put,
+        path: "/v1/rooms/{room}/members/{user}/role",
+        serves: Serves::Command(Kind::Role),
+        summary: "Change what a member may do",
+        query: NO_QUERY,
+        body: Some(&Body { required: true, shape: "ChangeRole", example: r#"{"role":"admin"}"# }),
+        success: &[(200, Shape::Json("Changed"))],
+        codes: with_body!["not_member", "forbidden", "kind_forbids", "no_such_member", "last_owner", "room_archived"],
+    },
+    Route {
+        verb: Verb::Post,
+        path: "/v1/rooms/{room}/messages",
+        serves: Serves::Command(Kind::Post),
+        summary: "Post a message",
+        query: NO_QUERY,
+        body: Some(&Body {
+            required: true,
+            shape: "Post",
+            example: r#"{"content":{"text":"hello","mood":"fine"},"client_id":"c-1"}"#,
+        }),
+        success: &[(201, Shape::Json("Published")), (200, Shape::Json("Published"))],
+        codes: with_body![
+            "not_member",
+            "forbidden",
+            "kind_forbids",
+            "content_size",
+            "client_id_reused",
+            "room_archived"
+        ],
+    },
+    Route {
+        verb: Verb::Put,
+        path: "/v1/rooms/{room}/messages/{message}",
+        serves: Serves::Command(Kind::Edit),
+        summary: "Edit a message of yours",
+        query: NO_QUERY,
+        body: Some(&Body {
+            required: true,
+            shape: "Edit",
+            example: r#"{"content":{"text":"hello all"},"client_id":"c-2"}"#,
+        }),
+        success: &[(200, Shape::Json("Published"))],
+        codes: with_body![
+            "not_member",
+            "forbidden",
+            "kind_forbids",
+            "content_size",
+            "client_id_reused",
+            "message_not_found",
+            "message_deleted",
+            "not_author",
+            "too_many_edits",
+            "room_archived",
+        ],
+    },
+    Route {
+        verb: Verb::Delete,
+        path: "/v1/rooms/{room}/messages/{message}",
+        serves: Serves::Command(Kind::Delete),
+        summary: "Delete a message and erase what it said",
+        query: NO_QUERY,
+        body: Some(&Body { required: false, shape: "Delete", example: r#"{"client_id":"c-3"}"# }),
+        success: &[(200, Shape::Json("Published"))],
+        codes: with_body![
+            "not_member",
+            "forbidden",
+            "kind_forbids",
+            "client_id_reused",
+            "message_not_found",
+            "message_deleted",
+            "room_archived",
+        ],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/v1/ws",
+        serves: Serves::Socket,
+        summary: "Open a WebSocket, on which all commands and what happens in rooms travel",
+        query: NO_QUERY,
+        body: None,
+        success: &[(101, Shape::Socket)],
+        codes: &[
+            "bad_handshake",
+            "subprotocol_unknown",
+            "token_invalid",
+            "token_expired",
+            "token_revoked",
+            "ticket_invalid",
+            "bad_request",
+            "unauthenticated",
+            "rate_limited",
+            "too_many_connections",
+            "upgrade_required",
+            "shutting_down",
+            "unavailable",
+        ],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/v1/openapi.json",
+        serves: Serves::Description,
+        summary: "This description",
+        query: NO_QUERY,
+        body: None,
+        success: &[(200, Shape::Json("Description"))],
+        codes: &[],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/healthz",
+        serves: Serves::Alive,
+        summary: "Whether the process answers",
+        query: NO_QUERY,
+        body: None,
+        success: &[(200, Shape::Text)],
+        codes: &[],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/readyz",
+        serves: Serves::Ready,
+        summary: "Whether commands are taken now",
+        query: NO_QUERY,
+        body: None,
+        success: &[(200, Shape::Text)],
+        codes: &["shutting_down", "storage_full", "unavailable"],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/",
+        serves: Serves::Greeting,
+        summary: "Which server this is",
+        query: NO_QUERY,
+        body: None,
+        success: &[(200, Shape::Text)],
+        codes: &[],
+    },
+];
+
+/// Mounts every route, and says of each address which methods it takes.
+pub fn mount(config: &mut web::ServiceConfig) {
+    let mut paths: Vec<&'static str> = ROUTES.iter().map(|route| route.path).collect();
+    paths.dedup();
+    for path in paths {
+        let mut resource = web::resource(path);
+        let mut allowed = Vec::new();
+        for route in ROUTES.iter().filter(|route| route.path == path) {
+            if matches!(route.serves, Serves::Socket | Serves::Events | Serves::World) {
+                // What lasts has no beginning that could be asked for alone.
+                allowed.push("GET");
+                resource = resource.route(served(web::method(Method::GET), route));
+                continue;
+            }
+            let method = route.verb.method();
+            allowed.push(match route.verb {
+                Verb::Get => "GET, HEAD",
+                Verb::Post => "POST",
+                Verb::Put => "PUT",
+                Verb::Patch => "PATCH",
+                Verb::Delete => "DELETE",
+            });
+            if route.verb == Verb::Get {
+                // The same without its body (RFC 9110, section 9.3.2).
+                resource = resource.route(served(web::method(Method::HEAD), route));
+            }
+            resource = resource.route(served(web::method(method), route));
+        }
+        let allowed = format!("{}, OPTIONS", allowed.join(", "));
+        let refused = allowed.clone();
+        resource = resource
+            .route(web::method(Method::OPTIONS).to(move || ready(options(&allowed))))
+            .default_service(web::to(move || ready(wrong_method(&refused))));
+        config.service(resource);
+    }
+}
+
+fn served(mounted: actix_web::Route, route: &'static Route) -> actix_web::Route {
+    match route.serves {
+        Serves::Command(kind) => {
+            mounted.to(move |request: HttpRequest, payload: web::Payload, edge: web::ThinData<Edge>| {
+                rest::answer(route, kind, request, payload, edge)
+            })
+        }
+        Serves::Events => mounted.to(events::of_room),
+        Serves::World => mounted.to(world::events),
+        Serves::Tickets => mounted.to(tickets::make),
+        Serves::Socket => mounted.to(ws::open),
+        Serves::Description => mounted.to(openapi::serve),
+        Serves::Greeting => mounted.to(greeting),
+        Serves::Alive => mounted.to(healthz),
+        Serves::Ready => mounted.to(readyz),
+    }
+}
+
+/// What an address takes (RFC 9110, section 9.3.7).
+fn options(allowed: &str) -> HttpResponse {
+    HttpResponse::NoContent().insert_header((header::ALLOW, allowed)).finish()
+}
+
+pub fn wrong_method(allowed: &str) -> HttpResponse {
+    Problem::method_not_allowed(allowed).response()
+}
