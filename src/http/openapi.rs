@@ -226,6 +226,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let page = page.property("cursor", text()).property("before", or_null(text()));
     let page = page.property("head", integer()).property("complete", ObjectBuilder::new().schema_type(Type::Boolean));
     let world_page = needed(needed_list(object(), "records", record()), "cursor", text());
+    let world_page = needed_list(world_page, "notices", record());
     let world_page = needed(world_page, "complete", ObjectBuilder::new().schema_type(Type::Boolean));
     let create = needed(object(), "kind", kind()).property("alias", text()).property("name", name_text());
     let create = create.property("members", ArrayBuilder::new().items(invitee));
