@@ -132,6 +132,14 @@ pub struct FollowFailed {
     pub error: Refusal,
 }
 
+impl Hello {
+    /// How long the server may say nothing, not even a heartbeat, until it counts as gone: two of them and a half may be
+    /// late.
+    pub fn patience(&self) -> Duration {
+        self.heartbeat.mul_f64(2.5).max(Duration::from_millis(100))
+    }
+}
+
 impl Answer {
     /// The answer that is this text.
     pub fn new(text: String) -> Self {

@@ -19,6 +19,7 @@ mod serve;
 mod shell;
 mod subscribe;
 mod token;
+mod trouble;
 mod web;
 mod window;
 

@@ -20,8 +20,9 @@ use super::backoff::{self, Backoff};
 use super::failure::{Exit, Failure};
 use super::frames::{Command, Entered, Heard, Posted, Refusal};
 use super::input::{self, Line};
-use super::link::{Connection, Link, Options, Transport, Trouble, refusal_trouble};
+use super::link::{Connection, Link, Options, Transport};
 use super::output::Output;
+use super::trouble::{Trouble, refusal_trouble};
 use super::window::Window;
 
 /// How many lines may be without an acknowledgement: half of what a server takes from one session by default.

@@ -15,8 +15,9 @@ use crate::domain::RoomName;
 
 use super::failure::{Exit, Failure};
 use super::frames::{Answer, Command, Followed, Heard, Record, Refusal, Removed};
-use super::link::{Connection, Link, Options, Transport, Trouble, refusal_trouble};
+use super::link::{Connection, Link, Options, Transport};
 use super::output::Output;
+use super::trouble::{Trouble, refusal_trouble};
 
 /// How long an interrupted command waits for whoever reads its output.
 const FLUSH_DEADLINE: Duration = Duration::from_millis(500);

@@ -13,8 +13,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::frames::{Answer, Command, Heard, Hello, Refusal};
-use super::link::{Trouble, close_trouble, http_trouble, passing, patience, stranger};
+
 use super::room::escaped;
+use super::trouble::{Trouble, close_trouble, http_trouble, passing, stranger};
 
 /// How long the head of an answer may take; a long poll may take [`WAIT`] more.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -150,7 +151,7 @@ impl Requests {
                 match &*name {
                     "hello" => {
                         let hello: Hello = serde_json::from_str(&data).map_err(|error| stranger(&error.to_string()))?;
-                        silence = patience(&hello);
+                        silence = hello.patience();
                         self.replied(follow.id.clone(), Ok(Answer::new(data))).await?;
                     }
                     "close" => return Err(closed(&data)),
