@@ -213,6 +213,7 @@ impl Settings<'_> {
             auth_timeout: self.duration("limits.auth_timeout"),
             frame_deadline: self.duration("limits.frame_deadline"),
             slow_consumer: self.duration("limits.slow_consumer"),
+            proof: Limits::default().proof,
             sweep: self.duration("limits.sweep"),
             room_idle: self.duration("limits.room_idle"),
             answer_timeout: self.duration("limits.answer_timeout"),

@@ -21,6 +21,9 @@ pub struct Limits {
     pub frame_deadline: Duration,
     /// How long a connection may leave what waits for it untouched.
     pub slow_consumer: Duration,
+    /// How long a connection has to prove that it has taken everything that was meant for it before a removal. No
+    /// setting: clients are told how long they have.
+    pub proof: Duration,
     /// Between two looks at all connections of a thread; the times above are kept to this.
     pub sweep: Duration,
     /// After this long without a command a room goes to sleep.
@@ -153,6 +156,7 @@ impl Default for Limits {
             auth_timeout: Duration::from_secs(10),
             frame_deadline: Duration::from_secs(10),
             slow_consumer: Duration::from_secs(20),
+            proof: Duration::from_millis(500),
             sweep: Duration::from_secs(1),
             room_idle: Duration::from_secs(60),
             answer_timeout: Duration::from_secs(30),

@@ -9,7 +9,7 @@ use std::time::Instant;
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, MessageResult};
 
 use super::batch::{Batch, Pending};
-use super::worker::{Cutting, PROOF_TIME, Worker};
+use super::worker::{Cutting, Worker};
 use crate::domain::revocation::Subject;
 use crate::domain::{Revocation, RoomKey, Seq};
 use crate::metrics::Census;
@@ -31,7 +31,7 @@ impl RelayActor {
         for cutting in cutting {
             self.proving.push_back(cutting);
             if self.proving.len() == 1 {
-                ctx.run_later(PROOF_TIME, Self::cut_unproven);
+                ctx.run_later(self.worker.registry().limits().proof, Self::cut_unproven);
             }
         }
     }

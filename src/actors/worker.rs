@@ -27,9 +27,6 @@ use crate::domain::{Position, Principal, Revocation, RoomKey, Seq, TenantId, Use
 use crate::metrics::Census;
 use crate::wire::{self, CloseReason, Dialect, Notice};
 
-/// How long a connection has to prove that it has taken everything of a room its user was removed from.
-pub const PROOF_TIME: Duration = Duration::from_millis(500);
-
 /// How long the last words of a connection have to leave after its session has ended. Then what the kernel still holds
 /// is thrown away, so that no removal has to wait for a connection that nobody answers for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -235,7 +232,7 @@ impl Worker {
     pub(super) fn revoke(&self, subject: &Subject, revocation: Revocation, pending: &Pending) -> Vec<Cutting> {
         let denied = |link: &&Rc<Link>| link.is_of(|principal| subject.denies(revocation, principal));
         let links: Vec<_> = self.users.borrow().values().flatten().filter(denied).cloned().collect();
-        let due = Instant::now() + PROOF_TIME;
+        let due = Instant::now() + self.registry.limits().proof;
         links.into_iter().map(|link| Cutting { token: link.revoke(pending.clone()), link, due }).collect()
     }
 
@@ -387,7 +384,7 @@ impl Worker {
     fn prove(&self, room: &RoomKey, removal: &Removal) -> Vec<Cutting> {
         let users = self.users.borrow();
         let links = users.get(&(room.tenant.clone(), removal.user.clone()));
-        let due = Instant::now() + PROOF_TIME;
+        let due = Instant::now() + self.registry.limits().proof;
         let cutting =
             |link: &Rc<Link>| Cutting { token: link.prove(removal.pending.clone()), link: Rc::clone(link), due };
         let by_itself = |link: &&Rc<Link>| !removal.kicked && link.is_leaving(room.room);
