@@ -157,7 +157,9 @@ impl Reader {
         while !last.borrow_and_update().as_ref().is_some_and(|last| self.has(last)) {
             let transport = Transport::ALL[usize::try_from(random.below(4)).expect("small")];
             let (at, limit) = (*address.borrow_and_update(), 1 + random.below(100));
-            let time = Duration::from_millis(50 + random.below(350));
+            // Now and then long enough for a world to come to a pass while it is read.
+            let most = if random.percent(10) { 2_000 } else { 350 };
+            let time = Duration::from_millis(50 + random.below(most));
             // Given up in the middle of whatever it does; what it has not noted it reads again.
             let left = tokio::time::timeout(time, self.read_by(transport, at, limit)).await;
             if matches!(left, Ok(Err(Gone))) {
