@@ -1,17 +1,19 @@
 //! Readers that change the transport every moment, always from where they are: over a WebSocket, by an event stream, by
 //! waiting, by pages. Whatever happens to the server meanwhile, each reads everything once and in order.
 //!
-//! What they read is a [`Source`]: it says where it is found, and how its records continue one another.
+//! What they read is a [`Source`]: it says where it is found, and where its records tell how to go on behind them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -19,18 +21,50 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use super::listeners::{Events, Http};
 use super::random::Random;
 
+/// How long readers may take to come to the end when nothing happens any more.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// What is read, on whichever transport.
 #[derive(Clone)]
-pub struct Source {
-    /// Its address over HTTP.
-    pub path: String,
-    /// The command that follows it over a WebSocket, without its place.
-    pub follow: Value,
+pub enum Source {
+    /// One room, by its alias.
+    Room(String),
+    /// All rooms of the reader, under one cursor.
+    World,
 }
 
 impl Source {
-    pub fn room(name: &str) -> Self {
-        Self { path: format!("/v1/rooms/{name}/events"), follow: json!({"type": "follow", "room": name}) }
+    /// Its address over HTTP.
+    fn path(&self) -> String {
+        match self {
+            Self::Room(name) => format!("/v1/rooms/{name}/events"),
+            Self::World => "/v1/events".to_owned(),
+        }
+    }
+
+    /// The command that follows it over a WebSocket.
+    fn follow(&self, from: &str) -> Value {
+        match self {
+            Self::Room(name) => json!({"id": "follow", "type": "follow", "room": name, "from": from}),
+            Self::World => json!({"id": "follow", "type": "follow_all", "from": from}),
+        }
+    }
+
+    /// Where to go on behind a record; `None` where only its page says that. `id` is that of its event.
+    fn behind<'a>(&self, transport: Transport, id: Option<&'a str>, record: &'a Value) -> Option<&'a str> {
+        let cursor = record["cursor"].as_str().expect("a record has a cursor");
+        match (self, transport) {
+            (Self::Room(_), Transport::Events) => {
+                assert_eq!(id, Some(cursor));
+                Some(cursor)
+            }
+            (Self::Room(_), Transport::WebSocket | Transport::Waiting | Transport::Pages) => Some(cursor),
+            (Self::World, Transport::WebSocket) => {
+                Some(record["world"].as_str().expect("a record tells its place in the world"))
+            }
+            (Self::World, Transport::Events) => Some(id.expect("an event tells its record's place in the world")),
+            (Self::World, Transport::Waiting | Transport::Pages) => None,
+        }
     }
 }
 
@@ -52,50 +86,101 @@ pub type Seen = (String, u64, String);
 /// Somebody who reads.
 pub struct Reader {
     source: Source,
+    user: String,
     token: String,
     /// Where it begins: `start` or `now`; from the first answer on, a cursor.
     place: String,
-    pub read: Vec<Seen>,
+    /// Between which seqs of each room it began. Where none is named, it was at the start.
+    began: BTreeMap<String, (u64, u64)>,
+    /// Of each room, in the order in which it came.
+    read: BTreeMap<String, Vec<Seen>>,
+    /// The rooms of which something was passed over, and the last seq of that.
+    gaps: Vec<(String, u64)>,
     /// How many records came by which transport.
-    pub by: BTreeMap<Transport, usize>,
+    by: BTreeMap<Transport, usize>,
 }
 
 /// What is the matter with a connection. It is given up, and the next one goes on.
 pub struct Gone;
 
 impl Reader {
-    pub fn new(source: Source, token: String, place: &str) -> Self {
-        Self { source, token, place: place.to_owned(), read: Vec::new(), by: BTreeMap::new() }
+    fn new(source: &Source, (user, token): &(String, String), place: &str) -> Self {
+        Self {
+            source: source.clone(),
+            user: user.clone(),
+            token: token.clone(),
+            place: place.to_owned(),
+            began: BTreeMap::new(),
+            read: BTreeMap::new(),
+            gaps: Vec::new(),
+            by: BTreeMap::new(),
+        }
     }
 
-    /// Reads, by another transport every moment, until it has read the record at `last` of `room`.
-    pub async fn run(
+    /// Takes its place, by some transport, and learns how far each room had come before and after that.
+    async fn begin(&mut self, rooms: &[String], address: &mut watch::Receiver<SocketAddr>, transport: Transport) {
+        let mut before = None;
+        loop {
+            let at = *address.borrow_and_update();
+            if let Ok(Ok(())) = tokio::time::timeout(PATIENCE, self.try_begin(rooms, at, transport, &mut before)).await
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn try_begin(
+        &mut self,
+        rooms: &[String],
+        at: SocketAddr,
+        transport: Transport,
+        before: &mut Option<BTreeMap<String, u64>>,
+    ) -> Result<(), Gone> {
+        if self.place == "now" {
+            *before = Some(heads(at, &self.token, rooms).await?);
+            self.touch(transport, at).await?;
+        }
+        let after = heads(at, &self.token, rooms).await?;
+        let before = before.as_ref().expect("it began now");
+        self.began = after.into_iter().map(|(room, after)| (room.clone(), (before[&room], after))).collect();
+        Ok(())
+    }
+
+    /// Reads, by another transport every moment, until it has read the `last` record of each room.
+    async fn run(
         mut self,
         mut address: watch::Receiver<SocketAddr>,
         mut random: Random,
-        mut last: watch::Receiver<Option<(String, u64)>>,
+        mut last: watch::Receiver<Option<BTreeMap<String, u64>>>,
     ) -> Self {
-        loop {
-            let done = last
-                .borrow_and_update()
-                .as_ref()
-                .is_some_and(|(room, last)| self.read.iter().rev().any(|(other, seq, _)| other == room && seq >= last));
-            if done {
-                return self;
-            }
+        while !last.borrow_and_update().as_ref().is_some_and(|last| self.has(last)) {
             let transport = Transport::ALL[usize::try_from(random.below(4)).expect("small")];
             let (at, limit) = (*address.borrow_and_update(), 1 + random.below(100));
-            let time = Duration::from_millis(50 + random.below(350));
+            // Now and then long enough for a world to come to a pass while it is read.
+            let most = if random.percent(10) { 2_000 } else { 350 };
+            let time = Duration::from_millis(50 + random.below(most));
             // Given up in the middle of whatever it does; what it has not noted it reads again.
             let left = tokio::time::timeout(time, self.read_by(transport, at, limit)).await;
             if matches!(left, Ok(Err(Gone))) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
+        // Behind the end there is nothing, on no transport.
+        for transport in Transport::ALL {
+            let at = *address.borrow();
+            let _ = tokio::time::timeout(Duration::from_millis(100), self.read_by(transport, at, 100)).await;
+        }
+        self
+    }
+
+    fn has(&self, last: &BTreeMap<String, u64>) -> bool {
+        let read = |room| self.read.get(room).and_then(|read| read.last()).map_or(0, |(_, seq, _)| *seq);
+        last.iter().all(|(room, last)| read(room) >= *last)
     }
 
     /// Opens a connection and reads for as long as it lasts.
-    pub async fn read_by(&mut self, transport: Transport, at: SocketAddr, limit: u64) -> Result<(), Gone> {
+    async fn read_by(&mut self, transport: Transport, at: SocketAddr, limit: u64) -> Result<(), Gone> {
         match transport {
             Transport::WebSocket => self.follow(at).await,
             Transport::Events => self.listen(at).await,
@@ -105,7 +190,7 @@ impl Reader {
     }
 
     /// Opens a connection and leaves it as soon as it has said where it stands.
-    pub async fn touch(&mut self, transport: Transport, at: SocketAddr) -> Result<(), Gone> {
+    async fn touch(&mut self, transport: Transport, at: SocketAddr) -> Result<(), Gone> {
         match transport {
             Transport::WebSocket => self.open_socket(at).await.map(drop),
             Transport::Events => self.open_events(at).await.map(drop),
@@ -119,18 +204,16 @@ impl Reader {
         loop {
             let frame = next_frame(&mut socket).await?;
             match frame["type"].as_str() {
-                Some("record") => self.note(Transport::WebSocket, &frame),
+                Some("record") => self.note(Transport::WebSocket, None, &frame),
                 Some("follow_failed") => return Err(Gone),
-                _ => {}
+                _ => self.heed(&frame),
             }
         }
     }
 
     async fn open_socket(&mut self, at: SocketAddr) -> Result<WebSocketStream<TcpStream>, Gone> {
         let mut socket = connect(at, &self.token).await?;
-        let mut command = self.source.follow.clone();
-        command["id"] = json!("follow");
-        command["from"] = json!(self.place);
+        let command = self.source.follow(&self.place);
         socket.send(Message::text(command.to_string())).await.map_err(|_| Gone)?;
         loop {
             let frame = next_frame(&mut socket).await?;
@@ -145,12 +228,9 @@ impl Reader {
         let mut events = self.open_events(at).await?;
         while let Some(event) = events.try_next().await {
             match &*event.name {
-                "record" => {
-                    let record = event.json();
-                    assert_eq!(event.id.as_deref(), record["cursor"].as_str());
-                    self.note(Transport::Events, &record);
-                }
+                "record" => self.note(Transport::Events, event.id.as_deref(), &event.json()),
                 "close" | "follow_failed" => {}
+                "gap" | "room_gained" => self.heed(&event.json()),
                 _ => panic!("{event:?}"),
             }
         }
@@ -159,8 +239,8 @@ impl Reader {
 
     async fn open_events(&mut self, at: SocketAddr) -> Result<Events, Gone> {
         let (path, last) = match &*self.place {
-            place @ ("start" | "now") => (format!("{}?after={place}", self.source.path), None),
-            cursor => (self.source.path.clone(), Some(cursor.to_owned())),
+            place @ ("start" | "now") => (format!("{}?after={place}", self.source.path()), None),
+            cursor => (self.source.path(), Some(cursor.to_owned())),
         };
         let opened = Events::try_open(at, &self.token, &path, last.as_deref()).await.map_err(|_| Gone)?;
         let Ok(mut events) = opened else { return Err(Gone) };
@@ -186,15 +266,18 @@ impl Reader {
     }
 
     async fn ask_on(&mut self, http: &mut Http, transport: Transport, more: &str) -> Result<(), Gone> {
-        let path = format!("{}?after={}{more}", self.source.path, self.place);
+        let path = format!("{}?after={}{more}", self.source.path(), self.place);
         let answer = http.try_get(&path).await.map_err(|_| Gone)?;
         if answer.status != 200 {
             assert!(matches!(answer.status, 429 | 503), "{answer:?}");
             return Err(Gone);
         }
         let page = answer.json();
+        for notice in page["notices"].as_array().into_iter().flatten() {
+            self.heed(notice);
+        }
         for record in page["records"].as_array().expect("a page has records") {
-            self.note(transport, record);
+            self.note(transport, None, record);
         }
         self.stands(&page["cursor"], true)
     }
@@ -208,23 +291,230 @@ impl Reader {
     }
 
     /// A record has been dealt with: from here on it is never asked for again.
-    fn note(&mut self, transport: Transport, record: &Value) {
+    fn note(&mut self, transport: Transport, id: Option<&str>, record: &Value) {
         let seen = seen(record);
-        let before = self.read.iter().rev().find(|(room, ..)| *room == seen.0);
-        if let Some((_, before, _)) = before {
+        let room = self.read.entry(seen.0.clone()).or_default();
+        if let Some((_, before, _)) = room.last() {
             assert_eq!(seen.1, before + 1, "by {transport:?}, after {:?}", self.by);
         }
-        self.read.push(seen);
+        room.push(seen);
         *self.by.entry(transport).or_default() += 1;
-        record["cursor"].as_str().expect("a record has a cursor").clone_into(&mut self.place);
+        if let Some(place) = self.source.behind(transport, id, record) {
+            place.clone_into(&mut self.place);
+        }
+    }
+
+    fn heed(&mut self, notice: &Value) {
+        if notice["type"] == "gap" {
+            let room = notice["room"].as_str().expect("a gap is in a room").to_owned();
+            self.gaps.push((room, notice["to"].as_u64().expect("a gap has an end")));
+        }
+    }
+
+    /// Everything from where it began, once and in order: of each room, the end of its log.
+    fn check(&self, logs: &Logs) {
+        for (room, log) in &logs.records {
+            let Some((_, first, _)) = self.read.get(room).and_then(|read| read.first()) else {
+                panic!("{}: nothing of {room}", self.user);
+            };
+            // A room begins with the membership where it is followed with all others.
+            let joined = match self.source {
+                Source::Room(_) => 1,
+                Source::World => logs.joined[&(room.clone(), self.user.clone())],
+            };
+            let (before, after) = self.began.get(room).copied().unwrap_or_default();
+            let begins = joined.max(before + 1)..=joined.max(after + 1);
+            assert!(begins.contains(first), "{}: {room} from {first} and not from {begins:?}", self.user);
+            assert_eq!(self.read[room], log[usize::try_from(first - 1).expect("small")..], "{}", self.user);
+            let passed_over = self.gaps.iter().filter(|(other, _)| other == room);
+            assert!(passed_over.clone().all(|(_, to)| to + 1 == joined), "{}: {:?}", self.user, self.gaps);
+        }
+        assert_eq!(self.read.len(), logs.records.len(), "{} has read of other rooms", self.user);
     }
 }
 
-/// Posts to a room one message after the other until it is told to stop, and says which it was promised. What was not
-/// acknowledged is sent again under the same client id.
-pub async fn publish(
-    room: &str,
-    name: &str,
+/// What was said in each room, by its id, and by which seq each user came in.
+struct Logs {
+    records: BTreeMap<String, Vec<Seen>>,
+    joined: BTreeMap<(String, String), u64>,
+}
+
+impl Logs {
+    async fn read(at: SocketAddr, token: &str, rooms: &[String]) -> Self {
+        let (mut records, mut joined) = (BTreeMap::new(), BTreeMap::new());
+        for name in rooms {
+            let log = log(at, token, name).await;
+            let (room, ..) = log.first().expect("a room has a first record").clone();
+            let members = asked(at, token, &json!({"id": "1", "type": "members", "room": name})).await;
+            for member in members["members"].as_array().expect("a room has members") {
+                let of = log.iter().find(|(.., id)| member["joined"] == **id).expect("a membership begins in the log");
+                joined.insert((room.clone(), member["user"].as_str().expect("a member has an id").to_owned()), of.1);
+            }
+            records.insert(room, log);
+        }
+        Self { records, joined }
+    }
+
+    fn heads(&self) -> BTreeMap<String, u64> {
+        self.records.iter().map(|(room, log)| (room.clone(), log.last().map_or(0, |(_, seq, _)| *seq))).collect()
+    }
+}
+
+/// Readers and publishers of one source.
+pub struct Crowd {
+    source: Source,
+    rooms: Vec<String>,
+    /// Their user ids and tokens.
+    people: Vec<(String, String)>,
+    /// How many of the people publish beside reading.
+    publishers: usize,
+    /// How many of the rooms the others join only in the middle.
+    late: usize,
+}
+
+impl Crowd {
+    pub fn of_room(people: Vec<(String, String)>) -> Self {
+        Self {
+            source: Source::Room("lobby".to_owned()),
+            rooms: vec!["lobby".to_owned()],
+            people,
+            publishers: 2,
+            late: 0,
+        }
+    }
+
+    pub fn of_world(rooms: usize, people: Vec<(String, String)>) -> Self {
+        let rooms: Vec<_> = (0..rooms).map(|n| format!("room-{n}")).collect();
+        Self { source: Source::World, rooms, people, publishers: 3, late: 3 }
+    }
+
+    /// The rooms that are there from the beginning for whoever has this number.
+    fn rooms_of(&self, person: usize) -> &[String] {
+        if person < self.publishers { &self.rooms } else { &self.rooms[self.late..] }
+    }
+
+    async fn furnish(&self, at: SocketAddr) {
+        for (n, (_, token)) in self.people.iter().enumerate() {
+            for room in self.rooms_of(n) {
+                asked(at, token, &if n == 0 { create(room) } else { join(room) }).await;
+            }
+        }
+    }
+
+    /// All of them read while some publish and `trouble` befalls the server. `up` says where it is now.
+    pub async fn switch(&self, up: &watch::Sender<SocketAddr>, random: &mut Random, trouble: impl Future<Output = ()>) {
+        self.furnish(*up.borrow()).await;
+        let (stop, stopped) = watch::channel(false);
+        let (last, until) = watch::channel(None);
+        let promised = Arc::new(Mutex::new(Vec::new()));
+        let (begun, mut beginning) = mpsc::channel::<()>(1);
+        let mut readers = JoinSet::new();
+        for (n, person) in self.people.iter().enumerate() {
+            // By turns: from the start, from now when nothing has happened yet, and from now in the middle.
+            let mut reader = Reader::new(&self.source, person, if n % 3 == 0 { "start" } else { "now" });
+            let (rooms, mut address, mut random) = (self.rooms.clone(), up.subscribe(), random.fork());
+            let transport = Transport::ALL[usize::try_from(random.below(4)).expect("small")];
+            if n % 3 == 1 {
+                reader.begin(&rooms, &mut address, transport).await;
+            }
+            let (until, begun) = (until.clone(), begun.clone());
+            readers.spawn(async move {
+                if n % 3 == 2 {
+                    tokio::time::sleep(Duration::from_millis(random.below(2_000))).await;
+                    reader.begin(&rooms, &mut address, transport).await;
+                }
+                drop(begun);
+                reader.run(address, random, until).await
+            });
+        }
+        drop(begun);
+        let mut others = JoinSet::new();
+        for (n, (_, token)) in self.people.iter().enumerate() {
+            let (token, address, mut random) = (token.clone(), up.subscribe(), random.fork());
+            if n < self.publishers {
+                let (rooms, promised, stopped) = (self.rooms.clone(), Arc::clone(&promised), stopped.clone());
+                others.spawn(async move { publish(&rooms, n, &token, address, promised, stopped).await });
+            } else {
+                let rooms = self.rooms[..self.late].to_vec();
+                others.spawn(async move { join_later(&rooms, &token, address, &mut random).await });
+            }
+        }
+        trouble.await;
+        stop.send_replace(true);
+        let over = tokio::time::timeout(PATIENCE, async {
+            while let Some(over) = others.join_next().await {
+                over.expect("nobody who publishes or joins panics");
+            }
+            beginning.recv().await;
+        });
+        over.await.expect("everybody joins and begins");
+        let (at, (_, token)) = (*up.borrow(), &self.people[0]);
+        for room in &self.rooms {
+            asked(at, token, &post(room, "the last word")).await;
+        }
+
+        let logs = Logs::read(at, token, &self.rooms).await;
+        last.send_replace(Some(logs.heads()));
+        let promised = promised.lock().expect("nobody panics with it").clone();
+        assert!(promised.len() > 50, "only {} were published", promised.len());
+        let all: BTreeSet<_> = logs.records.values().flatten().collect();
+        assert!(promised.iter().all(|receipt| all.contains(receipt)), "something that was promised is gone");
+        let mut by = BTreeMap::new();
+        let finished = tokio::time::timeout(PATIENCE, async {
+            while let Some(reader) = readers.join_next().await {
+                let reader = reader.expect("a reader finds nothing wrong");
+                reader.check(&logs);
+                for (transport, count) in reader.by {
+                    *by.entry(transport).or_insert(0) += count;
+                }
+            }
+        });
+        finished.await.expect("readers come to the end");
+        println!("switching: rooms={} published={} read={by:?}", self.rooms.len(), promised.len());
+        assert_eq!(by.len(), Transport::ALL.len(), "a transport was not used: {by:?}");
+    }
+
+    /// Readers that are told where they stand by one transport, and read nothing more before `restart` is over and
+    /// they go on by another: every pair of transports, from the start and from now.
+    pub async fn sleep(&self, up: &watch::Sender<SocketAddr>, restart: impl Future<Output = ()>) {
+        self.furnish(*up.borrow()).await;
+        let (at, person) = (*up.borrow(), &self.people[0]);
+        let everywhere = async |at, text| {
+            for room in &self.rooms {
+                asked(at, &person.1, &post(room, text)).await;
+            }
+        };
+        everywhere(at, "before").await;
+        let mut readers = Vec::new();
+        for (before, behind) in Transport::ALL.iter().flat_map(|a| Transport::ALL.map(|b| (*a, b))) {
+            let mut from_now = Reader::new(&self.source, person, "now");
+            from_now.begin(&self.rooms, &mut up.subscribe(), before).await;
+            assert!(from_now.read.is_empty(), "{before:?}");
+            let mut from_start = Reader::new(&self.source, person, "start");
+            assert!(from_start.touch(before, at).await.is_ok(), "{before:?}");
+            readers.extend([(from_now, behind), (from_start, behind)]);
+        }
+        everywhere(at, "missed").await;
+        restart.await;
+        let at = *up.borrow();
+        everywhere(at, "after").await;
+        let logs = Logs::read(at, &person.1, &self.rooms).await;
+        let last = logs.heads();
+        let reading = readers.into_iter().map(async |(mut reader, behind)| {
+            while !reader.has(&last) {
+                let _ = tokio::time::timeout(Duration::from_millis(500), reader.read_by(behind, at, 1)).await;
+            }
+            reader.check(&logs);
+        });
+        tokio::time::timeout(PATIENCE, join_all(reading)).await.expect("readers come to the end");
+    }
+}
+
+/// Posts one message after the other, to one room after the other, until it is told to stop, and says which it was
+/// promised. What was not acknowledged is sent again under the same client id.
+async fn publish(
+    rooms: &[String],
+    publisher: usize,
     token: &str,
     mut address: watch::Receiver<SocketAddr>,
     promised: Arc<Mutex<Vec<Seen>>>,
@@ -233,26 +523,26 @@ pub async fn publish(
     let mut number = 0;
     while !*stop.borrow() {
         let at = *address.borrow_and_update();
-        let _ = post_on(room, name, token, at, &promised, &stop, &mut number).await;
+        let _ = post_on(rooms, publisher, token, at, &promised, &stop, &mut number).await;
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 async fn post_on(
-    room: &str,
-    name: &str,
+    rooms: &[String],
+    publisher: usize,
     token: &str,
     at: SocketAddr,
     promised: &Mutex<Vec<Seen>>,
     stop: &watch::Receiver<bool>,
-    number: &mut u64,
+    number: &mut usize,
 ) -> Result<(), Gone> {
     let mut socket = connect(at, token).await?;
     while !*stop.borrow() {
-        let content = json!({"text": format!("{name} {number}")});
-        let client_id = format!("{name}-{number}");
-        let post = json!({"id": "p", "type": "post", "room": room, "content": content, "client_id": client_id});
-        let reply = ask(&mut socket, &post).await?;
+        // Each goes through the rooms by a way of its own.
+        let mut command = post(&rooms[(*number * (2 * publisher + 1) + publisher) % rooms.len()], "a word");
+        command["client_id"] = json!(format!("{publisher}-{number}"));
+        let reply = ask(&mut socket, &command).await?;
         if reply["ok"] != true {
             return Err(Gone);
         }
@@ -265,8 +555,62 @@ async fn post_on(
     Ok(())
 }
 
+/// Joins one room after the other, with pauses.
+async fn join_later(rooms: &[String], token: &str, mut address: watch::Receiver<SocketAddr>, random: &mut Random) {
+    for room in rooms {
+        tokio::time::sleep(Duration::from_millis(random.below(1_500))).await;
+        loop {
+            let at = *address.borrow_and_update();
+            // Whoever does not know whether it is in asks again.
+            match try_ask(at, token, &join(room)).await {
+                Ok(reply) if reply["ok"] == true || reply["error"]["code"] == "already_member" => break,
+                Ok(_) | Err(Gone) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    }
+}
+
+fn create(room: &str) -> Value {
+    json!({"id": "1", "type": "create", "kind": "channel", "alias": room})
+}
+
+fn join(room: &str) -> Value {
+    json!({"id": "1", "type": "join", "room": room})
+}
+
+fn post(room: &str, text: &str) -> Value {
+    json!({"id": "1", "type": "post", "room": room, "content": {"text": text}})
+}
+
+/// How far each room has come, by its id; 0 where whoever asks is no member.
+async fn heads(at: SocketAddr, token: &str, rooms: &[String]) -> Result<BTreeMap<String, u64>, Gone> {
+    let mut socket = connect(at, token).await?;
+    let mut heads = BTreeMap::new();
+    for room in rooms {
+        let reply = ask(&mut socket, &json!({"id": "1", "type": "room", "room": room})).await?;
+        if reply["ok"] != true {
+            return Err(Gone);
+        }
+        let room = reply["room"].as_str().expect("a room has an id").to_owned();
+        heads.insert(room, reply["head"].as_u64().unwrap_or(0));
+    }
+    Ok(heads)
+}
+
+/// The reply to a command that nothing stands in the way of.
+async fn asked(at: SocketAddr, token: &str, command: &Value) -> Value {
+    let Ok(reply) = try_ask(at, token, command).await else { panic!("the server answers {command}") };
+    assert_eq!(reply["ok"], true, "{command}: {reply}");
+    reply
+}
+
+async fn try_ask(at: SocketAddr, token: &str, command: &Value) -> Result<Value, Gone> {
+    let mut socket = connect(at, token).await?;
+    ask(&mut socket, command).await
+}
+
 /// Sends a command and waits for its reply.
-pub async fn ask(socket: &mut WebSocketStream<TcpStream>, command: &Value) -> Result<Value, Gone> {
+async fn ask(socket: &mut WebSocketStream<TcpStream>, command: &Value) -> Result<Value, Gone> {
     socket.send(Message::text(command.to_string())).await.map_err(|_| Gone)?;
     loop {
         let frame = next_frame(socket).await?;
@@ -276,7 +620,7 @@ pub async fn ask(socket: &mut WebSocketStream<TcpStream>, command: &Value) -> Re
     }
 }
 
-pub async fn connect(at: SocketAddr, token: &str) -> Result<WebSocketStream<TcpStream>, Gone> {
+async fn connect(at: SocketAddr, token: &str) -> Result<WebSocketStream<TcpStream>, Gone> {
     let mut request = format!("ws://{at}/v1/ws").into_client_request().expect("an address is one");
     request.headers_mut().insert("Authorization", format!("Bearer {token}").parse().expect("a token is text"));
     let stream = TcpStream::connect(at).await.map_err(|_| Gone)?;
@@ -294,7 +638,7 @@ async fn next_frame(socket: &mut WebSocketStream<TcpStream>) -> Result<Value, Go
 }
 
 /// All records of a room, by pages.
-pub async fn log(at: SocketAddr, token: &str, room: &str) -> Vec<Seen> {
+async fn log(at: SocketAddr, token: &str, room: &str) -> Vec<Seen> {
     let mut http = Http::connect(at, token).await.expect("the server listens");
     let (mut log, mut after) = (Vec::new(), "start".to_owned());
     loop {
@@ -310,58 +654,4 @@ pub async fn log(at: SocketAddr, token: &str, room: &str) -> Vec<Seen> {
 fn seen(record: &Value) -> Seen {
     let text = |member: &str| record[member].as_str().expect("a record is whole").to_owned();
     (text("room"), record["seq"].as_u64().expect("a record has a seq"), text("id"))
-}
-
-/// A crowd of readers and publishers in one room while `trouble` befalls the server. `up` says where it is now.
-pub async fn crowd(
-    room: &str,
-    tokens: &[String],
-    up: &watch::Sender<SocketAddr>,
-    random: &mut Random,
-    trouble: impl Future<Output = ()>,
-) {
-    let (stop, stopped) = watch::channel(false);
-    let (last, until) = watch::channel(None);
-    let promised = Arc::new(Mutex::new(Vec::new()));
-    let mut readers = tokio::task::JoinSet::new();
-    for (n, token) in tokens.iter().enumerate() {
-        let place = if n % 2 == 0 { "start" } else { "now" };
-        let reader = Reader::new(Source::room(room), token.clone(), place);
-        readers.spawn(reader.run(up.subscribe(), random.fork(), until.clone()));
-    }
-    let mut publishers = tokio::task::JoinSet::new();
-    for (n, token) in tokens.iter().take(2).enumerate() {
-        let (room, token, promised) = (room.to_owned(), token.clone(), Arc::clone(&promised));
-        let (address, stopped) = (up.subscribe(), stopped.clone());
-        publishers.spawn(async move {
-            publish(&room, &format!("publisher-{n}"), &token, address, promised, stopped).await;
-        });
-    }
-    trouble.await;
-    stop.send_replace(true);
-    while let Some(published) = publishers.join_next().await {
-        published.expect("a publisher does not panic");
-    }
-
-    let log = log(*up.borrow(), &tokens[0], room).await;
-    let (id, head, _) = log.last().expect("something was published").clone();
-    last.send_replace(Some((id, head)));
-    let promised = promised.lock().expect("nobody panics with it").clone();
-    assert!(promised.len() > 50, "only {} were published", promised.len());
-    assert!(promised.iter().all(|receipt| log.contains(receipt)), "something that was promised is gone");
-    let mut by = BTreeMap::new();
-    let finished = tokio::time::timeout(Duration::from_secs(20), async {
-        while let Some(reader) = readers.join_next().await {
-            let reader = reader.expect("a reader finds nothing wrong");
-            // Who began now has everything from the first one on; a gap would have been found on the way.
-            let from = reader.read.first().expect("it has read something").1;
-            assert_eq!(reader.read, log[usize::try_from(from - 1).expect("small")..]);
-            for (transport, count) in reader.by {
-                *by.entry(transport).or_insert(0) += count;
-            }
-        }
-    });
-    finished.await.expect("readers come to the end");
-    println!("switching: published={} read={by:?}", promised.len());
-    assert_eq!(by.len(), Transport::ALL.len(), "a transport was not used: {by:?}");
 }
