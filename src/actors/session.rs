@@ -594,6 +594,11 @@ impl Actor for SessionActor {
             Kind::Socket => self.greet(ctx),
             // It has been opened, and told where it stands; it only did not read yet.
             Kind::Events | Kind::Request => {
+                if self.world.is_some()
+                    && let Some(principal) = self.principal.clone()
+                {
+                    self.attach(&principal, ctx.address().recipient());
+                }
                 if self.next_behind().is_some() {
                     self.link.outbox.want_pull();
                 }

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 use tokio_tungstenite::tungstenite::http::Uri;
@@ -90,7 +90,7 @@ pub enum Transport {
 
 /// A WebSocket.
 pub struct Socket {
-    frames: SplitStream<WebSocketStream<TcpStream>>,
+    frames: SplitStream<WebSocketStream<MaybeTlsStream<TcpStream>>>,
     commands: mpsc::UnboundedSender<Message>,
     writer: JoinHandle<()>,
     heard_at: Instant,
@@ -99,20 +99,15 @@ pub struct Socket {
 }
 
 impl Target {
-    /// Reads an address with the scheme http or ws. A path stands before that of the protocol, as behind a proxy.
+    /// Reads an address with the scheme http or https, or ws or wss. A path stands before that of the protocol, as behind a proxy.
     pub fn parse(text: &str) -> Result<Self, String> {
         let example = "write it like http://127.0.0.1:7700";
         let uri: Uri = text.parse().map_err(|error| format!("{error}; {example}"))?;
-        match uri.scheme_str() {
-            Some("http" | "ws") => {}
-            Some(scheme @ ("https" | "wss")) => {
-                return Err(format!(
-                    "{scheme} is not spoken by this command yet; use http on the server's own machine, or through a \
-                     tunnel such as `ssh -L 7700:127.0.0.1:7700 HOST`"
-                ));
-            }
-            Some(_) | None => return Err(format!("the scheme has to be http or ws; {example}")),
-        }
+        let tls = match uri.scheme_str() {
+            Some("http" | "ws") => false,
+            Some("https" | "wss") => true,
+            Some(_) | None => return Err(format!("the scheme has to be http or https; {example}")),
+        };
         let authority = uri.authority().ok_or_else(|| format!("there is no host in it; {example}"))?;
         if authority.as_str().contains('@') || uri.query().is_some() {
             return Err(format!("neither a user nor a query belongs into it; {example}"));
@@ -122,8 +117,9 @@ impl Target {
             return Err(format!("there is no host in it; {example}"));
         }
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let port = authority.port_u16().unwrap_or(80);
-        let address = format!("ws://{host}:{port}{}/v1/ws", uri.path().trim_end_matches('/'));
+        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let scheme = if tls { "wss" } else { "ws" };
+        let address = format!("{scheme}://{host}:{port}{}/v1/ws", uri.path().trim_end_matches('/'));
         let uri = address.parse().map_err(|error| format!("{error}; {example}"))?;
         Ok(Self { host: bare.to_owned(), port, uri })
     }
@@ -134,7 +130,8 @@ impl Target {
     fn base(&self) -> String {
         let socket = self.uri.to_string();
         let base = socket.strip_suffix("/v1/ws").unwrap_or(&socket);
-        base.replacen("ws://", "http://", 1)
+        // Of ws and wss alike.
+        base.replacen("ws", "http", 1)
     }
 }
 
@@ -229,7 +226,7 @@ impl Link {
         let request = ClientRequestBuilder::new(self.target.uri.clone())
             .with_sub_protocol(SUBPROTOCOL)
             .with_header("Authorization", format!("Bearer {}", self.token));
-        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.map_err(handshake_trouble)?;
+        let (socket, _) = tokio_tungstenite::client_async_tls(request, stream).await.map_err(handshake_trouble)?;
         Socket::greeted(socket).await.map(|socket| Connection::Socket(Box::new(socket)))
     }
 }
@@ -262,7 +259,7 @@ impl Connection {
 }
 
 impl Socket {
-    async fn greeted(socket: WebSocketStream<TcpStream>) -> Result<Self, Trouble> {
+    async fn greeted(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Result<Self, Trouble> {
         let (sink, frames) = socket.split();
         // Unbounded, and bounded all the same: callers keep count of what is in flight.
         let (commands, queue) = mpsc::unbounded_channel();
@@ -325,7 +322,7 @@ impl Drop for Socket {
 }
 
 /// Writes what is queued, as many commands at once as there are.
-async fn write(mut sink: SplitSink<WebSocketStream<TcpStream>, Message>, mut queue: mpsc::UnboundedReceiver<Message>) {
+async fn write(mut sink: SplitSink<WebSocketStream<MaybeTlsStream<TcpStream>>, Message>, mut queue: mpsc::UnboundedReceiver<Message>) {
     while let Some(message) = queue.recv().await {
         if sink.feed(message).await.is_err() {
             return;
@@ -355,6 +352,7 @@ mod tests {
     #[case("http://127.0.0.1:7700", "127.0.0.1", 7700, "ws://127.0.0.1:7700/v1/ws")]
     #[case("ws://chat.example:80/", "chat.example", 80, "ws://chat.example:80/v1/ws")]
     #[case("http://chat.example", "chat.example", 80, "ws://chat.example:80/v1/ws")]
+    #[case("https://chat.example", "chat.example", 443, "wss://chat.example:443/v1/ws")]
     #[case("http://[::1]:7700/chat/", "::1", 7700, "ws://[::1]:7700/chat/v1/ws")]
     fn a_url_names_a_server(#[case] url: &str, #[case] host: &str, #[case] port: u16, #[case] uri: &str) {
         let target = Target::parse(url).unwrap();
@@ -362,11 +360,9 @@ mod tests {
     }
 
     #[rstest]
-    #[case("https://chat.example", "https is not spoken by this command yet")]
-    #[case("wss://chat.example", "wss is not spoken by this command yet")]
     #[case("127.0.0.1:7700", "http://127.0.0.1:7700")]
-    #[case("localhost", "the scheme has to be http or ws")]
-    #[case("ftp://chat.example", "the scheme has to be http or ws")]
+    #[case("localhost", "the scheme has to be http or https")]
+    #[case("ftp://chat.example", "the scheme has to be http or https")]
     #[case("http://ann@chat.example", "neither a user nor a query")]
     #[case("http://chat.example/?a=b", "neither a user nor a query")]
     #[case("", "http://127.0.0.1:7700")]

@@ -120,6 +120,25 @@ async fn a_stream_that_has_shown_nothing_is_resumed_on_another_server_over_the_s
 }
 
 #[tokio::test]
+async fn a_stream_of_a_world_is_told_of_invitations_and_of_rooms_gained() {
+    let server = TestServer::start();
+    let mut ann = server.client("ann").await;
+    let room = ann.ask(json!({ "type": "create", "kind": "group" })).await["room"].clone();
+    let mut events = Events::open(server.address, &server.token("bob"), WORLD, None).await.unwrap();
+    assert_eq!(events.next().await.unwrap().name, "hello");
+    ann.ask(json!({ "type": "invite", "room": room, "user": "bob" })).await;
+    let invited = events.next().await.unwrap();
+    assert_eq!((&*invited.name, &invited.json()["standing"]), ("room_gained", &json!("invited")));
+    server.client("bob").await.ask(json!({ "type": "join", "room": room })).await;
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        told.push(events.next().await.unwrap().name);
+    }
+    told.sort();
+    assert_eq!(told, ["record", "room_gained"]);
+}
+
+#[tokio::test]
 async fn whoever_comes_back_at_random_has_every_record_of_every_room_once_and_in_order() {
     const ROOMS: usize = 300;
     const POSTS: usize = 3_000;
