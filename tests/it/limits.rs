@@ -1,5 +1,6 @@
 //! How much anybody may take: rates of messages and connections, counts, and what is told to who takes more.
 
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use chinwag::domain::{StreamId, TenantId};
 use chinwag::store::memory::MemoryStore;
 use chinwag::store::{Commit, Put, Store, rows};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::harness::*;
 
@@ -297,11 +298,71 @@ async fn connections_that_come_too_fast_are_cut_before_they_are_read() {
         let Ok(mut stream) = tokio::net::TcpStream::connect(server.address).await else { continue };
         let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
         let mut answer = Vec::new();
-        let _ = patiently(tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer)).await;
+        let _ = patiently(stream.read_to_end(&mut answer)).await;
         answered += usize::from(answer.starts_with(b"HTTP/1.1 200"));
     }
     let more = usize::try_from(began.elapsed().as_millis() / 500).unwrap() + 1;
     assert!((5..=5 + more).contains(&answered), "{answered} were answered");
+}
+
+#[tokio::test]
+async fn connections_without_a_request_are_few_and_a_request_makes_room_for_the_next() {
+    let server = connected(Connections { opening_per_address: Some(3), ..Connections::default() });
+    let cut = || server.registry.metrics().connections_cut.get();
+    let are_opening = async |number: usize| {
+        let address = std::net::IpAddr::from(Ipv4Addr::LOCALHOST).into();
+        eventually("they are counted", || server.registry.connections().opening(address) == number).await;
+    };
+    let begin = "GET /healthz HTTP/1.1\r\nHost: local";
+    let [mut first, mut second, mut third] =
+        [server.raw(begin).await, server.raw(begin).await, server.raw(begin).await];
+    are_opening(3).await;
+    for cuts in 1..=3 {
+        // It may be gone before it is known here to be there.
+        let end = match tokio::net::TcpStream::connect(server.address).await {
+            Ok(mut stream) => patiently(stream.read_u8()).await.expect_err("one too many"),
+            Err(error) => error,
+        };
+        let end = end.kind();
+        assert!([ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof].contains(&end), "{end}");
+        assert_eq!(cut(), cuts);
+    }
+
+    // Whatever its request is answered, and though the connection stays, it is not opening from then on.
+    first.write_all(b"host\r\nOrigin: https://elsewhere.example\r\n\r\n").await.unwrap();
+    assert_eq!(first_line(&mut first).await.0, 403);
+    are_opening(2).await;
+    let mut others = Vec::new();
+    for _ in 0..5 {
+        let mut stream = server.raw(&handshake(&format!("Authorization: Bearer {}\r\n", server.token("ann")))).await;
+        assert_eq!(first_line(&mut stream).await.0, 101);
+        others.push(stream);
+    }
+    assert_eq!(cut(), 3);
+    second.write_all(b"host\r\n\r\n").await.unwrap();
+    assert_eq!(first_line(&mut second).await.0, 200, "those that were there are not touched");
+
+    // Who goes without a word gives the place back, too.
+    third.shutdown().await.unwrap();
+    are_opening(0).await;
+}
+
+#[tokio::test]
+async fn connections_of_proxies_may_be_opening_as_they_like() {
+    let limits = Limits {
+        connections: Connections { opening_per_address: Some(1), ..Connections::default() },
+        ..Limits::lifted()
+    };
+    let proxies = vec![ipnet::IpNet::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST))];
+    let server = TestServer::with(Setup { limits, proxies, ..Setup::default() });
+    let mut opening = Vec::new();
+    for _ in 0..5 {
+        opening.push(server.raw("GET /healthz HTTP/1.1\r\nHost: local").await);
+    }
+    for mut stream in opening {
+        stream.write_all(b"host\r\n\r\n").await.unwrap();
+        assert_eq!(first_line(&mut stream).await.0, 200);
+    }
 }
 
 #[tokio::test]
@@ -324,7 +385,7 @@ async fn the_operator_can_read_what_has_been_counted() {
     let mut socket = tokio::net::UnixStream::connect(admin).await.unwrap();
     socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
-    patiently(tokio::io::AsyncReadExt::read_to_string(&mut socket, &mut answer)).await.unwrap();
+    patiently(socket.read_to_string(&mut answer)).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     for line in [
         "chinwag_connections_open{transport=\"websocket\"} 3",
@@ -400,7 +461,7 @@ async fn refused_upgrade(server: &TestServer, user: Option<&str>, more: &str) ->
 async fn first_line(stream: &mut tokio::net::TcpStream) -> (u16, String) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        head.push(tokio::io::AsyncReadExt::read_u8(stream).await.expect("an answer"));
+        head.push(stream.read_u8().await.expect("an answer"));
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     (head.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(0), head)
