@@ -2,6 +2,8 @@
 
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -382,11 +384,7 @@ async fn the_operator_can_read_what_has_been_counted() {
     }
     assert!(limit_of(&ann.try_ask(post("lobby", "hi")).await).is_some());
     let _stranger = server.open(None, None).await;
-    let mut socket = tokio::net::UnixStream::connect(admin).await.unwrap();
-    socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    patiently(socket.read_to_string(&mut answer)).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let answer = metrics(&admin).await;
     for line in [
         "chinwag_connections_open{transport=\"websocket\"} 3",
         "chinwag_connections_unauthenticated 1",
@@ -405,6 +403,58 @@ async fn the_operator_can_read_what_has_been_counted() {
         assert!(answer.contains(&format!("{line}\n")), "{line}: {answer}");
     }
     assert_eq!(server.get("/metrics").await.0, 404, "clients cannot");
+}
+
+#[tokio::test]
+async fn who_publishes_lines_faster_than_the_rate_is_refused_few_of_them() {
+    const LINES: u64 = 200;
+    let home = tempfile::tempdir().unwrap();
+    let admin = home.path().join("admin.sock");
+    let rates = Rates { messages_per_session: Some(Rate::per_second(50, 20)), ..Rates::default() };
+    let limits = Limits { rates, ..Limits::lifted() };
+    let server = TestServer::with(Setup { admin: Some(admin.clone()), limits, ..Setup::default() });
+    let mut bob = server.client("bob").await;
+    bob.ask(create_channel("lobby")).await;
+    bob.ask(follow("lobby", "start")).await;
+
+    let mut publisher = std::process::Command::new(env!("CARGO_BIN_EXE_chinwag"))
+        .args(["pub", "lobby", "--url", &format!("http://{}", server.address), "--token", &server.token("ann")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = publisher.stdin.take().unwrap();
+    let lines: String = (1..=LINES).map(|line| format!("{{\"line\":{line}}}\n")).collect();
+    let publishing = tokio::task::spawn_blocking(move || {
+        // It reads as fast as it is answered, and the pipe holds all of this.
+        std::io::Write::write_all(&mut input, lines.as_bytes()).unwrap();
+        drop(input);
+        publisher.wait_with_output().unwrap()
+    });
+    let output = patiently(publishing).await.unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{told}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 200, "each is acknowledged");
+
+    let mut arrived = Vec::new();
+    while arrived.len() < 200 {
+        let record = bob.record().await;
+        arrived.extend(record["content"]["line"].as_u64());
+    }
+    let overtaken = arrived.windows(2).filter(|pair| pair[0] > pair[1]).count();
+    let refused = metrics(&admin).await;
+    let refused = refused.lines().find_map(|line| {
+        line.strip_prefix("chinwag_refusals_total{code=\"rate_limited\",limit=\"rates.messages_per_session\"} ")
+    });
+    let refused: u64 = refused.expect("the first lines came too fast").parse().unwrap();
+    println!("of {LINES} lines {refused} were refused once more, {overtaken} overtaken");
+    assert!(refused <= 50, "of {LINES} lines {refused} were refused once more");
+    // Only those in flight beside the first that is refused can overtake it, where time makes room between them.
+    assert!(overtaken <= 10, "{overtaken} were overtaken: {arrived:?}");
+    arrived.sort_unstable();
+    assert_eq!(arrived, (1..=LINES).collect::<Vec<_>>(), "each once");
+    assert_eq!(told.lines().count(), 1, "of a rate it is told once: {told}");
 }
 
 #[tokio::test]
@@ -428,6 +478,16 @@ async fn behind_a_proxy_each_client_counts_for_itself() {
     assert_eq!(refused, (429, "too_many_connections".to_owned(), "connections.per_address".to_owned()));
     let refused = refused_upgrade(&server, None, &from("192.0.2.1")).await;
     assert_eq!(refused, (429, "rate_limited".to_owned(), "rates.connects_per_address".to_owned()));
+}
+
+/// What the operator reads.
+async fn metrics(admin: &Path) -> String {
+    let mut socket = tokio::net::UnixStream::connect(admin).await.unwrap();
+    socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    patiently(socket.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer
 }
 
 fn limited(rates: Rates) -> TestServer {
