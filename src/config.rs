@@ -228,6 +228,7 @@ impl Settings<'_> {
             connections: Connections {
                 total: connections("limits.connections.total"),
                 per_address: connections("limits.connections.per_address"),
+                opening_per_address: connections("limits.connections.opening_per_address"),
                 per_user: connections("limits.connections.per_user"),
                 unauthenticated_percent: percent.map(|percent| u8::try_from(percent).expect("a hundred at most")),
             },

@@ -54,7 +54,7 @@ pub struct Metrics {
     pub outbox_overflows: Counter,
     pub room_deaths: Counter,
     pub removals_cut: Counter,
-    /// New connections that were cut because too many came from one address.
+    /// New connections that were cut because too many came from one address, or were opening from there.
     pub connections_cut: Counter,
     removals_pending: Gauge,
     followers: Gauge,
@@ -142,7 +142,11 @@ impl Default for Metrics {
             outbox_overflows: counter(of, "chinwag_outbox_overflows", "Outboxes that were full of records"),
             room_deaths: counter(of, "chinwag_room_deaths", "Rooms that died and were started again"),
             removals_cut: counter(of, "chinwag_removals_cut", "Connections cut for not proving a removal"),
-            connections_cut: counter(of, "chinwag_connections_cut", "New connections cut for coming too fast"),
+            connections_cut: counter(
+                of,
+                "chinwag_connections_cut",
+                "New connections cut for being too many of one address",
+            ),
             removals_pending: gauge(of, "chinwag_removals_pending", "Proofs of removals that are awaited"),
             followers: gauge(of, "chinwag_followers", "Rooms followed, by all connections together"),
             followers_lagging: gauge(of, "chinwag_followers_lagging", "Of these, those that are behind"),

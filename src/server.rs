@@ -138,11 +138,11 @@ impl Server {
             };
             App::new()
                 .app_data(web::ThinData(edge))
-                .wrap(from_fn(http::timed))
                 .wrap(http::headers())
                 // The last is the first that a request meets.
                 .wrap(from_fn(origin::guard))
                 .wrap(from_fn(http::access::log))
+                .wrap(from_fn(http::timed))
                 .configure(http::mount)
         })
         .workers(workers)

@@ -236,6 +236,7 @@ fn the_page_of_limits_lists_every_limit_by_its_name_and_default() {
     }
     assert_eq!(of(limits::names::CONNECTIONS_PER_USER), defaults.connections.per_user.unwrap().to_string());
     assert_eq!(of(limits::names::CONNECTIONS_PER_ADDRESS), defaults.connections.per_address.unwrap().to_string());
+    assert_eq!(of(limits::names::OPENING_PER_ADDRESS), defaults.connections.opening_per_address.unwrap().to_string());
     assert_eq!(defaults.tenant, limits::TenantLimits::default(), "the page says that there are none");
 }
 

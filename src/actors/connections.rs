@@ -49,6 +49,8 @@ enum Counted {
     /// Those without a token.
     Strangers,
     Address(Address),
+    /// Those from an address that have not sent a request yet. They are not among the others.
+    Opening(Address),
     User(u64),
     Tenant(u64),
 }
@@ -58,6 +60,12 @@ pub struct ConnectionGuard {
     counts: Arc<Counts>,
     address: Address,
     whose: Whose,
+}
+
+/// One connection's place among those of its address that have not sent a request yet; given back when it is dropped.
+pub struct OpeningGuard {
+    counts: Arc<Counts>,
+    address: Address,
 }
 
 #[derive(Clone, Copy)]
@@ -90,6 +98,21 @@ impl Connections {
     /// How many of them are without a token.
     pub fn strangers(&self) -> usize {
         self.0.of(Counted::Strangers)
+    }
+
+    /// How many from there have not sent a request yet.
+    pub fn opening(&self, address: Address) -> usize {
+        self.0.of(Counted::Opening(address))
+    }
+
+    /// Counts a connection that has been accepted, until its first request has come; unless that would be one too many.
+    pub fn open_from(&self, limits: &Limits, address: Address) -> Result<OpeningGuard, Refusal> {
+        let counted = Counted::Opening(address);
+        let mut open = self.0.lock();
+        within(&open, counted, limits.connections.opening_per_address, names::OPENING_PER_ADDRESS)?;
+        *open.entry(counted).or_default() += 1;
+        drop(open);
+        Ok(OpeningGuard { counts: Arc::clone(&self.0), address })
     }
 
     /// Counts a connection, unless that would be one too many for anybody it counts for.
@@ -154,6 +177,12 @@ impl Drop for ConnectionGuard {
         for counted in [Counted::All, Counted::Address(self.address)].into_iter().chain(self.whose.counted()) {
             leave(&mut open, counted);
         }
+    }
+}
+
+impl Drop for OpeningGuard {
+    fn drop(&mut self) {
+        leave(&mut self.counts.lock(), Counted::Opening(self.address));
     }
 }
 
@@ -257,6 +286,7 @@ mod tests {
             connections: limits::Connections {
                 total: Some(6),
                 per_address: Some(3),
+                opening_per_address: None,
                 per_user: Some(2),
                 unauthenticated_percent: Some(20),
             },
@@ -297,6 +327,31 @@ mod tests {
         assert_eq!(refused.limit(), Some(names::CONNECTIONS_PER_USER));
         assert_eq!((connections.open(), connections.strangers()), (21, 1));
         drop(guards);
+        assert!(connections.0.lock().is_empty(), "nothing is remembered of who has gone");
+    }
+
+    #[test]
+    fn connections_that_are_opening_are_counted_by_their_address_and_apart_from_the_others() {
+        let connections = Connections::default();
+        let limits = Limits {
+            connections: limits::Connections {
+                per_address: Some(1),
+                opening_per_address: Some(2),
+                ..limits::Connections::default()
+            },
+            ..Limits::default()
+        };
+        let open = |address| connections.open_from(&limits, at(address)).map_err(|refusal| refusal.limit());
+        let first = open("2001:db8::1").ok().unwrap();
+        let second = open("2001:db8::2").ok().unwrap();
+        assert_eq!(open("2001:db8::3").err(), Some(Some(names::OPENING_PER_ADDRESS)));
+        let other = open("2001:db8:0:1::1").ok().unwrap();
+        assert_eq!(connections.open(), 0);
+        assert!(connections.admit(&limits, at("2001:db8::1"), None).is_ok());
+        drop(first);
+        let third = open("2001:db8::3").ok().unwrap();
+        assert_eq!(connections.opening(at("2001:db8::")), 2);
+        drop((second, third, other));
         assert!(connections.0.lock().is_empty(), "nothing is remembered of who has gone");
     }
 

@@ -55,6 +55,8 @@ pub struct Limits {
 pub struct Connections {
     pub total: Option<usize>,
     pub per_address: Option<usize>,
+    /// Without a whole head of a request yet: each byte of a head has what came of it read again.
+    pub opening_per_address: Option<usize>,
     pub per_user: Option<usize>,
     /// How many in a hundred of `total` may be without a token.
     pub unauthenticated_percent: Option<u8>,
@@ -97,6 +99,7 @@ pub struct TenantLimits {
 pub mod names {
     pub const CONNECTIONS: &str = "connections.total";
     pub const CONNECTIONS_PER_ADDRESS: &str = "connections.per_address";
+    pub const OPENING_PER_ADDRESS: &str = "connections.opening_per_address";
     pub const CONNECTIONS_PER_USER: &str = "connections.per_user";
     pub const CONNECTIONS_PER_TENANT: &str = "tenant.connections";
     pub const UNAUTHENTICATED_PERCENT: &str = "connections.unauthenticated_percent";
@@ -109,9 +112,10 @@ pub mod names {
     pub const FAILED_JOINS_PER_USER: &str = "rates.failed_joins_per_user";
     pub const ROOMS_PER_TENANT: &str = "tenant.rooms";
 
-    pub const ALL: [&str; 13] = [
+    pub const ALL: [&str; 14] = [
         CONNECTIONS,
         CONNECTIONS_PER_ADDRESS,
+        OPENING_PER_ADDRESS,
         CONNECTIONS_PER_USER,
         CONNECTIONS_PER_TENANT,
         UNAUTHENTICATED_PERCENT,
@@ -171,6 +175,7 @@ impl Default for Limits {
             connections: Connections {
                 total: None,
                 per_address: Some(200),
+                opening_per_address: Some(32),
                 per_user: Some(20),
                 unauthenticated_percent: Some(10),
             },

@@ -28,6 +28,9 @@ use super::window::Window;
 /// How many lines may be without an acknowledgement: half of what a server takes from one session by default.
 const IN_FLIGHT_MAX: usize = 32;
 
+/// The code of a refusal because of a rate.
+const RATE_LIMITED: &str = "rate_limited";
+
 /// What takes less is over before anybody looks.
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
@@ -44,8 +47,10 @@ One acknowledgement per line is printed, in the order of the input, once the mes
   {\"seq\":7,\"id\":\"0192…\",\"num\":12,\"at\":1767225600000,\"client_id\":\"0192…-1\"}
 
 When the connection is lost it is made again, and what was not acknowledged is sent again; no message is doubled \
-by that. When the server is busy for a moment, the lines that it refused go out again in their order; lines that \
-were in flight beside them (at most 32) may have come before them. A line that is refused for good ends the command.
+by that. When the server is busy for a moment, or lines come faster than it allows, those that it refused go out \
+again in their order, with fewer in flight and further apart, and faster again as it takes them. Lines come in the \
+order of the input, except that those in flight beside a refused one (at most 32 at first, after a few refusals one \
+or a few) may come before it. A line that is refused for good ends the command.
 
 Examples:
   echo hello | chinwag pub lobby --create
@@ -103,7 +108,9 @@ struct Publisher {
     backoff: Backoff,
     /// Until when to rest after a passing refusal.
     rest_until: tokio::time::Instant,
-    /// The passing refusal that the user was told of, while it lasts.
+    /// When the next line may be sent.
+    next_at: tokio::time::Instant,
+    /// The passing refusal that the user was told of, while it lasts; for good where it was because of a rate.
     told: Option<String>,
     /// How it ends, when not well.
     failure: Option<(u64, Failure)>,
@@ -134,6 +141,7 @@ impl Publisher {
             window: Window::new(IN_FLIGHT_MAX),
             backoff: Backoff::default(),
             rest_until: tokio::time::Instant::now(),
+            next_at: tokio::time::Instant::now(),
             told: None,
             failure: None,
             output: Output::new(),
@@ -180,9 +188,13 @@ impl Publisher {
         self.room = Some(room.clone());
         loop {
             self.release(link).await?;
-            while let Some((number, content)) = self.window.send() {
+            while self.next_at <= tokio::time::Instant::now()
+                && let Some((number, content)) = self.window.send()
+            {
                 let (id, client_id) = (number.to_string(), client_id(self.run, number));
                 connection.say(&Command::Post { id: &id, room: &room, client_id: &client_id, content });
+                // What has been late is not caught up with: the server might not have room for two at once.
+                self.next_at = tokio::time::Instant::now() + self.window.spacing();
             }
             if self.ended && self.window.is_empty() {
                 return self.output.flush().await.map_err(Trouble::Lasting);
@@ -200,6 +212,7 @@ impl Publisher {
                 biased;
                 heard = connection.hear() => self.hear(heard?)?,
                 () = sleep_until(self.rest_until), if self.window.is_resting() => self.window.resume(),
+                () = sleep_until(self.next_at), if self.window.may_send() => {}
                 line = self.lines.recv(), if !self.ended && self.window.has_room() => self.take(line),
             }
         }
@@ -239,12 +252,14 @@ impl Publisher {
                 })?;
                 self.window.settle(number, Ok(posted));
                 self.backoff.reset();
-                self.told = None;
+                // A rate stays, and being refused now and then is how it is found out.
+                self.told.take_if(|code| code != RATE_LIMITED);
             }
             Err(refusal) if refusal.is_passing() => {
                 let wait = refusal.retry_after().unwrap_or_else(|| self.backoff.after_failure(backoff::random()));
                 self.rest_until = self.rest_until.max(tokio::time::Instant::now() + wait);
-                self.window.postpone(number);
+                let room_after = refusal.retry_after().filter(|_| refusal.code == RATE_LIMITED);
+                self.window.postpone(number, room_after);
                 self.tell(refusal);
             }
             Err(refusal) => {

@@ -224,6 +224,13 @@ pub const SECTIONS: &[Section] = &[
                 Live,
             ),
             setting("per_address", connections(), "200", "Those from one address", Live),
+            setting(
+                "opening_per_address",
+                connections(),
+                "32",
+                "Those from one address that have not sent the whole head of a request yet",
+                Live,
+            ),
             setting("per_user", connections(), "20", "Those of one user", Live),
             setting(
                 "unauthenticated_percent",

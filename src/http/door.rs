@@ -35,18 +35,22 @@ impl Door {
         self.proxies.store(Arc::new(proxies.to_vec()));
     }
 
-    /// Prepares an accepted connection. One that comes from an address from which too many come is cut here, before a
-    /// byte of it is read: an answer would cost as much as the flood wants to make it cost. A client sees a reset, and
+    /// Prepares an accepted connection. One that comes from an address from which too many come, or too many of which
+    /// have not sent a request yet, is cut here, before a byte of it is read: an answer would cost as much as the flood wants to make it cost. A client sees a reset, and
     /// tries again later as after any other. Connections of proxies are those of many; their requests are counted.
     pub fn on_connect(&self, io: &dyn Any, extensions: &mut Extensions) {
         let Some(switch) = kill::on_connect(io, extensions, self.registry.limits().request) else { return };
         let peer = kill::tcp_of(io).and_then(|stream| stream.peer_addr().ok());
-        if let Some(peer) = peer.map(|peer| peer.ip().to_canonical())
-            && !self.trusts(peer)
-            && self.registry.meters().connect(&self.registry.limits().rates, peer.into()).is_err()
-        {
-            self.registry.metrics().connections_cut.inc();
-            switch.cut();
+        let Some(peer) = peer.map(|peer| peer.ip().to_canonical()).filter(|&peer| !self.trusts(peer)) else { return };
+        let (limits, address) = (self.registry.limits(), peer.into());
+        let connected = self.registry.meters().connect(&limits.rates, address);
+        match connected.and_then(|()| self.registry.connections().open_from(&limits, address)) {
+            Ok(guard) => switch.opening(guard),
+            // Nobody reads what was refused, so it is not counted among the refusals.
+            Err(_) => {
+                self.registry.metrics().connections_cut.inc();
+                switch.cut();
+            }
         }
     }
 

@@ -1,6 +1,9 @@
 //! How much anybody may take: rates of messages and connections, counts, and what is told to who takes more.
 
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +13,7 @@ use chinwag::domain::{StreamId, TenantId};
 use chinwag::store::memory::MemoryStore;
 use chinwag::store::{Commit, Put, Store, rows};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::harness::*;
 
@@ -297,11 +300,71 @@ async fn connections_that_come_too_fast_are_cut_before_they_are_read() {
         let Ok(mut stream) = tokio::net::TcpStream::connect(server.address).await else { continue };
         let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
         let mut answer = Vec::new();
-        let _ = patiently(tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer)).await;
+        let _ = patiently(stream.read_to_end(&mut answer)).await;
         answered += usize::from(answer.starts_with(b"HTTP/1.1 200"));
     }
     let more = usize::try_from(began.elapsed().as_millis() / 500).unwrap() + 1;
     assert!((5..=5 + more).contains(&answered), "{answered} were answered");
+}
+
+#[tokio::test]
+async fn connections_without_a_request_are_few_and_a_request_makes_room_for_the_next() {
+    let server = connected(Connections { opening_per_address: Some(3), ..Connections::default() });
+    let cut = || server.registry.metrics().connections_cut.get();
+    let are_opening = async |number: usize| {
+        let address = std::net::IpAddr::from(Ipv4Addr::LOCALHOST).into();
+        eventually("they are counted", || server.registry.connections().opening(address) == number).await;
+    };
+    let begin = "GET /healthz HTTP/1.1\r\nHost: local";
+    let [mut first, mut second, mut third] =
+        [server.raw(begin).await, server.raw(begin).await, server.raw(begin).await];
+    are_opening(3).await;
+    for cuts in 1..=3 {
+        // It may be gone before it is known here to be there.
+        let end = match tokio::net::TcpStream::connect(server.address).await {
+            Ok(mut stream) => patiently(stream.read_u8()).await.expect_err("one too many"),
+            Err(error) => error,
+        };
+        let end = end.kind();
+        assert!([ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof].contains(&end), "{end}");
+        assert_eq!(cut(), cuts);
+    }
+
+    // Whatever its request is answered, and though the connection stays, it is not opening from then on.
+    first.write_all(b"host\r\nOrigin: https://elsewhere.example\r\n\r\n").await.unwrap();
+    assert_eq!(first_line(&mut first).await.0, 403);
+    are_opening(2).await;
+    let mut others = Vec::new();
+    for _ in 0..5 {
+        let mut stream = server.raw(&handshake(&format!("Authorization: Bearer {}\r\n", server.token("ann")))).await;
+        assert_eq!(first_line(&mut stream).await.0, 101);
+        others.push(stream);
+    }
+    assert_eq!(cut(), 3);
+    second.write_all(b"host\r\n\r\n").await.unwrap();
+    assert_eq!(first_line(&mut second).await.0, 200, "those that were there are not touched");
+
+    // Who goes without a word gives the place back, too.
+    third.shutdown().await.unwrap();
+    are_opening(0).await;
+}
+
+#[tokio::test]
+async fn connections_of_proxies_may_be_opening_as_they_like() {
+    let limits = Limits {
+        connections: Connections { opening_per_address: Some(1), ..Connections::default() },
+        ..Limits::lifted()
+    };
+    let proxies = vec![ipnet::IpNet::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST))];
+    let server = TestServer::with(Setup { limits, proxies, ..Setup::default() });
+    let mut opening = Vec::new();
+    for _ in 0..5 {
+        opening.push(server.raw("GET /healthz HTTP/1.1\r\nHost: local").await);
+    }
+    for mut stream in opening {
+        stream.write_all(b"host\r\n\r\n").await.unwrap();
+        assert_eq!(first_line(&mut stream).await.0, 200);
+    }
 }
 
 #[tokio::test]
@@ -321,11 +384,7 @@ async fn the_operator_can_read_what_has_been_counted() {
     }
     assert!(limit_of(&ann.try_ask(post("lobby", "hi")).await).is_some());
     let _stranger = server.open(None, None).await;
-    let mut socket = tokio::net::UnixStream::connect(admin).await.unwrap();
-    socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    patiently(tokio::io::AsyncReadExt::read_to_string(&mut socket, &mut answer)).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let answer = metrics(&admin).await;
     for line in [
         "chinwag_connections_open{transport=\"websocket\"} 3",
         "chinwag_connections_unauthenticated 1",
@@ -344,6 +403,58 @@ async fn the_operator_can_read_what_has_been_counted() {
         assert!(answer.contains(&format!("{line}\n")), "{line}: {answer}");
     }
     assert_eq!(server.get("/metrics").await.0, 404, "clients cannot");
+}
+
+#[tokio::test]
+async fn who_publishes_lines_faster_than_the_rate_is_refused_few_of_them() {
+    const LINES: u64 = 200;
+    let home = tempfile::tempdir().unwrap();
+    let admin = home.path().join("admin.sock");
+    let rates = Rates { messages_per_session: Some(Rate::per_second(50, 20)), ..Rates::default() };
+    let limits = Limits { rates, ..Limits::lifted() };
+    let server = TestServer::with(Setup { admin: Some(admin.clone()), limits, ..Setup::default() });
+    let mut bob = server.client("bob").await;
+    bob.ask(create_channel("lobby")).await;
+    bob.ask(follow("lobby", "start")).await;
+
+    let mut publisher = std::process::Command::new(env!("CARGO_BIN_EXE_chinwag"))
+        .args(["pub", "lobby", "--url", &format!("http://{}", server.address), "--token", &server.token("ann")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = publisher.stdin.take().unwrap();
+    let lines: String = (1..=LINES).map(|line| format!("{{\"line\":{line}}}\n")).collect();
+    let publishing = tokio::task::spawn_blocking(move || {
+        // It reads as fast as it is answered, and the pipe holds all of this.
+        std::io::Write::write_all(&mut input, lines.as_bytes()).unwrap();
+        drop(input);
+        publisher.wait_with_output().unwrap()
+    });
+    let output = patiently(publishing).await.unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{told}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 200, "each is acknowledged");
+
+    let mut arrived = Vec::new();
+    while arrived.len() < 200 {
+        let record = bob.record().await;
+        arrived.extend(record["content"]["line"].as_u64());
+    }
+    let overtaken = arrived.windows(2).filter(|pair| pair[0] > pair[1]).count();
+    let refused = metrics(&admin).await;
+    let refused = refused.lines().find_map(|line| {
+        line.strip_prefix("chinwag_refusals_total{code=\"rate_limited\",limit=\"rates.messages_per_session\"} ")
+    });
+    let refused: u64 = refused.expect("the first lines came too fast").parse().unwrap();
+    println!("of {LINES} lines {refused} were refused once more, {overtaken} overtaken");
+    assert!(refused <= 50, "of {LINES} lines {refused} were refused once more");
+    // Only those in flight beside the first that is refused can overtake it, where time makes room between them.
+    assert!(overtaken <= 10, "{overtaken} were overtaken: {arrived:?}");
+    arrived.sort_unstable();
+    assert_eq!(arrived, (1..=LINES).collect::<Vec<_>>(), "each once");
+    assert_eq!(told.lines().count(), 1, "of a rate it is told once: {told}");
 }
 
 #[tokio::test]
@@ -367,6 +478,16 @@ async fn behind_a_proxy_each_client_counts_for_itself() {
     assert_eq!(refused, (429, "too_many_connections".to_owned(), "connections.per_address".to_owned()));
     let refused = refused_upgrade(&server, None, &from("192.0.2.1")).await;
     assert_eq!(refused, (429, "rate_limited".to_owned(), "rates.connects_per_address".to_owned()));
+}
+
+/// What the operator reads.
+async fn metrics(admin: &Path) -> String {
+    let mut socket = tokio::net::UnixStream::connect(admin).await.unwrap();
+    socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    patiently(socket.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer
 }
 
 fn limited(rates: Rates) -> TestServer {
@@ -400,7 +521,7 @@ async fn refused_upgrade(server: &TestServer, user: Option<&str>, more: &str) ->
 async fn first_line(stream: &mut tokio::net::TcpStream) -> (u16, String) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        head.push(tokio::io::AsyncReadExt::read_u8(stream).await.expect("an answer"));
+        head.push(stream.read_u8().await.expect("an answer"));
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     (head.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(0), head)
