@@ -1,7 +1,7 @@
 //! The binary as a service manager and an operator meet it: notifications, a socket that is handed over, reloading,
 //! health, the log, and what packages are made of.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -230,6 +230,33 @@ fn a_certificate_and_a_key_that_do_not_belong_together_are_refused_at_the_start_
     write(&other.0, &other.1);
     server.signal(Signal::HUP);
     server.says("the configuration was read again and taken over");
+}
+
+#[test]
+fn the_client_commands_speak_tls_to_a_server_whose_certificate_they_trust() {
+    let home = TempDir::new().unwrap();
+    let (cert, key) = pair(home.path(), "here");
+    let file = home.path().join("chinwag.toml");
+    fs::write(&file, format!("[tls]\ncert = {cert:?}\nkey = {key:?}\n")).unwrap();
+    let server = Server::spawn(serve(home.path()).arg("--config").arg(&file));
+    let url = server.url.replace("127.0.0.1", "localhost");
+    let token = said(&run(chinwag(&["token", "create", "--user", "ann", "--data"]).arg(data(home.path()))).stdout);
+    let client = |args: &[&str]| {
+        let mut command = chinwag(args);
+        command.args(["--url", &url, "--token", token.trim()]).env("SSL_CERT_FILE", &cert);
+        command
+    };
+    let line = home.path().join("line");
+    fs::write(&line, "hello\n").unwrap();
+    let published = client(&["pub", "lobby", "--create"]).stdin(File::open(&line).unwrap()).output().unwrap();
+    assert!(published.status.success(), "{published:?}");
+    let distrusted = run(client(&["sub", "lobby"]).env_remove("SSL_CERT_FILE"));
+    assert_eq!(distrusted.status.code(), Some(76), "{distrusted:?}");
+    assert!(said(&distrusted.stderr).contains("SSL_CERT_FILE"), "{distrusted:?}");
+    for transport in ["ws", "sse", "poll"] {
+        let seen = run(&mut client(&["sub", "lobby", "--since", "start", "--limit", "3", "--transport", transport]));
+        assert!(said(&seen.stdout).contains("{\"text\":\"hello\"}"), "{transport}: {seen:?}");
+    }
 }
 
 #[test]

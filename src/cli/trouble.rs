@@ -46,6 +46,11 @@ pub fn handshake_trouble(error: Error) -> Trouble {
         Error::HttpFormat(_) => {
             Trouble::Lasting(Failure::new(Exit::Token, "the token has characters that no token has"))
         }
+        // What rustls says of a certificate, or of something that is no TLS, comes as this kind.
+        Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => Trouble::Lasting(Failure::new(
+            Exit::Protocol,
+            format!("{error}; SSL_CERT_FILE names a file with an authority of your own"),
+        )),
         Error::Io(error) => passing(format!("cannot connect: {error}")),
         Error::Protocol(ProtocolError::HandshakeIncomplete) | Error::ConnectionClosed => {
             passing("the connection was closed in the handshake".to_owned())
