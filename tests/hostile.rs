@@ -7,12 +7,13 @@
 //! before, without a connection. It comes from another address than the others do.
 //!
 //! Of the attacks, dripped heads are the dearest: the reader of requests begins each head anew whenever a byte of it has
-//! come. What bounds them is how many connections an address may open in the five seconds that a head has.
+//! come. What bounds them is how many connections of an address may be without a request.
 
 #[path = "it/harness.rs"]
 #[allow(dead_code, reason = "shared with the other tests of the server")]
 mod harness;
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -32,6 +33,16 @@ const ROUND: Duration = Duration::from_millis(2_000);
 
 /// How often all attacks are gone through when what was measured is not good enough.
 const SWEEPS_MAX: usize = 2;
+
+/// How many times longer the others may wait beside the attacker: in the median of all rounds, and in that of one kind of
+/// attack, which is of few rounds and so less exact. Single rounds of an attack that harms nobody have been seen between a
+/// third and five times as long as the quiet one beside them, and those of all attacks together, which are judged by the
+/// first alone, up to nine times.
+const RATIO_MAX: f64 = 1.5;
+const RATIO_OF_ONE_MAX: f64 = 3.0;
+
+/// How many rounds there are of an attack beside which the others seem to wait.
+const ROUNDS_MAX: usize = 5;
 
 /// What the attacker does, each for a round; the last twice, all at once.
 const ATTACKS: [&[Attack]; 7] = [
@@ -78,46 +89,99 @@ async fn a_hostile_client_at_line_speed_makes_nobody_else_wait() {
     let (_, warm) = round(talkers, |_| Vec::new()).await;
     talkers = warm;
 
-    let (mut quiet, mut hostile, mut taken, mut sent) = (Vec::new(), Vec::new(), 0, 0);
+    let mut measured = ATTACKS.map(|attacks| (attacks, Times::default()));
+    let (mut taken, mut sent) = (0, 0);
     for sweep in 1..=SWEEPS_MAX {
-        for attacks in ATTACKS {
-            let front =
-                Arc::new(Front { address: server.address, token: server.token("eve"), sent: AtomicU64::new(0) });
-            let before = posted_by_eve(&mut talkers[0]).await;
-            let began = Instant::now();
-            let attackers = |stop: &Arc<AtomicBool>| -> Vec<JoinHandle<Duration>> {
-                attacks.iter().map(|attack| niced(stop, &front, move |front, stop| attack.run(front, stop))).collect()
-            };
-            let ((p99, spent), back) = round(talkers, attackers).await;
-            talkers = back;
-            let got = posted_by_eve(&mut talkers[0]).await - before;
-            // The rate of a user: 200 at once, and 100 a second.
-            let bound = 200 + 100 * (began.elapsed().as_secs() + 1);
-            assert!(got <= bound, "{attacks:?}: {got} messages were posted, {bound} at most");
-            taken += got;
-            sent += front.sent.load(Ordering::Relaxed);
-
-            let burners = |stop: &Arc<AtomicBool>| -> Vec<JoinHandle<Duration>> {
-                spent.iter().map(|&spent| niced(stop, &front, move |_, stop| burn(spent, stop))).collect()
-            };
-            let ((alone, burnt), back) = round(talkers, burners).await;
-            talkers = back;
-            println!("{attacks:?}: p99 {p99:?}, {alone:?} without; spent {spent:?}, burnt {burnt:?}; {got} posted");
-            hostile.push(p99);
-            quiet.push(alone);
+        for (attacks, times) in &mut measured {
+            let got;
+            (got, talkers) = duel(&server, attacks, times, talkers).await;
+            taken += got.taken;
+            sent += got.sent;
         }
-        let (quiet, hostile) = (median(&mut quiet), median(&mut hostile));
-        println!("median p99: {hostile:?} beside the attacker, {quiet:?} without; {sent} frames sent, {taken} posted");
-        if hostile <= quiet.mul_f64(1.5) {
+        let mut all = Times::default();
+        for (_, times) in &measured {
+            all.quiet.extend(&times.quiet);
+            all.hostile.extend(&times.hostile);
+        }
+        println!("all: {all}; {sent} frames sent, {taken} posted");
+        if all.ratio() <= RATIO_MAX {
             break;
         }
         // Whatever else runs on the machine may have met one kind of round more often than the other.
-        assert!(sweep < SWEEPS_MAX, "the others wait: {hostile:?}, {quiet:?} without");
+        assert!(sweep < SWEEPS_MAX, "the others wait: {all}");
+    }
+    for (attacks, times) in measured.iter_mut().filter(|(attacks, _)| attacks.len() == 1) {
+        while times.ratio() > RATIO_OF_ONE_MAX && times.hostile.len() < ROUNDS_MAX {
+            // Two more, because the median of an even number leans to the slower.
+            for _ in 0..2 {
+                (_, talkers) = duel(&server, attacks, times, talkers).await;
+            }
+        }
+        println!("{attacks:?}: {times}");
+        assert!(times.ratio() <= RATIO_OF_ONE_MAX, "{attacks:?} makes the others wait: {times}");
     }
     assert!(taken > 0 && sent > 10 * taken, "it was no flood: {sent} frames sent, {taken} posted");
     for talker in &mut talkers {
         talker.ask(post("lobby", "unharmed")).await;
     }
+}
+
+/// The 99th percentiles of rounds.
+#[derive(Clone, Default)]
+struct Times {
+    quiet: Vec<Duration>,
+    hostile: Vec<Duration>,
+}
+
+impl Times {
+    /// How many times longer the others wait beside the attacker.
+    fn ratio(&self) -> f64 {
+        median(&self.hostile).as_secs_f64() / median(&self.quiet).as_secs_f64()
+    }
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (hostile, quiet) = (median(&self.hostile), median(&self.quiet));
+        write!(f, "median p99 of {} rounds: {hostile:?} beside the attacker, ", self.hostile.len())?;
+        write!(f, "{quiet:?} without, {:.2} times", self.ratio())
+    }
+}
+
+/// What an attacker got done.
+struct Harm {
+    taken: u64,
+    sent: u64,
+}
+
+/// A hostile round and a quiet one.
+async fn duel(
+    server: &TestServer,
+    attacks: &[Attack],
+    times: &mut Times,
+    mut talkers: Vec<Client>,
+) -> (Harm, Vec<Client>) {
+    let front = Arc::new(Front { address: server.address, token: server.token("eve"), sent: AtomicU64::new(0) });
+    let before = posted_by_eve(&mut talkers[0]).await;
+    let began = Instant::now();
+    let attackers = |stop: &Arc<AtomicBool>| -> Vec<JoinHandle<Duration>> {
+        let start = |&attack: &Attack| niced(stop, &front, move |front, stop| attack.run(front, stop));
+        attacks.iter().map(start).collect()
+    };
+    let ((hostile, spent), mut talkers) = round(talkers, attackers).await;
+    let taken = posted_by_eve(&mut talkers[0]).await - before;
+    // The rate of a user: 200 at once, and 100 a second.
+    let bound = 200 + 100 * (began.elapsed().as_secs() + 1);
+    assert!(taken <= bound, "{attacks:?}: {taken} messages were posted, {bound} at most");
+
+    let burners = |stop: &Arc<AtomicBool>| -> Vec<JoinHandle<Duration>> {
+        spent.iter().map(|&spent| niced(stop, &front, move |_, stop| burn(spent, stop))).collect()
+    };
+    let ((quiet, burnt), talkers) = round(talkers, burners).await;
+    println!("{attacks:?}: p99 {hostile:?}, {quiet:?} without; spent {spent:?}, burnt {burnt:?}; {taken} posted");
+    times.hostile.push(hostile);
+    times.quiet.push(quiet);
+    (Harm { taken, sent: front.sent.load(Ordering::Relaxed) }, talkers)
 }
 
 /// Everybody talks for a while beside some threads. Returns the 99th percentile of the time from a post to its arrival
@@ -325,7 +389,8 @@ async fn posted_by_eve(reader: &mut Client) -> u64 {
     }
 }
 
-fn median(times: &mut [Duration]) -> Duration {
+fn median(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
     times.sort_unstable();
     times[times.len() / 2]
 }
