@@ -7,7 +7,9 @@
 import json, os, sys, threading, time, urllib.error, urllib.parse, urllib.request, uuid
 
 URL = os.environ.get("CHINWAG_URL", "http://127.0.0.1:7700").rstrip("/")
-TOKEN = os.environ["CHINWAG_TOKEN"]
+TOKEN = os.environ.get("CHINWAG_TOKEN") or sys.exit("set CHINWAG_TOKEN to what `chinwag token create --user ann` prints")
+if len(sys.argv) != 2:
+    sys.exit("name one room: python3 examples/client.py lobby")
 ROOM = f"{URL}/v1/rooms/{urllib.parse.quote(sys.argv[1], safe='')}"
 
 
@@ -32,6 +34,8 @@ def enter():
         except urllib.error.HTTPError as error:
             if (code := problem(error)) != fine:
                 sys.exit(f"refused: {code}")
+        except OSError as error:
+            sys.exit(f"cannot reach {URL}: {error}; is the server there?")
 
 
 def listen():

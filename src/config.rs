@@ -508,6 +508,7 @@ mod tests {
     #[rstest]
     #[case("CHINWAG_SERVER__PORT", "7700", "unknown setting `port`; there are `listen`, `data`, `dev`")]
     #[case("CHINWAG_STORE__CACHE_MB", "much", "store.cache_mb: \"much\" is not what it takes")]
+    #[case("CHINWAG_SERVER__ORIGINS", "[\"http://localhost:8000\"]", "server.origins: in the environment a list is")]
     #[case("CHINWAG_SERVER__DEV", "yes", "server.dev: \"yes\" is not what it takes: true or false")]
     #[case("CHINWAG_LIMIT__HEARTBEAT", "5s", "unknown section `limit`; did you mean `limits`?")]
     #[case("CHINWAG_TENANTS__ACME__LIMITS__ROOMS", "5", "unknown section `tenants.acme.limits`")]

@@ -458,7 +458,9 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr
             _ = terminate.recv() => false,
             _ = interrupt.recv() => false,
         };
-        if !stopped {
+        if stopped {
+            tracing::info!("stopped");
+        } else {
             tracing::warn!("stopped without waiting for everybody; what was acknowledged is on disk");
         }
         outcome.map_err(|reason| ServeError::Broken { reason })

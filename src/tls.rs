@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{InconsistentKeys, ServerConfig};
 
 use crate::config::Tls;
 
@@ -30,8 +30,10 @@ pub enum TlsError {
     Read { path: PathBuf, source: io::Error },
     #[error("{path} does not hold {what} in PEM")]
     Pem { path: PathBuf, what: &'static str },
+    #[error("tls.key does not belong to tls.cert; name the key that the certificate was made for ({key}, {cert})")]
+    Stranger { cert: PathBuf, key: PathBuf },
     #[error("{cert} and {key} do not make a certificate to show: {why}")]
-    Mismatch { cert: PathBuf, key: PathBuf, why: String },
+    Unusable { cert: PathBuf, key: PathBuf, why: String },
 }
 
 /// The certificate that clients are shown.
@@ -83,10 +85,13 @@ fn read(files: &Tls) -> Result<CertifiedKey, TlsError> {
         return Err(pem(&files.cert, "certificates"));
     }
     let key = PrivateKeyDer::from_pem_slice(&bytes(&files.key)?).map_err(|_| pem(&files.key, "a private key"))?;
-    CertifiedKey::from_der(chain, key, &provider()).map_err(|error| TlsError::Mismatch {
-        cert: files.cert.clone(),
-        key: files.key.clone(),
-        why: error.to_string(),
+    let (cert_file, key_file) = (files.cert.clone(), files.key.clone());
+    CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            TlsError::Stranger { cert: cert_file, key: key_file }
+        }
+        // The library's enum is open; what is left are certificates and keys that it cannot use at all.
+        other => TlsError::Unusable { cert: cert_file, key: key_file, why: other.to_string() },
     })
 }
 
@@ -115,7 +120,8 @@ mod tests {
         let shown = || certificate.0.load().cert.clone();
         let first = shown();
         let mixed = Tls { cert: one.cert.clone(), key: other.key.clone() };
-        assert!(matches!(Certificate::load(&mixed), Err(TlsError::Mismatch { .. })));
+        let refused = Certificate::load(&mixed).unwrap_err().to_string();
+        assert!(refused.starts_with("tls.key does not belong to tls.cert; name the key"), "{refused}");
         assert_eq!(shown(), first);
         certificate.replace(&Certificate::load(&other).unwrap());
         assert_ne!(shown(), first);

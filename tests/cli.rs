@@ -108,6 +108,52 @@ fn a_secret_that_others_can_read_makes_no_token() {
 }
 
 #[test]
+fn no_secret_is_put_into_a_folder_of_somebody_elses() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("thesis.txt"), "mine").unwrap();
+    let output = chinwag(&["token", "create", "--user", "ann", "--data"]).arg(home.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(65));
+    assert!(output.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not a data directory of chinwag"), "{output:?}");
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_token_is_verified_with_the_directory_that_the_configuration_names() {
+    let home = tempfile::tempdir().unwrap();
+    let (data, file) = (home.path().join("data"), home.path().join("chinwag.toml"));
+    fs::write(&file, format!("[server]\ndata = {:?}\n", data.to_str().unwrap())).unwrap();
+    let made = chinwag(&["token", "create", "--user", "ann", "--data"]).arg(&data).output().unwrap();
+    let token = String::from_utf8(made.stdout).unwrap();
+    let verify = |more: &[&str]| {
+        let mut command = chinwag(&["token", "verify", token.trim(), "--config"]);
+        command.arg(&file).args(more).current_dir(home.path()).output().unwrap()
+    };
+    let verified = verify(&[]);
+    assert_eq!(verified.status.code(), Some(0), "{verified:?}");
+    assert!(String::from_utf8_lossy(&verified.stdout).contains("user: ann\n"));
+    assert_eq!(verify(&["--data", "elsewhere"]).status.code(), Some(74));
+}
+
+#[test]
+fn revoke_names_the_three_ways() {
+    let output = chinwag(&["token", "revoke"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("<--id JTI | --user ID [--tenant T] | --tenant T>"), "{told}");
+}
+
+#[test]
+fn the_manual_page_has_its_exit_codes_unbroken_and_the_environment() {
+    let page = String::from_utf8(chinwag(&["man"]).output().unwrap().stdout).unwrap();
+    assert!(page.contains(".SH \"EXIT STATUS\"\n"), "{page}");
+    let line = "\n.TP\n\\fB69\\fR\nserve: the address is in use or not to be had; room, token revoke: no server runs on the data directory\n";
+    assert!(page.contains(line), "{page}");
+    assert!(page.contains(".SH ENVIRONMENT\n") && page.contains("\n\\fBCHINWAG_TOKEN\\fR\n"), "{page}");
+    assert!(!page.contains("EXTRA"), "{page}");
+}
+
+#[test]
 fn all_mistakes_of_a_configuration_are_told() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("chinwag.toml");

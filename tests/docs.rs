@@ -32,9 +32,11 @@ const POST: &str = "0192f0c1-2345-7abc-8def-000000000004";
 fn the_page_of_refusals_lists_every_code_and_no_other() {
     let known: Vec<Vec<String>> = CODES
         .iter()
-        .map(|info| vec![format!("`{}`", info.code), info.retry.as_str().into(), info.meaning.into()])
+        .map(|info| {
+            vec![format!("`{}`", info.code), info.status.to_string(), info.retry.as_str().into(), info.meaning.into()]
+        })
         .collect();
-    assert_eq!(tables(&page("errors.md"), "| code | retry | meaning |"), known);
+    assert_eq!(tables(&page("errors.md"), "| code | HTTP | retry | meaning |"), known);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! A block that begins with `console` and a name is what one terminal shows. Every terminal is a shell of its own;
 //! after a command's line come the lines it prints, and a block without a command goes on with what that terminal is
-//! at. What differs from run to run (ids, cursors, tokens, times, nums) is compared by its place only.
+//! at. What differs from run to run (ids, cursors, tokens, times) is compared by its place only.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -203,9 +203,7 @@ fn shape(line: &str, address: &str) -> String {
         let words = line.split(' ').map(|word| if word.ends_with('Z') && word.contains("T") { "TIME" } else { word });
         return words.collect::<Vec<_>>().join(" ");
     }
-    ["room", "cursor", "id", "record", "num", "at", "client_id", "room_num"]
-        .iter()
-        .fold(line, |line, member| without_value(&line, member))
+    ["room", "cursor", "id", "record", "at", "client_id"].iter().fold(line, |line, member| without_value(&line, member))
 }
 
 /// `line`, an object in JSON, without the value of one member, which is a text without escapes or a number.

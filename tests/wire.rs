@@ -378,7 +378,7 @@ fn every_notice_has_its_shape() {
         (Notice::RoomLost { room }, r#"{"type":"room_lost","room":"R"}"#),
         (
             Notice::FollowFailed { room, refusal: Refusal::cursor_foreign() },
-            r#"{"type":"follow_failed","room":"R","error":{"code":"cursor_foreign","message":"this is the cursor of another room","retry":"no"}}"#,
+            r#"{"type":"follow_failed","room":"R","error":{"code":"cursor_foreign","message":"this cursor is for something else: a room's is good for that room, a world's for the whole world","retry":"no"}}"#,
         ),
     ];
     for (notice, expected) in cases {

@@ -50,7 +50,7 @@ Exit codes:
    3  sub: the history of the room has begun a new epoch, and the cursor belongs to an old one
   64  the command line is wrong
   65  the server refused a line, a room or a command; or a line of the input cannot be sent;
-      serve: the data directory is not ours, or of a newer version
+      serve, token create: the data directory is not ours, or of a newer version
   66  data verify: there is no data
   69  serve: the address is in use or not to be had; room, token revoke: no server runs on the
       data directory

@@ -30,7 +30,7 @@ pub fn completions(args: &Completions, command: &mut clap::Command) -> Result<()
     print(&script)
 }
 
-/// One page for all commands: what each does, its options, and the exit codes.
+/// One page for all commands: what each does, its options, the exit codes and the environment.
 pub fn man(mut command: clap::Command) -> Result<(), Failure> {
     command.build();
     print(&page(&command).map_err(output::failed)?)
@@ -45,8 +45,51 @@ fn page(command: &clap::Command) -> io::Result<Vec<u8>> {
     for part in command.get_subcommands().filter(|part| part.get_name() != "help") {
         describe(part, &mut page)?;
     }
-    whole.render_extra_section(&mut page)?;
+    let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let (example, exits) = after.split_once("Exit codes:\n").unwrap_or((&after, ""));
+    section(&mut page, "EXIT STATUS", &exit_codes(exits))?;
+    section(&mut page, "ENVIRONMENT", &ENVIRONMENT.map(|(name, what)| (name.to_owned(), what.to_owned())))?;
+    writeln!(page, ".SH EXAMPLES\n.nf\n{}\n.fi", escaped(example.trim_end()))?;
     Ok(page)
+}
+
+const ENVIRONMENT: [(&str, &str); 4] = [
+    ("CHINWAG_SECTION__KEY", "any setting of the server: CHINWAG_SERVER__DATA is `data` of the section `[server]`"),
+    ("CHINWAG_URL", "pub, sub: the server, where --url does not say it"),
+    ("CHINWAG_TOKEN", "pub, sub: who you are, where --token does not say it"),
+    ("RUST_BACKTRACE", "1: a fault is logged with how it came to it"),
+];
+
+/// The codes of the help, each with its sentence on one line.
+fn exit_codes(text: &str) -> Vec<(String, String)> {
+    let mut codes: Vec<(String, String)> = Vec::new();
+    for line in text.lines() {
+        let (code, rest) = line.trim_start().split_once(' ').unwrap_or((line, ""));
+        match codes.last_mut() {
+            _ if code.parse::<u8>().is_ok() => codes.push((code.to_owned(), rest.trim_start().to_owned())),
+            Some((_, sentence)) => {
+                sentence.push(' ');
+                sentence.push_str(line.trim());
+            }
+            None => {}
+        }
+    }
+    codes
+}
+
+/// A list of words and what they mean (man(7), `TP`).
+fn section(page: &mut Vec<u8>, heading: &str, items: &[(String, String)]) -> io::Result<()> {
+    let heading = if heading.contains(' ') { format!("\"{heading}\"") } else { heading.to_owned() };
+    writeln!(page, ".SH {heading}")?;
+    for (word, meaning) in items {
+        writeln!(page, ".TP\n\\fB{}\\fR\n{}", escaped(word), escaped(meaning))?;
+    }
+    Ok(())
+}
+
+/// Text as roff takes it. A hyphen that is typed is `\-` (man(7)).
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\e").replace('-', "\\-")
 }
 
 /// What a command does and takes, and those below it.

@@ -31,8 +31,8 @@ A record is printed as the server sends it:
 
 --since says where to begin: `start`, `now`, or the cursor of the last record you have had. When the connection is \
 lost it is made again and goes on where it ended: each record is printed once. Channels are joined on the way. When \
-the data of the server has been restored from a backup, a cursor of before may mean something else: this is told, \
-with exit code 3, and --since start begins anew.
+the operator has accepted a loss of data, a cursor of before may mean something else: this is told, with exit code 3, \
+and --since start begins anew.
 
 Examples:
   chinwag sub lobby
@@ -46,7 +46,7 @@ pub struct Args {
     /// Where to begin: start, now, or a cursor (with one room)
     #[arg(long, value_name = "start|now|CURSOR", default_value = "now", value_parser = since)]
     since: Since,
-    /// End after so many records
+    /// End after so many records: 1 at least
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroU64>,
     /// How to talk to the server; records, cursors and their order are the same

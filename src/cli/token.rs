@@ -14,6 +14,7 @@ use crate::auth::{Claims, Identity, Keyring, LIFETIME_MAX, Secrets, TOKEN_BYTES_
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DATA_DEFAULT, Flags};
 use crate::domain::{Principal, TenantId, TokenId, UserId};
+use crate::store::sled;
 
 use super::admin::{Desk, ask};
 use super::failure::{Exit, Failure};
@@ -62,6 +63,8 @@ pub struct Args {
 }
 
 fn create(args: Args) -> Result<(), Failure> {
+    // A secret in a folder of somebody else's makes tokens that no server takes.
+    sled::check_owner(&args.data).map_err(|error| Failure::new(Exit::Of(error.exit_code()), error.to_string()))?;
     let secrets = Secrets::open(&args.data).map_err(|error| Failure::new(Exit::Io, error.to_string()))?;
     if secrets.made {
         eprintln!(
@@ -127,23 +130,25 @@ pub struct Verify {
     /// The token; - reads it from standard input, where no list of processes shows it
     #[arg(value_name = "TOKEN")]
     token: String,
-    /// The data directory of the server
-    #[arg(long, value_name = "DIR", env = "CHINWAG_SERVER__DATA", default_value = DATA_DEFAULT)]
-    data: PathBuf,
-    /// The server's configuration file, where it takes the tokens of others
+    /// The data directory of the server [default: that of its configuration, or chinwag-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// The server's configuration file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
 fn verify(args: Verify) -> Result<(), Failure> {
     let token = read(args.token)?;
-    if !args.data.is_dir() {
-        let what = format!("there is no data directory at {}; name the server's with --data", args.data.display());
+    let flags = Flags { data: args.data, ..Flags::default() };
+    let config = Config::load(&flags, std::env::vars_os(), args.config.as_deref())
+        .map_err(|mistakes| Failure::new(Exit::Config, format!("the configuration is wrong\n{mistakes}")))?;
+    let data = &config.server.data;
+    if !data.is_dir() {
+        let what = format!("there is no data directory at {}; name the server's with --data", data.display());
         return Err(Failure::new(Exit::Io, what));
     }
-    let secrets = Secrets::open(&args.data).map_err(|error| Failure::new(Exit::Io, error.to_string()))?;
-    let config = Config::load(&Flags::default(), std::env::vars_os(), args.config.as_deref())
-        .map_err(|mistakes| Failure::new(Exit::Config, format!("the configuration is wrong\n{mistakes}")))?;
+    let secrets = Secrets::open(data).map_err(|error| Failure::new(Exit::Io, error.to_string()))?;
     let identity = Identity::new(&config.auth, secrets.token, std::sync::Arc::new(SystemClock))
         .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -152,7 +157,7 @@ fn verify(args: Verify) -> Result<(), Failure> {
     let verified = runtime.block_on(identity.verify(&token, now));
     let principal = verified
         .map_err(|error| Failure::new(Exit::Token, format!("the token is no good: {error} ({})", error.code())))?;
-    let revoked = match ask(async { Desk::of(&args.data)?.get("/revocations").await }) {
+    let revoked = match ask(async { Desk::of(data)?.get("/revocations").await }) {
         Ok(list) if denied(&list, &principal) => {
             return Err(Failure::new(Exit::Token, "the token is no good: it has been revoked (token_revoked)"));
         }
@@ -186,6 +191,8 @@ fn denied(list: &Value, principal: &Principal) -> bool {
 
 /// Have a running server deny tokens from now on, and end the connections that stand on them.
 #[derive(clap::Args)]
+#[command(override_usage = "chinwag token revoke <--id JTI | --user ID [--tenant T] | --tenant T> [--data DIR]")]
+#[command(group(clap::ArgGroup::new("whose").args(["id", "user", "tenant"]).multiple(true).required(true)))]
 #[command(after_help = "\
 When this has answered, no frame leaves the server for whoever is meant. A user's or a tenant's tokens are denied that \
 were issued up to now: tokens that are made a second later are good again, so keep the issuer from making more, too.
@@ -202,7 +209,7 @@ pub struct Revoke {
     #[arg(long, value_name = "ID", value_parser = UserId::new)]
     user: Option<UserId>,
     /// The user's tenant; without a user, everybody in it
-    #[arg(long, value_name = "T", value_parser = TenantId::new, required_unless_present_any = ["id", "user"])]
+    #[arg(long, value_name = "T", value_parser = TenantId::new)]
     tenant: Option<TenantId>,
     /// The data directory of the server
     #[arg(long, value_name = "DIR", env = "CHINWAG_SERVER__DATA", default_value = DATA_DEFAULT)]

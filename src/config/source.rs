@@ -12,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Flags;
-use super::table::{self, SECTIONS, Section, Setting, Shape, TENANT};
+use super::table::{self, Kind, SECTIONS, Section, Setting, Shape, TENANT};
 use super::value::{Raw, Value, listed};
 use crate::domain::TenantId;
 
@@ -154,6 +154,14 @@ impl Sources {
             match find(&section, &key.to_ascii_lowercase()) {
                 Err(mistake) => self.mistakes.push(origin.mistake(&mistake)),
                 Ok(setting) => match value.to_str() {
+                    Some(text)
+                        if matches!(setting.kind, Kind::Networks | Kind::Origins | Kind::Texts)
+                            && text.trim_start().starts_with('[') =>
+                    {
+                        let form = "in the environment a list is separated by commas, without brackets and quotation \
+                                    marks";
+                        self.mistakes.push(origin.mistake(&format!("{section}.{}: {form}", setting.key)));
+                    }
                     Some(text) => self.set(&section, setting, &Raw::of_text(setting.kind, text), origin),
                     None => self.mistakes.push(origin.mistake("the value is not UTF-8")),
                 },

@@ -278,7 +278,11 @@ fn shortened(mut message: String) -> String {
 const BAD_REQUEST: CodeInfo = no("bad_request", 400, "the frame or request is not of the documented form");
 const UNKNOWN_COMMAND: CodeInfo = no("unknown_command", 400, "there is no command of this type");
 const TOO_DEEP: CodeInfo = no("too_deep", 400, "objects and arrays are nested more than 32 deep");
-const UNAUTHENTICATED: CodeInfo = no("unauthenticated", 401, "this needs a token; send `auth` first");
+const UNAUTHENTICATED: CodeInfo = no(
+    "unauthenticated",
+    401,
+    "this needs a token: `Authorization: Bearer <jwt>`, or over a WebSocket the command `auth`",
+);
 const TOKEN_INVALID: CodeInfo = no("token_invalid", 401, "the token cannot be verified");
 const TOKEN_EXPIRED: CodeInfo = no("token_expired", 401, "the token has expired; a new one is needed");
 const TOKEN_REVOKED: CodeInfo = no("token_revoked", 401, "the token has been revoked; a new one is needed");
@@ -287,7 +291,11 @@ const TICKET_INVALID: CodeInfo =
 const ALREADY_AUTHENTICATED: CodeInfo =
     no("already_authenticated", 409, "this connection has another user; open another one for this token");
 const CURSOR_INVALID: CodeInfo = no("cursor_invalid", 400, "this is not a cursor of this server");
-const CURSOR_FOREIGN: CodeInfo = no("cursor_foreign", 400, "this is the cursor of another room");
+const CURSOR_FOREIGN: CodeInfo = no(
+    "cursor_foreign",
+    400,
+    "this cursor is for something else: a room's is good for that room, a world's for the whole world",
+);
 const EPOCH_CHANGED: CodeInfo = no(
     "epoch_changed",
     410,

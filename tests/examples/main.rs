@@ -27,6 +27,26 @@ fn the_python_client_says_and_hears_and_comes_back() {
 }
 
 #[test]
+fn the_python_client_says_in_a_sentence_what_it_lacks() {
+    let said = |token: Option<&str>, rooms: &[&str]| {
+        let mut python = Command::new("python3");
+        python.arg(root().join("examples/client.py")).args(rooms).env_remove("CHINWAG_TOKEN");
+        python.envs(token.map(|token| ("CHINWAG_TOKEN", token)));
+        let address = format!("http://127.0.0.1:{}", free_port());
+        let output = python.env("CHINWAG_URL", address).stdin(Stdio::null()).output().expect("python3 is there");
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).expect("a sentence")
+    };
+    for (told, sentence) in [
+        (said(None, &["lobby"]), "set CHINWAG_TOKEN"),
+        (said(Some("t"), &[]), "name one room"),
+        (said(Some("t"), &["lobby"]), "cannot reach http://127.0.0.1:"),
+    ] {
+        assert!(told.starts_with(sentence) && told.lines().count() == 1, "{told}");
+    }
+}
+
+#[test]
 fn the_rust_client_says_and_hears_and_comes_back() {
     // Built with the tests, beside the folder in which they lie.
     let tests = std::env::current_exe().expect("a test knows where it is");

@@ -63,6 +63,12 @@ pub(super) fn inspect(dir: &Path) -> Result<State, OpenError> {
     Err(OpenError::Foreign { dir: dir.into() })
 }
 
+/// Refuses a directory that holds what is not ours, or is of a newer program; one that is absent or empty is fine.
+/// Takes no lock and changes nothing.
+pub fn check_owner(dir: &Path) -> Result<(), OpenError> {
+    inspect(dir).map(drop)
+}
+
 fn check_format(dir: &Path) -> Result<(), OpenError> {
     let path = dir.join("FORMAT");
     let mut text = Vec::new();

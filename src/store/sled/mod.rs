@@ -24,6 +24,7 @@ use std::{fmt, io};
 use bytes::Bytes;
 use tokio::sync::watch;
 
+pub use self::dir::check_owner;
 pub use self::open::OpenError;
 pub use self::verify::{Report, VerifyError, verify};
 
