@@ -14,13 +14,13 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 use tokio_tungstenite::tungstenite::http::Uri;
 use tokio_tungstenite::tungstenite::http::uri::Authority;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::backoff::{self, Backoff};
 use super::failure::{Exit, Failure};
@@ -322,7 +322,10 @@ impl Drop for Socket {
 }
 
 /// Writes what is queued, as many commands at once as there are.
-async fn write(mut sink: SplitSink<WebSocketStream<MaybeTlsStream<TcpStream>>, Message>, mut queue: mpsc::UnboundedReceiver<Message>) {
+async fn write(
+    mut sink: SplitSink<WebSocketStream<MaybeTlsStream<TcpStream>>, Message>,
+    mut queue: mpsc::UnboundedReceiver<Message>,
+) {
     while let Some(message) = queue.recv().await {
         if sink.feed(message).await.is_err() {
             return;
