@@ -182,8 +182,8 @@ fn the_numbers_on_the_page_are_those_of_the_code() {
         format!("(1 to {} characters", ClientId::BYTES_MAX),
         format!("| members of a room | {},000 |", chinwag::domain::room::MEMBERS_MAX / 1000),
         format!(
-            "| the body of a request | {} MiB, and {} seconds",
-            defaults.body_bytes_max / 1024 / 1024,
+            "| the body of a request | {} KiB, and {} seconds",
+            defaults.body_bytes_max / 1024,
             defaults.body_deadline.as_secs()
         ),
         format!("| edits of a message | {} |", chinwag::domain::room::EDITS_MAX),

@@ -1,11 +1,14 @@
 //! Who may come in: how many connections there are and whose, how fast new ones come, and from where tokens come that
 //! are no good.
 //!
-//! Every edge asks here before it keeps a connection, and holds the [`ConnectionGuard`] for as long as that lasts.
+//! Each connection has a [`Seat`] from when it is accepted until it has ended. An edge asks here before it lets one last,
+//! and holds the [`ConnectionGuard`] for as long as that lasts.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,6 +17,10 @@ use super::registry::Registry;
 use super::session::Gate;
 use crate::domain::Principal;
 use crate::wire::Refusal;
+
+/// So many connections of an address are let in beyond its limit, to be told that they are beyond it: as many as a
+/// browser opens at once to a host, and two.
+const BEYOND_PER_ADDRESS: usize = 8;
 
 /// Where a connection comes from, as limits see it: an IPv6 network of 64 bits is one address, because whoever has one
 /// of its addresses has all of them (RFC 6177).
@@ -37,10 +44,12 @@ pub struct Connections(Arc<Counts>);
 
 struct Counts {
     hasher: RandomState,
-    open: Mutex<HashMap<Counted, usize>>,
+    open: Mutex<Open>,
     /// For how many the process has file descriptors.
     capacity: AtomicUsize,
 }
+
+type Open = HashMap<Counted, usize>;
 
 /// What connections are counted by. Users and tenants by their fingerprints.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -49,23 +58,43 @@ enum Counted {
     /// Those without a token.
     Strangers,
     Address(Address),
-    /// Those from an address that have not sent a request yet. They are not among the others.
+    /// Those from an address that have not sent a request yet.
     Opening(Address),
+    /// Those that are let in beyond a limit. They are not among the others.
+    Beyond,
+    BeyondFrom(Address),
     User(u64),
     Tenant(u64),
 }
 
-/// One connection's place among those that may be open; given back when it is dropped.
-pub struct ConnectionGuard {
+/// The place of a connection that has been accepted; given back when nobody holds it any more.
+pub struct Seat {
     counts: Arc<Counts>,
-    address: Address,
-    whose: Whose,
+    /// `None` for one of a proxy: it is that of many, and their requests are counted.
+    address: Option<Address>,
+    stage: Cell<Stage>,
+    /// The limit that it is beyond. It is answered what it asks first, and neither kept nor made one that lasts.
+    beyond: Cell<Option<&'static str>>,
 }
 
-/// One connection's place among those of its address that have not sent a request yet; given back when it is dropped.
-pub struct OpeningGuard {
-    counts: Arc<Counts>,
+/// How far a connection has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// No request has come yet.
+    Opening,
+    /// One has, and it is not known whose it is.
+    Asking,
+    /// It is kept though nobody has said whose it is.
+    Stranger,
+    /// It has shown a good token. It needs not be the same user's for ever: a request says whose it is.
+    Known,
+}
+
+/// The place of something that lasts on a connection; given back when it is dropped.
+pub struct ConnectionGuard {
+    seat: Rc<Seat>,
     address: Address,
+    whose: Whose,
 }
 
 #[derive(Clone, Copy)]
@@ -105,41 +134,127 @@ impl Connections {
         self.0.of(Counted::Opening(address))
     }
 
-    /// Counts a connection that has been accepted, until its first request has come; unless that would be one too many.
-    pub fn open_from(&self, limits: &Limits, address: Address) -> Result<OpeningGuard, Refusal> {
-        let counted = Counted::Opening(address);
-        let mut open = self.0.lock();
-        within(&open, counted, limits.connections.opening_per_address, names::OPENING_PER_ADDRESS)?;
-        *open.entry(counted).or_default() += 1;
+    /// Gives a connection that has been accepted its place, unless that would be one too many. A few beyond the limits
+    /// are let in, so that they can be told. `address` is `None` for one of a proxy.
+    pub fn accept(&self, limits: &Limits, address: Option<Address>) -> Result<Rc<Seat>, Refusal> {
+        let counts = &self.0;
+        let mut open = counts.lock();
+        if let Some(address) = address {
+            let max = limits.connections.opening_per_address;
+            within(&open, Counted::Opening(address), max, names::OPENING_PER_ADDRESS)?;
+        }
+        let beyond = counts.full(&open, limits, address);
+        if let Some(name) = beyond {
+            // Less than what the listener takes beyond them, so that it goes on to accept.
+            within(&open, Counted::Beyond, Some((counts.total(limits) / 16).max(1)), name)?;
+            if let Some(address) = address {
+                within(&open, Counted::BeyondFrom(address), Some(BEYOND_PER_ADDRESS), name)?;
+            }
+        }
+        let stage = if address.is_some() { Stage::Opening } else { Stage::Known };
+        let (counts, stage, beyond) = (Arc::clone(counts), Cell::new(stage), Cell::new(beyond));
+        let seat = Seat { counts, address, stage, beyond };
+        enter(&mut open, seat.counted());
         drop(open);
-        Ok(OpeningGuard { counts: Arc::clone(&self.0), address })
+        Ok(Rc::new(seat))
     }
 
-    /// Counts a connection, unless that would be one too many for anybody it counts for.
+    /// Counts what is about to last on a connection, for who asks for it from `address`, unless that would be one too
+    /// many for anybody it counts for.
     pub fn admit(
         &self,
         limits: &Limits,
+        seat: &Rc<Seat>,
         address: Address,
         principal: Option<&Principal>,
     ) -> Result<ConnectionGuard, Refusal> {
-        let (counts, max) = (&self.0, &limits.connections);
-        let total = max.total.unwrap_or(usize::MAX).min(counts.capacity.load(Ordering::Relaxed));
-        let strangers = max.unauthenticated_percent.map(|percent| share(total, percent));
+        let counts = &self.0;
+        if let Some(name) = seat.beyond.get() {
+            return Err(Refusal::too_many_connections(name));
+        }
         let whose = principal.map_or(Whose::Strangers, |principal| counts.whose(principal));
         let mut open = counts.lock();
-        within(&open, Counted::All, Some(total), names::CONNECTIONS)?;
-        within(&open, Counted::Address(address), max.per_address, names::CONNECTIONS_PER_ADDRESS)?;
+        let own = seat.address == Some(address);
+        if !own {
+            within(&open, Counted::Address(address), limits.connections.per_address, names::CONNECTIONS_PER_ADDRESS)?;
+        }
         match (whose, principal) {
-            (Whose::Strangers, _) | (Whose::User { .. }, None) => {
-                within(&open, Counted::Strangers, strangers, names::UNAUTHENTICATED_PERCENT)?;
-            }
             (Whose::User { user, tenant }, Some(principal)) => users_within(&open, limits, principal, user, tenant)?,
+            (Whose::Strangers | Whose::User { .. }, _) if own => seat.stay(&mut open, limits)?,
+            (Whose::Strangers | Whose::User { .. }, _) => counts.strangers_within(&open, limits)?,
         }
-        for counted in [Counted::All, Counted::Address(address)].into_iter().chain(whose.counted()) {
-            *open.entry(counted).or_default() += 1;
-        }
+        enter(&mut open, whose.counted(seat, address));
         drop(open);
-        Ok(ConnectionGuard { counts: Arc::clone(counts), address, whose })
+        Ok(ConnectionGuard { seat: Rc::clone(seat), address, whose })
+    }
+}
+
+impl Seat {
+    /// The head of a request has come.
+    pub fn requested(&self, limits: &Limits) {
+        if self.stage.get() != Stage::Opening && self.beyond.get().is_none() {
+            return;
+        }
+        let mut open = self.counts.lock();
+        if self.stage.get() == Stage::Opening {
+            self.move_to(&mut open, Stage::Asking);
+        }
+        // Others may have gone meanwhile.
+        if self.beyond.get().is_some() {
+            let beyond = self.counts.full(&open, limits, self.address);
+            leave(&mut open, self.counted());
+            self.beyond.set(beyond);
+            enter(&mut open, self.counted());
+        }
+    }
+
+    /// It has shown a good token, and counts among those without one no more.
+    pub fn known(&self) {
+        if self.stage.get() != Stage::Known {
+            self.move_to(&mut self.counts.lock(), Stage::Known);
+        }
+    }
+
+    /// Whether it may be kept behind an answer: it is within the limits, and so are those that nobody has said whose they
+    /// are, should it be one of them.
+    pub fn may_stay(&self, limits: &Limits) -> bool {
+        self.beyond.get().is_none() && self.stay(&mut self.counts.lock(), limits).is_ok()
+    }
+
+    fn stay(&self, open: &mut Open, limits: &Limits) -> Result<(), Refusal> {
+        match self.stage.get() {
+            Stage::Known | Stage::Stranger => {}
+            Stage::Opening | Stage::Asking => {
+                self.counts.strangers_within(open, limits)?;
+                self.move_to(open, Stage::Stranger);
+            }
+        }
+        Ok(())
+    }
+
+    fn move_to(&self, open: &mut Open, stage: Stage) {
+        leave(open, self.counted());
+        self.stage.set(stage);
+        enter(open, self.counted());
+    }
+
+    fn counted(&self) -> impl Iterator<Item = Counted> + use<> {
+        let (all, from) = match self.beyond.get() {
+            None => (Counted::All, self.address.map(Counted::Address)),
+            Some(_) => (Counted::Beyond, self.address.map(Counted::BeyondFrom)),
+        };
+        let stage = match self.stage.get() {
+            Stage::Opening => self.address.map(Counted::Opening),
+            Stage::Stranger => Some(Counted::Strangers),
+            Stage::Asking | Stage::Known => None,
+        };
+        [Some(all), from, stage].into_iter().flatten()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        leave(&mut self.counts.lock(), self.counted());
     }
 }
 
@@ -150,8 +265,9 @@ impl ConnectionGuard {
 
     /// The connection's token has come: from now on it is this user's, unless that would be one too many.
     pub fn authenticated(&mut self, limits: &Limits, principal: &Principal) -> Result<(), Refusal> {
-        let whose = self.counts.whose(principal);
-        let mut open = self.counts.lock();
+        let counts = &self.seat.counts;
+        let whose = counts.whose(principal);
+        let mut open = counts.lock();
         match (self.whose, whose) {
             (Whose::Strangers, Whose::User { user, tenant }) => {
                 users_within(&open, limits, principal, user, tenant)?;
@@ -159,40 +275,30 @@ impl ConnectionGuard {
             // It has been counted already.
             (Whose::User { .. }, _) | (_, Whose::Strangers) => return Ok(()),
         }
-        for counted in self.whose.counted() {
-            leave(&mut open, counted);
-        }
-        for counted in whose.counted() {
-            *open.entry(counted).or_default() += 1;
-        }
+        leave(&mut open, self.whose.counted(&self.seat, self.address));
+        enter(&mut open, whose.counted(&self.seat, self.address));
         drop(open);
         self.whose = whose;
+        self.seat.known();
         Ok(())
     }
 }
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        let mut open = self.counts.lock();
-        for counted in [Counted::All, Counted::Address(self.address)].into_iter().chain(self.whose.counted()) {
-            leave(&mut open, counted);
-        }
-    }
-}
-
-impl Drop for OpeningGuard {
-    fn drop(&mut self) {
-        leave(&mut self.counts.lock(), Counted::Opening(self.address));
+        leave(&mut self.seat.counts.lock(), self.whose.counted(&self.seat, self.address));
     }
 }
 
 impl Whose {
-    fn counted(self) -> impl Iterator<Item = Counted> {
-        let counted = match self {
-            Self::Strangers => [Some(Counted::Strangers), None],
+    /// What there is to count beside the seat: of a request that came through a proxy, where it came from, too.
+    fn counted(self, seat: &Seat, address: Address) -> impl Iterator<Item = Counted> + use<> {
+        let forwarded = seat.address != Some(address);
+        let [one, other] = match self {
+            Self::Strangers => [forwarded.then_some(Counted::Strangers), None],
             Self::User { user, tenant } => [Some(Counted::User(user)), Some(Counted::Tenant(tenant))],
         };
-        counted.into_iter().flatten()
+        [forwarded.then_some(Counted::Address(address)), one, other].into_iter().flatten()
     }
 }
 
@@ -208,8 +314,30 @@ impl Counts {
         self.lock().get(&counted).copied().unwrap_or(0)
     }
 
+    /// How many there may be in all.
+    fn total(&self, limits: &Limits) -> usize {
+        limits.connections.total.unwrap_or(usize::MAX).min(self.capacity.load(Ordering::Relaxed))
+    }
+
+    /// The limit that one more connection from there would be beyond.
+    fn full(&self, open: &Open, limits: &Limits, address: Option<Address>) -> Option<&'static str> {
+        let full = |counted, max| open.get(&counted).copied().unwrap_or(0) >= max;
+        let per_address = limits.connections.per_address.unwrap_or(usize::MAX);
+        if full(Counted::All, self.total(limits)) {
+            Some(names::CONNECTIONS)
+        } else {
+            let full = address.is_some_and(|address| full(Counted::Address(address), per_address));
+            full.then_some(names::CONNECTIONS_PER_ADDRESS)
+        }
+    }
+
+    fn strangers_within(&self, open: &Open, limits: &Limits) -> Result<(), Refusal> {
+        let max = limits.connections.unauthenticated_percent.map(|percent| share(self.total(limits), percent));
+        within(open, Counted::Strangers, max, names::UNAUTHENTICATED_PERCENT)
+    }
+
     /// A holder that panicked leaves a map of numbers behind, which is whole between any two statements.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Counted, usize>> {
+    fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -220,33 +348,30 @@ fn share(total: usize, percent: u8) -> usize {
     (total / 100 * usize::from(percent) + total % 100 * usize::from(percent) / 100).max(1)
 }
 
-fn within(
-    open: &HashMap<Counted, usize>,
-    counted: Counted,
-    max: Option<usize>,
-    name: &'static str,
-) -> Result<(), Refusal> {
+fn within(open: &Open, counted: Counted, max: Option<usize>, name: &'static str) -> Result<(), Refusal> {
     let count = open.get(&counted).copied().unwrap_or(0);
     if max.is_some_and(|max| count >= max) { Err(Refusal::too_many_connections(name)) } else { Ok(()) }
 }
 
-fn users_within(
-    open: &HashMap<Counted, usize>,
-    limits: &Limits,
-    principal: &Principal,
-    user: u64,
-    tenant: u64,
-) -> Result<(), Refusal> {
+fn users_within(open: &Open, limits: &Limits, principal: &Principal, user: u64, tenant: u64) -> Result<(), Refusal> {
     within(open, Counted::User(user), limits.connections.per_user, names::CONNECTIONS_PER_USER)?;
     let of_tenant = limits.of_tenant(&principal.tenant).connections;
     within(open, Counted::Tenant(tenant), of_tenant, names::CONNECTIONS_PER_TENANT)
 }
 
-fn leave(open: &mut HashMap<Counted, usize>, counted: Counted) {
-    if let Some(count) = open.get_mut(&counted) {
-        *count -= 1;
-        if *count == 0 {
-            open.remove(&counted);
+fn enter(open: &mut Open, counted: impl Iterator<Item = Counted>) {
+    for counted in counted {
+        *open.entry(counted).or_default() += 1;
+    }
+}
+
+fn leave(open: &mut Open, counted: impl Iterator<Item = Counted>) {
+    for counted in counted {
+        if let Some(count) = open.get_mut(&counted) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&counted);
+            }
         }
     }
 }
@@ -294,7 +419,9 @@ mod tests {
             ..Limits::default()
         };
         let admit = |address, user: Option<&str>| {
-            connections.admit(&limits, at(address), user.map(principal).as_ref()).map_err(|refusal| refusal.limit())
+            let seat = connections.accept(&limits, Some(at(address))).map_err(|refusal| refusal.limit())?;
+            let admitted = connections.admit(&limits, &seat, at(address), user.map(principal).as_ref());
+            admitted.map_err(|refusal| refusal.limit())
         };
         let first = admit("10.0.0.1", Some("ann")).ok().unwrap();
         let _second = admit("10.0.0.1", Some("ann")).ok().unwrap();
@@ -315,8 +442,12 @@ mod tests {
     fn a_connection_that_says_later_who_it_is_counts_for_its_user_from_then_on() {
         let connections = Connections::default();
         let limits = Limits::default();
-        let mut guards: Vec<_> =
-            (0..21).map(|_| connections.admit(&limits, at("10.0.0.1"), None).ok().unwrap()).collect();
+        let address = at("10.0.0.1");
+        let admit = |_| {
+            let seat = connections.accept(&limits, Some(address)).ok().unwrap();
+            connections.admit(&limits, &seat, address, None).ok().unwrap()
+        };
+        let mut guards: Vec<_> = (0..21).map(admit).collect();
         let ann = principal("ann");
         let (last, others) = guards.split_last_mut().unwrap();
         for guard in others {
@@ -331,27 +462,59 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_are_opening_are_counted_by_their_address_and_apart_from_the_others() {
+    fn connections_that_are_opening_are_counted_by_their_address() {
         let connections = Connections::default();
-        let limits = Limits {
-            connections: limits::Connections {
-                per_address: Some(1),
-                opening_per_address: Some(2),
-                ..limits::Connections::default()
-            },
-            ..Limits::default()
-        };
-        let open = |address| connections.open_from(&limits, at(address)).map_err(|refusal| refusal.limit());
+        let limits = of(limits::Connections { opening_per_address: Some(2), ..limits::Connections::default() });
+        let open = |address| connections.accept(&limits, Some(at(address))).map_err(|refusal| refusal.limit());
         let first = open("2001:db8::1").ok().unwrap();
         let second = open("2001:db8::2").ok().unwrap();
         assert_eq!(open("2001:db8::3").err(), Some(Some(names::OPENING_PER_ADDRESS)));
         let other = open("2001:db8:0:1::1").ok().unwrap();
-        assert_eq!(connections.open(), 0);
-        assert!(connections.admit(&limits, at("2001:db8::1"), None).is_ok());
-        drop(first);
+        first.requested(&limits);
         let third = open("2001:db8::3").ok().unwrap();
-        assert_eq!(connections.opening(at("2001:db8::")), 2);
-        drop((second, third, other));
+        assert_eq!((connections.opening(at("2001:db8::")), connections.open()), (2, 4));
+        drop((first, second, third, other));
+        assert!(connections.0.lock().is_empty(), "nothing is remembered of who has gone");
+    }
+
+    #[test]
+    fn a_few_beyond_a_limit_are_let_in_to_be_told_and_get_in_when_others_go() {
+        let connections = Connections::default();
+        let limits = of(limits::Connections { per_address: Some(2), ..limits::Connections::default() });
+        let address = at("10.0.0.1");
+        let open = || connections.accept(&limits, Some(address)).map_err(|refusal| refusal.limit());
+        let within = (open().unwrap(), open().unwrap());
+        let mut beyond: Vec<_> = (0..BEYOND_PER_ADDRESS).map(|_| open().unwrap()).collect();
+        assert_eq!(open().err(), Some(Some(names::CONNECTIONS_PER_ADDRESS)));
+        assert_eq!((connections.open(), connections.opening(address)), (2, 2 + BEYOND_PER_ADDRESS));
+        let last = beyond.pop().unwrap();
+        last.requested(&limits);
+        assert!(!last.may_stay(&limits));
+        let refused = connections.admit(&limits, &last, address, Some(&principal("ann"))).err().unwrap();
+        assert_eq!(refused.limit(), Some(names::CONNECTIONS_PER_ADDRESS));
+        drop(within);
+        last.requested(&limits);
+        assert!(last.may_stay(&limits) && last.may_stay(&limits), "it counts once");
+        assert_eq!((connections.open(), connections.strangers()), (1, 1));
+        last.known();
+        assert_eq!((connections.open(), connections.strangers()), (1, 0));
+        drop((last, beyond));
+        assert!(connections.0.lock().is_empty(), "nothing is remembered of who has gone");
+    }
+
+    #[test]
+    fn what_comes_through_a_proxy_counts_where_it_came_from() {
+        let connections = Connections::default();
+        let max = limits::Connections { per_address: Some(1), total: Some(4), ..limits::Connections::default() };
+        let limits = of(limits::Connections { unauthenticated_percent: Some(50), ..max });
+        let proxies: Vec<_> = (0..4).map(|_| connections.accept(&limits, None).unwrap()).collect();
+        assert_eq!((connections.open(), connections.strangers()), (4, 0), "they count in all");
+        assert!(proxies.iter().all(|seat| seat.may_stay(&limits)));
+        let admit = |address: &str| connections.admit(&limits, &proxies[0], at(address), None).map_err(|it| it.limit());
+        let guards = (admit("10.0.0.1").ok().unwrap(), admit("10.0.0.2").ok().unwrap());
+        assert_eq!(admit("10.0.0.1").err(), Some(Some(names::CONNECTIONS_PER_ADDRESS)));
+        assert_eq!(admit("10.0.0.3").err(), Some(Some(names::UNAUTHENTICATED_PERCENT)));
+        drop((guards, proxies));
         assert!(connections.0.lock().is_empty(), "nothing is remembered of who has gone");
     }
 
@@ -361,6 +524,10 @@ mod tests {
         assert_ne!(at("2001:db8:1:2::"), at("2001:db8:1:3::"));
         assert_eq!(at("::ffff:10.0.0.1"), at("10.0.0.1"));
         assert_ne!(at("10.0.0.1"), at("10.0.0.2"));
+    }
+
+    fn of(connections: limits::Connections) -> Limits {
+        Limits { connections, ..Limits::default() }
     }
 
     fn at(address: &str) -> Address {

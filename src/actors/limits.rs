@@ -168,7 +168,7 @@ impl Default for Limits {
             poll_wait: Duration::from_secs(55),
             frame_bytes_max: 64 * 1024,
             body_deadline: Duration::from_secs(30),
-            body_bytes_max: 1024 * 1024,
+            body_bytes_max: 256 * 1024,
             follows_per_session: 200,
             in_flight_per_session: 64,
             in_flight_per_room: 1024,

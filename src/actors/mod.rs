@@ -27,7 +27,7 @@ pub mod survey;
 pub mod worker;
 pub mod world;
 
-pub use connections::{Address, ConnectionGuard, OpeningGuard};
+pub use connections::{Address, ConnectionGuard, Seat};
 pub use limits::Limits;
 pub use link::{Cut, Link};
 pub use outbox::Outbox;

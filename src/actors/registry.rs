@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
 use super::batch::DialectSet;
-use super::connections::{Address, ConnectionGuard, Connections};
+use super::connections::Connections;
 use super::directory::{DirectoryActor, Nums, Reserve};
 use super::failure::read_failed;
 use super::inbox::{Attach, InboxActor, RoomsChanged};
@@ -171,11 +171,6 @@ impl Registry {
 
     pub fn connections(&self) -> &Connections {
         &self.connections
-    }
-
-    /// Admits a connection that is about to be kept; it is counted for as long as the guard is there.
-    pub fn admit(&self, address: Address, principal: Option<&Principal>) -> Result<ConnectionGuard, Refusal> {
-        self.connections.admit(&self.limits(), address, principal)
     }
 
     /// What is counted for the operator.

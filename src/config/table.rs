@@ -205,7 +205,7 @@ pub const SECTIONS: &[Section] = &[
             setting("body_deadline", TIME, r#""30s""#, "From the head of a request to the end of its body", Live),
             setting("poll_wait", TIME, r#""55s""#, "The longest that a long poll waits", Live),
             setting("frame_kb", number(1, 256, "KiB"), "64", "The largest frame of a client", Live),
-            setting("body_kb", number(1, MIB_MAX, "KiB"), "1024", "The largest body of a request", Live),
+            setting("body_kb", number(1, MIB_MAX, "KiB"), "256", "The largest body of a request", Live),
             setting("follows_per_session", count(), "200", "Rooms that one connection follows", Live),
             setting("in_flight_per_session", count(), "64", "Commands of one connection without an answer", Live),
             setting("in_flight_per_room", count(), "1024", "Commands of one room without an answer", Live),

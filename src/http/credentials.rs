@@ -7,8 +7,8 @@ use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName};
 use actix_web::{HttpRequest, web};
 
-use super::Edge;
 use super::problem::Problem;
+use super::{Door, Edge};
 use crate::domain::Principal;
 use crate::wire::Refusal;
 
@@ -30,6 +30,14 @@ pub async fn presented(
     edge: &Edge,
     offered: Option<&str>,
 ) -> Result<Option<Principal>, Problem> {
+    let presented = shown(request, edge, offered).await?;
+    if presented.is_some() {
+        Door::known(request);
+    }
+    Ok(presented)
+}
+
+async fn shown(request: &HttpRequest, edge: &Edge, offered: Option<&str>) -> Result<Option<Principal>, Problem> {
     let registry = edge.worker.registry();
     match (token(request, offered)?, ticket(request)?) {
         (Some(_), Some(_)) => Err(several()),

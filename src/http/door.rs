@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
@@ -12,7 +13,7 @@ use ipnet::IpNet;
 
 use super::kill;
 use super::problem::Problem;
-use crate::actors::{Address, ConnectionGuard, Cut, Gate, Registry, connections};
+use crate::actors::{Address, ConnectionGuard, Cut, Gate, Registry, Seat, connections};
 use crate::domain::Principal;
 use crate::wire::Refusal;
 
@@ -35,17 +36,21 @@ impl Door {
         self.proxies.store(Arc::new(proxies.to_vec()));
     }
 
-    /// Prepares an accepted connection. One that comes from an address from which too many come, or too many of which
-    /// have not sent a request yet, is cut here, before a byte of it is read: an answer would cost as much as the flood wants to make it cost. A client sees a reset, and
-    /// tries again later as after any other. Connections of proxies are those of many; their requests are counted.
+    /// Prepares an accepted connection, and counts it for as long as it is there. One that comes from an address from
+    /// which too many come, or of which too many are there, or have not sent a request yet, is cut here, before a byte of
+    /// it is read: an answer would cost as much as the flood wants to make it cost. A client sees a reset, and tries
+    /// again later as after any other. Connections of proxies are those of many; their requests are counted.
     pub fn on_connect(&self, io: &dyn Any, extensions: &mut Extensions) {
         let Some(switch) = kill::on_connect(io, extensions, self.registry.limits().request) else { return };
         let peer = kill::tcp_of(io).and_then(|stream| stream.peer_addr().ok());
-        let Some(peer) = peer.map(|peer| peer.ip().to_canonical()).filter(|&peer| !self.trusts(peer)) else { return };
-        let (limits, address) = (self.registry.limits(), peer.into());
-        let connected = self.registry.meters().connect(&limits.rates, address);
-        match connected.and_then(|()| self.registry.connections().open_from(&limits, address)) {
-            Ok(guard) => switch.opening(guard),
+        // Without one it has ended already.
+        let Some(peer) = peer.map(|peer| peer.ip().to_canonical()) else { return switch.cut() };
+        let (limits, address) = (self.registry.limits(), (!self.trusts(peer)).then(|| Address::from(peer)));
+        let connected = address.map_or(Ok(()), |address| self.registry.meters().connect(&limits.rates, address));
+        match connected.and_then(|()| self.registry.connections().accept(&limits, address)) {
+            Ok(seat) => {
+                extensions.insert(seat);
+            }
             // Nobody reads what was refused, so it is not counted among the refusals.
             Err(_) => {
                 self.registry.metrics().connections_cut.inc();
@@ -67,7 +72,16 @@ impl Door {
             let connected = self.registry.meters().connect(&self.registry.limits().rates, address);
             connected.map_err(|refusal| self.refused(refusal))?;
         }
-        self.registry.admit(address, principal).map_err(|refusal| self.refused(refusal))
+        let seat = request.conn_data::<Rc<Seat>>().ok_or_else(|| Problem::of(Refusal::unavailable()))?;
+        let admitted = self.registry.connections().admit(&self.registry.limits(), seat, address, principal);
+        admitted.map_err(|refusal| self.refused(refusal))
+    }
+
+    /// A request has shown who it comes from.
+    pub fn known(request: &HttpRequest) {
+        if let Some(seat) = request.conn_data::<Rc<Seat>>() {
+            seat.known();
+        }
     }
 
     /// Says whose token it is.

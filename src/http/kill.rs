@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::Edge;
 use super::visit::Visitors;
-use crate::actors::{Cut, OpeningGuard};
+use crate::actors::{Cut, Seat};
 
 /// What the kernel may hold of a connection, in bytes: on loopback it would hold megabytes for one that does not read.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
@@ -49,8 +49,6 @@ struct Handle {
     socket: OwnedFd,
     /// The connection has become one that may last.
     kept: Cell<bool>,
-    /// Its place among those of its address, until its first request has come.
-    opening: Cell<Option<OpeningGuard>>,
     /// When it is cut unless it has come further by then.
     due: Cell<Instant>,
     /// `due` has moved.
@@ -67,8 +65,7 @@ pub fn on_connect(io: &dyn Any, extensions: &mut Extensions, time: Duration) -> 
     match stream.as_fd().try_clone_to_owned() {
         Ok(socket) => {
             let (due, moved) = (Cell::new(Instant::now() + time), Rc::new(Notify::new()));
-            let (kept, opening) = (Cell::new(false), Cell::new(None));
-            let switch = KillSwitch(Rc::new(Handle { socket, kept, opening, due, moved }));
+            let switch = KillSwitch(Rc::new(Handle { socket, kept: Cell::new(false), due, moved }));
             switch.watch();
             extensions.insert(switch.clone());
             extensions.insert(Visitors::default());
@@ -100,16 +97,6 @@ impl KillSwitch {
         self.0.kept.set(true);
     }
 
-    /// Holds the connection's place among those that have sent no request yet.
-    pub fn opening(&self, guard: OpeningGuard) {
-        self.0.opening.set(Some(guard));
-    }
-
-    /// A request has come: gives that place back.
-    fn opened(&self) {
-        drop(self.0.opening.take());
-    }
-
     /// Gives the connection so much more time from now on, or so little.
     pub fn allow(&self, time: Duration) {
         self.0.due.set(Instant::now() + time);
@@ -139,7 +126,7 @@ impl KillSwitch {
 /// Times the requests of a connection that is kept: each from its beginning to its answer, and what is behind the
 /// answer, the taking of it, the pause and the head of the next request together. actix-http 3.20 times only the head of
 /// the first one and a pause in which nothing comes at all, and waits for ever for the end of a body that nobody reads.
-/// Stands before everything that may answer.
+/// Keeps no connection that there is no place for. Stands before everything that may answer.
 pub async fn timed(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -147,8 +134,11 @@ pub async fn timed(
     let edge = request.app_data::<web::ThinData<Edge>>();
     let time = edge.map(|edge| edge.worker.registry().limits().request).unwrap_or_default();
     let kill = request.conn_data::<KillSwitch>().cloned();
+    // Not owned behind the answer: it ends with the connection.
+    if let Some((seat, edge)) = request.conn_data::<Rc<Seat>>().zip(edge) {
+        seat.requested(&edge.worker.registry().limits());
+    }
     if let Some(kill) = &kill {
-        kill.opened();
         kill.allow(time);
     }
     let mut answered = next.call(request).await?;
@@ -157,7 +147,9 @@ pub async fn timed(
         kill.allow(if unread { LAST_WORDS } else { time + REQUEST_HEAD });
     }
     let edge = answered.request().app_data::<web::ThinData<Edge>>();
-    if edge.is_some_and(|edge| edge.worker.registry().draining()) {
+    let seat = answered.request().conn_data::<Rc<Seat>>();
+    let to_stay = seat.zip(edge).is_none_or(|(seat, edge)| seat.may_stay(&edge.worker.registry().limits()));
+    if !to_stay || edge.is_some_and(|edge| edge.worker.registry().draining()) {
         answered.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     Ok(answered)

@@ -9,6 +9,9 @@ use futures_util::StreamExt;
 
 use crate::wire::Refusal;
 
+/// A body may grow so large without being counted: many times what people write.
+const UNCOUNTED_BYTES: usize = 16 * 1024;
+
 /// Whether a request has a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Expects {
@@ -19,12 +22,14 @@ pub enum Expects {
 }
 
 /// Reads the body of a request, at most `bytes_max` of it, in at most `time`. Empty where there is none and none has to be.
-pub async fn read(
+/// Before it takes more than a little, `grown` says whether it may, and what that returns is held until the end.
+pub async fn read<Place>(
     request: &HttpRequest,
     mut payload: web::Payload,
     expects: Expects,
     bytes_max: usize,
     time: Duration,
+    grown: impl FnOnce() -> Result<Place, Refusal>,
 ) -> Result<Bytes, Refusal> {
     let headers = request.headers();
     let length = announced(headers)?;
@@ -41,11 +46,16 @@ pub async fn read(
         return Err(Refusal::body_too_large());
     }
     let whole = async {
-        let mut body = BytesMut::new();
+        let (mut body, mut grown, mut _place) = (BytesMut::new(), Some(grown), None);
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|_| Refusal::bad_request("the body ended before its end"))?;
             if body.len() + chunk.len() > bytes_max {
                 return Err(Refusal::body_too_large());
+            }
+            if body.len() + chunk.len() > UNCOUNTED_BYTES
+                && let Some(grown) = grown.take()
+            {
+                _place = Some(grown()?);
             }
             body.extend_from_slice(&chunk);
         }

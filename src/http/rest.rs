@@ -61,7 +61,10 @@ async fn carry_out(
     if takes_client_id(kind) {
         members.extend(idempotency_key(request)?.map(|key| ("client_id", key)));
     }
-    let body = payload::read(request, payload, route.expects(), bytes_max, body_time).await.map_err(Problem::of)?;
+    // A user may send as many at once as there may be connections of theirs.
+    let grown = || edge.door.admit(request, Some(&by)).map_err(|problem| problem.refusal);
+    let body = payload::read(request, payload, route.expects(), bytes_max, body_time, grown).await;
+    let body = body.map_err(Problem::of)?;
     if kind == Kind::Auth {
         return Ok(encoded(StatusCode::OK, &Reply::Authenticated { principal: by }));
     }

@@ -204,6 +204,7 @@ async fn a_user_or_address_with_too_many_connections_is_refused_before_the_upgra
     let (ann, _second) = (server.client("ann").await, server.client("ann").await);
     let refused = refused_upgrade(&server, Some("ann"), "").await;
     assert_eq!(refused, (429, "too_many_connections".to_owned(), "connections.per_user".to_owned()));
+    eventually("who was refused has gone", || server.registry.connections().open() == 2).await;
     let _others = (server.client("bob").await, server.client("eve").await);
     let refused = refused_upgrade(&server, Some("dan"), "").await;
     assert_eq!(refused, (429, "too_many_connections".to_owned(), "connections.per_address".to_owned()));
@@ -347,6 +348,100 @@ async fn connections_without_a_request_are_few_and_a_request_makes_room_for_the_
     // Who goes without a word gives the place back, too.
     third.shutdown().await.unwrap();
     are_opening(0).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_merely_kept_counts_as_any_other() {
+    let server = connected(Connections { per_address: Some(3), ..Connections::default() });
+    let ask = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        kept.push(server.raw(ask).await);
+        assert_eq!(first_line(kept.last_mut().unwrap()).await.0, 200);
+    }
+    assert_eq!(server.registry.connections().open(), 3);
+    // One more is answered, and not kept: the answer has an end. Nor can it become one that lasts.
+    assert_eq!(server.exchange(ask).await, (200, "ok\n".to_owned()));
+    let refused = refused_upgrade(&server, Some("ann"), "").await;
+    assert_eq!(refused, (429, "too_many_connections".to_owned(), "connections.per_address".to_owned()));
+    // Only a few are let in to be told.
+    let cut = || server.registry.metrics().connections_cut.get();
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.extend(tokio::net::TcpStream::connect(server.address).await);
+    }
+    eventually("the others are cut", || cut() >= 12).await;
+    assert_eq!(server.registry.connections().open(), 3);
+    // Those that were there go on, and where one goes another comes in, though there are some that wait.
+    let mut last = kept.pop().unwrap();
+    let mut body = [0; 3];
+    last.read_exact(&mut body).await.unwrap();
+    last.write_all(ask.as_bytes()).await.unwrap();
+    assert_eq!(first_line(&mut last).await.0, 200);
+    drop(last);
+    eventually("the place is given back", || server.registry.connections().open() == 2).await;
+    server.client("ann").await.ask(create_channel("lobby")).await;
+}
+
+#[tokio::test]
+async fn strangers_are_kept_within_their_share_and_who_shows_a_token_is_none() {
+    let connections = Connections { total: Some(20), unauthenticated_percent: Some(10), ..Connections::default() };
+    let server = connected(connections);
+    let strangers = || server.registry.connections().strangers();
+    let ask = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        kept.push(server.raw(ask).await);
+        assert_eq!(first_line(kept.last_mut().unwrap()).await.0, 200);
+    }
+    assert_eq!(strangers(), 2);
+    assert_eq!(server.exchange(ask).await, (200, "ok\n".to_owned()), "answered, and not kept");
+    assert_eq!(refused_upgrade(&server, None, "").await.2, "connections.unauthenticated_percent");
+
+    let me = format!("GET /v1/me HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\r\n", server.token("ann"));
+    let mut known = server.raw(&me).await;
+    let (status, head) = first_line(&mut known).await;
+    assert_eq!((status, head.to_ascii_lowercase().contains("connection: close")), (200, false), "{head}");
+    assert_eq!(strangers(), 2);
+    let last = kept.last_mut().unwrap();
+    last.read_exact(&mut [0; 3]).await.unwrap();
+    last.write_all(me.as_bytes()).await.unwrap();
+    assert_eq!(first_line(last).await.0, 200);
+    assert_eq!(strangers(), 1);
+    server.open(None, None).await;
+}
+
+#[tokio::test]
+async fn a_large_body_on_its_way_is_a_connection_of_its_user() {
+    let server = connected(Connections { per_user: Some(1), ..Connections::default() });
+    server.client("bob").await.ask(create_channel("lobby")).await;
+    let post = |text: &str| {
+        let body = json!({ "content": { "text": text } }).to_string();
+        format!(
+            "POST /v1/rooms/lobby/messages HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Authorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            server.token("bob"),
+            body.len()
+        )
+    };
+    let large = post(&"x".repeat(20 * 1024));
+    let (most, rest) = large.split_at(large.len() - 2);
+    let mut slow = server.raw(most).await;
+    let refused = async {
+        loop {
+            let (status, body) = server.exchange(&large).await;
+            if status == 429 {
+                return body;
+            }
+            assert_eq!(status, 201, "{body}");
+        }
+    };
+    let refused = patiently(refused).await;
+    assert!(refused.contains("connections.per_user"), "{refused}");
+    assert_eq!(server.exchange(&post("what is small is not counted")).await.0, 201);
+    slow.write_all(rest.as_bytes()).await.unwrap();
+    assert_eq!(first_line(&mut slow).await.0, 201);
+    assert_eq!(server.exchange(&large).await.0, 201, "the place is given back");
 }
 
 #[tokio::test]
