@@ -19,6 +19,11 @@ use crate::wire::{CloseReason, Dialect, Notice, Refusal};
 /// Ends a connection at once and discards what the kernel still holds for it.
 pub trait Cut {
     fn cut(&self);
+
+    /// Whether the kernel holds nothing of it any more, so that there is nothing to discard.
+    fn is_settled(&self) -> bool {
+        false
+    }
 }
 
 /// How a connection shows that it lives, and that what was sent on it has arrived.
@@ -31,6 +36,8 @@ pub enum Kind {
     Events,
     /// Asks once and takes one answer, which a removal cuts.
     Request,
+    /// As a request, and what it is answered is its sender's own: no removal has to cut it, and a revocation does.
+    Command,
 }
 
 impl Kind {
@@ -38,7 +45,7 @@ impl Kind {
     pub fn is_heard(self) -> bool {
         match self {
             Self::Socket => true,
-            Self::Events | Self::Request => false,
+            Self::Events | Self::Request | Self::Command => false,
         }
     }
 
@@ -47,7 +54,7 @@ impl Kind {
         match self {
             Self::Socket => Some(limits.heartbeat),
             Self::Events => Some(limits.comment),
-            Self::Request => None,
+            Self::Request | Self::Command => None,
         }
     }
 
@@ -55,7 +62,23 @@ impl Kind {
     fn answers_pings(self) -> bool {
         match self {
             Self::Socket => true,
-            Self::Events | Self::Request => false,
+            Self::Events | Self::Request | Self::Command => false,
+        }
+    }
+
+    /// Whether it is there for more than one answer.
+    pub fn lasts(self) -> bool {
+        match self {
+            Self::Socket | Self::Events => true,
+            Self::Request | Self::Command => false,
+        }
+    }
+
+    /// Whether it may be shown what is for members only.
+    pub fn shows_rooms(self) -> bool {
+        match self {
+            Self::Socket | Self::Events | Self::Request => true,
+            Self::Command => false,
         }
     }
 }
@@ -99,6 +122,8 @@ pub struct Link {
     principal: RefCell<Option<Principal>>,
     /// Whose it was is denied: it does nothing more.
     revoked: Cell<bool>,
+    /// A command has come by it, or is still coming, and has not been answered.
+    under_way: Cell<bool>,
     proofs: RefCell<VecDeque<Proof>>,
     /// How many reasons there are not to look at what comes in for now; and who wants to know when there is none.
     pauses: Cell<u32>,
@@ -129,6 +154,11 @@ impl Link {
         Self::of(Kind::Request, Dialect::NativeJson, cut)
     }
 
+    /// A connection while a command comes by it and is carried out.
+    pub fn command(cut: Box<dyn Cut>) -> Self {
+        Self::of(Kind::Command, Dialect::NativeJson, cut)
+    }
+
     fn of(kind: Kind, dialect: Dialect, cut: Box<dyn Cut>) -> Self {
         let now = Instant::now();
         Self {
@@ -147,6 +177,7 @@ impl Link {
             ends: Cell::new(None),
             principal: RefCell::new(None),
             revoked: Cell::new(false),
+            under_way: Cell::new(kind == Kind::Command),
             proofs: RefCell::new(VecDeque::new()),
             pauses: Cell::new(0),
             reader: Cell::new(None),
@@ -255,7 +286,15 @@ impl Link {
     pub fn revoke(&self, pending: Pending) -> u64 {
         let token = crate::clock::random();
         self.revoked.set(true);
-        if !self.outbox.is_open() || self.kind == Kind::Request {
+        if self.under_way.get() && !self.is_cut() {
+            // What has been handed to its room is waited for; what is still coming is not read any further.
+            self.closed.set(Some(CloseReason::TokenRevoked));
+            self.proofs.borrow_mut().push_back(Proof { token, pending });
+            self.discard();
+            self.outbox.abandon();
+            return token;
+        }
+        if !self.outbox.is_open() || !self.kind.lasts() {
             // Whatever it still holds is thrown away with it.
             self.cut();
             return token;
@@ -267,6 +306,28 @@ impl Link {
         self.outbox.finish_at_once([ping, close].concat().into());
         self.resume_reading();
         token
+    }
+
+    /// The command has been carried out, or will not be.
+    pub fn answered(&self) {
+        self.under_way.set(false);
+        if self.is_cut() {
+            self.gone();
+        }
+    }
+
+    /// Its token was revoked before it was among those that are told of it: it says so, carries out nothing more, and
+    /// ends. Nothing of a room has been sent by it.
+    pub fn deny(&self) {
+        self.revoked.set(true);
+        self.closed.set(Some(CloseReason::TokenRevoked));
+        if !self.kind.lasts() {
+            // What is being read for it must not become its answer.
+            return self.cut();
+        }
+        self.outbox.finish_at_once(self.dialect.frame_close(CloseReason::TokenRevoked, RETURN_AFTER));
+        self.outbox.let_go();
+        self.resume_reading();
     }
 
     /// Sends a heartbeat if the last one is older than `due`.
@@ -354,6 +415,11 @@ impl Link {
     /// Whether a removal of its user from `room` is by its own request.
     pub fn is_leaving(&self, room: RoomId) -> bool {
         self.leaving.get() == Some(room)
+    }
+
+    /// Whether all that was sent by it has arrived, or never will.
+    pub fn is_settled(&self) -> bool {
+        self.cut.is_settled()
     }
 
     /// Whether nothing more of it leaves this machine.

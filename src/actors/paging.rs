@@ -81,7 +81,7 @@ fn shown(reader: &Rc<Follower>, after: Seq, records: &[crate::domain::Record]) -
 }
 
 /// Waits until the connection has ended; what is said to who waits.
-pub(super) async fn gone(link: &Rc<Link>) -> Refusal {
+pub async fn gone(link: &Rc<Link>) -> Refusal {
     loop {
         if let ControlFlow::Break(refusal) = rung(link).await {
             return refusal;

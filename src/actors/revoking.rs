@@ -233,6 +233,7 @@ mod tests {
             let socket = Rc::new(Link::new(Dialect::NativeJson, Box::new(cut.clone())));
             worker.authenticated(&socket, &ann);
             assert_eq!((socket.closed(), cut.0.get()), (Some(CloseReason::TokenRevoked), false));
+            assert!(socket.is_revoked(), "its session carries out nothing more");
             let refreshed = Rc::new(Link::new(Dialect::NativeJson, Box::new(cut.clone())));
             worker.refreshed(&refreshed, &ann);
             assert_eq!(refreshed.closed(), Some(CloseReason::TokenRevoked));
@@ -240,6 +241,25 @@ mod tests {
             worker.authenticated(&request, &ann);
             assert!(cut.0.get(), "what is being read for it is not shown");
         });
+    }
+
+    #[test]
+    fn a_revocation_waits_for_the_command_that_it_cuts_but_not_for_one_that_is_answered() {
+        let (cut, (pending, mut gone)) = (Noted::default(), mpsc::channel(1));
+        let command = Link::command(Box::new(cut.clone()));
+        let token = command.revoke(pending.clone());
+        assert!(cut.0.get() && command.is_revoked() && command.unproven(token));
+        assert!(command.outbox.is_gone(), "its body is read no further");
+        drop(pending);
+        assert!(gone.try_recv() == Err(mpsc::error::TryRecvError::Empty));
+        command.answered();
+        assert!(gone.try_recv() == Err(mpsc::error::TryRecvError::Disconnected));
+
+        let (cut, (pending, mut gone)) = (Noted::default(), mpsc::channel(1));
+        let command = Link::command(Box::new(cut.clone()));
+        command.answered();
+        command.revoke(pending);
+        assert!(cut.0.get() && gone.try_recv() == Err(mpsc::error::TryRecvError::Disconnected));
     }
 
     #[test]

@@ -575,7 +575,7 @@ impl SessionActor {
         match self.link.kind() {
             Kind::Socket => {}
             // It cannot follow again but by coming back.
-            Kind::Events | Kind::Request => self.link.close(CloseReason::Internal),
+            Kind::Events | Kind::Request | Kind::Command => self.link.close(CloseReason::Internal),
         }
     }
 }
@@ -593,7 +593,7 @@ impl Actor for SessionActor {
         match self.link.kind() {
             Kind::Socket => self.greet(ctx),
             // It has been opened, and told where it stands; it only did not read yet.
-            Kind::Events | Kind::Request => {
+            Kind::Events | Kind::Request | Kind::Command => {
                 if self.world.is_some()
                     && let Some(principal) = self.principal.clone()
                 {

@@ -6,8 +6,8 @@
 //! from rooms.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,6 +34,10 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// The same for an answer to a request, which nothing follows: some networks take seconds for a page.
 const LAST_ANSWER: Duration = Duration::from_secs(10);
 
+/// How many connections are kept for their answers when these have been sent: each holds a descriptor. With another
+/// the oldest is thrown away.
+const ANSWERS_MAX: usize = 256;
+
 /// What one worker thread's connections share.
 pub struct Worker {
     id: RelayId,
@@ -44,6 +48,8 @@ pub struct Worker {
     users: RefCell<HashMap<(TenantId, UserId), Vec<Rc<Link>>>>,
     /// Those that have ended: the kernel may still hold something for them.
     ended: RefCell<Vec<Ended>>,
+    /// Those of requests that have ended, oldest first.
+    answers: RefCell<VecDeque<Ended>>,
     generations: Cell<u64>,
 }
 
@@ -138,6 +144,7 @@ impl Worker {
                 links: RefCell::new(Vec::new()),
                 users: RefCell::new(HashMap::new()),
                 ended: RefCell::new(Vec::new()),
+                answers: RefCell::new(VecDeque::new()),
                 generations: Cell::new(0),
             })
         };
@@ -196,7 +203,7 @@ impl Worker {
         match link.kind() {
             Kind::Socket | Kind::Events => self.registry.metrics().connection_opened(link.dialect().transport()),
             // Counted among the requests.
-            Kind::Request => {}
+            Kind::Request | Kind::Command => {}
         }
         self.links.borrow_mut().push(Rc::clone(link));
     }
@@ -219,12 +226,7 @@ impl Worker {
     /// are told of it.
     fn close_the_denied(&self, link: &Link, principal: &Principal) {
         if self.registry.denies(principal) {
-            link.close(CloseReason::TokenRevoked);
-            match link.kind() {
-                Kind::Socket | Kind::Events => {}
-                // What is being read for it must not become its answer.
-                Kind::Request => link.cut(),
-            }
+            link.deny();
         }
     }
 
@@ -241,14 +243,22 @@ impl Worker {
         self.leave(link);
         let Some(principal) = principal else { return };
         let user = (principal.tenant.clone(), principal.user.clone());
-        if link.is_cut() {
-            self.forget_link(link, user);
-        } else {
-            let time = match link.kind() {
-                Kind::Socket | Kind::Events => LAST_WORDS,
-                Kind::Request => LAST_ANSWER,
-            };
-            self.ended.borrow_mut().push(Ended { due: Instant::now() + time, link: Rc::clone(link), user });
+        if link.is_cut() || link.is_settled() {
+            return self.forget_link(link, user);
+        }
+        let ended = |time| Ended { due: Instant::now() + time, link: Rc::clone(link), user };
+        if link.kind().lasts() {
+            self.ended.borrow_mut().push(ended(LAST_WORDS));
+            return;
+        }
+        let oldest = {
+            let mut answers = self.answers.borrow_mut();
+            answers.push_back(ended(LAST_ANSWER));
+            if answers.len() > ANSWERS_MAX { answers.pop_front() } else { None }
+        };
+        if let Some(Ended { link, user, .. }) = oldest {
+            link.cut();
+            self.forget_link(&link, user);
         }
     }
 
@@ -264,6 +274,10 @@ impl Worker {
     }
 
     fn leave(&self, link: &Rc<Link>) {
+        if link.kind() == Kind::Command {
+            // It is in nobody's way, and was never taken into the sweep.
+            return;
+        }
         let mut links = self.links.borrow_mut();
         let Some(index) = links.iter().position(|other| Rc::ptr_eq(other, link)) else { return };
         links.swap_remove(index);
@@ -271,7 +285,7 @@ impl Worker {
             Kind::Socket | Kind::Events => {
                 self.registry.metrics().connection_closed(link.dialect().transport(), link.ended());
             }
-            Kind::Request => {}
+            Kind::Request | Kind::Command => {}
         }
     }
 
@@ -284,10 +298,19 @@ impl Worker {
         }
     }
 
-    /// Cuts the connections that have ended, all of them or those whose time is up.
+    /// Cuts the connections that have ended, all of them or those whose time is up, and lets go of those that have
+    /// nothing left to cut.
     fn cut_ended(&self, is_up: impl Fn(Instant) -> bool) {
-        let over: Vec<_> = self.ended.borrow_mut().extract_if(.., |ended| is_up(ended.due)).collect();
+        let is_over = |ended: &Ended| is_up(ended.due) || ended.link.is_settled();
+        let mut over: Vec<_> = self.ended.borrow_mut().extract_if(.., |ended| is_over(ended)).collect();
+        {
+            let mut answers = self.answers.borrow_mut();
+            let (gone, left): (Vec<_>, Vec<_>) = answers.drain(..).partition(is_over);
+            answers.extend(left);
+            over.extend(gone);
+        }
         for Ended { link, user, .. } in over {
+            // Of those that are settled the kernel knows nothing that it could throw away.
             link.cut();
             self.forget_link(&link, user);
         }
@@ -388,7 +411,8 @@ impl Worker {
         let cutting =
             |link: &Rc<Link>| Cutting { token: link.prove(removal.pending.clone()), link: Rc::clone(link), due };
         let by_itself = |link: &&Rc<Link>| !removal.kicked && link.is_leaving(room.room);
-        links.into_iter().flatten().filter(|link| !by_itself(link)).map(cutting).collect()
+        let links = links.into_iter().flatten().filter(|link| link.kind().shows_rooms());
+        links.filter(|link| !by_itself(link)).map(cutting).collect()
     }
 
     pub(super) fn announce(&self, room: &RoomKey, head: Seq) {

@@ -66,7 +66,8 @@ pub async fn of_room(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<
             let _guard = guard.transpose()?;
             kill.allow(wait + registry.limits().request);
             let since = after.as_deref().map_or(Since::Start, since);
-            let page = paging::page(visit.worker(), visit.link(), visit.by(), &room, since, limit, wait).await;
+            let page = paging::page(visit.worker(), visit.link(), visit.by(), &room, since, limit, wait);
+            let page = kill.while_there(page).await.unwrap_or_else(|| Err(Refusal::unavailable()));
             page.map_err(Problem::of)?
         }
         (None, before, None) => {

@@ -17,7 +17,8 @@ use actix_web::http::ConnectionType;
 use actix_web::middleware::Next;
 use actix_web::rt::net::TcpStream;
 use actix_web::{Error, web};
-use rustix::net::sockopt;
+use rustix::io::Errno;
+use rustix::net::{self, RecvFlags, sockopt};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -37,6 +38,9 @@ pub const REQUEST_HEAD: Duration = Duration::from_secs(5);
 
 /// How long a refusal has to be read while its request is still coming in.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether a client that waits is still there.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Marks an answer whose request has a body that nobody reads.
 pub struct Unread;
@@ -103,6 +107,34 @@ impl KillSwitch {
         self.0.moved.notify_one();
     }
 
+    /// What comes of `work`, unless the client goes away meanwhile: who is answered by nobody keeps its place no longer.
+    /// actix-http 3.20 lets a handler run on to its end.
+    pub async fn while_there<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let left = async {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                if self.has_left() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = left => None,
+        }
+    }
+
+    /// Whether the client has closed the connection, or its half: then there is an end to read.
+    fn has_left(&self) -> bool {
+        let mut byte = [0_u8];
+        match net::recv(&self.0.socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((_, bytes)) => bytes == 0,
+            Err(Errno::AGAIN | Errno::INTR) => false,
+            Err(_) => true,
+        }
+    }
+
     /// Cuts the connection when its time is up.
     fn watch(&self) {
         // Does not keep the socket of a connection that has ended meanwhile.
@@ -157,9 +189,15 @@ pub async fn timed(
 
 impl Cut for KillSwitch {
     fn cut(&self) {
-        if let Err(error) = rustix::net::connect_unspec(&self.0.socket) {
+        if let Err(error) = net::connect_unspec(&self.0.socket) {
             // The connection was gone already.
             tracing::debug!(%error, "a connection could not be cut");
         }
+    }
+
+    /// A socket that has sent all, its end too, and has had that acknowledged and the other end, has no peer any more,
+    /// and neither has one that was reset (tcp(7), ip(7)).
+    fn is_settled(&self) -> bool {
+        net::getpeername(&self.0.socket).is_err_and(|error| error == Errno::NOTCONN)
     }
 }

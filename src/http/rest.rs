@@ -1,7 +1,5 @@
 //! Requests that are commands: each is read by the same shapes as a frame and carried out in the same way.
 
-use std::rc::Rc;
-
 use actix_web::http::{ConnectionType, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
@@ -12,8 +10,8 @@ use super::problem::Problem;
 use super::routes::Route;
 use super::visit::Visit;
 use super::{Edge, address, credentials};
-use crate::actors::{Cut, Link, asking};
-use crate::domain::{Command, Principal};
+use crate::actors::{asking, paging};
+use crate::domain::Command;
 use crate::wire::{Ask, Dialect, Kind, Refusal, Reply, decode_request};
 
 /// How a client that sends again says that it does (draft-ietf-httpapi-idempotency-key-header, section 2).
@@ -61,47 +59,64 @@ async fn carry_out(
     if takes_client_id(kind) {
         members.extend(idempotency_key(request)?.map(|key| ("client_id", key)));
     }
+    let visit = Visit::command(request, edge, by)?;
     // A user may send as many at once as there may be connections of theirs.
-    let grown = || edge.door.admit(request, Some(&by)).map_err(|problem| problem.refusal);
-    let body = payload::read(request, payload, route.expects(), bytes_max, body_time, grown).await;
+    let grown = || edge.door.admit(request, Some(visit.by())).map_err(|problem| problem.refusal);
+    let body = tokio::select! {
+        biased;
+        refusal = paging::gone(visit.link()) => Err(refusal),
+        body = payload::read(request, payload, route.expects(), bytes_max, body_time, grown) => body,
+    };
     let body = body.map_err(Problem::of)?;
+    // The body may have taken its time.
+    visit.is_good().map_err(Problem::of)?;
     if kind == Kind::Auth {
-        return Ok(encoded(StatusCode::OK, &Reply::Authenticated { principal: by }));
+        let reply = Reply::Authenticated { principal: visit.by().clone() };
+        return Ok(visit.end(encoded(StatusCode::OK, &reply)));
     }
     let given: Vec<_> = members.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let ask = decode_request(kind, &given, &body).map_err(Problem::of)?;
-    let answer = shown_or_done(request, edge, by, ask);
+    let answer = shown_or_done(request, edge, visit, ask);
     let (reply, visit) =
         tokio::time::timeout(time, answer).await.map_err(|_| Problem::of(Refusal::unavailable()))??;
-    let response = answered(kind, &reply)?;
-    Ok(match visit {
-        Some(visit) => visit.end(response),
-        None => response,
-    })
+    Ok(visit.end(answered(kind, &reply)?))
 }
 
-/// Carries a command out. One that shows what is for members only is a visit, which a removal finds. What any other is
-/// answered is its sender's own, and no removal has to cut it.
+/// Carries a command out. One that shows what is for members only is a visit that a removal finds. What any other is
+/// answered is its sender's own, and no removal has to cut it; a revocation finds both.
 async fn shown_or_done(
     request: &HttpRequest,
     edge: &Edge,
-    by: Principal,
+    command: Visit,
     ask: Ask,
-) -> Result<(Reply, Option<Visit>), Problem> {
+) -> Result<(Reply, Visit), Problem> {
     if reads_a_room(&ask) {
-        let visit = Visit::begin(request, edge, by)?;
+        let visit = Visit::begin(request, edge, command.by().clone())?;
         let reply = asking::answer(visit.worker(), visit.link(), visit.by().clone(), ask).await;
-        return Ok((reply, Some(visit)));
+        return Ok((reply, visit));
     }
-    if let Ask::Command { room, command: Command::Leave, .. } = &ask
-        && let Ok(room) = edge.worker.registry().resolve(&by.tenant, room).await
-    {
-        Visit::leaving(request, &by, Some(room.room));
-    }
-    let link = Rc::new(Link::request(Box::new(Kept)));
-    let reply = asking::answer(&edge.worker, &link, by.clone(), ask).await;
-    Visit::leaving(request, &by, None);
-    Ok((reply, None))
+    let by = command.by().clone();
+    let leaving = match &ask {
+        Ask::Command { room, command: Command::Leave, .. } => {
+            let room = edge.worker.registry().resolve(&by.tenant, room).await;
+            room.ok().map(|room| command.leaving(room.room))
+        }
+        Ask::Command { .. }
+        | Ask::Auth { .. }
+        | Ask::Create { .. }
+        | Ask::History { .. }
+        | Ask::Room { .. }
+        | Ask::Members { .. }
+        | Ask::Follow { .. }
+        | Ask::Unfollow { .. }
+        | Ask::FollowAll { .. }
+        | Ask::UnfollowAll
+        | Ask::Rooms { .. }
+        | Ask::NotYet => None,
+    };
+    let reply = asking::answer(command.worker(), command.link(), by, ask).await;
+    drop(leaving);
+    Ok((reply, command))
 }
 
 /// Whether the answer shows what is for members only.
@@ -118,13 +133,6 @@ fn reads_a_room(ask: &Ask) -> bool {
         | Ask::Rooms { .. }
         | Ask::NotYet => false,
     }
-}
-
-/// The connection of a command, which nothing but its own end ends.
-struct Kept;
-
-impl Cut for Kept {
-    fn cut(&self) {}
 }
 
 fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {

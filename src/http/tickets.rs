@@ -3,6 +3,7 @@
 //! A ticket is worth one connection and half a minute, so that a URL in a log or a history is worth nothing. Kept in
 //! memory alone: after a restart a client asks for another.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ pub const LIFETIME: Duration = Duration::from_secs(30);
 /// How many tickets of one user wait to be used; with another the oldest is thrown away.
 const PER_USER_MAX: usize = 16;
 
-/// How many tickets wait in all; beyond that, `busy`.
+/// How many tickets wait in all to be used; beyond that, `busy`.
 const MAX: usize = 10_000;
 
 /// Drawn at random, so that nobody guesses one within its life.
@@ -37,9 +38,10 @@ pub struct Tickets(Mutex<Waiting>);
 #[derive(Default)]
 struct Waiting {
     by_text: HashMap<String, Ticket>,
-    /// Each user's, oldest first. Those that have been used are passed over.
+    /// Each user's, oldest first.
     by_user: HashMap<(TenantId, UserId), VecDeque<String>>,
-    /// All, oldest first: they live equally long.
+    /// All, oldest first: they live equally long. Among them are some that have been used or thrown away, no more than
+    /// [`MAX`] and as many as wait.
     by_age: VecDeque<(Instant, String)>,
 }
 
@@ -58,7 +60,7 @@ impl Tickets {
         let text = URL_SAFE_NO_PAD.encode(bytes);
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.forget_the_old(now);
-        if waiting.by_age.len() >= MAX {
+        if waiting.by_text.len() >= MAX {
             return Err(Refusal::busy(LIFETIME));
         }
         let user = (principal.tenant.clone(), principal.user.clone());
@@ -78,7 +80,7 @@ impl Tickets {
     /// Whose ticket this is, for a request from `origin`. It is used up, whatever the answer.
     pub fn redeem(&self, text: &str, origin: Option<&str>, now: Instant) -> Result<Principal, Refusal> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let ticket = waiting.by_text.remove(text).ok_or_else(Refusal::ticket_invalid)?;
+        let ticket = waiting.take(text).ok_or_else(Refusal::ticket_invalid)?;
         let same_origin = ticket.origin.is_none() || ticket.origin.as_deref() == origin;
         if now < ticket.until && same_origin { Ok(ticket.principal) } else { Err(Refusal::ticket_invalid()) }
     }
@@ -87,13 +89,25 @@ impl Tickets {
 impl Waiting {
     fn forget_the_old(&mut self, now: Instant) {
         while let Some((_, text)) = self.by_age.pop_front_if(|(until, _)| *until <= now) {
-            self.by_text.remove(&text);
+            self.take(&text);
         }
-        let by_text = &self.by_text;
-        self.by_user.retain(|_, texts| {
-            texts.retain(|text| by_text.contains_key(text));
-            !texts.is_empty()
-        });
+        // Seldom, as before the next time as many have to be made again.
+        if self.by_age.len() >= 2 * MAX {
+            let by_text = &self.by_text;
+            self.by_age.retain(|(_, text)| by_text.contains_key(text));
+        }
+    }
+
+    fn take(&mut self, text: &str) -> Option<Ticket> {
+        let ticket = self.by_text.remove(text)?;
+        let user = (ticket.principal.tenant.clone(), ticket.principal.user.clone());
+        if let Entry::Occupied(mut its) = self.by_user.entry(user) {
+            its.get_mut().retain(|other| other != text);
+            if its.get().is_empty() {
+                its.remove();
+            }
+        }
+        Some(ticket)
     }
 }
 
@@ -162,6 +176,20 @@ mod tests {
         assert!(tickets.redeem(&anns[0], None, now).is_err());
         assert!(tickets.redeem(&anns[1], None, now).is_ok());
         assert!(tickets.redeem(&bob, None, now).is_ok());
+    }
+
+    #[test]
+    fn what_one_user_makes_takes_no_place_of_another() {
+        let (tickets, now) = (Tickets::default(), Instant::now());
+        for index in 0..3 * MAX {
+            let ticket = tickets.make(user("ann"), None, now).unwrap();
+            // Half of them are used, and the others thrown away for newer ones.
+            assert!(index % 2 == 0 || tickets.redeem(&ticket, None, now).is_ok());
+        }
+        assert!(tickets.make(user("bob"), None, now).is_ok());
+        let waiting = tickets.0.lock().unwrap();
+        assert!(waiting.by_age.len() <= 2 * MAX, "{}", waiting.by_age.len());
+        assert_eq!((waiting.by_text.len(), waiting.by_user.len()), (PER_USER_MAX, 2));
     }
 
     #[test]

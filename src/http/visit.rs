@@ -14,7 +14,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::Edge;
 use super::kill::KillSwitch;
 use super::problem::Problem;
-use crate::actors::{Link, Worker};
+use crate::actors::{Cut, Link, Worker};
 use crate::domain::{Principal, RoomId};
 use crate::wire::Refusal;
 
@@ -49,22 +49,60 @@ pub struct Visit {
     worker: Rc<Worker>,
     link: Rc<Link>,
     by: Principal,
+    /// Its answer is more than a refusal.
+    shown: bool,
+}
+
+/// A user who is leaving a room on a connection, until this is dropped.
+pub struct Leaving(Option<Rc<Link>>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(link) = &self.0 {
+            link.leaving(None);
+        }
+    }
 }
 
 impl Visit {
     /// Has to begin before anything is looked up for `by`, so that no removal slips between.
     pub fn begin(request: &HttpRequest, edge: &Edge, by: Principal) -> Result<Self, Problem> {
-        let switch = request.conn_data::<KillSwitch>().zip(request.conn_data::<Visitors>());
-        let (kill, visitors) = switch.ok_or_else(|| Problem::of(Refusal::unavailable()))?;
-        let (worker, link) = (Rc::clone(&edge.worker), Rc::new(Link::request(Box::new(kill.clone()))));
-        worker.open(&link);
-        worker.authenticated(&link, &by);
-        let visit = Self { visitors: visitors.clone(), worker, link, by };
+        let visit = Self::enter(request, edge, by, Link::request)?;
         // Those who are told that the server stops are told once; whoever comes later looks for itself.
         if visit.worker.registry().draining() {
             return Err(Problem::of(Refusal::shutting_down()));
         }
         Ok(visit)
+    }
+
+    /// A request that is a command. Has to begin before its body is read, so that a revocation meets it.
+    pub fn command(request: &HttpRequest, edge: &Edge, by: Principal) -> Result<Self, Problem> {
+        Self::enter(request, edge, by, Link::command)
+    }
+
+    fn enter(
+        request: &HttpRequest,
+        edge: &Edge,
+        by: Principal,
+        link: fn(Box<dyn Cut>) -> Link,
+    ) -> Result<Self, Problem> {
+        let switch = request.conn_data::<KillSwitch>().zip(request.conn_data::<Visitors>());
+        let (kill, visitors) = switch.ok_or_else(|| Problem::of(Refusal::unavailable()))?;
+        let (worker, link) = (Rc::clone(&edge.worker), Rc::new(link(Box::new(kill.clone()))));
+        if link.kind().shows_rooms() {
+            worker.open(&link);
+        }
+        worker.authenticated(&link, &by);
+        Ok(Self { visitors: visitors.clone(), worker, link, by, shown: false })
+    }
+
+    /// Whether the token that it began with is good still.
+    pub fn is_good(&self) -> Result<(), Refusal> {
+        let registry = self.worker.registry();
+        if self.link.is_revoked() || registry.denies(&self.by) {
+            return Err(Refusal::token_revoked());
+        }
+        if self.link.has_expired(registry.instant()) { Err(Refusal::token_expired()) } else { Ok(()) }
     }
 
     pub fn worker(&self) -> &Rc<Worker> {
@@ -81,29 +119,38 @@ impl Visit {
 
     /// What came before on the connection has arrived before what is answered next. So the user who asks to leave a room
     /// on it is answered, and not cut by the own removal.
-    pub fn leaving(request: &HttpRequest, by: &Principal, room: Option<RoomId>) {
-        let Some(visitors) = request.conn_data::<Visitors>() else { return };
-        if let Some(visitor) = visitors.0.0.borrow().iter().find(|visitor| same(&visitor.by, by)) {
-            visitor.link.leaving(room);
+    pub fn leaving(&self, room: RoomId) -> Leaving {
+        let visitors = self.visitors.0.0.borrow();
+        let link = visitors.iter().find(|visitor| same(&visitor.by, &self.by)).map(|visitor| Rc::clone(&visitor.link));
+        if let Some(link) = &link {
+            link.leaving(Some(room));
         }
+        Leaving(link)
     }
 
     /// Sends what the visitor is shown on its way.
-    pub fn end(self, mut response: HttpResponse) -> HttpResponse {
+    pub fn end(mut self, mut response: HttpResponse) -> HttpResponse {
         if self.visitors.0.0.borrow().len() >= USERS_MAX - 1 {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
+        self.shown = true;
         response
     }
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
+        self.link.answered();
+        if !self.shown {
+            // A refusal says nothing that a removal would have to hold back, and takes nobody's place.
+            return self.worker.forget(&self.link, &self.by);
+        }
         self.worker.answered(&self.link);
         let (worker, link) = (Rc::clone(&self.worker), Rc::clone(&self.link));
         let mut visitors = self.visitors.0.0.borrow_mut();
         let before = visitors.iter_mut().find(|visitor| same(&visitor.by, &self.by));
         match before {
+            Some(_) if !link.kind().shows_rooms() => worker.forget(&link, &self.by),
             // The new link is as good for cutting the connection as the old one.
             Some(visitor) => {
                 let older = std::mem::replace(&mut visitor.link, link);
@@ -116,4 +163,32 @@ impl Drop for Visit {
 
 fn same(one: &Principal, other: &Principal) -> bool {
     one.tenant == other.tenant && one.user == other.user
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use uuid::Uuid;
+
+    use super::*;
+
+    struct Uncut;
+
+    impl Cut for Uncut {
+        fn cut(&self) {}
+    }
+
+    #[actix_web::test]
+    async fn a_leave_that_is_given_up_is_one_no_longer() {
+        let (link, room) = (Rc::new(Link::request(Box::new(Uncut))), RoomId(Uuid::nil()));
+        let leave = async {
+            link.leaving(Some(room));
+            let _leaving = Leaving(Some(Rc::clone(&link)));
+            std::future::pending::<()>().await;
+        };
+        let leave = tokio::time::timeout(Duration::from_millis(10), leave);
+        assert!(leave.await.is_err());
+        assert!(!link.is_leaving(room));
+    }
 }

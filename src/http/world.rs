@@ -40,7 +40,8 @@ pub async fn events(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<H
     let _guard = guard.transpose()?;
     kill.allow(wait + edge.worker.registry().limits().request);
     let since = query.after.as_deref().map_or(Since::Start, since);
-    let page = world::page(visit.worker(), visit.link(), visit.by().clone(), since, limit, wait).await;
+    let page = world::page(visit.worker(), visit.link(), visit.by().clone(), since, limit, wait);
+    let page = kill.while_there(page).await.unwrap_or_else(|| Err(Refusal::unavailable()));
     let page = page.map_err(Problem::of)?;
     let body = world_page(&page.records, &page.notices, &page.cursor, page.complete);
     let answer =

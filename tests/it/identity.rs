@@ -683,6 +683,111 @@ fn claims_of(token: &str) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }
 
+#[tokio::test]
+async fn a_command_whose_body_comes_after_its_revocation_is_not_carried_out() {
+    let server = TestServer::start();
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("harbour")).await;
+    let token = server.token("bob");
+    server.client_with(&token, None).await.ask(join("harbour")).await;
+    let body = r#"{"content":{"text":"too late"}}"#;
+    let mut bob = server
+        .raw(&format!(
+            "POST /v1/rooms/harbour/messages HTTP/1.1\r\nHost: localhost\r\nX-Auth-Token: {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
+            body.len(),
+            &body[..5]
+        ))
+        .await;
+    // It is not said when the head has been read; without this the request would be refused from the beginning.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    server.registry.revoke(user("default", "bob"), since(SystemClock.now())).await.unwrap();
+    let _ = bob.write_all(&body.as_bytes()[5..]).await;
+    let mut answer = Vec::new();
+    let _ = patiently(bob.read_to_end(&mut answer)).await;
+    assert!(answer.is_empty(), "it is cut: {}", answer.escape_ascii());
+    let page = ann.ask(json!({ "type": "history", "room": "harbour" })).await;
+    assert!(!page.to_string().contains("too late"), "{page}");
+}
+
+#[tokio::test]
+async fn a_command_whose_token_ends_while_its_body_comes_is_refused() {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let server = TestServer::with(Setup { clock: clock.clone(), ..Setup::default() });
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("harbour")).await;
+    let token = server.token_in("default", "ann", Duration::from_secs(60));
+    let body = r#"{"content":{"text":"too late"}}"#;
+    let mut late = server
+        .raw(&format!(
+            "POST /v1/rooms/harbour/messages HTTP/1.1\r\nHost: localhost\r\nX-Auth-Token: {token}\r\n\
+             Connection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
+            body.len(),
+            &body[..5]
+        ))
+        .await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    clock.advance(Duration::from_secs(66));
+    late.write_all(&body.as_bytes()[5..]).await.unwrap();
+    let mut answer = Vec::new();
+    patiently(late.read_to_end(&mut answer)).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 401 "), "{}", answer.escape_ascii());
+}
+
+#[tokio::test]
+async fn a_kick_does_not_cut_the_command_of_its_user_and_a_revocation_cuts_its_connection() {
+    let server = TestServer::start();
+    let mut ann = server.client("ann").await;
+    let room = ann.ask(create_channel("harbour")).await["room"].clone();
+    let token = server.token("bob");
+    let body = r#"{"kind":"channel","alias":"own"}"#;
+    let head = |path: &str| {
+        format!(
+            "POST /v1/rooms{path} HTTP/1.1\r\nHost: localhost\r\nX-Auth-Token: {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: "
+        )
+    };
+    let mut bob = server.raw(&format!("{}0\r\n\r\n", head("/harbour/join"))).await;
+    let mut buffer = vec![0; 4096];
+    let bytes = patiently(bob.read(&mut buffer)).await.unwrap();
+    assert!(buffer[..bytes].starts_with(b"HTTP/1.1 200 "), "{}", buffer[..bytes].escape_ascii());
+    bob.write_all(format!("{}{}\r\n\r\n{}", head(""), body.len(), &body[..5]).as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    ann.ask(super::harness::kick(&room, "bob")).await;
+    bob.write_all(&body.as_bytes()[5..]).await.unwrap();
+    let bytes = patiently(bob.read(&mut buffer)).await.unwrap();
+    assert!(buffer[..bytes].starts_with(b"HTTP/1.1 201 "), "{}", buffer[..bytes].escape_ascii());
+
+    let began = Instant::now();
+    server.registry.revoke(user("default", "bob"), since(SystemClock.now())).await.unwrap();
+    assert!(began.elapsed() < Duration::from_millis(400), "nothing is under way: {:?}", began.elapsed());
+    assert!(
+        patiently(bob.read(&mut buffer)).await.map_or(true, |bytes| bytes == 0),
+        "its answer may still have been on its way"
+    );
+}
+
+#[tokio::test]
+async fn who_was_only_refused_on_a_connection_is_not_remembered_with_it() {
+    let server = TestServer::start();
+    let mut proxy = server.raw("").await;
+    let mut refused = async |user: &str| {
+        let token = server.token(user);
+        let get = format!("GET /v1/rooms/nowhere/events HTTP/1.1\r\nHost: localhost\r\nX-Auth-Token: {token}\r\n\r\n");
+        proxy.write_all(get.as_bytes()).await.unwrap();
+        let mut buffer = vec![0; 4096];
+        let bytes = patiently(proxy.read(&mut buffer)).await.unwrap();
+        assert!(buffer[..bytes].starts_with(b"HTTP/1.1 404 "), "{}", buffer[..bytes].escape_ascii());
+    };
+    for index in 0..40 {
+        refused(&format!("user-{index}")).await;
+    }
+    for index in 0..40 {
+        server.registry.revoke(user("default", &format!("user-{index}")), since(SystemClock.now())).await.unwrap();
+    }
+    refused("somebody").await;
+}
+
 fn user(tenant: &str, user: &str) -> Subject {
     Subject::User(TenantId::new(tenant).unwrap(), UserId::new(user).unwrap())
 }

@@ -242,6 +242,52 @@ async fn who_waits_with_a_token_that_ends_is_told_so() {
     assert_eq!(answer.refusal(), (401, "token_expired".to_owned()));
 }
 
+#[tokio::test]
+async fn who_waits_and_goes_away_does_not_keep_a_place() {
+    let connections = Connections { per_user: Some(21), ..Connections::default() };
+    let limits = Limits { connections, poll_wait: Duration::from_secs(50), ..Limits::lifted() };
+    let server = TestServer::with(Setup { limits, ..Setup::default() });
+    let (_ann, _) = lobby(&server, 1).await;
+    let path = |index| if index % 2 == 0 { "/v1/rooms/lobby/events" } else { "/v1/events" };
+    let mut waiting = Vec::new();
+    for index in 0..20 {
+        let mut http = server.http("ann").await;
+        http.send(&format!("{}?after=now&wait=50", path(index)), "").await.unwrap();
+        waiting.push(http);
+    }
+    while server.connections().await < 21 {
+        tokio::task::yield_now().await;
+    }
+    let mut next = server.http("ann").await;
+    assert_eq!(next.get("/v1/events?after=now&wait=10ms").await.refusal().0, 429);
+    let went = Instant::now();
+    drop(waiting);
+    while next.get("/v1/events?after=now&wait=10ms").await.status != 200 {
+        assert!(went.elapsed() < Duration::from_secs(10), "those who went away still hold their places");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn pages_that_have_arrived_hold_no_descriptors() {
+    // Both ends of every connection are in this process: those of the client are closed when the count is made.
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let server = TestServer::start();
+    let (_ann, _) = lobby(&server, 1).await;
+    let before = descriptors();
+    let began = Instant::now();
+    for _ in 0..100 {
+        let mut http = server.http("ann").await;
+        http.send("/v1/rooms/lobby/events", "Connection: close\r\n").await.unwrap();
+        patiently(http.answer()).await.unwrap().ok();
+    }
+    while descriptors() > before + 10 {
+        // Were they kept for as long as a page may take, it would be ten seconds.
+        assert!(began.elapsed() < Duration::from_secs(8), "{} of {before}", descriptors());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// A room with so many posts (behind two other records), its owner, and a client of hers.
 async fn lobby(server: &TestServer, posts: usize) -> (Client, Http) {
     let mut ann = server.client("ann").await;
