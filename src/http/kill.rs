@@ -166,7 +166,6 @@ pub async fn timed(
     let edge = request.app_data::<web::ThinData<Edge>>();
     let time = edge.map(|edge| edge.worker.registry().limits().request).unwrap_or_default();
     let kill = request.conn_data::<KillSwitch>().cloned();
-    // Not owned behind the answer: it ends with the connection.
     if let Some((seat, edge)) = request.conn_data::<Rc<Seat>>().zip(edge) {
         seat.requested(&edge.worker.registry().limits());
     }
