@@ -51,7 +51,7 @@ fn help_does_not_show_the_token() {
 #[case(&["sub", "a b"])]
 #[case(&["sub", "lobby", "ops", "--since", "cursor", "--token", "t"])]
 #[case(&["pub", "42", "--create", "--token", "t"])]
-#[case(&["pub", "lobby", "--token", "t", "--url", "https://chat.example"])]
+#[case(&["pub", "lobby", "--token", "t", "--url", "ftp://chat.example"])]
 #[case(&["token", "create"])]
 #[case(&["token", "create", "--user", "ann bob"])]
 #[case(&["token", "create", "--user", "ann", "--ttl", "24h 1s"])]
