@@ -200,8 +200,8 @@ async fn a_kick_that_is_answered_cannot_be_followed_by_a_page() {
         ann.ask(post("lobby", &text)).await;
     }
     server.client("bob").await.ask(join("lobby")).await;
-    // Pages lie in the buffers between the two and have not been read when bob is kicked.
-    let mut http = server.http("bob").await;
+    // Pages lie in the server's buffers and have not been read when bob is kicked.
+    let mut http = Http::connect_narrow(server.address, &server.token("bob")).await.unwrap();
     for _ in 0..60 {
         http.send("/v1/rooms/lobby/events", "").await.unwrap();
     }

@@ -54,6 +54,14 @@ impl Http {
         Ok(Self { stream, authorization: format!("Authorization: Bearer {token}\r\n") })
     }
 
+    /// The same, with little space of its own for what comes.
+    pub async fn connect_narrow(address: SocketAddr, token: &str) -> std::io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(4 * 1024)?;
+        let stream = BufReader::new(socket.connect(address).await?);
+        Ok(Self { stream, authorization: format!("Authorization: Bearer {token}\r\n") })
+    }
+
     /// Says from here on who it is only where a request does.
     pub fn anonymous(&mut self) {
         self.authorization.clear();
@@ -148,10 +156,7 @@ impl Events {
 
     /// A stream whose client has little space of its own for what comes.
     pub async fn open_narrow(address: SocketAddr, token: &str, path: &str) -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(4 * 1024).unwrap();
-        let stream = BufReader::new(patiently(socket.connect(address)).await.unwrap());
-        let mut http = Http { stream, authorization: format!("Authorization: Bearer {token}\r\n") };
+        let mut http = patiently(Http::connect_narrow(address, token)).await.unwrap();
         http.send(path, "Accept: text/event-stream\r\n").await.unwrap();
         let (status, headers) = patiently(head(&mut http.stream)).await.unwrap();
         assert_eq!(status, 200);
