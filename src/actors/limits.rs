@@ -175,7 +175,7 @@ impl Default for Limits {
             connections: Connections {
                 total: None,
                 per_address: Some(200),
-                opening_per_address: Some(32),
+                opening_per_address: Some(16),
                 per_user: Some(20),
                 unauthenticated_percent: Some(10),
             },

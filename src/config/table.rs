@@ -227,7 +227,7 @@ pub const SECTIONS: &[Section] = &[
             setting(
                 "opening_per_address",
                 connections(),
-                "32",
+                "16",
                 "Those from one address that have not sent the whole head of a request yet",
                 Live,
             ),
