@@ -25,9 +25,8 @@ use crate::auth::{AuthError, Identity, IdentityError, Keyring, Secrets, SecretsE
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mistakes};
 use crate::domain::Timestamp;
-use crate::http::admin::Desk;
 use crate::http::origin::{self, Origins};
-use crate::http::{self, Door, Edge, tickets};
+use crate::http::{self, Desk, Door, Edge, tickets};
 use crate::logs::Logs;
 use crate::service;
 use crate::store::sled::{OpenError, Options, SledStore};
@@ -138,9 +137,9 @@ impl Server {
             };
             App::new()
                 .app_data(web::ThinData(edge))
-                .wrap(http::headers())
-                // The last is the first that a request meets.
                 .wrap(from_fn(origin::guard))
+                // The last is the first that a request meets.
+                .wrap(http::headers())
                 .wrap(from_fn(http::access::log))
                 .wrap(from_fn(http::timed))
                 .configure(http::mount)

@@ -218,7 +218,9 @@ impl Seat {
     /// Whether it may be kept behind an answer: it is within the limits, and so are those that nobody has said whose they
     /// are, should it be one of them.
     pub fn may_stay(&self, limits: &Limits) -> bool {
-        self.beyond.get().is_none() && self.stay(&mut self.counts.lock(), limits).is_ok()
+        // What has shown a token once takes no lock for it any more.
+        let known = self.stage.get() == Stage::Known;
+        self.beyond.get().is_none() && (known || self.stay(&mut self.counts.lock(), limits).is_ok())
     }
 
     fn stay(&self, open: &mut Open, limits: &Limits) -> Result<(), Refusal> {

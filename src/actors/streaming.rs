@@ -67,9 +67,6 @@ pub async fn stream_world(
     let greet = move |Opened { cursor, rooms }| {
         its_link.notify(&Notice::StreamingAll { epoch, heartbeat, cursor, rooms });
     };
-    if registry.draining() {
-        return Err(Refusal::shutting_down());
-    }
     let world = follow_all(worker, link, opening.by.clone(), since, greet).await?;
     let by = opening.done();
     let (worker, link) = (Rc::clone(worker), Rc::clone(link));

@@ -279,7 +279,8 @@ impl Worker {
             return;
         }
         let mut links = self.links.borrow_mut();
-        let Some(index) = links.iter().position(|other| Rc::ptr_eq(other, link)) else { return };
+        // A request is mostly among the last to have come.
+        let Some(index) = links.iter().rposition(|other| Rc::ptr_eq(other, link)) else { return };
         links.swap_remove(index);
         match link.kind() {
             Kind::Socket | Kind::Events => {

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 
 use super::kill;
 use super::problem::Problem;
+use super::visit::Visitors;
 use crate::actors::{Address, ConnectionGuard, Cut, Gate, Registry, Seat, connections};
 use crate::domain::Principal;
 use crate::wire::Refusal;
@@ -42,6 +43,7 @@ impl Door {
     /// again later as after any other. Connections of proxies are those of many; their requests are counted.
     pub fn on_connect(&self, io: &dyn Any, extensions: &mut Extensions) {
         let Some(switch) = kill::on_connect(io, extensions, self.registry.limits().request) else { return };
+        extensions.insert(Visitors::default());
         let peer = kill::tcp_of(io).and_then(|stream| stream.peer_addr().ok());
         // Without one it has ended already.
         let Some(peer) = peer.map(|peer| peer.ip().to_canonical()) else { return switch.cut() };

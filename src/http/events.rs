@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
@@ -11,7 +12,7 @@ use super::kill::KillSwitch;
 use super::problem::Problem;
 use super::sse;
 use super::visit::Visit;
-use super::{address, credentials};
+use super::{address, credentials, rest};
 use crate::actors::{asking, paging};
 use crate::domain::RoomName;
 use crate::wire::{Ask, Dialect, From as Since, Refusal, Reply};
@@ -82,9 +83,7 @@ pub async fn of_room(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<
         }
     };
     let body = Dialect::NativeJson.encode_body(&reply);
-    let answer =
-        HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).content_type("application/json").body(body);
-    Ok(visit.end(answer))
+    Ok(visit.end(rest::json(StatusCode::OK, body)))
 }
 
 pub(super) fn query(request: &HttpRequest) -> Result<Query, Problem> {

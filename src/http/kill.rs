@@ -23,7 +23,6 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Edge;
-use super::visit::Visitors;
 use crate::actors::{Cut, Seat};
 
 /// What the kernel may hold of a connection, in bytes: on loopback it would hold megabytes for one that does not read.
@@ -72,7 +71,6 @@ pub fn on_connect(io: &dyn Any, extensions: &mut Extensions, time: Duration) -> 
             let switch = KillSwitch(Rc::new(Handle { socket, kept: Cell::new(false), due, moved }));
             switch.watch();
             extensions.insert(switch.clone());
-            extensions.insert(Visitors::default());
             Some(switch)
         }
         Err(error) => {

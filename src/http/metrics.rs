@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
 
-use super::admin::Desk;
+use super::Desk;
 use crate::actors::Registry;
 use crate::actors::relay::TakeCensus;
 use crate::metrics::{Census, Sample};

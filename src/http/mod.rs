@@ -35,7 +35,7 @@ use actix_web::{HttpResponse, web};
 pub use door::Door;
 pub use kill::{REQUEST_HEAD, timed};
 
-use crate::actors::{Gate, Worker};
+use crate::actors::{Gate, Registry, Worker};
 use origin::Origins;
 use problem::Problem;
 use tickets::Tickets;
@@ -50,6 +50,12 @@ pub struct Edge {
     pub origins: Arc<Origins>,
 }
 
+/// What every handler of the operator's socket, and that of the metrics, has at hand.
+#[derive(Clone)]
+pub struct Desk {
+    pub registry: Arc<Registry>,
+}
+
 /// Mounts the routes of the native protocol.
 pub fn mount(config: &mut web::ServiceConfig) {
     config
@@ -59,7 +65,7 @@ pub fn mount(config: &mut web::ServiceConfig) {
 }
 
 /// What every answer says, unless it says otherwise: that nobody keeps it, guesses what it is, or tells others from
-/// which address it came (Fetch, sections 3.6 and 3.7; RFC 9111, section 5.2.2.5).
+/// which address it came, in which a ticket may stand (Fetch, sections 3.6 and 3.7; RFC 9111, section 5.2.2.5).
 pub fn headers() -> DefaultHeaders {
     DefaultHeaders::new()
         .add((header::CACHE_CONTROL, "no-store"))

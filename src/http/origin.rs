@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, web};
@@ -158,12 +158,9 @@ fn preflight() -> HttpResponse {
         .finish()
 }
 
-/// What every answer says: that it is another for another origin, and that its address is told to nobody, because a
-/// ticket may stand in it.
+/// What every answer says: that it is another for another origin.
 fn always(response: &mut ServiceResponse<BoxBody>) {
-    let headers = response.headers_mut();
-    headers.append(header::VARY, HeaderValue::from_static("Origin"));
-    headers.insert(HeaderName::from_static("referrer-policy"), HeaderValue::from_static("no-referrer"));
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
 }
 
 #[cfg(test)]

@@ -59,7 +59,9 @@ async fn carry_out(
     if takes_client_id(kind) {
         members.extend(idempotency_key(request)?.map(|key| ("client_id", key)));
     }
-    let visit = Visit::command(request, edge, by)?;
+    // What shows what is for members only is a visit that a removal finds. What any other command is answered is its
+    // sender's own, and no removal has to cut it; a revocation finds both.
+    let visit = if reads_a_room(kind) { Visit::begin(request, edge, by)? } else { Visit::command(request, edge, by)? };
     // A user may send as many at once as there may be connections of theirs.
     let grown = || edge.door.admit(request, Some(visit.by())).map_err(|problem| problem.refusal);
     let body = tokio::select! {
@@ -76,30 +78,16 @@ async fn carry_out(
     }
     let given: Vec<_> = members.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let ask = decode_request(kind, &given, &body).map_err(Problem::of)?;
-    let answer = shown_or_done(request, edge, visit, ask);
-    let (reply, visit) =
-        tokio::time::timeout(time, answer).await.map_err(|_| Problem::of(Refusal::unavailable()))??;
+    let reply = tokio::time::timeout(time, carried_out(&visit, ask)).await;
+    let reply = reply.map_err(|_| Problem::of(Refusal::unavailable()))?;
     Ok(visit.end(answered(kind, &reply)?))
 }
 
-/// Carries a command out. One that shows what is for members only is a visit that a removal finds. What any other is
-/// answered is its sender's own, and no removal has to cut it; a revocation finds both.
-async fn shown_or_done(
-    request: &HttpRequest,
-    edge: &Edge,
-    command: Visit,
-    ask: Ask,
-) -> Result<(Reply, Visit), Problem> {
-    if reads_a_room(&ask) {
-        let visit = Visit::begin(request, edge, command.by().clone())?;
-        let reply = asking::answer(visit.worker(), visit.link(), visit.by().clone(), ask).await;
-        return Ok((reply, visit));
-    }
-    let by = command.by().clone();
+async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
     let leaving = match &ask {
         Ask::Command { room, command: Command::Leave, .. } => {
-            let room = edge.worker.registry().resolve(&by.tenant, room).await;
-            room.ok().map(|room| command.leaving(room.room))
+            let room = visit.worker().registry().resolve(&visit.by().tenant, room).await;
+            room.ok().map(|room| visit.leaving(room.room))
         }
         Ask::Command { .. }
         | Ask::Auth { .. }
@@ -114,24 +102,32 @@ async fn shown_or_done(
         | Ask::Rooms { .. }
         | Ask::NotYet => None,
     };
-    let reply = asking::answer(command.worker(), command.link(), by, ask).await;
+    let reply = asking::answer(visit.worker(), visit.link(), visit.by().clone(), ask).await;
     drop(leaving);
-    Ok((reply, command))
+    reply
 }
 
 /// Whether the answer shows what is for members only.
-fn reads_a_room(ask: &Ask) -> bool {
-    match ask {
-        Ask::History { .. } | Ask::Room { .. } | Ask::Members { .. } => true,
-        Ask::Auth { .. }
-        | Ask::Create { .. }
-        | Ask::Command { .. }
-        | Ask::Follow { .. }
-        | Ask::Unfollow { .. }
-        | Ask::FollowAll { .. }
-        | Ask::UnfollowAll
-        | Ask::Rooms { .. }
-        | Ask::NotYet => false,
+fn reads_a_room(kind: Kind) -> bool {
+    match kind {
+        Kind::History | Kind::Room | Kind::Members => true,
+        Kind::Auth
+        | Kind::Create
+        | Kind::Update
+        | Kind::Archive
+        | Kind::Join
+        | Kind::Leave
+        | Kind::Invite
+        | Kind::Kick
+        | Kind::Role
+        | Kind::Post
+        | Kind::Edit
+        | Kind::Delete
+        | Kind::Follow
+        | Kind::Unfollow
+        | Kind::FollowAll
+        | Kind::UnfollowAll
+        | Kind::Rooms => false,
     }
 }
 

@@ -121,7 +121,7 @@ pub async fn make(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<Htt
     let expires_at = registry.now().0.saturating_add(lifetime).min(principal.expires_at.0);
     let ticket = edge.tickets.make(principal, origin, registry.instant()).map_err(Problem::of)?;
     let body = serde_json::json!({ "ticket": ticket, "expires_at": expires_at });
-    Ok(HttpResponse::build(StatusCode::CREATED).insert_header(("Cache-Control", "no-store")).json(body))
+    Ok(HttpResponse::build(StatusCode::CREATED).json(body))
 }
 
 /// The tickets of a server.

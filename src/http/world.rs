@@ -1,5 +1,6 @@
 //! What happens in all rooms of a user, over plain HTTP: one address that pages, waits, or streams.
 
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::Edge;
@@ -7,6 +8,7 @@ use super::credentials;
 use super::events::{PAGE_RECORDS, bad_request, limit, query, resumed, since, takes_events, wait};
 use super::kill::KillSwitch;
 use super::problem::Problem;
+use super::rest;
 use super::sse;
 use super::visit::Visit;
 use crate::actors::world;
@@ -44,7 +46,5 @@ pub async fn events(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<H
     let page = kill.while_there(page).await.unwrap_or_else(|| Err(Refusal::unavailable()));
     let page = page.map_err(Problem::of)?;
     let body = world_page(&page.records, &page.notices, &page.cursor, page.complete);
-    let answer =
-        HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).content_type("application/json").body(body);
-    Ok(visit.end(answer))
+    Ok(visit.end(rest::json(StatusCode::OK, body)))
 }

@@ -6,18 +6,10 @@
 mod revocations;
 mod rooms;
 
-use std::sync::Arc;
-
 use actix_web::{HttpResponse, web};
 
-use crate::actors::Registry;
+use crate::http::Desk;
 use crate::http::problem::Problem;
-
-/// What every handler of the operator's socket has at hand.
-#[derive(Clone)]
-pub struct Desk {
-    pub registry: Arc<Registry>,
-}
 
 /// The name of the socket in the data directory.
 pub const SOCKET: &str = "admin.sock";

@@ -5,11 +5,11 @@ use std::time::Duration;
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 
-use super::Desk;
 use crate::actors::revoking::revocation;
 use crate::auth::{IdentityOptions, LIFETIME_MAX};
 use crate::domain::revocation::Subject;
 use crate::domain::{Revocation, TenantId, Timestamp, TokenId, UserId};
+use crate::http::Desk;
 use crate::http::problem::Problem;
 use crate::wire::Refusal;
 

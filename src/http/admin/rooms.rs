@@ -3,9 +3,9 @@
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
-use super::Desk;
 use crate::actors::survey::{self, Surveyed};
 use crate::domain::{Alias, Command, Name, Principal, RoomId, RoomKey, RoomName, TenantId, Timestamp, UserId};
+use crate::http::Desk;
 use crate::http::problem::Problem;
 use crate::wire::Refusal;
 
