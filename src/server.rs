@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use crate::actors::relay::{CloseAll, CountLinks, CutAll};
 use crate::actors::revoking::Watched;
 use crate::actors::{Admission, Gate, Limits, Registry, Worker};
-use crate::auth::{AuthError, Identity, IdentityError, Keyring, Secrets, SecretsError};
+use crate::auth::{AuthError, Identity, IdentityError, Secrets, SecretsError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mistakes};
 use crate::domain::Timestamp;
@@ -48,12 +48,6 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// How often revocations are looked through for those that concern nothing any more.
 const FORGET: Duration = Duration::from_secs(10 * 60);
-
-impl Gate for Keyring {
-    fn admit<'a>(&'a self, token: &'a str, now: Timestamp) -> Admission<'a> {
-        Box::pin(std::future::ready(self.verify(token, now).map_err(refused)))
-    }
-}
 
 impl Gate for Identity {
     fn admit<'a>(&'a self, token: &'a str, now: Timestamp) -> Admission<'a> {

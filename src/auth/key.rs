@@ -66,20 +66,7 @@ pub enum Public {
 impl Key {
     /// A shared secret, at least as long as the hash it is used with (RFC 7518, section 3.2).
     pub fn shared(algorithm: Algorithm, secret: &Secret) -> Result<Self, KeyError> {
-        let min = match algorithm {
-            Algorithm::Hs256 => 32,
-            Algorithm::Hs384 => 48,
-            Algorithm::Hs512 => 64,
-            Algorithm::Rs256
-            | Algorithm::Rs384
-            | Algorithm::Rs512
-            | Algorithm::Ps256
-            | Algorithm::Ps384
-            | Algorithm::Ps512
-            | Algorithm::Es256
-            | Algorithm::Es384
-            | Algorithm::EdDsa => return Err(KeyError::WrongKind(algorithm)),
-        };
+        let min = algorithm.secret_bytes_min().ok_or(KeyError::WrongKind(algorithm))?;
         let bytes = secret.bytes().len();
         if bytes < min {
             return Err(KeyError::ShortSecret { bytes, algorithm, min });
@@ -126,17 +113,9 @@ impl Key {
                 Zeroizing::new(std::env::var(name).map_err(|_| KeyError::NoVariable(name.clone()))?)
             }
         };
-        match options.algorithm {
-            Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => Self::from_secret(options.algorithm, &text),
-            Algorithm::Rs256
-            | Algorithm::Rs384
-            | Algorithm::Rs512
-            | Algorithm::Ps256
-            | Algorithm::Ps384
-            | Algorithm::Ps512
-            | Algorithm::Es256
-            | Algorithm::Es384
-            | Algorithm::EdDsa => Self::from_pem(options.algorithm, &text),
+        match options.algorithm.secret_bytes_min() {
+            Some(_) => Self::from_secret(options.algorithm, &text),
+            None => Self::from_pem(options.algorithm, &text),
         }
     }
 

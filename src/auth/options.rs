@@ -167,6 +167,24 @@ impl Algorithm {
         Self::EdDsa,
     ];
 
+    /// How long a shared secret has to be at least: as its hash (RFC 7518, section 3.2). `None` where keys come in pairs.
+    pub fn secret_bytes_min(self) -> Option<usize> {
+        match self {
+            Self::Hs256 => Some(32),
+            Self::Hs384 => Some(48),
+            Self::Hs512 => Some(64),
+            Self::Rs256
+            | Self::Rs384
+            | Self::Rs512
+            | Self::Ps256
+            | Self::Ps384
+            | Self::Ps512
+            | Self::Es256
+            | Self::Es384
+            | Self::EdDsa => None,
+        }
+    }
+
     /// Its name in a token's `alg`.
     pub fn name(self) -> &'static str {
         match self {

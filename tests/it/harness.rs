@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chinwag::actors::relay::CountLinks;
 use chinwag::actors::{Gate, Limits, Registry};
-use chinwag::auth::{Claims, Keyring, Secret};
+use chinwag::auth::{Claims, Identity, IdentityOptions, Keyring, Secret};
 use chinwag::clock::{Clock, SystemClock};
 use chinwag::domain::{TenantId, Timestamp, UserId};
 use chinwag::http::origin::Origins;
@@ -87,7 +87,9 @@ impl TestServer {
         let keyring = Arc::new(Keyring::new(&secret));
         let (started, server) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
-        let gate = setup.gate.unwrap_or_else(|| Arc::clone(&keyring) as Arc<dyn Gate>);
+        let clock = Arc::clone(&setup.clock);
+        let own = || Identity::new(&IdentityOptions::default(), secret, clock).expect("the defaults are right");
+        let gate = setup.gate.unwrap_or_else(|| Arc::new(own()) as Arc<dyn Gate>);
         let thread = std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 let listener = TcpListener::bind(setup.listen).expect("loopback has a free port");
