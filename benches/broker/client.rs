@@ -107,6 +107,16 @@ impl Clients {
         Ok(id)
     }
 
+    /// Ends a connection without a word, as one ends whose machine has gone out of reach.
+    pub fn cut(&mut self, id: ClientId) {
+        self.clients[id] = None;
+    }
+
+    /// The id of the next one.
+    pub fn len(&self) -> usize {
+        self.clients.len()
+    }
+
     /// Has `text` sent at the end of this round.
     pub fn send(&mut self, id: ClientId, text: &[u8]) {
         self.put(id, websocket::TEXT, text);

@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::client::Happened;
+use crate::client::{Arrived, Happened};
+use crate::figures::{float, nanos};
 use crate::message::{Finder, is_reply};
 use crate::process::{Server, Spent, generate, own_time, start_limit};
 use crate::scene::{self, Publisher, SILENCE, Scene, Target};
-use crate::table::{Row, Spread, Table};
-use crate::{Bench, Outcome};
+use crate::table::{Against, Goal, Row, Table};
+use crate::{Bench, Outcome, generator};
 
 /// What the generator is to do.
 #[derive(Serialize, Deserialize)]
@@ -36,18 +37,8 @@ pub struct Measured {
 impl Measured {
     /// Nanoseconds of the server per delivered message.
     pub fn each(&self) -> f64 {
-        nanos(self.spent) / count(self.deliveries)
+        nanos(self.spent) / float(self.deliveries)
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "what is shown has four digits")]
-fn nanos(time: Duration) -> f64 {
-    time.as_nanos() as f64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "what is shown has four digits")]
-fn count(number: u64) -> f64 {
-    number as f64
 }
 
 /// How many follow, how many messages are in flight, and the per cent of the limit to reach, where one is set.
@@ -65,51 +56,44 @@ pub fn drive(bench: &Bench, table: &mut Table) -> Outcome<()> {
         if bench.quick && followers > 1_000 {
             continue;
         }
-        let name = if window == 1 { "one at a time" } else { "64 in flight" };
-        table.add(compare(bench, &format!("{followers} followers, {name}"), followers, window, to_reach)?);
+        table.add(compare(bench, "fan_out", followers, window)?.goal(to_reach.map(Goal::PercentAtLeast)));
     }
     Ok(())
 }
 
 /// Server, limit, and a limit whose frames are as long as the server's, in turns.
-fn compare(bench: &Bench, case: &str, followers: usize, window: usize, to_reach: Option<f64>) -> Outcome<Row> {
-    let (mut ours, mut limits, mut as_long) = (Spread::default(), Spread::default(), Spread::default());
-    let (mut percent, mut percent_as_long) = (Spread::default(), Spread::default());
-    let mut row = Row::new("fan_out", case, "ns CPU per delivery");
+pub fn compare(bench: &Bench, name: &'static str, followers: usize, window: usize) -> Outcome<Row> {
+    let way = if window == 1 { "one at a time".to_owned() } else { format!("{window} in flight") };
+    let mut row = Row::new(name, format!("{followers} followers, {way}"), "ns CPU per delivery");
     for _ in 0..bench.repetitions {
         let server = Server::start(&bench.server, bench.pinned)?;
-        let target = Target::Server { address: server.process.address, pid: server.process.pid(), data: server.data() };
-        let our = run(bench, target, followers, window)?;
+        let our = run(bench, server.target(), followers, window)?;
         server.process.stop()?;
         let limit = run_limit(bench, 0, followers, window)?;
         // Without the header that every frame of this length has.
         let frame_bytes = usize::try_from(our.bytes / our.deliveries)?.saturating_sub(4);
         let long = run_limit(bench, frame_bytes, followers, window)?;
 
-        ours.push(our.each());
-        limits.push(limit.each());
-        as_long.push(long.each());
-        percent.push(100.0 * limit.each() / our.each());
-        percent_as_long.push(100.0 * long.each() / our.each());
+        row.push_beside(our.each(), limit.each(), Against::Percent);
+        row.detail("limit with frames as long as ours", long.each());
+        row.detail("% of that", 100.0 * long.each() / our.each());
+        row.detail("messages/s", float(our.messages) / our.took.as_secs_f64());
+        row.detail("messages per read of a follower", float(our.deliveries) / float(our.reads));
+        row.detail("messages per read, limit", float(limit.deliveries) / float(limit.reads));
+        row.detail("bytes per delivery", float(our.bytes) / float(our.deliveries));
+        row.detail("bytes per delivery, limit", float(limit.bytes) / float(limit.deliveries));
         row.note_generator(our.generator, our.took);
-        row.detail("messages/s", count(our.messages) / our.took.as_secs_f64());
-        row.detail("messages per read", count(our.deliveries) / count(our.reads));
-        row.detail("bytes per delivery", count(our.bytes) / count(our.deliveries));
-        row.detail("limit: messages per read", count(limit.deliveries) / count(limit.reads));
-        row.detail("limit: bytes per delivery", count(limit.bytes) / count(limit.deliveries));
     }
-    row.spread("limit with frames as long: ns", &as_long);
-    row.spread("% of that", &percent_as_long);
-    Ok(row.measured(ours).limited(limits, percent).goal(to_reach))
+    Ok(row)
 }
 
 fn run_limit(bench: &Bench, frame_bytes: usize, followers: usize, window: usize) -> Outcome<Measured> {
     let limit = start_limit(frame_bytes, bench.pinned)?;
-    run(bench, Target::Limit { address: limit.address, pid: limit.pid() }, followers, window)
+    run(bench, Target::limit(&limit), followers, window)
 }
 
 fn run(bench: &Bench, target: Target, followers: usize, window: usize) -> Outcome<Measured> {
-    generate(&crate::generator::Plan::FanOut(Plan {
+    generate(&generator::Plan::FanOut(Plan {
         scene: scene::Plan { target, rooms: 1, followers, publisher: Publisher::Outside },
         window,
         warm_up: bench.seconds(0.3),
@@ -125,7 +109,7 @@ pub fn perform(plan: &Plan) -> Outcome<Measured> {
 
     let pid = plan.scene.target.pid();
     let published = flight.next;
-    scene.clients.arrived = Default::default();
+    scene.clients.arrived = Arrived::default();
     let (before, own, began) = (Spent::by(pid)?, own_time(), Instant::now());
     flight.go_on(&mut scene, plan.measure)?;
     let (took, generator, spent) = (began.elapsed(), own_time() - own, Spent::by(pid)?.since(&before));

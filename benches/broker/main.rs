@@ -4,12 +4,20 @@
 //! generator, which holds all clients on one thread; and the limit, a bare loop that does only what nobody can avoid.
 
 mod client;
+mod connect;
+mod disk;
 mod fan_out;
+mod figures;
 mod generator;
+mod latency;
 mod limit;
 mod message;
+mod metrics;
 mod poll;
 mod process;
+mod publish;
+mod resume;
+mod rooms;
 mod scene;
 mod table;
 mod websocket;
@@ -69,6 +77,16 @@ struct Args {
 enum Name {
     /// One room, many followers
     FanOut,
+    /// A thousand rooms of ten, offered so much a second
+    Rooms,
+    /// What a connection costs, to come and to stay
+    Connect,
+    /// Everybody comes back at once
+    Resume,
+    /// Publishers that wait for each acknowledgement
+    Publish,
+    /// From one idle client to another
+    Latency,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -136,6 +154,11 @@ fn drive(args: Args) -> Outcome<()> {
         if args.names.is_empty() || args.names.contains(&name) {
             match name {
                 Name::FanOut => fan_out::drive(&bench, &mut table)?,
+                Name::Rooms => rooms::drive(&bench, &mut table)?,
+                Name::Connect => connect::drive(&bench, &mut table)?,
+                Name::Resume => resume::drive(&bench, &mut table)?,
+                Name::Publish => publish::drive(&bench, &mut table)?,
+                Name::Latency => latency::drive(&bench, &mut table)?,
             }
         }
     }

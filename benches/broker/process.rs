@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::scene::Target;
 use crate::{Outcome, Role};
 
 /// Where the server runs, and the limit in its turn. What makes the load runs on the other core, where there are two.
@@ -31,9 +32,26 @@ pub fn raise_descriptors() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: Some(DESCRIPTORS), maximum: maximum.map(|most| most.max(DESCRIPTORS)) };
     if current.is_some_and(|now| now < DESCRIPTORS) && setrlimit(Resource::Nofile, wanted).is_err() {
-        // Without privilege the hard limit is all there is to have.
+        // Without the privilege the hard limit is all there is to have; `as_many_as_fit` goes by what came of it.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
+}
+
+/// As many connections fit into the server: it lets in as many as there are descriptors for less a fifth, two for each
+/// (`ARCHITECTURE.md`, "Queues"). Some are left for what is not measured.
+pub fn connections_max() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTORS);
+    usize::try_from(files / 5 * 4 / 2).unwrap_or(usize::MAX).saturating_sub(400)
+}
+
+/// `wanted` connections, or as many as fit, and then a sentence that says so.
+pub fn as_many_as_fit(wanted: usize) -> (usize, Option<String>) {
+    let most = connections_max();
+    if wanted <= most {
+        return (wanted, None);
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTORS);
+    (most, Some(format!("{most} connections and not {wanted}: a process may open {files} files here")))
 }
 
 pub fn cores() -> usize {
@@ -126,8 +144,15 @@ impl Server {
         Ok(Self { process, home })
     }
 
-    pub fn data(&self) -> PathBuf {
-        self.home.path().join("data")
+    /// On the disk where its log is.
+    pub fn folder(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Where its clients find it.
+    pub fn target(&self) -> Target {
+        let data = self.home.path().join("data");
+        Target::Server { address: self.process.address, pid: self.process.pid(), data }
     }
 }
 
@@ -187,6 +212,13 @@ impl Spent {
         let spent = self.threads.iter().map(|(id, now)| now - before.threads.get(id).copied().unwrap_or(0)).sum();
         Duration::from_nanos(spent)
     }
+}
+
+/// The resident memory of a process in bytes: `Rss` of `smaps_rollup`, which is exact (proc_pid_smaps(5)).
+pub fn resident(pid: u32) -> Outcome<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Rss:")).ok_or("smaps_rollup has no Rss")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
 }
 
 /// The processor time of this process.

@@ -1,8 +1,9 @@
 //! Rooms, members and followers, set up before anything is measured: at the server or at the limit, as the plan says.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chinwag::auth::{Claims, Keyring, Secrets};
 use chinwag::domain::{TenantId, Timestamp, UserId};
@@ -13,6 +14,7 @@ use uuid::Uuid;
 use crate::Outcome;
 use crate::client::{ClientId, Clients, Happened};
 use crate::message::{Message, is_reply};
+use crate::process::{Process, Spent};
 
 /// Longer than anything may take that is not broken.
 pub const SILENCE: Duration = Duration::from_secs(20);
@@ -22,6 +24,10 @@ const OPENING: usize = 256;
 
 /// As many invitations are under way at once.
 const INVITING: usize = 512;
+
+/// At rest a process uses less than `AT_REST` in the time of `LOOK`.
+const LOOK: Duration = Duration::from_millis(200);
+const AT_REST: Duration = Duration::from_millis(4);
 
 /// As many members are named when a room is made; the others are invited.
 const NAMED: usize = 500;
@@ -45,6 +51,10 @@ pub enum Target {
 }
 
 impl Target {
+    pub fn limit(process: &Process) -> Self {
+        Self::Limit { address: process.address, pid: process.pid() }
+    }
+
     pub fn pid(&self) -> u32 {
         match self {
             Self::Server { pid, .. } | Self::Limit { pid, .. } => *pid,
@@ -119,12 +129,14 @@ impl Scene {
                 let mint = Mint::open(data)?;
                 let owner = open(&mut clients, "/v1/ws", Some(&mint.token("owner")?))?;
                 let rooms = make_rooms(&mut clients, owner, plan.rooms, plan.followers)?;
-                let tokens = (0..plan.rooms * plan.followers).map(|n| mint.token(&follower_name(n, plan)));
+                let names =
+                    (0..plan.rooms * plan.followers).map(|n| member_name(n / plan.followers, n % plan.followers));
+                let tokens = names.map(|name| mint.token(&name));
                 let tokens: Vec<String> = tokens.collect::<Outcome<_>>()?;
                 let first = owner + 1;
                 let follow = |id: ClientId| {
                     let room = &rooms[(id - first) / plan.followers];
-                    format!(r#"{{"id":"f","type":"follow","room":"{room}"}}"#)
+                    follow(room, "now")
                 };
                 open_many(&mut clients, tokens.len(), |n| ("/v1/ws".to_owned(), Some(tokens[n].clone())), follow)?;
                 let publishers = match plan.publisher {
@@ -161,17 +173,13 @@ fn follows(first: ClientId, plan: &Plan) -> Vec<Option<usize>> {
     std::iter::repeat_n(None, first).chain(followers).collect()
 }
 
-/// The user behind follower `n`: everybody is somebody else, as far as a room has members.
-fn follower_name(n: usize, plan: &Plan) -> String {
-    member_name(n / plan.followers, n % plan.followers)
-}
-
-fn member_name(room: usize, n: usize) -> String {
+/// The user behind follower `n` of a room: everybody is somebody else, as far as a room has members.
+pub fn member_name(room: usize, n: usize) -> String {
     format!("u{room}-{}", n % MEMBERS_MAX)
 }
 
 /// Makes rooms whose members need not join, and returns their ids.
-fn make_rooms(clients: &mut Clients, owner: ClientId, rooms: usize, members: usize) -> Outcome<Vec<String>> {
+pub fn make_rooms(clients: &mut Clients, owner: ClientId, rooms: usize, members: usize) -> Outcome<Vec<String>> {
     let members = members.min(MEMBERS_MAX);
     let mut ids = Vec::new();
     for room in 0..rooms {
@@ -215,8 +223,8 @@ pub fn open_many(
     count: usize,
     who: impl Fn(usize) -> (String, Option<String>),
     first: impl Fn(ClientId) -> String,
-) -> Outcome<()> {
-    let (mut begun, mut ready) = (0, 0);
+) -> Outcome<Range<ClientId>> {
+    let (from, mut begun, mut ready) = (clients.len(), 0, 0);
     while ready < count {
         while begun < count && begun - ready < OPENING {
             let (path, token) = who(begun);
@@ -241,7 +249,29 @@ pub fn open_many(
             return Err(format!("{ready} of {count} clients are ready, and no more become it").into());
         }
     }
-    Ok(())
+    Ok(from..clients.len())
+}
+
+/// The command that follows `room` from a place.
+pub fn follow(room: &str, from: &str) -> String {
+    format!(r#"{{"id":"f","type":"follow","room":"{room}","from":"{from}"}}"#)
+}
+
+/// Waits until the process has nothing left to do.
+pub fn settle(clients: &mut Clients, pid: u32) -> Outcome<()> {
+    let deadline = Instant::now() + SILENCE;
+    loop {
+        let (before, until) = (Spent::by(pid)?, Instant::now() + LOOK);
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            clients.round(Some(left), &mut |_, _, _| Ok(()))?;
+        }
+        if Spent::by(pid)?.since(&before) < AT_REST {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err("the server does not come to rest".into());
+        }
+    }
 }
 
 /// Sends a command and waits for its answer.

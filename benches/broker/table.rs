@@ -1,6 +1,6 @@
 //! What was measured, as one table for people or as JSON for programs.
 
-use std::fmt::Write;
+use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -29,12 +29,38 @@ impl Spread {
             _ => sorted[half],
         }
     }
+}
 
-    fn shown(&self) -> String {
+impl Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let least = self.values.iter().copied().fold(f64::INFINITY, f64::min);
         let most = self.values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        format!("{} ({} - {})", number(self.median()), number(least), number(most))
+        let text = if least == most {
+            number(least)
+        } else {
+            format!("{} ({} - {})", number(self.median()), number(least), number(most))
+        };
+        f.pad(&text)
     }
+}
+
+/// How ours stands to the limit.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Against {
+    /// The limit's cost in per cent of ours.
+    Percent,
+    /// Ours as a multiple of the limit's.
+    Times,
+}
+
+/// What is to be reached.
+#[derive(Clone, Copy, Serialize)]
+pub enum Goal {
+    /// Of the relation to the limit.
+    PercentAtLeast(f64),
+    TimesAtMost(f64),
+    /// Of our own figure.
+    AtMost(f64),
 }
 
 #[derive(Serialize)]
@@ -43,42 +69,48 @@ pub struct Row {
     case: String,
     unit: &'static str,
     ours: Spread,
-    limit: Option<Spread>,
-    percent: Option<Spread>,
-    to_reach: Option<f64>,
+    limit: Option<(Spread, Against, Spread)>,
+    goal: Option<Goal>,
     details: Vec<(String, Spread)>,
+    remarks: Vec<String>,
     /// How busy the generator was, one value per repetition.
     generator: Spread,
 }
 
 impl Row {
-    pub fn new(bench: &'static str, case: &str, unit: &'static str) -> Self {
+    pub fn new(bench: &'static str, case: impl Into<String>, unit: &'static str) -> Self {
         Self {
             bench,
-            case: case.to_owned(),
+            case: case.into(),
             unit,
             ours: Spread::default(),
             limit: None,
-            percent: None,
-            to_reach: None,
+            goal: None,
             details: Vec::new(),
+            remarks: Vec::new(),
             generator: Spread::default(),
         }
     }
 
-    pub fn measured(mut self, ours: Spread) -> Self {
-        self.ours = ours;
+    pub fn goal(mut self, goal: Option<Goal>) -> Self {
+        self.goal = goal;
         self
     }
 
-    pub fn limited(mut self, limit: Spread, percent: Spread) -> Self {
-        (self.limit, self.percent) = (Some(limit), Some(percent));
-        self
+    /// A repetition without a limit.
+    pub fn push(&mut self, ours: f64) {
+        self.ours.push(ours);
     }
 
-    pub fn goal(mut self, percent: Option<f64>) -> Self {
-        self.to_reach = percent;
-        self
+    /// A repetition, and the limit right behind it.
+    pub fn push_beside(&mut self, ours: f64, limit: f64, against: Against) {
+        self.ours.push(ours);
+        let (limits, _, relation) = self.limit.get_or_insert_with(|| (Spread::default(), against, Spread::default()));
+        limits.push(limit);
+        relation.push(match against {
+            Against::Percent => 100.0 * limit / ours,
+            Against::Times => ours / limit,
+        });
     }
 
     /// Another figure of a repetition.
@@ -89,36 +121,63 @@ impl Row {
         }
     }
 
-    pub fn spread(&mut self, name: &str, spread: &Spread) {
-        self.details.push((name.to_owned(), spread.clone()));
+    /// Sentences below the row.
+    pub fn remarks(&mut self, remarks: impl IntoIterator<Item = String>) {
+        self.remarks.extend(remarks);
     }
 
     pub fn note_generator(&mut self, spent: Duration, took: Duration) {
         self.generator.push(spent.as_secs_f64() / took.as_secs_f64());
     }
 
-    fn shown(&self) -> String {
-        let mut text = format!("{:<9} {:<34} {:>24}", self.bench, self.case, self.ours.shown());
-        if let (Some(limit), Some(percent)) = (&self.limit, &self.percent) {
-            let _ = write!(text, " {:>24} {:>20}", limit.shown(), percent.shown());
-        } else {
-            let _ = write!(text, " {:>24} {:>20}", "-", "-");
+    /// Whether the medians reach the goal.
+    fn reached(&self) -> Option<bool> {
+        let relation = self.limit.as_ref().map(|(_, _, relation)| relation.median());
+        match (self.goal?, relation) {
+            (Goal::PercentAtLeast(least), Some(percent)) => Some(percent >= least),
+            (Goal::TimesAtMost(most), Some(times)) => Some(times <= most),
+            (Goal::PercentAtLeast(_) | Goal::TimesAtMost(_), None) => None,
+            (Goal::AtMost(most), _) => Some(self.ours.median() <= most),
         }
-        let to_reach = self.to_reach.map_or_else(|| "-".to_owned(), |least| format!("{least:.0}"));
-        let _ = writeln!(text, " {to_reach:>8}  {}", self.unit);
-        let details = self.details.iter().map(|(name, spread)| format!("{name} {}", spread.shown()));
-        for detail in details {
-            let _ = writeln!(text, "{:10}{detail}", "");
-        }
-        if self.generator.median() > GENERATOR_BUSY {
-            let share = 100.0 * self.generator.median();
-            let _ = writeln!(text, "{:10}the generator was the bottleneck: busy for {share:.0} % of the time", "");
-        }
-        text
     }
 }
 
-#[derive(Default)]
+impl Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<8} {:<34} {:<23} {:>24}", self.bench, self.case, self.unit, self.ours)?;
+        match &self.limit {
+            Some((limit, against, relation)) => {
+                let sign = match against {
+                    Against::Percent => "%",
+                    Against::Times => "x",
+                };
+                write!(f, " {limit:>24} {relation:>22} {sign}")?;
+            }
+            None => write!(f, " {:>24} {:>24}", "-", "-")?,
+        }
+        let goal = match self.goal {
+            Some(Goal::PercentAtLeast(least)) => format!("{least:.0} %"),
+            Some(Goal::TimesAtMost(most)) => format!("{most:.0} x"),
+            Some(Goal::AtMost(most)) => number(most),
+            None => "-".to_owned(),
+        };
+        let reached = self.reached().map_or("", |reached| if reached { "yes" } else { "NO" });
+        writeln!(f, " {goal:>8} {reached:>4}")?;
+        for (name, spread) in &self.details {
+            writeln!(f, "{:9}. {name}: {spread}", "")?;
+        }
+        for remark in &self.remarks {
+            writeln!(f, "{:9}. {remark}", "")?;
+        }
+        if self.generator.median() > GENERATOR_BUSY {
+            let share = 100.0 * self.generator.median();
+            writeln!(f, "{:9}. the generator was the bottleneck: busy for {share:.0} % of the time", "")?;
+        }
+        Ok(())
+    }
+}
+
+/// All rows of a run.
 pub struct Table {
     rows: Vec<Row>,
     json: bool,
@@ -127,9 +186,11 @@ pub struct Table {
 impl Table {
     pub fn new(json: bool) -> Self {
         if !json {
+            let head = ["bench", "case", "unit", "ours", "limit", "against it", "to reach", ""];
+            let [bench, case, unit, ours, limit, against, goal, reached] = head;
             println!(
-                "{:<9} {:<34} {:>24} {:>24} {:>20} {:>8}  unit",
-                "bench", "case", "ours (least - most)", "limit", "% of limit", "to reach"
+                "{bench:<8} {case:<34} {unit:<23} {ours:>24} {limit:>24} {against:>24} {goal:>8} {reached:>4}\n\
+                 figures are medians (least - most) over the repetitions"
             );
         }
         Self { rows: Vec::new(), json }
@@ -138,7 +199,7 @@ impl Table {
     /// Takes a row, and shows it at once: a run is long.
     pub fn add(&mut self, row: Row) {
         if !self.json {
-            print!("{}", row.shown());
+            print!("{row}");
         }
         self.rows.push(row);
     }
@@ -153,9 +214,11 @@ impl Table {
 
 /// With as many digits as mean something.
 fn number(value: f64) -> String {
-    match value.abs() {
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
+    let mut text = String::new();
+    let _ = match value.abs() {
+        size if size >= 100.0 => write!(text, "{value:.0}"),
+        size if size >= 10.0 => write!(text, "{value:.1}"),
+        _ => write!(text, "{value:.2}"),
+    };
+    text
 }
