@@ -4,7 +4,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Outcome, connect, fan_out, latency, publish, resume, rooms};
+use crate::{Outcome, connect, fan_out, growth, latency, publish, resume, rooms};
 
 #[derive(Serialize, Deserialize)]
 pub enum Plan {
@@ -14,6 +14,7 @@ pub enum Plan {
     Resume(resume::Plan),
     Publish(publish::Plan),
     Latency(latency::Plan),
+    Growth(growth::Plan),
 }
 
 pub fn run() -> Outcome<()> {
@@ -25,6 +26,7 @@ pub fn run() -> Outcome<()> {
         Plan::Resume(plan) => say(&resume::perform(plan)?),
         Plan::Publish(plan) => say(&publish::perform(plan)?),
         Plan::Latency(plan) => say(&latency::perform(plan)?),
+        Plan::Growth(plan) => say(&growth::perform(plan)?),
     }
 }
 

@@ -9,6 +9,7 @@ mod disk;
 mod fan_out;
 mod figures;
 mod generator;
+mod growth;
 mod latency;
 mod limit;
 mod message;
@@ -87,6 +88,8 @@ enum Name {
     Publish,
     /// From one idle client to another
     Latency,
+    /// The same with more followers and more rooms
+    Growth,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -159,6 +162,7 @@ fn drive(args: Args) -> Outcome<()> {
                 Name::Resume => resume::drive(&bench, &mut table)?,
                 Name::Publish => publish::drive(&bench, &mut table)?,
                 Name::Latency => latency::drive(&bench, &mut table)?,
+                Name::Growth => growth::drive(&bench, &mut table)?,
             }
         }
     }

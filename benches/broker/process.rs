@@ -126,7 +126,17 @@ impl Server {
     /// Starts `program`. What is there to keep strangers in check is lifted, what is promised is as ever: there is no
     /// setting for it.
     pub fn start(program: &Path, pinned: bool) -> Outcome<Self> {
-        let home = tempfile::tempdir()?;
+        Self::start_in(tempfile::tempdir()?, program, pinned)
+    }
+
+    /// Stops it in order, and starts it again on the same log.
+    pub fn restart(self, program: &Path, pinned: bool) -> Outcome<Self> {
+        let Self { process, home } = self;
+        process.stop()?;
+        Self::start_in(home, program, pinned)
+    }
+
+    fn start_in(home: tempfile::TempDir, program: &Path, pinned: bool) -> Outcome<Self> {
         let config = home.path().join("chinwag.toml");
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\ndata = {:?}\ndev = true\n\

@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::Happened;
 use crate::figures::{Times, float, micros};
+use crate::growth::make_known;
 use crate::message::{CONTENT_BYTES, Message, is_reply};
 use crate::metrics::Metrics;
 use crate::process::{LOAD_CORE, SERVER_CORE, Server, Spent, generate, own_time, pin};
-use crate::scene::{Mint, SILENCE, Target, make_rooms, member_name, open, open_many};
+use crate::scene::{Mint, SILENCE, Target, make_rooms, member_name, open, open_many, settle};
 use crate::table::{Against, Row, Table};
 use crate::{Bench, Outcome, disk, generator};
 
@@ -20,6 +21,8 @@ pub struct Plan {
     pub publishers: usize,
     /// Whether all publish in one room, or each in its own.
     pub one_room: bool,
+    /// As many other rooms are there.
+    pub known: usize,
     pub warm_up: Duration,
     pub measure: Duration,
 }
@@ -34,6 +37,9 @@ pub struct Measured {
     pub took: Duration,
 }
 
+/// The name of the detail that says what a publish costs.
+pub const CPU: &str = "us CPU each";
+
 pub fn drive(bench: &Bench, table: &mut Table) -> Outcome<()> {
     for publishers in [1, 16, 256] {
         for one_room in [true, false] {
@@ -41,20 +47,29 @@ pub fn drive(bench: &Bench, table: &mut Table) -> Outcome<()> {
                 continue;
             }
             let whose = if one_room { "one room" } else { "a room each" };
-            table.add(compare(bench, format!("{publishers} at once, {whose}"), publishers, one_room)?);
+            table.add(compare(bench, "publish", format!("{publishers} at once, {whose}"), publishers, one_room, 0)?);
         }
     }
     Ok(())
 }
 
-fn compare(bench: &Bench, case: String, publishers: usize, one_room: bool) -> Outcome<Row> {
-    let mut row = Row::new("publish", case, "us per acknowledged");
+/// Server and disk in turns.
+pub fn compare(
+    bench: &Bench,
+    name: &'static str,
+    case: String,
+    publishers: usize,
+    one_room: bool,
+    known: usize,
+) -> Outcome<Row> {
+    let mut row = Row::new(name, case, "us per acknowledged");
     for _ in 0..bench.repetitions {
         let server = Server::start(&bench.server, bench.pinned)?;
         let plan = Plan {
             target: server.target(),
             publishers,
             one_room,
+            known,
             warm_up: bench.seconds(0.5),
             measure: bench.seconds(2.0),
         };
@@ -75,7 +90,7 @@ fn compare(bench: &Bench, case: String, publishers: usize, one_room: bool) -> Ou
         row.detail("us p50", ours.latency.median());
         row.detail("us p99", ours.latency.p99());
         row.detail("messages per sync", float(ours.acknowledged) / ours.syncs);
-        row.detail("us CPU each", micros(ours.spent) / float(ours.acknowledged));
+        row.detail(CPU, micros(ours.spent) / float(ours.acknowledged));
         row.note_generator(ours.generator, ours.took);
     }
     Ok(row)
@@ -86,6 +101,7 @@ pub fn perform(plan: &Plan) -> Outcome<Measured> {
     let Target::Server { data, pid, .. } = &plan.target else { return Err("only a server has this".into()) };
     let mut clients = plan.target.clients()?;
     let mint = Mint::open(data)?;
+    make_known(&mut clients, &mint, plan.known)?;
     let owner = open(&mut clients, "/v1/ws", Some(&mint.token("owner")?))?;
     let (rooms, members) = if plan.one_room { (1, plan.publishers) } else { (plan.publishers, 1) };
     let rooms = make_rooms(&mut clients, owner, rooms, members)?;
@@ -102,6 +118,7 @@ pub fn perform(plan: &Plan) -> Outcome<Measured> {
     let mut messages: Vec<Message> = (0..plan.publishers).map(|n| Message::post(&rooms[place(n).0])).collect();
     let mut sent_at = vec![Instant::now(); plan.publishers];
     let mut next = vec![0_u64; plan.publishers];
+    settle(&mut clients, *pid)?;
     let mut receipts = Receipts { rooms: vec![Vec::new(); rooms.len()] };
 
     let began = Instant::now();

@@ -8,6 +8,9 @@ use serde::Serialize;
 /// The generator has no time left above this share of a core: then it may be what was measured.
 const GENERATOR_BUSY: f64 = 0.9;
 
+/// The lines below a row are about as wide as it.
+const DETAILS_WIDTH: usize = 140;
+
 /// One figure over all repetitions.
 #[derive(Clone, Default, Serialize)]
 pub struct Spread {
@@ -130,6 +133,28 @@ impl Row {
         self.generator.push(spent.as_secs_f64() / took.as_secs_f64());
     }
 
+    pub fn ours(&self) -> f64 {
+        self.ours.median()
+    }
+
+    pub fn limit(&self) -> Option<f64> {
+        self.limit.as_ref().map(|(limit, _, _)| limit.median())
+    }
+
+    /// A figure that was given as a detail.
+    pub fn detailed(&self, name: &str) -> Option<f64> {
+        self.details.iter().find(|(known, _)| known == name).map(|(_, spread)| spread.median())
+    }
+
+    /// Whether our figures, here one by step and not by repetition, stay the same: a sentence.
+    pub fn steadiness(&self, percent: f64) -> String {
+        let values = &self.ours.values;
+        let (Some(first), Some(last)) = (values.first(), values.last()) else { return "no steps".to_owned() };
+        let more = 100.0 * (last / first - 1.0);
+        let told = if more <= percent { "steady" } else { "NOT steady" };
+        format!("{more:+.0} % from the first step to the last, {percent:.0} % at most: {told}")
+    }
+
     /// Whether the medians reach the goal.
     fn reached(&self) -> Option<bool> {
         let relation = self.limit.as_ref().map(|(_, _, relation)| relation.median());
@@ -163,8 +188,18 @@ impl Display for Row {
         };
         let reached = self.reached().map_or("", |reached| if reached { "yes" } else { "NO" });
         writeln!(f, " {goal:>8} {reached:>4}")?;
+        let mut line = String::new();
         for (name, spread) in &self.details {
-            writeln!(f, "{:9}. {name}: {spread}", "")?;
+            let detail = format!("{name}: {spread}");
+            if !line.is_empty() && line.len() + detail.len() > DETAILS_WIDTH {
+                writeln!(f, "{:9}{line}", "")?;
+                line.clear();
+            }
+            line += if line.is_empty() { ". " } else { "; " };
+            line += &detail;
+        }
+        if !line.is_empty() {
+            writeln!(f, "{:9}{line}", "")?;
         }
         for remark in &self.remarks {
             writeln!(f, "{:9}. {remark}", "")?;
