@@ -149,10 +149,10 @@ fn drive(args: Args) -> Outcome<()> {
         quick: args.quick,
         pinned: process::cores() > 1,
     };
+    let mut table = Table::new(args.json, machine());
     if bench.pinned {
         process::pin(process::LOAD_CORE)?;
     }
-    let mut table = Table::new(args.json);
     for &name in Name::value_variants() {
         if args.names.is_empty() || args.names.contains(&name) {
             match name {
@@ -167,4 +167,19 @@ fn drive(args: Args) -> Outcome<()> {
         }
     }
     Ok(table.end()?)
+}
+
+/// Where and when it was measured; what cannot be read is left out.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let processors = read("/proc/cpuinfo");
+    let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let load = read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned();
+    format!(
+        "{}, {}, {} cores, Linux {}, load average {load}",
+        humantime::format_rfc3339_seconds(std::time::SystemTime::now()),
+        model.map_or("unknown processor", |(_, model)| model),
+        process::cores(),
+        read("/proc/sys/kernel/osrelease").trim(),
+    )
 }

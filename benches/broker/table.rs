@@ -213,22 +213,26 @@ impl Display for Row {
 }
 
 /// All rows of a run.
+#[derive(Serialize)]
 pub struct Table {
+    machine: String,
     rows: Vec<Row>,
+    #[serde(skip)]
     json: bool,
 }
 
 impl Table {
-    pub fn new(json: bool) -> Self {
+    pub fn new(json: bool, machine: String) -> Self {
         if !json {
             let head = ["bench", "case", "unit", "ours", "limit", "against it", "to reach", ""];
             let [bench, case, unit, ours, limit, against, goal, reached] = head;
+            println!("{machine}");
             println!(
                 "{bench:<8} {case:<34} {unit:<23} {ours:>24} {limit:>24} {against:>24} {goal:>8} {reached:>4}\n\
                  figures are medians (least - most) over the repetitions"
             );
         }
-        Self { rows: Vec::new(), json }
+        Self { machine, rows: Vec::new(), json }
     }
 
     /// Takes a row, and shows it at once: a run is long.
@@ -241,7 +245,7 @@ impl Table {
 
     pub fn end(&self) -> serde_json::Result<()> {
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&self.rows)?);
+            println!("{}", serde_json::to_string_pretty(self)?);
         }
         Ok(())
     }
