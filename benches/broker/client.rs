@@ -104,6 +104,8 @@ impl Clients {
         let client =
             Client { stream, stage: Stage::Connecting, rest: Vec::new(), out: request.into_bytes(), full: true };
         self.clients.push(Some(client));
+        // On loopback a connection is there at once, and its server does not have to wait for the request.
+        self.connected(id)?;
         Ok(id)
     }
 
@@ -167,13 +169,25 @@ impl Clients {
     }
 
     fn writable(&mut self, id: ClientId) -> Outcome<()> {
-        let Some(client) = &mut self.clients[id] else { return Ok(()) };
-        if client.stage == Stage::Connecting {
-            if let Some(error) = client.stream.take_error()? {
-                return Err(format!("client {id} cannot connect: {error}").into());
-            }
-            client.stage = Stage::Handshake;
+        if self.stage(id) == Some(Stage::Connecting) {
+            return self.connected(id);
         }
+        let Some(client) = &mut self.clients[id] else { return Ok(()) };
+        client.full = false;
+        epoll::modify(&self.epoll, &client.stream, epoll::EventData::new_u64(id as u64), EventFlags::IN)?;
+        self.write(id)
+    }
+
+    /// Sends the request, where the connection is there; otherwise an event says when it is.
+    fn connected(&mut self, id: ClientId) -> Outcome<()> {
+        let Some(client) = &mut self.clients[id] else { return Ok(()) };
+        if let Some(error) = client.stream.take_error()? {
+            return Err(format!("client {id} cannot connect: {error}").into());
+        }
+        if client.stream.peer_addr().is_err() {
+            return Ok(());
+        }
+        client.stage = Stage::Handshake;
         client.full = false;
         epoll::modify(&self.epoll, &client.stream, epoll::EventData::new_u64(id as u64), EventFlags::IN)?;
         self.write(id)
