@@ -120,7 +120,7 @@ mod records {
             r#type: "record",
             room: room().room.to_string(),
             seq: record.position.seq.0,
-            cursor: Cursor::encode(&room(), record.position),
+            cursor: Cursor::encode(&room(), record.position).to_string(),
             id: record.id.to_string(),
             num: record.num.0,
             at: record.at.0,
