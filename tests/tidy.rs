@@ -28,6 +28,7 @@ const DOORS: [Door; 5] = [
             "bytes",
             "bytestring",
             "crc32c",
+            "itoa",
             "rmp_serde",
             "serde",
             "serde_json",
