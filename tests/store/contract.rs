@@ -269,6 +269,8 @@ async fn erasing_what_has_no_content_changes_nothing(store: &dyn Store) {
 }
 
 async fn a_closed_store_refuses_everything(store: &dyn Store) {
+    store.commit(puts(&room(2), None, &[("key", Some("value"))])).await.unwrap();
+    assert_eq!(store.get(&room(2), b"key").await.unwrap().unwrap(), "value");
     let before = store.commit(posts(store.epoch(), &room(1), 0, &["one"]));
     store.close().await;
     assert_eq!(before.await, Ok(()));
@@ -277,6 +279,7 @@ async fn a_closed_store_refuses_everything(store: &dyn Store) {
     assert_eq!(store.settle(&room(1)).await, Err(StoreError::Closed));
     assert_eq!(store.read(&room(1), Seq::ZERO, 1).await, Err(StoreError::Closed));
     assert_eq!(store.get(&room(1), b"key").await, Err(StoreError::Closed));
+    assert_eq!(store.get(&room(2), b"key").await, Err(StoreError::Closed), "also what is in memory");
     store.close().await;
 }
 

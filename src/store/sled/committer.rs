@@ -484,10 +484,12 @@ impl Committer {
         self.water.write(Mark { chunk: last, epoch: self.epoch, closed: None }).map_err(Broken::within)?;
 
         let mut durable = self.reader.durable.write().unwrap_or_else(PoisonError::into_inner);
+        self.reader.recent.forget(change.old.keys());
         durable.at = change;
         durable.mark = domain::Mark(last);
         if checkpoint {
             durable.tails = Tails::new();
+            durable.checkpoints += 1;
             (self.chunks, self.bytes) = (0, 0);
         }
         durable.tails.extend(tails);
