@@ -122,6 +122,10 @@ async fn streams_do_not_mix(store: &dyn Store) {
     assert_eq!(said(&all(store, &room(1)).await), ["in one"]);
     assert_eq!(said(&all(store, &room(2)).await), ["in two"]);
     assert_eq!(store.get(&user("ann"), b"key").await.unwrap().unwrap(), "ann's");
+    let (anns, bobs) = (Some("ann's".into()), None);
+    assert_eq!(store.get_all(&user("ann"), &[b"other", b"key"]).await, Ok(vec![bobs.clone(), anns.clone()]));
+    assert_eq!(store.get_all(&user("bob"), &[b"key"]).await, Ok(vec![bobs]));
+    assert_eq!(store.peek(&user("ann"), b"key"), anns, "it has been read");
     assert_eq!(store.scan(&user("ann"), b"", None, 10).await.unwrap().len(), 1);
 }
 

@@ -200,7 +200,12 @@ impl SledStore {
         }
     }
 
-    /// Where `stream` ends, where that is in memory. Nothing is, once the store is closed.
+    /// The row whose key in the tree is `key`, where it is in memory. Nothing is, once the store is closed.
+    fn row(&self, key: &[u8]) -> Option<Bytes> {
+        self.recent.row(key).filter(|_| self.pool.is_open())
+    }
+
+    /// Where `stream` ends, as [`SledStore::row`].
     fn tail(&self, stream: &[u8]) -> Option<Tail> {
         if !self.pool.is_open() {
             return None;
@@ -262,10 +267,20 @@ impl Store for SledStore {
 
     fn get(&self, stream: &StreamId, key: &[u8]) -> StoreFuture<Result<Option<Bytes>, StoreError>> {
         let key = row_key(&stream_key(stream), key);
-        match self.recent.row(&key).filter(|_| self.pool.is_open()) {
+        match self.row(&key) {
             Some(row) => Box::pin(ready(Ok(Some(row)))),
             None => self.pool.run(move |reader| reader.get(key)),
         }
+    }
+
+    fn peek(&self, stream: &StreamId, key: &[u8]) -> Option<Bytes> {
+        self.row(&row_key(&stream_key(stream), key))
+    }
+
+    fn get_all(&self, stream: &StreamId, keys: &[&[u8]]) -> StoreFuture<Result<Vec<Option<Bytes>>, StoreError>> {
+        let stream = stream_key(stream);
+        let keys: Vec<_> = keys.iter().map(|key| row_key(&stream, key)).collect();
+        self.pool.run(move |reader| reader.get_all(&keys))
     }
 
     fn scan(

@@ -133,11 +133,23 @@ impl Reader {
     /// The row whose key in the tree is `key`.
     pub(super) fn get(&self, key: Vec<u8>) -> Result<Option<Bytes>, StoreError> {
         let at = self.at();
-        let found = self.tree.get(&key).map_err(failure)?;
-        let Some(row) = at.before(&key).unwrap_or(found) else { return Ok(None) };
-        let row = Bytes::copy_from_slice(unseal(&key, &row)?);
-        self.recent.keep_row(&self.durable, &at, key, row.clone());
-        Ok(Some(row))
+        let row = self.row(&at, &key)?;
+        if let Some(row) = &row {
+            self.recent.keep_row(&self.durable, &at, key, row.clone());
+        }
+        Ok(row)
+    }
+
+    /// As [`Reader::get`], of several as they were together.
+    pub(super) fn get_all(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let at = self.at();
+        keys.iter().map(|key| self.row(&at, key)).collect()
+    }
+
+    fn row(&self, at: &Change, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let found = self.tree.get(key).map_err(failure)?;
+        let row = at.before(key).unwrap_or(found);
+        row.map(|row| unseal(key, &row).map(Bytes::copy_from_slice)).transpose()
     }
 
     pub(super) fn scan(
