@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::batch::Pending;
 use super::connections::{Address, ConnectionGuard};
 use super::limits::Limits;
-use super::outbox::Outbox;
+use super::outbox::{CONTROL_BYTES_MAX, Outbox};
 use crate::domain::{Principal, RoomId};
 use crate::wire::frame;
 use crate::wire::{CloseReason, Dialect, Notice, Refusal};
@@ -234,6 +234,11 @@ impl Link {
     /// Leaves what comes in where it is until [`Link::resume_reading`] has been called as often as this.
     pub fn pause_reading(&self) {
         self.pauses.set(self.pauses.get() + 1);
+    }
+
+    /// Whether what comes in is left where it is.
+    pub fn is_paused(&self) -> bool {
+        self.pauses.get() > 0 || self.outbox.control_bytes() > CONTROL_BYTES_MAX
     }
 
     pub fn resume_reading(&self) {

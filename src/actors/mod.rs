@@ -33,7 +33,7 @@ pub use limits::Limits;
 pub use link::{Cut, Kind, Link};
 pub use outbox::Outbox;
 pub use registry::Registry;
-pub use session::{Admission, Gate, SessionActor};
+pub use session::{Admission, Arrived, Gate, SessionActor};
 pub use worker::Worker;
 
 /// The target of log lines about single connections and requests, of which there may be many.

@@ -24,7 +24,7 @@ use super::limits::{Limits, names};
 use super::rates::{Limiter, Meters};
 use super::reading;
 use super::relay::{Announce, RelayAddr};
-use super::room::{Answer, Asker, RoomActor, Submit};
+use super::room::{Answer, Asker, RoomActor, Submission, Submit};
 use crate::clock::Clock;
 use crate::domain::{
     ClientId, Command, Principal, Rejection, Revocations, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId,
@@ -116,6 +116,37 @@ const BUSY: Duration = Duration::from_millis(100);
 
 /// How many messages a room's mailbox holds: more than its admission lets in, so that none is ever refused there.
 pub const MAILBOX: usize = 4096;
+
+/// Commands that came together, on their way to the same room: handed over together, so that they are committed
+/// together, and nobody is woken for each. Those for another room hand over what is there. Dropping it hands it over.
+#[derive(Default)]
+pub struct Sheaf {
+    to: Option<Addr<RoomActor>>,
+    commands: Vec<Submission>,
+}
+
+impl Sheaf {
+    fn add(&mut self, room: &Addr<RoomActor>, command: Submission) {
+        if self.to.as_ref() != Some(room) {
+            self.hand_over();
+            self.to = Some(room.clone());
+        }
+        self.commands.push(command);
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a room's mailbox is bounded by the admissions that are given out")]
+    fn hand_over(&mut self) {
+        if let Some(room) = self.to.take() {
+            room.do_send(Submit(std::mem::take(&mut self.commands)));
+        }
+    }
+}
+
+impl Drop for Sheaf {
+    fn drop(&mut self) {
+        self.hand_over();
+    }
+}
 
 impl Registry {
     /// An address book over `store`, for rooms on `arbiters`, of which there is at least one.
@@ -237,8 +268,20 @@ impl Registry {
         command: Command,
         client_id: Option<ClientId>,
     ) -> impl Future<Output = Answer> + use<> {
+        self.submit_with(&mut Sheaf::default(), room, by, command, client_id)
+    }
+
+    /// As [`Registry::submit`], and the room has it when the sheaf has been handed over.
+    pub fn submit_with(
+        self: &Arc<Self>,
+        sheaf: &mut Sheaf,
+        room: &RoomKey,
+        by: Principal,
+        command: Command,
+        client_id: Option<ClientId>,
+    ) -> impl Future<Output = Answer> + use<> {
         let (asker, kind) = (by.clone(), command.kind());
-        let asked = self.hand_over(room, by, command, client_id);
+        let asked = self.hand_over(sheaf, room, by, command, client_id);
         let time = self.limits().answer_timeout;
         let registry = Arc::clone(self);
         async move {
@@ -272,9 +315,9 @@ impl Registry {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a room's mailbox is bounded by the admissions given out here")]
     fn hand_over(
         self: &Arc<Self>,
+        sheaf: &mut Sheaf,
         room: &RoomKey,
         by: Principal,
         command: Command,
@@ -306,7 +349,7 @@ impl Registry {
         let addr = slot.awake(|published| self.start_room(room, published));
         let (reply, answer) = oneshot::channel();
         let asker = Asker::new(reply, Arc::clone(&admission));
-        addr.do_send(Submit { by, command, client_id, asker });
+        sheaf.add(addr, Submission { by, command, client_id, asker });
         Ok(Asked { answer, room: addr.clone(), admission })
     }
 

@@ -3,7 +3,7 @@
 //! Decide, apply, commit, publish. At most one commit is in flight; what arrives meanwhile gathers for the next. A
 //! room that fails to commit ends itself, and the next command wakes it from the log: nothing undoes an apply.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -42,10 +42,13 @@ pub struct Done {
 /// What a command is answered.
 pub type Answer = Result<Done, Refusal>;
 
-/// Asks a room to carry out a command. Answered after the commit, and after a removal has reached every follower.
+/// Asks a room to carry out commands, in their order. What comes together is committed together.
 #[derive(ActorMessage)]
 #[rtype(result = "()")]
-pub struct Submit {
+pub struct Submit(pub Vec<Submission>);
+
+/// A command on its way to its room. Answered after the commit, and after a removal has reached every follower.
+pub struct Submission {
     pub by: Principal,
     pub command: Command,
     pub client_id: Option<ClientId>,
@@ -97,6 +100,10 @@ pub struct RoomActor {
     committed: Option<Position>,
     /// The seq up to which has been published, shared with whoever comes after this actor.
     published: Arc<AtomicU64>,
+    /// What has come and has not been looked at.
+    waiting: VecDeque<Submission>,
+    /// Something is being looked up for the first of them, or of what follows from it.
+    held: bool,
     gathering: Gathered,
     in_flight: Option<Gathered>,
     relays: HashMap<RelayId, RelayLink>,
@@ -156,6 +163,8 @@ impl RoomActor {
             last_at: Timestamp(0),
             committed: None,
             published,
+            waiting: VecDeque::new(),
+            held: false,
             gathering: Gathered::default(),
             in_flight: None,
             relays: HashMap::new(),
@@ -166,14 +175,14 @@ impl RoomActor {
     }
 
     /// Looks at a command whose message, if it has one, is known.
-    fn consider(&mut self, submit: Submit, ctx: &mut Context<Self>) {
+    fn consider(&mut self, submit: Submission, ctx: &mut Context<Self>) {
         self.watch.at = Some((submit.by.clone(), submit.command.clone()));
         self.carry_out(submit, ctx);
         // A death from here on is not this command's.
         self.watch.at = None;
     }
 
-    fn carry_out(&mut self, submit: Submit, ctx: &mut Context<Self>) {
+    fn carry_out(&mut self, submit: Submission, ctx: &mut Context<Self>) {
         let now = self.now();
         if let Some(client_id) = &submit.client_id {
             let seen = self.recent.seen(&submit.by.user, client_id, &submit.command, now);
@@ -183,14 +192,14 @@ impl RoomActor {
                 Seen::Otherwise => Some(Err(Rejection::ClientIdReused.into())),
             };
             if let Some(answer) = answer {
-                return self.answer(submit.asker, answer, ctx);
+                return self.answer(submit.asker, answer);
             }
         }
         match self.room.decide(&submit.by, submit.command) {
-            Err(rejection) => self.answer(submit.asker, Err(rejection.into()), ctx),
-            Ok(events) if events.is_empty() => self.answer(submit.asker, self.unchanged(), ctx),
+            Err(rejection) => self.answer(submit.asker, Err(rejection.into())),
+            Ok(events) if events.is_empty() => self.answer(submit.asker, self.unchanged()),
             Ok(events) => match self.nums.take(events.len()) {
-                Some(num) => self.record(submit.by, submit.client_id, submit.asker, events, num, now, ctx),
+                Some(num) => self.record(submit.by, submit.client_id, submit.asker, events, num, now),
                 None => self.lease(submit.by, submit.client_id, submit.asker, events, ctx),
             },
         }
@@ -211,13 +220,18 @@ impl RoomActor {
             self.registry.limits().answer_timeout,
             directory.send(LeaseNums { count: events.len() }),
         );
-        ctx.wait(lease.into_actor(self).map(move |leased, room, ctx| match leased {
-            Ok(Ok(Ok(num))) => {
-                let now = room.now();
-                room.record(by, client_id, asker, events, num, now, ctx);
+        self.held = true;
+        ctx.wait(lease.into_actor(self).map(move |leased, room, ctx| {
+            room.held = false;
+            match leased {
+                Ok(Ok(Ok(num))) => {
+                    let now = room.now();
+                    room.record(by, client_id, asker, events, num, now);
+                }
+                Ok(Ok(Err(refusal))) => room.answer(asker, Err(refusal)),
+                Ok(Err(_)) | Err(_) => room.answer(asker, Err(Refusal::unavailable())),
             }
-            Ok(Ok(Err(refusal))) => room.answer(asker, Err(refusal), ctx),
-            Ok(Err(_)) | Err(_) => room.answer(asker, Err(Refusal::unavailable()), ctx),
+            room.work(ctx);
         }));
     }
 
@@ -231,7 +245,6 @@ impl RoomActor {
         events: Vec<RoomEvent>,
         first_num: Num,
         at: Timestamp,
-        ctx: &mut Context<Self>,
     ) {
         let epoch = self.registry.store().epoch();
         let mut client_id = client_id;
@@ -261,17 +274,15 @@ impl RoomActor {
             answer: Ok(Done { receipt, duplicate: false }),
             removes: removing,
         });
-        self.flush(ctx);
     }
 
     /// Answers at once, or, where something is applied that is not on disk yet, after it is: an answer may depend on
     /// it.
-    fn answer(&mut self, to: Asker, answer: Answer, ctx: &mut Context<Self>) {
+    fn answer(&mut self, to: Asker, answer: Answer) {
         if self.in_flight.is_none() && self.gathering.records.is_empty() {
             to.tell(answer);
         } else {
             self.gathering.replies.push(Reply { to, answer, removes: false });
-            self.flush(ctx);
         }
     }
 
@@ -555,21 +566,42 @@ impl Handler<Submit> for RoomActor {
 
     fn handle(&mut self, submit: Submit, ctx: &mut Self::Context) {
         self.last_command = Instant::now();
-        match submit.command.target().filter(|target| self.room.known(*target).is_none()) {
-            None => self.consider(submit, ctx),
-            Some(target) => {
-                let load = load(Arc::clone(self.registry.store()), self.key.clone(), target);
-                ctx.wait(load.into_actor(self).map(move |loaded, room, ctx| match loaded {
-                    Ok(message) => {
-                        if let Some(message) = message {
-                            room.room.know(message);
-                        }
-                        room.consider(submit, ctx);
-                    }
-                    Err(error) => room.answer(submit.asker, Err(read_failed(&error)), ctx),
-                }));
+        self.waiting.extend(submit.0);
+        self.work(ctx);
+    }
+}
+
+impl RoomActor {
+    /// Looks at what has come, as far as everything for it is known, and commits what follows from it all together.
+    fn work(&mut self, ctx: &mut Context<Self>) {
+        while !self.held
+            && let Some(submit) = self.waiting.pop_front()
+        {
+            match submit.command.target().filter(|target| self.room.known(*target).is_none()) {
+                None => self.consider(submit, ctx),
+                Some(target) => self.load(target, submit, ctx),
             }
         }
+        self.flush(ctx);
+    }
+
+    /// Gets the message that a command refers to; nothing else happens meanwhile.
+    fn load(&mut self, target: RecordId, submit: Submission, ctx: &mut Context<Self>) {
+        let load = load(Arc::clone(self.registry.store()), self.key.clone(), target);
+        self.held = true;
+        ctx.wait(load.into_actor(self).map(move |loaded, room, ctx| {
+            room.held = false;
+            match loaded {
+                Ok(message) => {
+                    if let Some(message) = message {
+                        room.room.know(message);
+                    }
+                    room.consider(submit, ctx);
+                }
+                Err(error) => room.answer(submit.asker, Err(read_failed(&error))),
+            }
+            room.work(ctx);
+        }));
     }
 }
 

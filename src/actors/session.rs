@@ -27,7 +27,7 @@ use super::outbox;
 use super::pages::FramedPage;
 use super::rates::Limiter;
 use super::reading::open;
-use super::registry::Registry;
+use super::registry::{Registry, Sheaf};
 use super::worker::{Follower, Worker};
 use super::world::{Opened, WorldFollow, follow_all};
 use crate::domain::session::Generation;
@@ -61,6 +61,13 @@ pub trait Gate: Send + Sync {
 
 /// The answer of a [`Gate`].
 pub type Admission<'a> = Pin<Box<dyn Future<Output = Result<Principal, Refusal>> + Send + 'a>>;
+
+/// A whole message that came in.
+pub struct Arrived {
+    pub incoming: Incoming,
+    /// Another one has come with it, and follows.
+    pub more: bool,
+}
 
 /// Hosts one connection.
 pub struct SessionActor {
@@ -161,7 +168,7 @@ impl SessionActor {
         self.link.notify(notice);
     }
 
-    /// A data frame came in.
+    /// A data frame came in; what it asks is looked at together with what came behind it.
     fn frame(&mut self, payload: &Bytes, ctx: &mut Context<Self>) {
         self.pace(ctx);
         let dialect = self.link.dialect();
@@ -174,10 +181,7 @@ impl SessionActor {
                 self.refuse(&request.id, Refusal::busy(BUSY));
             }
             Ok(request) => match self.count(&request.ask) {
-                Ok(()) => {
-                    self.queue.push_back(request);
-                    self.pump(ctx);
-                }
+                Ok(()) => self.queue.push_back(request),
                 Err(refusal) => self.refuse(&request.id, refusal),
             },
             Err(error) => {
@@ -236,6 +240,7 @@ impl SessionActor {
 
     /// Looks at the commands that wait, as far as their order allows.
     fn pump(&mut self, ctx: &mut Context<Self>) {
+        let mut sheaf = Sheaf::default();
         while !self.exclusive {
             if self.link.is_revoked() {
                 return self.queue.clear();
@@ -253,7 +258,7 @@ impl SessionActor {
             }
             if let Ask::Command { room, .. } = &request.ask {
                 match self.names.get(room).cloned() {
-                    Some(key) => self.submit(request, key, by, ctx),
+                    Some(key) => self.submit(&mut sheaf, request, key, by, ctx),
                     None => self.resolve(request, by, ctx),
                 }
             } else if self.in_flight > 0 {
@@ -355,10 +360,10 @@ impl SessionActor {
     }
 
     /// Hands a command to its room; the next one need not wait for the answer.
-    fn submit(&mut self, request: Request, key: RoomKey, by: Principal, ctx: &mut Context<Self>) {
+    fn submit(&mut self, sheaf: &mut Sheaf, request: Request, key: RoomKey, by: Principal, ctx: &mut Context<Self>) {
         let Request { id, ask: Ask::Command { command, client_id, .. } } = request else { return };
         let publishes = publishes(&command);
-        let answer = self.registry().submit(&key, by, command, client_id);
+        let answer = self.registry().submit_with(sheaf, &key, by, command, client_id);
         self.in_flight += 1;
         ctx.spawn(answer.into_actor(self).map(move |answer, session, ctx| {
             session.in_flight -= 1;
@@ -634,8 +639,12 @@ impl Drop for SessionActor {
     }
 }
 
-impl StreamHandler<Result<Incoming, CloseReason>> for SessionActor {
-    fn handle(&mut self, incoming: Result<Incoming, CloseReason>, ctx: &mut Self::Context) {
+impl StreamHandler<Result<Arrived, CloseReason>> for SessionActor {
+    fn handle(&mut self, arrived: Result<Arrived, CloseReason>, ctx: &mut Self::Context) {
+        let (incoming, more) = match arrived {
+            Ok(Arrived { incoming, more }) => (Ok(incoming), more),
+            Err(reason) => (Err(reason), false),
+        };
         if !self.link.outbox.is_open() {
             // All it can still say is that it has what was sent before it was revoked.
             if let Ok(Incoming::Pong(payload)) = &incoming {
@@ -651,6 +660,10 @@ impl StreamHandler<Result<Incoming, CloseReason>> for SessionActor {
             Ok(Incoming::Pong(payload)) => self.link.pong(&payload),
             Ok(Incoming::Close(_)) => self.link.close(CloseReason::Normal),
             Err(reason) => self.link.close(reason),
+        }
+        // Where nothing more is read for now, what follows has to wait.
+        if !more || self.link.is_paused() {
+            self.pump(ctx);
         }
     }
 

@@ -22,7 +22,7 @@ use super::handshake::{self, Handshake};
 use super::listener::Connection;
 use super::problem::Problem;
 use super::socket::Socket;
-use crate::actors::{Link, SessionActor};
+use crate::actors::{Arrived, Link, SessionActor};
 use crate::wire::guard::Limits;
 use crate::wire::{Assembler, CloseReason, InboundError, Incoming, Refusal, frame};
 
@@ -70,6 +70,8 @@ struct Inbound {
     frame_bytes_max: u64,
     /// What has come and has not been put together yet.
     chunk: Bytes,
+    /// What has been put together and not been handed on.
+    next: Option<Result<Incoming, CloseReason>>,
     ended: bool,
     window: Instant,
 }
@@ -99,6 +101,7 @@ impl Inbound {
             assembler: Assembler::new(Limits::BEFORE_AUTH),
             frame_bytes_max,
             chunk: Bytes::new(),
+            next: None,
             ended: false,
             window: Instant::now(),
         }
@@ -125,6 +128,9 @@ impl Inbound {
 
     /// The next message in what has come.
     fn assemble(&mut self) -> Result<Option<Incoming>, CloseReason> {
+        if self.chunk.is_empty() {
+            return Ok(None);
+        }
         if self.link.is_authenticated() {
             self.assembler.set_limits(Limits { frame_bytes_max: self.frame_bytes_max, ..Limits::AUTHENTICATED });
         }
@@ -150,23 +156,29 @@ impl Inbound {
     }
 }
 
+impl Inbound {
+    /// The next message in what has come already; an error is the last.
+    fn assembled(&mut self) -> Option<Result<Incoming, CloseReason>> {
+        let next = self.next.take().or_else(|| self.assemble().transpose());
+        // Nothing after it can be understood; a stream that went on would yield it for ever.
+        self.ended |= matches!(next, Some(Err(_)));
+        next
+    }
+}
+
 impl Stream for Inbound {
-    type Item = Result<Incoming, CloseReason>;
+    type Item = Result<Arrived, CloseReason>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         while !self.ended {
             // A client that does not take its replies does not get to ask for more.
             ready!(self.link.poll_reading(cx));
-            if !self.chunk.is_empty() {
-                match self.assemble() {
-                    Ok(Some(incoming)) => return Poll::Ready(Some(Ok(incoming))),
-                    Ok(None) => {}
-                    Err(reason) => {
-                        // Nothing after it can be understood; a stream that went on would yield it for ever.
-                        self.ended = true;
-                        return Poll::Ready(Some(Err(reason)));
-                    }
-                }
+            if let Some(next) = self.assembled() {
+                let Ok(incoming) = next else { return Poll::Ready(next.err().map(Err)) };
+                // What is behind a token is read by other rules once it is known whose it is.
+                self.next = if self.link.is_authenticated() { self.assemble().transpose() } else { None };
+                let more = matches!(self.next, Some(Ok(_)));
+                return Poll::Ready(Some(Ok(Arrived { incoming, more })));
             }
             let chunk = ready!(self.poll_bytes(cx));
             self.ended = chunk.is_empty();
