@@ -71,7 +71,7 @@ struct Args {
     role: Role,
     #[arg(long, hide = true, default_value_t = 0)]
     frame_bytes: usize,
-    #[arg(long, hide = true, default_value = "")]
+    #[arg(long, hide = true, default_value = "chinwag.toml")]
     config: PathBuf,
 }
 
