@@ -27,7 +27,6 @@ pub fn micros(time: Duration) -> f64 {
 pub struct Times {
     counts: Vec<u64>,
     total: u64,
-    sum: Duration,
 }
 
 impl Times {
@@ -38,12 +37,6 @@ impl Times {
         }
         self.counts[bucket] += 1;
         self.total += 1;
-        self.sum += time;
-    }
-
-    /// In microseconds.
-    pub fn mean(&self) -> f64 {
-        micros(self.sum) / float(self.total)
     }
 
     /// What so many in a thousand stay below, in microseconds.

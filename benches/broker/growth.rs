@@ -36,7 +36,8 @@ pub enum Plan {
 
 #[derive(Serialize, Deserialize)]
 pub struct Measured {
-    /// Bytes of resident memory, when all is quiet again.
+    /// Bytes of resident memory when the clients are there, and when all is quiet again.
+    pub before: u64,
     pub resident: u64,
     pub spent: Duration,
     pub took: Duration,
@@ -105,13 +106,13 @@ fn memory(bench: &Bench, table: &mut Table) -> Outcome<()> {
 
         // Rooms that are at rest are what is left after a new start.
         let server = server.restart(&bench.server, bench.pinned)?;
-        let before = resident(server.process.pid())?;
+        let known_only = resident(server.process.pid())?;
         let waking: Measured = generate(&generator::Plan::Growth(Plan::Wake { target: server.target(), rooms: WARM }))?;
         server.process.stop()?;
-        known.push(float(before.saturating_sub(empty)) / float(rooms as u64));
+        known.push(float(known_only.saturating_sub(empty)) / float(rooms as u64));
         known.detail("MiB empty", mib(empty));
-        known.detail("MiB after a new start", mib(before));
-        warm.push(float(waking.resident.saturating_sub(before)) / 1024.0 / float(WARM as u64));
+        known.detail("MiB after a new start", mib(known_only));
+        warm.push(float(waking.resident.saturating_sub(waking.before)) / 1024.0 / float(WARM as u64));
         warm.detail("MiB", mib(waking.resident));
         warm.detail("us CPU to wake one and publish", micros(waking.spent) / float(WARM as u64));
     }
@@ -131,10 +132,10 @@ pub fn perform(plan: &Plan) -> Outcome<Measured> {
     let Target::Server { data, pid, .. } = target else { return Err("only a server has this".into()) };
     let mut clients = target.clients()?;
     let mint = Mint::open(data)?;
-    let (spent, began);
+    let (spent, began, before);
     match plan {
         Plan::Make { rooms, .. } => {
-            (spent, began) = (Spent::by(*pid)?, Instant::now());
+            (before, spent, began) = (resident(*pid)?, Spent::by(*pid)?, Instant::now());
             make_known(&mut clients, &mint, *rooms)?;
         }
         Plan::Wake { rooms, .. } => {
@@ -142,7 +143,7 @@ pub fn perform(plan: &Plan) -> Outcome<Measured> {
             let ids =
                 open_many(&mut clients, MAKERS, |n| ("/v1/ws".to_owned(), Some(makers[n].clone())), |_| String::new())?;
             settle(&mut clients, *pid)?;
-            (spent, began) = (Spent::by(*pid)?, Instant::now());
+            (before, spent, began) = (resident(*pid)?, Spent::by(*pid)?, Instant::now());
             for n in 0..*rooms {
                 let post = format!(r#"{{"id":"w","type":"post","room":"r{n}","content":{{"text":"wake up"}}}}"#);
                 pipeline(&mut clients, ids.start + n % MAKERS, 1, std::iter::once(post))?;
@@ -151,7 +152,7 @@ pub fn perform(plan: &Plan) -> Outcome<Measured> {
     }
     let (took, spent) = (began.elapsed(), Spent::by(*pid)?.since(&spent));
     settle(&mut clients, *pid)?;
-    Ok(Measured { resident: resident(*pid)?, spent, took })
+    Ok(Measured { before, resident: resident(*pid)?, spent, took })
 }
 
 /// Makes the channels `r0`, `r1` and so on, room `n` by maker `n` modulo [`MAKERS`].

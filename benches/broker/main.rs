@@ -1,6 +1,6 @@
 //! The server under load, beside the limit of the machine. `benches/README.md` says what each figure means.
 //!
-//! One program in three roles, each a process of its own: the driver, which starts the others and makes the table; the
+//! One program in several roles, each a process of its own: the driver, which starts the others and makes the table; the
 //! generator, which holds all clients on one thread; and the limit, a bare loop that does only what nobody can avoid.
 
 mod client;
@@ -71,6 +71,14 @@ struct Args {
     role: Role,
     #[arg(long, hide = true, default_value_t = 0)]
     frame_bytes: usize,
+    #[arg(long, hide = true, default_value = "chinwag.toml")]
+    config: PathBuf,
+}
+
+impl Args {
+    fn server(&self) -> PathBuf {
+        self.server.clone().unwrap_or_else(|| env!("CARGO_BIN_EXE_chinwag").into())
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -95,6 +103,8 @@ enum Name {
 #[derive(Clone, Copy, ValueEnum)]
 enum Role {
     Driver,
+    /// Becomes the program that is measured.
+    Server,
     Generator,
     Limit,
 }
@@ -103,6 +113,7 @@ impl Role {
     fn as_str(self) -> &'static str {
         match self {
             Self::Driver => "driver",
+            Self::Server => "server",
             Self::Generator => "generator",
             Self::Limit => "limit",
         }
@@ -129,8 +140,9 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let done = match args.role {
         Role::Driver => drive(args),
-        Role::Generator => generator::run(),
-        Role::Limit => limit::run(args.frame_bytes),
+        Role::Server => process::end_with_parent().and_then(|()| process::become_server(&args.server(), &args.config)),
+        Role::Generator => process::end_with_parent().and_then(|()| generator::run()),
+        Role::Limit => process::end_with_parent().and_then(|()| limit::run(args.frame_bytes)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -143,12 +155,8 @@ fn main() -> ExitCode {
 
 fn drive(args: Args) -> Outcome<()> {
     process::raise_descriptors();
-    let bench = Bench {
-        server: args.server.unwrap_or_else(|| env!("CARGO_BIN_EXE_chinwag").into()),
-        repetitions: args.repetitions,
-        quick: args.quick,
-        pinned: process::cores() > 1,
-    };
+    let bench =
+        Bench { server: args.server(), repetitions: args.repetitions, quick: args.quick, pinned: process::cores() > 1 };
     let mut table = Table::new(args.json, machine());
     if bench.pinned {
         process::pin(process::LOAD_CORE)?;

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getrlimit, kill_process, set_parent_process_death_signal, setrlimit,
+};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
@@ -21,8 +24,8 @@ use crate::{Outcome, Role};
 pub const SERVER_CORE: usize = 0;
 pub const LOAD_CORE: usize = 1;
 
-/// Two descriptors for each of twenty thousand connections, with room to spare.
-const DESCRIPTORS: u64 = 262_144;
+/// More than any case here has use for.
+const DESCRIPTORS: u64 = 65_536;
 
 /// One tick of the clock of proc_pid_stat(5): `sysconf(_SC_CLK_TCK)` is 100 on every Linux of today.
 const TICK: Duration = Duration::from_millis(10);
@@ -37,11 +40,11 @@ pub fn raise_descriptors() {
     }
 }
 
-/// As many connections fit into the server: it lets in as many as there are descriptors for less a fifth, two for each
+/// As many connections fit into the server: it lets in as many as there are descriptors for less a fifth
 /// (`ARCHITECTURE.md`, "Queues"). Some are left for what is not measured.
 pub fn connections_max() -> usize {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTORS);
-    usize::try_from(files / 5 * 4 / 2).unwrap_or(usize::MAX).saturating_sub(400)
+    usize::try_from(files / 5 * 4).unwrap_or(usize::MAX).saturating_sub(400)
 }
 
 /// `wanted` connections, or as many as fit, and then a sentence that says so.
@@ -52,6 +55,16 @@ pub fn as_many_as_fit(wanted: usize) -> (usize, Option<String>) {
     }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTORS);
     (most, Some(format!("{most} connections and not {wanted}: a process may open {files} files here")))
+}
+
+/// Has this process end with the driver, however that ends: nothing of a run is left behind.
+pub fn end_with_parent() -> Outcome<()> {
+    Ok(set_parent_process_death_signal(Some(Signal::TERM))?)
+}
+
+/// Becomes the server.
+pub fn become_server(program: &Path, config: &Path) -> Outcome<()> {
+    Err(Command::new(program).arg("serve").arg("--config").arg(config).exec().into())
 }
 
 pub fn cores() -> usize {
@@ -145,8 +158,8 @@ impl Server {
             home.path().join("data"),
         );
         fs::write(&config, text)?;
-        let mut command = Command::new(program);
-        command.arg("serve").arg("--config").arg(config);
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--role", Role::Server.as_str(), "--server"]).arg(program).arg("--config").arg(config);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CHINWAG_")) {
             command.env_remove(name);
         }

@@ -85,7 +85,7 @@ pub fn compare(
         server.process.stop()?;
 
         let each = micros(ours.took) / float(ours.acknowledged);
-        row.push_beside(each, limit.mean() / float(publishers as u64), Against::Percent);
+        row.push_beside(each, limit.median() / float(publishers as u64), Against::Percent);
         row.detail("acknowledged/s", float(ours.acknowledged) / ours.took.as_secs_f64());
         row.detail("us p50", ours.latency.median());
         row.detail("us p99", ours.latency.p99());

@@ -37,6 +37,8 @@ pub struct Measured {
     pub took: Duration,
     /// From when a message was due to when a member had it.
     pub latency: Times,
+    /// From when a message was due to when it was sent.
+    pub late: Times,
     /// Deliveries that were due and had not come, in the middle of the load and at its end.
     pub backlog_half: u64,
     pub backlog_end: u64,
@@ -74,6 +76,8 @@ pub fn drive(bench: &Bench, table: &mut Table) -> Outcome<()> {
             cost.note_generator(ours.generator, ours.took);
             p50.push_beside(ours.latency.median(), limit.latency.median(), Against::Times);
             p99.push_beside(ours.latency.p99(), limit.latency.p99(), Against::Times);
+            p99.detail("us that the generator sent late, p99", ours.late.p99());
+            p99.detail("the same beside the limit", limit.late.p99());
             let of_load = |deliveries: u64| 1e3 * float(deliveries) / f64::from(rate);
             backlog.push_beside(of_load(ours.backlog_end), of_load(limit.backlog_end), Against::Times);
             backlog.detail("half-way", of_load(ours.backlog_half));
@@ -118,10 +122,12 @@ pub fn perform(plan: &Plan) -> Outcome<Measured> {
     };
     let pid = plan.scene.target.pid();
     let (mut next, mut start, mut half_way, mut end) = (0, None, None, None);
+    let mut late = Times::default();
     while load.delivered < all * members || (scene.acknowledges && load.acknowledged < all) {
         let now = Instant::now();
         while next < all && (load.due)(next) <= now {
             let room = usize::try_from(next % load.rooms)?;
+            late.add(now.saturating_duration_since((load.due)(next)));
             scene.clients.send(scene.publishers[room], scene.messages[room].numbered(next / load.rooms));
             next += 1;
         }
@@ -160,6 +166,7 @@ pub fn perform(plan: &Plan) -> Outcome<Measured> {
         generator,
         took,
         latency: load.latency,
+        late,
         backlog_half: half_way.unwrap_or(0),
         backlog_end,
         drained,
