@@ -40,7 +40,7 @@ use crate::domain::world::{Pass, RoomTag, Stand, World};
 use crate::domain::{Mark, Position, Principal, RoomId, RoomKey, Seq, StreamId};
 use crate::store::rows::{self, Row};
 use crate::store::{At, Page, Store, StoreError};
-use crate::wire::{Absence, CloseReason, Dialect, From as Since, Notice, Refusal};
+use crate::wire::{Absence, CloseReason, Dialect, From as Since, Notice, Owner, Refusal};
 
 /// How many rooms a world may have. What one costs in memory is a follower, less than a KiB.
 pub const ROOMS_MAX: usize = 10_000;
@@ -58,6 +58,8 @@ const LOOK_UPS: usize = 16;
 pub struct Track {
     registry: Arc<Registry>,
     by: Principal,
+    /// Whose cursors these are.
+    owner: Owner,
     world: RefCell<World>,
     /// Nothing is handed over: a pass is about to begin.
     paused: Cell<bool>,
@@ -67,8 +69,9 @@ pub struct Track {
 
 impl Track {
     fn new(registry: &Arc<Registry>, by: Principal, world: World) -> Self {
+        let owner = registry.sealer().owner(&by.tenant, &by.user);
         let (world, paused, ended) = (RefCell::new(world), Cell::new(true), Cell::new(false));
-        Self { registry: Arc::clone(registry), by, world, paused, ended }
+        Self { registry: Arc::clone(registry), by, owner, world, paused, ended }
     }
 
     /// Whether records of `room` may be handed over as they are published.
@@ -105,7 +108,7 @@ impl Track {
     /// The cursor behind everything that has been handed over.
     pub fn cursor(&self) -> String {
         let epoch = self.registry.store().epoch();
-        self.registry.sealer().seal(&self.by.tenant, &self.by.user, epoch, &self.world.borrow())
+        self.registry.sealer().seal(&self.owner, epoch, &self.world.borrow())
     }
 }
 
