@@ -40,7 +40,7 @@ use crate::domain::world::{Pass, RoomTag, Stand, World};
 use crate::domain::{Mark, Position, Principal, RoomId, RoomKey, Seq, StreamId};
 use crate::store::rows::{self, Row};
 use crate::store::{At, Page, Store, StoreError};
-use crate::wire::{Absence, CloseReason, Dialect, From as Since, Notice, Owner, Refusal};
+use crate::wire::{Absence, CloseReason, CursorText, Dialect, From as Since, Notice, Owner, Refusal, world_cursor};
 
 /// How many rooms a world may have. What one costs in memory is a follower, less than a KiB.
 pub const ROOMS_MAX: usize = 10_000;
@@ -92,7 +92,7 @@ impl Track {
                 debug_assert!(noted.is_ok(), "whoever hands over has asked");
             }
         }
-        dialect.put_in_world(out, framed, &self.cursor());
+        dialect.put_in_world(out, framed, &self.sealed());
     }
 
     /// What was handed over of `room` after `seq` has been taken back.
@@ -107,6 +107,10 @@ impl Track {
 
     /// The cursor behind everything that has been handed over.
     pub fn cursor(&self) -> String {
+        self.sealed().to_string()
+    }
+
+    fn sealed(&self) -> CursorText<{ world_cursor::TEXT_BYTES_MAX }> {
         let epoch = self.registry.store().epoch();
         self.registry.sealer().seal(&self.owner, epoch, &self.world.borrow())
     }

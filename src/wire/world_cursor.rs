@@ -14,7 +14,7 @@ use aes_siv::siv::{Aes128Siv, IV_SIZE};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::cursor::{Cursor, CursorError, SEQ_MAX, put_varint, varint};
+use super::cursor::{Cursor, CursorError, CursorText, SEQ_MAX, put_varint, varint};
 use crate::domain::world::{EXCEPTIONS_MAX, RoomTag, World};
 use crate::domain::{Epoch, Mark, Seq, TenantId, UserId};
 
@@ -69,7 +69,7 @@ impl Sealer {
     }
 
     /// The cursor of `world`, for one user.
-    pub fn seal(&self, owner: &Owner, epoch: Epoch, world: &World) -> String {
+    pub fn seal(&self, owner: &Owner, epoch: Epoch, world: &World) -> CursorText<TEXT_BYTES_MAX> {
         let mut bytes = [0; 1 + IV_SIZE + PLAIN_BYTES_MAX];
         let mut end = 1 + IV_SIZE;
         let mut put = |part: &[u8]| {
@@ -104,7 +104,7 @@ impl Sealer {
         for (block, key) in plain.chunks_mut(IV_SIZE).zip(keys) {
             block.iter_mut().zip(key.iter()).for_each(|(byte, key)| *byte ^= key);
         }
-        URL_SAFE_NO_PAD.encode(&bytes[..end])
+        CursorText::of(&bytes[..end])
     }
 
     /// The end of S2V, with the last of what is bound together. `plain` is as it was afterwards.
@@ -351,7 +351,7 @@ mod tests {
     }
 
     fn seal(world: &World) -> String {
-        sealer().seal(&sealer().owner(&tenant(), &user()), EPOCH, world)
+        sealer().seal(&sealer().owner(&tenant(), &user()), EPOCH, world).to_string()
     }
 
     fn open(text: &str) -> Result<World, CursorError> {
