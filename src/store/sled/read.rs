@@ -218,7 +218,7 @@ impl Reader {
     fn view(&self, stream: &[u8]) -> Result<(Arc<Change>, Option<Tail>), StoreError> {
         let (at, tail) = {
             let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
-            (durable.at.clone(), durable.tails.get(stream).copied())
+            (durable.at.clone(), durable.tails.get(stream))
         };
         // A tail in the tree is always of what was on disk before it was written.
         let tail = if tail.is_some() { tail } else { self.tail_in_tree(stream)? };
