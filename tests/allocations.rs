@@ -36,6 +36,16 @@ const WORDS: &str = "a hundred and fifty bytes of text are said in this room aga
 const FOLLOW: &str = r#"{"id":"2","type":"follow","room":"ROOM"}"#;
 const FOLLOW_ALL: &str = r#"{"id":"2","type":"follow_all"}"#;
 
+/// What one message asks for that is published alone, whoever follows: counted, and not to become more. Half of it is
+/// actix's, for what is sent between actors and what they wait for.
+const OF_A_MESSAGE: u64 = 40;
+
+#[test]
+fn a_message_costs_no_more_allocations_than_it_did() {
+    let total = single(1, Dialect::NativeJson);
+    assert!(total <= OF_A_MESSAGE * COUNTED as u64, "{total} for {COUNTED} messages");
+}
+
 #[test]
 fn a_follower_more_costs_no_allocation_for_a_message() {
     for dialect in [Dialect::NativeJson, Dialect::NativeMsgpack] {

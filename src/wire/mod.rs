@@ -191,6 +191,14 @@ impl Dialect {
         if self.is_text() { Opcode::Text } else { Opcode::Binary }
     }
 
+    /// What a record probably takes at most, framed: who frames many makes room for all of them.
+    pub fn record_bytes(self, record: &Record) -> usize {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => frame::HEADER_BYTES_MAX + native::record_bytes(record),
+            Self::NativeSse => sse::EVENT_BYTES + native::record_bytes(record),
+        }
+    }
+
     /// Appends a record of `room` to `out` as a framed message.
     pub fn put_record(self, out: &mut BytesMut, room: &RoomKey, record: &Record) {
         match self {
