@@ -145,13 +145,14 @@ mod worlds {
 
     #[divan::bench(args = EXCEPTIONS)]
     fn seal(bencher: Bencher, exceptions: u64) {
-        let (sealer, world, tenant, user) = (sealer(), world(exceptions), room().tenant, author());
-        bencher.bench_local(|| sealer.seal(&tenant, &user, EPOCH, black_box(&world)));
+        let (sealer, world) = (sealer(), world(exceptions));
+        let owner = sealer.owner(&room().tenant, &author());
+        bencher.bench_local(|| sealer.seal(&owner, EPOCH, black_box(&world)));
     }
 
     #[divan::bench(args = Dialect::ALL)]
     fn splice(bencher: Bencher, dialect: Dialect) {
-        let cursor = sealer().seal(&room().tenant, &author(), EPOCH, &world(8));
+        let cursor = sealer().seal(&sealer().owner(&room().tenant, &author()), EPOCH, &world(8));
         let mut framed = BytesMut::new();
         dialect.put_record(&mut framed, &room(), &posted(7, line()));
         bencher.bench_local(|| {

@@ -23,6 +23,7 @@ const DOORS: [Door; 5] = [
     Door {
         folder: "wire",
         crates: &[
+            "aes",
             "aes_siv",
             "base64",
             "bytes",

@@ -77,7 +77,7 @@ impl Batch {
 impl Frames {
     /// Frames `records`, of which the first, if there is any, is at `first`.
     pub fn new(dialect: Dialect, room: &RoomKey, first: Seq, records: &[Record]) -> Self {
-        let mut bytes = BytesMut::with_capacity(records.len() * 384);
+        let mut bytes = BytesMut::with_capacity(records.iter().map(|record| dialect.record_bytes(record)).sum());
         let ends = records
             .iter()
             .map(|record| {

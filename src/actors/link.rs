@@ -14,7 +14,7 @@ use super::limits::Limits;
 use super::outbox::{CONTROL_BYTES_MAX, Outbox};
 use crate::domain::{Principal, RoomId};
 use crate::wire::frame;
-use crate::wire::{CloseReason, Dialect, Notice, Refusal};
+use crate::wire::{CloseReason, Dialect, Notice, Refusal, Reply};
 
 /// Ends a connection at once and discards what the kernel still holds for it.
 pub trait Cut {
@@ -472,9 +472,9 @@ impl Link {
         self.outbox.push_control(self.dialect.frame_notice(notice));
     }
 
-    /// Adds a message of the connection's dialect to the control lane.
-    pub fn push_control(&self, payload: &Bytes) {
-        self.outbox.push_control(self.dialect.frame(payload));
+    /// Adds the reply to the request `id` to the control lane.
+    pub fn reply(&self, id: Option<&str>, reply: &Reply) {
+        self.outbox.push_control(self.dialect.frame_reply(id, reply));
     }
 }
 

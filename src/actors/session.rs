@@ -157,7 +157,7 @@ impl SessionActor {
             tracing::info!(target: super::TRAFFIC, code = refusal.code(), "command refused");
             self.registry().metrics().refused(refusal);
         }
-        self.link.push_control(&self.link.dialect().encode_reply(Some(id), reply));
+        self.link.reply(Some(id), reply);
     }
 
     fn refuse(&self, id: &str, refusal: Refusal) {
@@ -186,8 +186,7 @@ impl SessionActor {
             },
             Err(error) => {
                 self.registry().metrics().refused(&error.refusal);
-                let payload = dialect.encode_reply(error.id.as_deref(), &Reply::Refused(error.refusal));
-                self.link.push_control(&payload);
+                self.link.reply(error.id.as_deref(), &Reply::Refused(error.refusal));
                 // With an id it is a command like any other that is refused.
                 self.bad_frames += u32::from(error.id.is_none());
                 if self.bad_frames >= BAD_FRAMES_MAX {
@@ -486,8 +485,7 @@ impl SessionActor {
         let (worker, link, older) = (Rc::clone(&self.worker), Rc::clone(&self.link), self.world.take());
         let (its_id, its_link) = (id.clone(), Rc::clone(&link));
         let greet = move |Opened { cursor, rooms }| {
-            its_link
-                .push_control(&its_link.dialect().encode_reply(Some(&its_id), &Reply::FollowingAll { cursor, rooms }));
+            its_link.reply(Some(&its_id), &Reply::FollowingAll { cursor, rooms });
         };
         let open = async move {
             if let Some(older) = older {

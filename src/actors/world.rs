@@ -40,7 +40,7 @@ use crate::domain::world::{Pass, RoomTag, Stand, World};
 use crate::domain::{Mark, Position, Principal, RoomId, RoomKey, Seq, StreamId};
 use crate::store::rows::{self, Row};
 use crate::store::{At, Store, StoreError};
-use crate::wire::{Absence, CloseReason, Dialect, From as Since, Notice, Refusal};
+use crate::wire::{Absence, CloseReason, CursorText, Dialect, From as Since, Notice, Owner, Refusal, world_cursor};
 
 /// How many rooms a world may have. What one costs in memory is a follower, less than a KiB.
 pub const ROOMS_MAX: usize = 10_000;
@@ -55,6 +55,8 @@ const LOOK_UPS: usize = 16;
 pub struct Track {
     registry: Arc<Registry>,
     by: Principal,
+    /// Whose cursors these are.
+    owner: Owner,
     world: RefCell<World>,
     /// Nothing is handed over: a pass is about to begin.
     paused: Cell<bool>,
@@ -64,8 +66,9 @@ pub struct Track {
 
 impl Track {
     fn new(registry: &Arc<Registry>, by: Principal, world: World) -> Self {
+        let owner = registry.sealer().owner(&by.tenant, &by.user);
         let (world, paused, ended) = (RefCell::new(world), Cell::new(true), Cell::new(false));
-        Self { registry: Arc::clone(registry), by, world, paused, ended }
+        Self { registry: Arc::clone(registry), by, owner, world, paused, ended }
     }
 
     /// Whether records of `room` may be handed over as they are published.
@@ -86,7 +89,7 @@ impl Track {
                 debug_assert!(noted.is_ok(), "whoever hands over has asked");
             }
         }
-        dialect.put_in_world(out, framed, &self.cursor());
+        dialect.put_in_world(out, framed, &self.sealed());
     }
 
     /// What was handed over of `room` after `seq` has been taken back.
@@ -101,8 +104,12 @@ impl Track {
 
     /// The cursor behind everything that has been handed over.
     pub fn cursor(&self) -> String {
+        self.sealed().to_string()
+    }
+
+    fn sealed(&self) -> CursorText<{ world_cursor::TEXT_BYTES_MAX }> {
         let epoch = self.registry.store().epoch();
-        self.registry.sealer().seal(&self.by.tenant, &self.by.user, epoch, &self.world.borrow())
+        self.registry.sealer().seal(&self.owner, epoch, &self.world.borrow())
     }
 }
 

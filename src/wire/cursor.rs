@@ -38,18 +38,27 @@ const CHECK_BYTES: usize = 2;
 const VARINT_BYTES_MAX: usize = 10;
 const BYTES_MAX: usize = 1 + TAG_BYTES + 2 * VARINT_BYTES_MAX + CHECK_BYTES;
 /// The longest text of [`BYTES_MAX`] bytes: four characters for three bytes.
-const TEXT_BYTES_MAX: usize = BYTES_MAX.div_ceil(3) * 4;
+pub const TEXT_BYTES_MAX: usize = BYTES_MAX.div_ceil(3) * 4;
 /// No record is beyond: a record's id holds 40 bits of its seq.
 pub(super) const SEQ_MAX: u64 = (1 << 40) - 1;
 
-/// The text of a cursor. Dereferences to it.
+/// The text of a cursor, of at most `MAX` bytes. Dereferences to it.
 #[derive(Clone, Copy)]
-pub struct CursorText {
-    text: [u8; TEXT_BYTES_MAX],
+pub struct CursorText<const MAX: usize> {
+    text: [u8; MAX],
     bytes: usize,
 }
 
-impl Deref for CursorText {
+impl<const MAX: usize> CursorText<MAX> {
+    /// The text of what a cursor holds, of which there is no more than fits.
+    pub(super) fn of(held: &[u8]) -> Self {
+        let mut text = [0; MAX];
+        let bytes = URL_SAFE_NO_PAD.encode_slice(held, &mut text).expect("the longest fits");
+        Self { text, bytes }
+    }
+}
+
+impl<const MAX: usize> Deref for CursorText<MAX> {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -59,7 +68,7 @@ impl Deref for CursorText {
 
 impl Cursor {
     /// The cursor of `position` in `room`.
-    pub fn encode(room: &RoomKey, position: Position) -> CursorText {
+    pub fn encode(room: &RoomKey, position: Position) -> CursorText<TEXT_BYTES_MAX> {
         let mut bytes = [0; BYTES_MAX];
         let mut end = 0;
         let mut put = |part: &[u8]| {
@@ -72,9 +81,7 @@ impl Cursor {
         put_varint(&mut put, position.seq.0);
         let check = check(&bytes[..end]);
         bytes[end..end + CHECK_BYTES].copy_from_slice(&check);
-        let mut text = [0; TEXT_BYTES_MAX];
-        let written = URL_SAFE_NO_PAD.encode_slice(&bytes[..end + CHECK_BYTES], &mut text);
-        CursorText { text, bytes: written.expect("the longest fits") }
+        CursorText::of(&bytes[..end + CHECK_BYTES])
     }
 
     /// Reads a cursor back, provided that it is one of `room`. Only what [`Cursor::encode`] writes is understood.

@@ -51,9 +51,10 @@ pub fn put_frame(out: &mut BytesMut, opcode: Opcode, payload: &[u8]) {
 
 /// As [`put_frame`], of a payload in pieces.
 pub fn put_frame_of(out: &mut BytesMut, opcode: Opcode, pieces: &[&[u8]]) {
-    let bytes = pieces.iter().map(|piece| piece.len()).sum();
-    out.reserve(HEADER_BYTES_MAX + bytes);
-    put_header(out, opcode, bytes);
+    let (header, header_bytes) = header(opcode, pieces.iter().map(|piece| piece.len()).sum());
+    // No more than it takes, so that a buffer for it alone is given away as it is.
+    out.reserve(header_bytes + pieces.iter().map(|piece| piece.len()).sum::<usize>());
+    out.put_slice(&header[..header_bytes]);
     pieces.iter().for_each(|piece| out.put_slice(piece));
 }
 

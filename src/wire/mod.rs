@@ -31,7 +31,7 @@ pub use native::{DEPTH_MAX, Kind, decode_request};
 pub use refusal::{Refusal, Retry};
 pub use reply::{About, Absence, Listed, ListedMember, Notice, Removal, Reply};
 pub use request::{Ask, DecodeError, From, Request};
-pub use world_cursor::Sealer;
+pub use world_cursor::{Owner, Sealer};
 
 use crate::domain::{Record, RoomKey};
 use frame::Opcode;
@@ -189,6 +189,14 @@ impl Dialect {
     /// The kind of frame that messages are.
     pub fn opcode(self) -> Opcode {
         if self.is_text() { Opcode::Text } else { Opcode::Binary }
+    }
+
+    /// What a record probably takes at most, framed: who frames many makes room for all of them.
+    pub fn record_bytes(self, record: &Record) -> usize {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => frame::HEADER_BYTES_MAX + native::record_bytes(record),
+            Self::NativeSse => sse::EVENT_BYTES + native::record_bytes(record),
+        }
     }
 
     /// Appends a record of `room` to `out` as a framed message.

@@ -36,15 +36,12 @@ pub fn msgpack(out: &mut BytesMut, framed: &[u8], cursor: &str) {
         // A record has a dozen entries.
         _ => return out.put_slice(framed),
     };
-    let (short, long) = ([0x80 | u8::try_from(entries + 1).unwrap_or(0)], [0xde, 0, 0]);
-    let mut head = if entries < 15 { short.to_vec() } else { long.to_vec() };
-    if let [_, high, low] = &mut head[..] {
-        [*high, *low] = (entries + 1).to_be_bytes();
-    }
+    let ([high, low], short) = ((entries + 1).to_be_bytes(), 0x80 | u8::try_from(entries + 1).unwrap_or(0));
+    let head: &[u8] = if entries < 15 { &[short] } else { &[0xde, high, low] };
     let name = [0xa0 | u8::try_from(WORLD.len()).unwrap_or(0)];
     let bytes = u16::try_from(cursor.len()).unwrap_or(0).to_be_bytes();
     let text = [0xda, bytes[0], bytes[1]];
-    frame::put_frame_of(out, Opcode::Binary, &[&head, rest, &name, WORLD.as_bytes(), &text, cursor.as_bytes()]);
+    frame::put_frame_of(out, Opcode::Binary, &[head, rest, &name, WORLD.as_bytes(), &text, cursor.as_bytes()]);
 }
 
 /// Appends an event whose first line is its id with that cursor in its place: coming back goes on in the world.

@@ -20,7 +20,7 @@ pub const COMMENT: &[u8] = b":\n\n";
 const DATA: &[u8] = b"data: ";
 
 /// The lines of an event besides its data take about this much.
-const EVENT_BYTES: usize = 96;
+pub(super) const EVENT_BYTES: usize = 96;
 
 /// Appends an event with the data that `write` appends. `name` and `id` are words of ours: they hold no line break.
 fn put_event_with(out: &mut BytesMut, name: &str, id: Option<&str>, write: impl FnOnce(&mut BytesMut)) {

@@ -106,7 +106,7 @@ pub fn notice(out: &mut impl Writer, notice: &Notice) {
 }
 
 /// What a record will probably take at most: where a content has much to escape, the buffer grows.
-fn record_bytes(record: &Record) -> usize {
+pub fn record_bytes(record: &Record) -> usize {
     let content = match &record.event {
         Event::Room(RoomEvent::MessagePosted { content } | RoomEvent::MessageEdited { content, .. }) => content.bytes(),
         Event::Room(

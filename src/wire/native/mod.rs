@@ -11,7 +11,7 @@ mod writer;
 
 pub use decode::Kind;
 pub(super) use decode::{decode_json, decode_json_before_auth, decode_msgpack, decode_msgpack_before_auth};
-pub(super) use encode::{body, notice, record, reply};
+pub(super) use encode::{body, notice, record, record_bytes, reply};
 pub use rest::decode as decode_request;
 pub(super) use writer::{Json, Msgpack};
 
