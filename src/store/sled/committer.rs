@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::super::codec::{self, damage};
 use super::super::{Commit, CommitError, Health, RECORD_BYTES_MAX, StoreError};
+use super::ahead::{self, Ahead};
 use super::checkpoint::{self, Checkpoint};
 use super::chunk::{self, Builder, FRAME_HEADER};
 use super::dir::Ballast;
@@ -256,6 +257,7 @@ pub(super) struct Committer {
     pub(super) db: Db,
     /// A second handle on sled's file: sled's own flush does not sync it.
     pub(super) file: File,
+    pub(super) ahead: Ahead,
     pub(super) water: HighWater,
     pub(super) ballast: Ballast,
     pub(super) health: watch::Sender<Health>,
@@ -395,13 +397,19 @@ impl Committer {
         if !accepted.is_empty() {
             let commits = accepted.len();
             // A panic in between drops the senders, which callers take for `Unknown`.
-            if let Err(broken) = self.put(plan) {
-                let error = if broken.begun { CommitError::Unknown } else { CommitError::Failed };
-                accepted.into_iter().for_each(|done| answer(done, Err(error)));
-                return Err(broken);
-            }
+            let bytes = match self.put(plan) {
+                Ok(bytes) => bytes,
+                Err(broken) => {
+                    let error = if broken.begun { CommitError::Unknown } else { CommitError::Failed };
+                    accepted.into_iter().for_each(|done| answer(done, Err(error)));
+                    return Err(broken);
+                }
+            };
             self.counters.commits.fetch_add(commits as u64, Ordering::Relaxed);
             accepted.into_iter().for_each(|done| answer(done, Ok(())));
+            if bytes <= ahead::GROUP_BYTES_MAX {
+                self.ahead.extend();
+            }
         }
         settles.into_iter().for_each(|(stream, done)| answer(done, self.reader.head(&stream)));
         Ok(())
@@ -450,8 +458,8 @@ impl Committer {
         if known.is_some() { Ok(known) } else { self.reader.tail_in_tree(stream) }
     }
 
-    /// Writes a plan, syncs it, and lets reads see it.
-    fn put(&mut self, plan: Plan) -> Result<(), Broken> {
+    /// Writes a plan, syncs it, lets reads see it, and returns how many bytes of records it held.
+    fn put(&mut self, plan: Plan) -> Result<usize, Broken> {
         let mut batch = Batch::default();
         let mut change = Change::default();
         for (key, value) in plan.rows {
@@ -487,7 +495,7 @@ impl Committer {
         self.counters.tails.store(durable.tails.len(), Ordering::Relaxed);
         drop(durable);
         self.number = last;
-        Ok(())
+        Ok(bytes)
     }
 
     fn sync(&self) -> Result<(), StoreError> {

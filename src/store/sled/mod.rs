@@ -5,6 +5,7 @@
 //! chunk and row has a checksum; and a mark outside of sled says how far the log had come (`highwater`). What opening
 //! does and refuses is in `open`.
 
+mod ahead;
 mod checkpoint;
 mod chunk;
 mod committer;
@@ -154,6 +155,7 @@ impl SledStore {
             pool: pool.clone(),
             db: opened.db,
             file: opened.file,
+            ahead: opened.ahead,
             water: opened.water,
             ballast: opened.ballast,
             health,

@@ -20,6 +20,7 @@ use ::sled::{Db, Tree};
 use super::super::StoreError;
 use super::super::codec::{damage, split_stream};
 use super::Options;
+use super::ahead::Ahead;
 use super::chunk::Runs;
 use super::dir::{self, Ballast, Lock, State};
 use super::highwater::{HighWater, Mark};
@@ -124,6 +125,7 @@ pub(super) struct Opened {
     pub(super) db: Db,
     pub(super) tree: Tree,
     pub(super) file: fs::File,
+    pub(super) ahead: Ahead,
     pub(super) water: HighWater,
     pub(super) ballast: Ballast,
     pub(super) recovered: Recovered,
@@ -195,6 +197,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
         }
     };
     let file = second_handle(path)?;
+    let ahead = Ahead::open(&log.join("db"), SEGMENT_BYTES).map_err(io)?;
     let lost = recovered.lossy || recovered.number < mark.chunk || water_is_new(&mark);
     let epoch = if lost && options.accept_data_loss {
         next_epoch(path, recovered.epoch.max(mark.epoch), &db, &tree, &file)?
@@ -207,7 +210,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
         .and_then(|()| dir::remove(&copy))
         .and_then(|()| dir::remove(&copy.with_extension("copying")))
         .map_err(io)?;
-    Ok(Opened { lock, db, tree, file, water, ballast, recovered, epoch })
+    Ok(Opened { lock, db, tree, file, ahead, water, ballast, recovered, epoch })
 }
 
 /// Sees that there is room to open, if need be by giving up the ballast.
