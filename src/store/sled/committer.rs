@@ -19,7 +19,7 @@ use super::checkpoint::{self, Checkpoint};
 use super::chunk::{self, Builder, FRAME_HEADER};
 use super::dir::Ballast;
 use super::highwater::{HighWater, Mark};
-use super::index::{Change, Tail, chunk_key, place_key, row_key, seal};
+use super::index::{BLANK, BLANKS, Change, Tail, chunk_key, place_key, row_key, seal};
 use super::read::{Pool, Reader, failure, panic_text};
 use super::{Hooks, Options};
 use crate::domain::{self, Epoch, Position, Seq};
@@ -702,6 +702,7 @@ impl Chunks<'_> {
         self.bytes += chunk.len();
         self.left = self.left.saturating_sub(chunk.len());
         self.batch.insert(&chunk_key(self.number), chunk);
+        self.batch.insert(&chunk_key(self.number + BLANKS), BLANK);
         self.number += 1;
     }
 }

@@ -25,6 +25,16 @@ pub(super) const CHECKPOINT: &[u8] = b"mcheckpoint";
 /// The epoch in which records are written.
 pub(super) const EPOCH: &[u8] = b"mepoch";
 
+/// So many chunks that are still to come have their key in the tree, with a blank under it.
+///
+/// sled writes all values of a page again when the page is split, which each value meets twice where keys come in order:
+/// three times the bytes. A chunk that takes the place of a blank goes to a page that is not going to be split any more,
+/// and is written once. A page has at most seventeen keys, so twice seventeen are enough.
+pub(super) const BLANKS: u64 = 34;
+
+/// What lies under the number of a chunk that is not written yet.
+pub(super) const BLANK: &[u8] = b"";
+
 pub(super) const CHUNKS: u8 = b'c';
 pub(super) const TAILS: u8 = b't';
 pub(super) const PLACES: u8 = b'i';

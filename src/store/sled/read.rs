@@ -15,7 +15,7 @@ use super::super::codec::damage;
 use super::super::{At, PAGE_BYTES, Page, StoreError, StoreFuture};
 use super::chunk::{Frame, Run, Runs};
 use super::dir::Lock;
-use super::index::{Change, Durable, PLACES, ROWS, Tail, chunk_key, place_key, row_key, tail_key, unseal};
+use super::index::{BLANK, Change, Durable, PLACES, ROWS, Tail, chunk_key, place_key, row_key, tail_key, unseal};
 use crate::domain::{Mark, Position, Seq};
 
 /// How many reads may be under way or waiting for a thread; further callers wait.
@@ -311,7 +311,7 @@ impl Reader {
         self.chunk_reads.fetch_add(1, Ordering::Relaxed);
         let key = chunk_key(number);
         let found = self.tree.get(key).map_err(failure)?;
-        let chunk = at.before(&key).unwrap_or(found);
+        let chunk = at.before(&key).unwrap_or(found).filter(|chunk| chunk != BLANK);
         chunk.ok_or_else(|| damage(format!("chunk {number} is missing")))
     }
 }
