@@ -469,16 +469,19 @@ impl Committer {
                 None => batch.remove(key),
             }
         }
+        let mut rewritten = Vec::with_capacity(plan.rewritten.len());
         for (number, (old, new)) in plan.rewritten {
             let key = chunk_key(number);
+            let new = IVec::from(new);
             change.old.insert(key.into(), Some(old));
-            batch.insert(&key, new);
+            batch.insert(&key, new.clone());
+            rewritten.push((number, new));
         }
         let durable = self.reader.durable.read().unwrap_or_else(PoisonError::into_inner);
         let payment = self.checkpoint.pay(&durable.tails, &mut batch);
         let before = durable.at.clone();
         drop(durable);
-        let LaidOut { last, bytes, tails } = lay_out(plan.streams, self.epoch, self.number, &mut batch);
+        let LaidOut { last, bytes, chunks, tails } = lay_out(plan.streams, self.epoch, self.number, &mut batch);
 
         let change = Arc::new(change);
         before.next.set(change.clone()).map_err(|_| Broken::before("two writes at once"))?;
@@ -492,6 +495,8 @@ impl Committer {
         durable.mark = domain::Mark(last);
         self.checkpoint.paid(&payment, &mut durable.tails, self.number);
         self.checkpoint.add(last - self.number, bytes, tails, &mut durable.tails);
+        durable.recent.extend(chunks);
+        rewritten.into_iter().for_each(|(number, new)| durable.recent.replace(number, new));
         self.counters.tails.store(durable.tails.len(), Ordering::Relaxed);
         drop(durable);
         self.number = last;
@@ -617,6 +622,7 @@ struct LaidOut {
     last: u64,
     /// Of all the chunks.
     bytes: usize,
+    chunks: Vec<IVec>,
     tails: Vec<(Arc<[u8]>, Tail)>,
 }
 
@@ -625,7 +631,14 @@ struct LaidOut {
 fn lay_out(streams: Vec<Pending>, epoch: Epoch, number: u64, batch: &mut Batch) -> LaidOut {
     let total: usize = streams.iter().flat_map(|stream| &stream.parts).map(|part| part.frames.len()).sum();
     let mut tails = Vec::with_capacity(streams.len());
-    let mut chunks = Chunks { number: number + 1, left: total + streams.len() * 96, bytes: 0, batch, builder: None };
+    let mut chunks = Chunks {
+        number: number + 1,
+        left: total + streams.len() * 96,
+        bytes: 0,
+        written: Vec::new(),
+        batch,
+        builder: None,
+    };
     for pending in streams {
         let Some(start) = pending.parts.first().map(|part| part.first.seq) else { continue };
         let Pending { key, mut tail, parts, .. } = pending;
@@ -652,7 +665,7 @@ fn lay_out(streams: Vec<Pending>, epoch: Epoch, number: u64, batch: &mut Batch) 
     chunks.builder();
     let last = chunks.number;
     chunks.turn();
-    LaidOut { last, bytes: chunks.bytes, tails }
+    LaidOut { last, bytes: chunks.bytes, chunks: chunks.written, tails }
 }
 
 struct OpenRun {
@@ -665,6 +678,7 @@ struct Chunks<'a> {
     /// How many bytes are still to come, about.
     left: usize,
     bytes: usize,
+    written: Vec<IVec>,
     batch: &'a mut Batch,
     builder: Option<Builder>,
 }
@@ -698,7 +712,8 @@ impl Chunks<'_> {
     /// Hands the chunk to the batch and turns to the next one.
     fn turn(&mut self) {
         let Some(builder) = self.builder.take() else { return };
-        let chunk = builder.finish();
+        let chunk = IVec::from(builder.finish());
+        self.written.push(chunk.clone());
         self.bytes += chunk.len();
         self.left = self.left.saturating_sub(chunk.len());
         self.batch.insert(&chunk_key(self.number), chunk);

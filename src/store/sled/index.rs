@@ -3,7 +3,7 @@
 //! The tree is sled's one tree. Its keys begin with a letter: `c` chunks by number, `t` tails and `i` places by
 //! stream, `r` rows by stream and key, `m` what the log has to know of itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use ::sled::IVec;
@@ -173,12 +173,57 @@ impl Tails {
     }
 }
 
+/// The chunks of late: what is read most is what was written last, and each costs a walk through the tree otherwise.
+pub(super) struct Recent {
+    first: u64,
+    chunks: VecDeque<IVec>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Recent {
+    /// Takes an eighth of what sled may keep in memory, and shares its values while sled keeps them, too.
+    pub(super) fn new(cache_bytes: u64, next: u64) -> Self {
+        let bytes_max = usize::try_from(cache_bytes / 8).unwrap_or(usize::MAX);
+        Self { first: next, chunks: VecDeque::new(), bytes: 0, bytes_max }
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<IVec> {
+        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.chunks.get(at).cloned()
+    }
+
+    /// Adds the chunks that come next.
+    pub(super) fn extend(&mut self, chunks: Vec<IVec>) {
+        for chunk in chunks {
+            self.bytes += chunk.len();
+            self.chunks.push_back(chunk);
+        }
+        while self.bytes > self.bytes_max {
+            let Some(chunk) = self.chunks.pop_front() else { return };
+            self.bytes -= chunk.len();
+            self.first += 1;
+        }
+    }
+
+    /// Takes note that a chunk has lost content.
+    pub(super) fn replace(&mut self, number: u64, new: IVec) {
+        let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        if let Some(chunk) = at.and_then(|at| self.chunks.get_mut(at)) {
+            self.bytes -= chunk.len();
+            self.bytes += new.len();
+            *chunk = new;
+        }
+    }
+}
+
 /// What is on disk, as reads see it.
 pub(super) struct Durable {
     pub(super) at: Arc<Change>,
     /// The number of the last chunk.
     pub(super) mark: Mark,
     pub(super) tails: Tails,
+    pub(super) recent: Recent,
 }
 
 /// What one write changed, for readers that began before it was on disk.

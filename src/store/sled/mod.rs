@@ -32,7 +32,7 @@ pub use self::verify::{Report, VerifyError, verify};
 
 use self::checkpoint::Checkpoint;
 use self::committer::{Committer, Counters, Queue};
-use self::index::{Change, Durable};
+use self::index::{Change, Durable, Recent};
 use self::open::Recovered;
 use self::read::{Pool, Reader};
 use super::codec::stream_key;
@@ -42,7 +42,7 @@ use crate::domain::{Epoch, Mark, Position, Seq, StreamId};
 /// How a directory is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What sled may keep in memory, about.
+    /// What sled may keep in memory, about; what the store keeps itself is less than half as much again.
     pub cache_bytes: u64,
     /// Below so much free space commits are refused with [`CommitError::Full`].
     pub free_bytes_min: u64,
@@ -137,7 +137,8 @@ impl SledStore {
         counters.tails.store(tails.len(), Ordering::Relaxed);
         let chunk_reads = Arc::new(AtomicU64::new(0));
         let mark = Mark(number);
-        let durable = Arc::new(RwLock::new(Durable { at: Arc::new(Change::default()), mark, tails }));
+        let recent = Recent::new(options.cache_bytes, number + 1);
+        let durable = Arc::new(RwLock::new(Durable { at: Arc::new(Change::default()), mark, tails, recent }));
         let reader = Reader {
             tree: opened.tree,
             durable: durable.clone(),

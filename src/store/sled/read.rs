@@ -310,7 +310,8 @@ impl Reader {
     fn chunk(&self, at: &Change, number: u64) -> Result<IVec, StoreError> {
         self.chunk_reads.fetch_add(1, Ordering::Relaxed);
         let key = chunk_key(number);
-        let found = self.tree.get(key).map_err(failure)?;
+        let recent = self.durable.read().unwrap_or_else(PoisonError::into_inner).recent.get(number);
+        let found = if recent.is_some() { recent } else { self.tree.get(key).map_err(failure)? };
         let chunk = at.before(&key).unwrap_or(found).filter(|chunk| chunk != BLANK);
         chunk.ok_or_else(|| damage(format!("chunk {number} is missing")))
     }
