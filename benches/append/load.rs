@@ -168,10 +168,11 @@ pub fn median(values: &[f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// How far the farthest repetition is from the median.
+/// Half of the values are no farther than this from the median, in per cent of it.
 pub fn spread(values: &[f64]) -> f64 {
     let middle = median(values);
-    values.iter().map(|value| (value / middle - 1.0).abs()).fold(0.0, f64::max) * 100.0
+    let distances: Vec<f64> = values.iter().map(|value| (value / middle - 1.0).abs()).collect();
+    median(&distances) * 100.0
 }
 
 pub fn micros(time: Duration) -> f64 {

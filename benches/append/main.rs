@@ -16,7 +16,7 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "append", about = "Measures the log")]
 struct Args {
-    /// A tenth of the work, and a log of 200,000 records only.
+    /// A part of the work, and a log of 200,000 records only.
     #[arg(long)]
     quick: bool,
     /// How many records the log grows to, instead of 1 and 5 million; may be given more than once.
@@ -25,9 +25,12 @@ struct Args {
     /// Only the part whose name this is: speed, rooms, pauses or growth.
     #[arg(long)]
     only: Option<Part>,
-    /// How often each measurement is made; the median is shown.
-    #[arg(long, default_value_t = 3)]
-    repeat: usize,
+    /// How many rounds of ours, the file and one key per record are made in turn; the medians are shown.
+    #[arg(long, default_value_t = 15)]
+    rounds: usize,
+    /// Only commits of so many records.
+    #[arg(long)]
+    per_commit: Option<usize>,
     /// Where the data is kept meanwhile: on the disk that is to be measured.
     #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
     dir: PathBuf,
@@ -56,7 +59,8 @@ fn main() {
     let wanted = |part| args.only.is_none_or(|only| only == part);
     let scale = if args.quick { 0.1 } else { 1.0 };
     if wanted(Part::Speed) {
-        speed::compare(&args.dir, scale, args.repeat);
+        let rounds = if args.quick { 3 } else { args.rounds };
+        speed::compare(&args.dir, rounds, args.per_commit);
     }
     if wanted(Part::Rooms) {
         speed::many_rooms(&args.dir, scale);

@@ -1,6 +1,6 @@
 //! Synced appends per second: ours, the bare file, and one key per record, in turn.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -33,17 +33,17 @@ impl Rates {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-    fn add(&mut self, records: usize, took: Duration, cpu: Duration) {
+    fn add(&mut self, records: usize, (took, cpu): (Duration, Duration)) {
         self.per_second.push(records as f64 / took.as_secs_f64());
         self.cpu.push(micros(cpu) / records as f64);
     }
 }
 
 /// Prints the table of the README's figures.
-pub fn compare(dir: &Path, scale: f64, repeat: usize) {
-    println!("synced appends, records/s (median of {repeat}, in turn; spread: the farthest from the median)");
+pub fn compare(dir: &Path, rounds: usize, only: Option<usize>) {
+    println!("synced appends, records/s: medians of {rounds} rounds in turn; +-: half of the rounds are so near");
     println!(
-        "{:>6} {:<11} {:>9} {:>4} {:>9} {:>4} {:>6} {:>9} {:>6} {:>8} {:>9} {:>9} {:>6}",
+        "{:>6} {:<10} {:>8} {:>4} {:>8} {:>4} {:>5} {:>4} {:>8} {:>6} {:>8} {:>9} {:>9} {:>7}",
         "commit",
         "rooms",
         "ours",
@@ -51,6 +51,7 @@ pub fn compare(dir: &Path, scale: f64, repeat: usize) {
         "file",
         "+-%",
         "%",
+        "+-%",
         "key each",
         "times",
         "cpu/rec",
@@ -60,8 +61,10 @@ pub fn compare(dir: &Path, scale: f64, repeat: usize) {
     );
     let runtime = runtime();
     for shape in [Shape::OneRoom, Shape::OtherRooms] {
-        for (records, commits) in [(1, 4000), (16, 3000), (256, 800), (1024, 300)] {
-            row(dir, &runtime, shape, records, scaled(commits, scale), repeat);
+        for (records, commits) in [(1, 300), (16, 250), (256, 80), (1024, 30)] {
+            if only.is_none_or(|only| only == records) {
+                row(dir, &runtime, shape, records, commits, rounds);
+            }
         }
     }
 }
@@ -72,13 +75,14 @@ fn scaled(commits: usize, scale: f64) -> usize {
     scaled.max(30)
 }
 
-fn row(dir: &Path, runtime: &Runtime, shape: Shape, records: usize, commits: usize, repeat: usize) {
+fn row(dir: &Path, runtime: &Runtime, shape: Shape, records: usize, commits: usize, rounds: usize) {
     let (mut ours, mut file, mut keys) = (Rates::new(), Rates::new(), Rates::new());
     let (mut syncs, mut written, mut slowest) = (0, 0, Vec::new());
     let home = TempDir::new_in(dir).expect("the directory can be written to");
     let store = open(&home.path().join("store"));
+    let (mut bare, mut plain) = (Bare::new(home.path()), Plain::new(home.path()));
     let mut writer = Writer::new(store.epoch());
-    let mut bare = Writer::new(store.epoch());
+    let mut other = Writer::new(store.epoch());
     let drive = match shape {
         Shape::OneRoom => Drive { rooms: 1, at_once: 1, per_commit: records, commits },
         Shape::OtherRooms if records == 1 => Drive { rooms: 1024, at_once: 1, per_commit: 1, commits },
@@ -87,72 +91,88 @@ fn row(dir: &Path, runtime: &Runtime, shape: Shape, records: usize, commits: usi
             Drive { rooms: at_once as u64, at_once, per_commit: 1, commits: commits * records }
         }
     };
-    // Files and stores grow warm, and their first extents are made.
-    Drive { commits: (drive.commits / 10).max(1), ..drive }.run(runtime, &store, &mut writer);
-    for _ in 0..repeat {
-        let groups: Vec<Vec<Vec<u8>>> = (0..commits).map(|_| encoded(&bare.commit(0, records))).collect();
-        let (took, cpu) = append_to_file(home.path(), &groups);
-        file.add(commits * records, took, cpu);
-        let Driven { took, cpu, commits: times, records: wrote, syncs: made } = drive.run(runtime, &store, &mut writer);
-        ours.add(wrote, took, cpu);
-        (syncs, written) = (syncs + made, written + wrote);
-        slowest.extend(times);
-        let (took, cpu) = key_per_record(home.path(), &groups);
-        keys.add(commits * records, took, cpu);
+    // The first round, in which files and trees are made and grow warm, does not count.
+    for round in 0..=rounds {
+        let groups: Vec<Vec<Vec<u8>>> = (0..commits).map(|_| encoded(&other.commit(0, records))).collect();
+        let by_file = bare.append(&groups);
+        let driven = drive.run(runtime, &store, &mut writer);
+        let by_key = plain.append(&groups);
+        if round > 0 {
+            let Driven { took, cpu, commits: times, records: wrote, syncs: made } = driven;
+            file.add(commits * records, by_file);
+            ours.add(wrote, (took, cpu));
+            keys.add(commits * records, by_key);
+            (syncs, written) = (syncs + made, written + wrote);
+            slowest.extend(times);
+        }
     }
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     let per_sync = written as f64 / syncs as f64;
+    let ratio = |other: &Rates| ours.per_second.iter().zip(&other.per_second).map(|(a, b)| a / b).collect::<Vec<_>>();
+    let (of_file, of_keys) = (ratio(&file), ratio(&keys));
     println!(
-        "{records:>6} {:<11} {:>9.0} {:>4.0} {:>9.0} {:>4.0} {:>6.0} {:>9.0} {:>6.1} {:>8.2} {:>9.2} {per_sync:>9.1} {:>6.0}",
+        "{records:>6} {:<10} {:>8.0} {:>4.0} {:>8.0} {:>4.0} {:>5.0} {:>4.0} {:>8.0} {:>6.1} {:>8.2} {:>9.2} {per_sync:>9.1} {:>7.0}",
         if shape == Shape::OneRoom { "one" } else { "each other" },
         median(&ours.per_second),
         spread(&ours.per_second),
         median(&file.per_second),
         spread(&file.per_second),
-        100.0 * median(&ours.per_second) / median(&file.per_second),
+        100.0 * median(&of_file),
+        spread(&of_file),
         median(&keys.per_second),
-        median(&ours.per_second) / median(&keys.per_second),
+        median(&of_keys),
         median(&ours.cpu),
         median(&file.cpu),
         micros(percentile(&mut slowest, 0.99)),
     );
 }
 
-/// The limit: one write and one sync for each group.
-fn append_to_file(home: &Path, groups: &[Vec<Vec<u8>>]) -> (Duration, Duration) {
-    let path = home.join("file");
-    let groups: Vec<Vec<u8>> = groups.iter().map(|records| records.concat()).collect();
-    let mut file = File::create(&path).expect("the directory can be written to");
-    file.write_all(&groups[0]).and_then(|()| file.sync_all()).expect("the disk works");
-    let (began, before) = (Instant::now(), cpu());
-    for group in &groups {
-        file.write_all(group).and_then(|()| file.sync_data()).expect("the disk works");
+/// The limit: one file, with one write and one sync for each group.
+struct Bare(File);
+
+impl Bare {
+    fn new(home: &Path) -> Self {
+        Self(File::create(home.join("file")).expect("the directory can be written to"))
     }
-    let measured = (began.elapsed(), cpu() - before);
-    fs::remove_file(&path).expect("it was just made");
-    measured
+
+    fn append(&mut self, groups: &[Vec<Vec<u8>>]) -> (Duration, Duration) {
+        let groups: Vec<Vec<u8>> = groups.iter().map(|records| records.concat()).collect();
+        let (began, before) = (Instant::now(), cpu());
+        for group in &groups {
+            self.0.write_all(group).and_then(|()| self.0.sync_data()).expect("the disk works");
+        }
+        (began.elapsed(), cpu() - before)
+    }
 }
 
 /// The usual way: a batch with one key per record in a tree of sled, its flush, and the sync that makes it true.
-fn key_per_record(home: &Path, groups: &[Vec<Vec<u8>>]) -> (Duration, Duration) {
-    let path = home.join("keys");
-    let db = sled::Config::new().path(&path).mode(sled::Mode::HighThroughput).open().expect("a new tree opens");
-    let file = File::options().write(true).open(path.join("db")).expect("sled has made it");
-    let mut seq = 0_u64;
-    let (began, before) = (Instant::now(), cpu());
-    for group in groups {
-        let mut batch = sled::Batch::default();
-        for record in group {
-            seq += 1;
-            batch.insert(&seq.to_be_bytes(), record.as_slice());
-        }
-        db.apply_batch(batch).and_then(|()| db.flush()).expect("sled works");
-        file.sync_data().expect("the disk works");
+struct Plain {
+    db: sled::Db,
+    file: File,
+    seq: u64,
+}
+
+impl Plain {
+    fn new(home: &Path) -> Self {
+        let path = home.join("keys");
+        let db = sled::Config::new().path(&path).mode(sled::Mode::HighThroughput).open().expect("a new tree opens");
+        let file = File::options().write(true).open(path.join("db")).expect("sled has made it");
+        Self { db, file, seq: 0 }
     }
-    let measured = (began.elapsed(), cpu() - before);
-    drop(db);
-    fs::remove_dir_all(&path).expect("it was just made");
-    measured
+
+    fn append(&mut self, groups: &[Vec<Vec<u8>>]) -> (Duration, Duration) {
+        let (began, before) = (Instant::now(), cpu());
+        for group in groups {
+            let mut batch = sled::Batch::default();
+            for record in group {
+                self.seq += 1;
+                batch.insert(&self.seq.to_be_bytes(), record.as_slice());
+            }
+            self.db.apply_batch(batch).and_then(|()| self.db.flush()).expect("sled works");
+            self.file.sync_data().expect("the disk works");
+        }
+        (began.elapsed(), cpu() - before)
+    }
 }
 
 /// What more rooms cost: one record per commit, 512 of these under way.

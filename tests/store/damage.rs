@@ -61,7 +61,7 @@ async fn damage_behind_a_snapshot_is_named_when_it_is_read() {
     let whole = dir.path().join("whole");
     let store = open(&whole);
     let large = "x".repeat(60_000);
-    for seq in 0..50 {
+    for seq in 0..150 {
         for number in 0..ROOMS {
             post(&store, &room(number), seq, &[&large]).await.unwrap();
         }

@@ -212,26 +212,34 @@ impl Runs {
         Ok(Self { chunk: chunk.clone(), at: CHUNK_HEADER, left })
     }
 
-    /// The run of `stream`, if there is one.
-    pub(super) fn find(self, stream: &[u8]) -> Result<Option<Run>, StoreError> {
-        for run in self {
-            let run = run?;
-            if run.stream() == stream {
-                return Ok(Some(run));
+    /// The run of `stream`, if there is one. Of the others no more is read than how long they are.
+    pub(super) fn find(mut self, stream: &[u8]) -> Result<Option<Run>, StoreError> {
+        while self.left > 0 {
+            let (records, end) = self.bounds().ok_or_else(damaged_run)?;
+            if self.chunk.get(self.at + RUN_HEADER..records) == Some(stream) {
+                return self.run().ok_or_else(damaged_run).map(Some);
             }
+            self.at = end;
+            self.left -= 1;
         }
         Ok(None)
+    }
+
+    /// Where the records of the run begin and end, as its header says.
+    fn bounds(&self) -> Option<(usize, usize)> {
+        let records = self.at + RUN_HEADER + usize::from(*self.chunk.get(self.at + 4)?);
+        let end = records + usize::try_from(u32_at(&self.chunk, self.at + 8)?).ok()?;
+        (end <= self.chunk.len()).then_some((records, end))
     }
 
     fn run(&self) -> Option<Run> {
         let chunk = &self.chunk;
         let at = self.at;
-        let records = at + RUN_HEADER + usize::from(*chunk.get(at + 4)?);
-        let end = records + usize::try_from(u32_at(chunk, at + 8)?).ok()?;
+        let (records, end) = self.bounds()?;
         let sealed = chunk.get(at + 4..records)?;
         let count = u16::from_le_bytes([chunk[at + 6], chunk[at + 7]]);
         let first = u64_at(chunk, at + 20)?;
-        if end > chunk.len() || u32_at(chunk, at)? != crc32c::crc32c(sealed) || count == 0 {
+        if u32_at(chunk, at)? != crc32c::crc32c(sealed) || count == 0 {
             return None;
         }
         first.checked_add(u64::from(count))?;
@@ -262,12 +270,16 @@ impl Iterator for Runs {
         let Some(run) = self.run() else {
             self.left = 0;
             self.at = self.chunk.len();
-            return Some(Err(damage("the header of a run does not match its checksum")));
+            return Some(Err(damaged_run()));
         };
         self.left -= 1;
         self.at = run.end;
         Some(Ok(run))
     }
+}
+
+fn damaged_run() -> StoreError {
+    damage("the header of a run does not match its checksum")
 }
 
 /// Rewrites `frames`, consecutive records from `first` on, so that the one at `seq` has lost its content.

@@ -14,11 +14,12 @@ use tokio::sync::{oneshot, watch};
 
 use super::super::codec::{self, damage};
 use super::super::{Commit, CommitError, Health, RECORD_BYTES_MAX, StoreError};
+use super::ahead::{self, Ahead};
 use super::checkpoint::{self, Checkpoint};
 use super::chunk::{self, Builder, FRAME_HEADER};
 use super::dir::Ballast;
 use super::highwater::{HighWater, Mark};
-use super::index::{Change, Tail, chunk_key, place_key, row_key, seal};
+use super::index::{BLANK, BLANKS, Change, Tail, chunk_key, place_key, row_key, seal};
 use super::read::{Pool, Reader, failure, panic_text};
 use super::{Hooks, Options};
 use crate::domain::{self, Epoch, Position, Seq};
@@ -256,6 +257,7 @@ pub(super) struct Committer {
     pub(super) db: Db,
     /// A second handle on sled's file: sled's own flush does not sync it.
     pub(super) file: File,
+    pub(super) ahead: Ahead,
     pub(super) water: HighWater,
     pub(super) ballast: Ballast,
     pub(super) health: watch::Sender<Health>,
@@ -395,13 +397,19 @@ impl Committer {
         if !accepted.is_empty() {
             let commits = accepted.len();
             // A panic in between drops the senders, which callers take for `Unknown`.
-            if let Err(broken) = self.put(plan) {
-                let error = if broken.begun { CommitError::Unknown } else { CommitError::Failed };
-                accepted.into_iter().for_each(|done| answer(done, Err(error)));
-                return Err(broken);
-            }
+            let bytes = match self.put(plan) {
+                Ok(bytes) => bytes,
+                Err(broken) => {
+                    let error = if broken.begun { CommitError::Unknown } else { CommitError::Failed };
+                    accepted.into_iter().for_each(|done| answer(done, Err(error)));
+                    return Err(broken);
+                }
+            };
             self.counters.commits.fetch_add(commits as u64, Ordering::Relaxed);
             accepted.into_iter().for_each(|done| answer(done, Ok(())));
+            if bytes <= ahead::GROUP_BYTES_MAX {
+                self.ahead.extend();
+            }
         }
         settles.into_iter().for_each(|(stream, done)| answer(done, self.reader.head(&stream)));
         Ok(())
@@ -450,8 +458,8 @@ impl Committer {
         if known.is_some() { Ok(known) } else { self.reader.tail_in_tree(stream) }
     }
 
-    /// Writes a plan, syncs it, and lets reads see it.
-    fn put(&mut self, plan: Plan) -> Result<(), Broken> {
+    /// Writes a plan, syncs it, lets reads see it, and returns how many bytes of records it held.
+    fn put(&mut self, plan: Plan) -> Result<usize, Broken> {
         let mut batch = Batch::default();
         let mut change = Change::default();
         for (key, value) in plan.rows {
@@ -461,16 +469,19 @@ impl Committer {
                 None => batch.remove(key),
             }
         }
+        let mut rewritten = Vec::with_capacity(plan.rewritten.len());
         for (number, (old, new)) in plan.rewritten {
             let key = chunk_key(number);
+            let new = IVec::from(new);
             change.old.insert(key.into(), Some(old));
-            batch.insert(&key, new);
+            batch.insert(&key, new.clone());
+            rewritten.push((number, new));
         }
         let durable = self.reader.durable.read().unwrap_or_else(PoisonError::into_inner);
         let payment = self.checkpoint.pay(&durable.tails, &mut batch);
         let before = durable.at.clone();
         drop(durable);
-        let LaidOut { last, bytes, tails } = lay_out(plan.streams, self.epoch, self.number, &mut batch);
+        let LaidOut { last, bytes, chunks, tails } = lay_out(plan.streams, self.epoch, self.number, &mut batch);
 
         let change = Arc::new(change);
         before.next.set(change.clone()).map_err(|_| Broken::before("two writes at once"))?;
@@ -487,10 +498,12 @@ impl Committer {
         self.reader.recent.forget_tails(tails.iter().map(|(stream, _)| stream));
         self.checkpoint.paid(&payment, &mut durable.tails, self.number);
         self.checkpoint.add(last - self.number, bytes, tails, &mut durable.tails);
+        durable.chunks.extend(chunks);
+        rewritten.into_iter().for_each(|(number, new)| durable.chunks.replace(number, new));
         self.counters.tails.store(durable.tails.len(), Ordering::Relaxed);
         drop(durable);
         self.number = last;
-        Ok(())
+        Ok(bytes)
     }
 
     fn sync(&self) -> Result<(), StoreError> {
@@ -612,6 +625,7 @@ struct LaidOut {
     last: u64,
     /// Of all the chunks.
     bytes: usize,
+    chunks: Vec<IVec>,
     tails: Vec<(Arc<[u8]>, Tail)>,
 }
 
@@ -620,7 +634,14 @@ struct LaidOut {
 fn lay_out(streams: Vec<Pending>, epoch: Epoch, number: u64, batch: &mut Batch) -> LaidOut {
     let total: usize = streams.iter().flat_map(|stream| &stream.parts).map(|part| part.frames.len()).sum();
     let mut tails = Vec::with_capacity(streams.len());
-    let mut chunks = Chunks { number: number + 1, left: total + streams.len() * 96, bytes: 0, batch, builder: None };
+    let mut chunks = Chunks {
+        number: number + 1,
+        left: total + streams.len() * 96,
+        bytes: 0,
+        written: Vec::new(),
+        batch,
+        builder: None,
+    };
     for pending in streams {
         let Some(start) = pending.parts.first().map(|part| part.first.seq) else { continue };
         let Pending { key, mut tail, parts, .. } = pending;
@@ -647,7 +668,7 @@ fn lay_out(streams: Vec<Pending>, epoch: Epoch, number: u64, batch: &mut Batch) 
     chunks.builder();
     let last = chunks.number;
     chunks.turn();
-    LaidOut { last, bytes: chunks.bytes, tails }
+    LaidOut { last, bytes: chunks.bytes, chunks: chunks.written, tails }
 }
 
 struct OpenRun {
@@ -660,6 +681,7 @@ struct Chunks<'a> {
     /// How many bytes are still to come, about.
     left: usize,
     bytes: usize,
+    written: Vec<IVec>,
     batch: &'a mut Batch,
     builder: Option<Builder>,
 }
@@ -693,10 +715,12 @@ impl Chunks<'_> {
     /// Hands the chunk to the batch and turns to the next one.
     fn turn(&mut self) {
         let Some(builder) = self.builder.take() else { return };
-        let chunk = builder.finish();
+        let chunk = IVec::from(builder.finish());
+        self.written.push(chunk.clone());
         self.bytes += chunk.len();
         self.left = self.left.saturating_sub(chunk.len());
         self.batch.insert(&chunk_key(self.number), chunk);
+        self.batch.insert(&chunk_key(self.number + BLANKS), BLANK);
         self.number += 1;
     }
 }

@@ -21,8 +21,8 @@ use rustix::fs::{FallocateFlags, FlockOperation};
 
 use super::OpenError;
 
-/// The format that this program writes, and the newest it reads.
-const FORMAT: u32 = 1;
+/// The format that this program reads and writes. Format 1, of before a release, made no blanks for chunks ahead.
+const FORMAT: u32 = 2;
 
 const FORMAT_LINE: &str = "chinwag data directory, format ";
 
@@ -86,7 +86,7 @@ fn check_format(dir: &Path) -> Result<(), OpenError> {
     };
     match number.trim_end().parse() {
         Ok(FORMAT) => Ok(()),
-        Ok(found) if found > FORMAT => Err(OpenError::Newer { dir: dir.into(), found, known: FORMAT }),
+        Ok(found @ 1..) => Err(OpenError::Format { dir: dir.into(), found, known: FORMAT }),
         Ok(_) | Err(_) => Err(OpenError::damaged(dir, "its file FORMAT can not be read")),
     }
 }

@@ -3,7 +3,7 @@
 //! The tree is sled's one tree. Its keys begin with a letter: `c` chunks by number, `t` tails and `i` places by
 //! stream, `r` rows by stream and key, `m` what the log has to know of itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use ::sled::IVec;
@@ -24,6 +24,16 @@ pub(super) const CHECKPOINT: &[u8] = b"mcheckpoint";
 
 /// The epoch in which records are written.
 pub(super) const EPOCH: &[u8] = b"mepoch";
+
+/// So many chunks that are still to come have their key in the tree, with a blank under it.
+///
+/// sled writes all values of a page again when the page is split, which each value meets twice where keys come in order:
+/// three times the bytes. A chunk that takes the place of a blank goes to a page that is not going to be split any more,
+/// and is written once. A page has at most seventeen keys, so twice seventeen are enough.
+pub(super) const BLANKS: u64 = 34;
+
+/// What lies under the number of a chunk that is not written yet.
+pub(super) const BLANK: &[u8] = b"";
 
 pub(super) const CHUNKS: u8 = b'c';
 pub(super) const TAILS: u8 = b't';
@@ -168,6 +178,50 @@ impl Tails {
     }
 }
 
+/// The chunks of late: what is read most is what was written last, and each costs a walk through the tree otherwise.
+pub(super) struct RecentChunks {
+    first: u64,
+    chunks: VecDeque<IVec>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl RecentChunks {
+    /// Takes an eighth of what sled may keep in memory, and shares its values while sled keeps them, too.
+    pub(super) fn new(cache_bytes: u64, next: u64) -> Self {
+        let bytes_max = usize::try_from(cache_bytes / 8).unwrap_or(usize::MAX);
+        Self { first: next, chunks: VecDeque::new(), bytes: 0, bytes_max }
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<IVec> {
+        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.chunks.get(at).cloned()
+    }
+
+    /// Adds the chunks that come next.
+    pub(super) fn extend(&mut self, chunks: Vec<IVec>) {
+        for chunk in chunks {
+            self.bytes += chunk.len();
+            self.chunks.push_back(chunk);
+        }
+        while self.bytes > self.bytes_max {
+            let Some(chunk) = self.chunks.pop_front() else { return };
+            self.bytes -= chunk.len();
+            self.first += 1;
+        }
+    }
+
+    /// Takes note that a chunk has lost content.
+    pub(super) fn replace(&mut self, number: u64, new: IVec) {
+        let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        if let Some(chunk) = at.and_then(|at| self.chunks.get_mut(at)) {
+            self.bytes -= chunk.len();
+            self.bytes += new.len();
+            *chunk = new;
+        }
+    }
+}
+
 /// What is on disk, as reads see it.
 pub(super) struct Durable {
     pub(super) at: Arc<Change>,
@@ -176,6 +230,7 @@ pub(super) struct Durable {
     pub(super) tails: Tails,
     /// How often tails have gone from memory into the tree since the store was opened.
     pub(super) payments: u64,
+    pub(super) chunks: RecentChunks,
 }
 
 /// What one write changed, for readers that began before it was on disk.

@@ -5,6 +5,7 @@
 //! chunk and row has a checksum; and a mark outside of sled says how far the log had come (`highwater`). What opening
 //! does and refuses is in `open`.
 
+mod ahead;
 mod checkpoint;
 mod chunk;
 mod committer;
@@ -33,7 +34,7 @@ pub use self::verify::{Report, VerifyError, verify};
 
 use self::checkpoint::Checkpoint;
 use self::committer::{Committer, Counters, Queue};
-use self::index::{Change, Durable, Tail, row_key};
+use self::index::{Change, Durable, RecentChunks, Tail, row_key};
 use self::open::Recovered;
 use self::read::{Pool, Reader};
 use self::recent::Recent;
@@ -44,7 +45,7 @@ use crate::domain::{Epoch, Mark, Position, Seq, StreamId};
 /// How a directory is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What sled may keep in memory, about.
+    /// What sled may keep in memory, about; what the store keeps itself is less than half as much again.
     pub cache_bytes: u64,
     /// Below so much free space commits are refused with [`CommitError::Full`].
     pub free_bytes_min: u64,
@@ -140,7 +141,9 @@ impl SledStore {
         counters.tails.store(tails.len(), Ordering::Relaxed);
         let chunk_reads = Arc::new(AtomicU64::new(0));
         let mark = Mark(number);
-        let durable = Arc::new(RwLock::new(Durable { at: Arc::new(Change::default()), mark, tails, payments: 0 }));
+        let chunks = RecentChunks::new(options.cache_bytes, number + 1);
+        let durable = Durable { at: Arc::new(Change::default()), mark, tails, payments: 0, chunks };
+        let durable = Arc::new(RwLock::new(durable));
         let recent = Arc::new(Recent::new(options.cache_bytes));
         let reader = Reader {
             tree: opened.tree,
@@ -160,6 +163,7 @@ impl SledStore {
             pool: pool.clone(),
             db: opened.db,
             file: opened.file,
+            ahead: opened.ahead,
             water: opened.water,
             ballast: opened.ballast,
             health,

@@ -20,10 +20,11 @@ use ::sled::{Db, Tree};
 use super::super::StoreError;
 use super::super::codec::{damage, split_stream};
 use super::Options;
+use super::ahead::Ahead;
 use super::chunk::Runs;
 use super::dir::{self, Ballast, Lock, State};
 use super::highwater::{HighWater, Mark};
-use super::index::{CHECKPOINT, EPOCH, Tail, Tails, chunk_key, chunk_number, seal, tail_key, unseal};
+use super::index::{BLANK, BLANKS, CHECKPOINT, EPOCH, Tail, Tails, chunk_key, chunk_number, seal, tail_key, unseal};
 use super::read::{failure, panic_text};
 use crate::domain::{Epoch, Seq};
 
@@ -60,11 +61,11 @@ pub enum OpenError {
     )]
     Foreign { dir: PathBuf },
     #[error(
-        "{} has format {found}, and this program knows formats up to {known}; nothing in it was touched; use the \
-         program that wrote it or a newer one",
+        "{} has format {found}, and this program reads format {known}; nothing in it was touched; use a program that \
+         reads that format",
         dir.display()
     )]
-    Newer { dir: PathBuf, found: u32, known: u32 },
+    Format { dir: PathBuf, found: u32, known: u32 },
     #[error(
         "{} is damaged: {what}; nothing was deleted; restore a backup into another directory, or keep a copy of this \
          one and ask for help",
@@ -90,11 +91,11 @@ pub enum OpenError {
 
 impl OpenError {
     /// The exit code of a process that ends for this reason, after BSD's `sysexits.h`: 65 for a directory that is not
-    /// ours or too new, 66 for one that is not there, 73 for a full disk, 74 for damage and loss, 71 and 77 for what the system refuses, 75 for one
+    /// ours or of another format, 66 for one that is not there, 73 for a full disk, 74 for damage and loss, 71 and 77 for what the system refuses, 75 for one
     /// in use.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Foreign { .. } | Self::Newer { .. } => 65,
+            Self::Foreign { .. } | Self::Format { .. } => 65,
             Self::Absent { .. } => 66,
             Self::NotDurable { .. } => 71,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => 77,
@@ -124,6 +125,7 @@ pub(super) struct Opened {
     pub(super) db: Db,
     pub(super) tree: Tree,
     pub(super) file: fs::File,
+    pub(super) ahead: Ahead,
     pub(super) water: HighWater,
     pub(super) ballast: Ballast,
     pub(super) recovered: Recovered,
@@ -195,6 +197,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
         }
     };
     let file = second_handle(path)?;
+    let ahead = Ahead::open(&log.join("db"), SEGMENT_BYTES).map_err(io)?;
     let lost = recovered.lossy || recovered.number < mark.chunk || water_is_new(&mark);
     let epoch = if lost && options.accept_data_loss {
         next_epoch(path, recovered.epoch.max(mark.epoch), &db, &tree, &file)?
@@ -207,7 +210,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
         .and_then(|()| dir::remove(&copy))
         .and_then(|()| dir::remove(&copy.with_extension("copying")))
         .map_err(io)?;
-    Ok(Opened { lock, db, tree, file, water, ballast, recovered, epoch })
+    Ok(Opened { lock, db, tree, file, ahead, water, ballast, recovered, epoch })
 }
 
 /// Sees that there is room to open, if need be by giving up the ballast.
@@ -234,6 +237,9 @@ fn create(path: &Path, options: &Options) -> Result<(), OpenError> {
         let db = start(&log, options).map_err(|error| OpenError::damaged(path, error))?;
         let made = db.insert(EPOCH, seal(EPOCH, &epoch.0.to_le_bytes())).and_then(|_| {
             db.insert(CHECKPOINT, seal(CHECKPOINT, &0_u64.to_le_bytes()))?;
+            for number in 1..=BLANKS {
+                db.insert(chunk_key(number), BLANK)?;
+            }
             db.flush()
         });
         made.map_err(|error| OpenError::damaged(path, error))?;
@@ -386,7 +392,8 @@ pub(super) fn check(tree: &Tree, lenient: bool) -> Result<Recovered, StoreError>
         (Err(error), _) | (_, Err(error)) => return Err(error),
         (Ok(None), _) | (_, Ok(None)) => return Err(damage("sled opened its file and found it empty")),
     };
-    if checkpoint > 0 && !tree.contains_key(chunk_key(checkpoint)).map_err(failure)? {
+    let is_there = |chunk: Option<::sled::IVec>| chunk.is_some_and(|chunk| chunk != BLANK);
+    if checkpoint > 0 && !is_there(tree.get(chunk_key(checkpoint)).map_err(failure)?) {
         if !lenient {
             return Err(damage(format!("chunk {checkpoint} is missing")));
         }
@@ -403,6 +410,9 @@ pub(super) fn check(tree: &Tree, lenient: bool) -> Result<Recovered, StoreError>
     };
     for chunk in tree.range(chunk_key(checkpoint + 1)..=chunk_key(u64::MAX)) {
         let (key, chunk) = chunk.map_err(failure)?;
+        if chunk == BLANK {
+            continue;
+        }
         let number = chunk_number(&key).ok_or_else(|| damage("a chunk without a number"))?;
         if number != recovered.number + 1 {
             if !lenient {

@@ -16,7 +16,7 @@ use super::super::codec::damage;
 use super::super::{At, PAGE_BYTES, Page, StoreError, StoreFuture};
 use super::chunk::{Frame, Run, Runs};
 use super::dir::Lock;
-use super::index::{Change, Durable, PLACES, ROWS, Tail, chunk_key, place_key, row_key, tail_key, unseal};
+use super::index::{BLANK, Change, Durable, PLACES, ROWS, Tail, chunk_key, place_key, row_key, tail_key, unseal};
 use super::recent::Recent;
 use crate::domain::{Mark, Position, Seq};
 
@@ -332,8 +332,9 @@ impl Reader {
     fn chunk(&self, at: &Change, number: u64) -> Result<IVec, StoreError> {
         self.chunk_reads.fetch_add(1, Ordering::Relaxed);
         let key = chunk_key(number);
-        let found = self.tree.get(key).map_err(failure)?;
-        let chunk = at.before(&key).unwrap_or(found);
+        let recent = self.durable.read().unwrap_or_else(PoisonError::into_inner).chunks.get(number);
+        let found = if recent.is_some() { recent } else { self.tree.get(key).map_err(failure)? };
+        let chunk = at.before(&key).unwrap_or(found).filter(|chunk| chunk != BLANK);
         chunk.ok_or_else(|| damage(format!("chunk {number} is missing")))
     }
 }

@@ -98,7 +98,7 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
-    use super::super::index::Tails;
+    use super::super::index::{RecentChunks, Tails};
     use super::*;
     use crate::domain::Mark;
 
@@ -129,6 +129,7 @@ mod tests {
     }
 
     fn durable() -> RwLock<Durable> {
-        RwLock::new(Durable { at: Arc::default(), mark: Mark(0), tails: Tails::default(), payments: 0 })
+        let chunks = RecentChunks::new(8 << 20, 1);
+        RwLock::new(Durable { at: Arc::default(), mark: Mark(0), tails: Tails::default(), payments: 0, chunks })
     }
 }

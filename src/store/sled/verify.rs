@@ -11,7 +11,7 @@ use super::super::codec::{self, damage, split_stream};
 use super::chunk::Runs;
 use super::dir::{self, Lock, State};
 use super::highwater::HighWater;
-use super::index::{Tail, chunk_key, chunk_number, tail_key, unseal};
+use super::index::{BLANK, Tail, chunk_key, chunk_number, tail_key, unseal};
 use super::open::{self, Recovered};
 use super::read::{failure, is_place, is_row};
 use super::{OpenError, Options};
@@ -82,8 +82,9 @@ fn check_copy(path: &Path, copy: &Path) -> Result<Report, OpenError> {
 }
 
 fn last_chunk(tree: &Tree) -> u64 {
-    let last = tree.range(chunk_key(0)..=chunk_key(u64::MAX)).next_back();
-    last.and_then(|row| chunk_number(&row.ok()?.0)).unwrap_or_default()
+    let backwards = tree.range(chunk_key(0)..=chunk_key(u64::MAX)).rev();
+    let last = backwards.filter_map(Result::ok).find(|(_, chunk)| chunk != BLANK);
+    last.and_then(|(key, _)| chunk_number(&key)).unwrap_or_default()
 }
 
 fn scan(tree: &Tree, recovered: &Recovered, report: &mut Report) {
@@ -97,6 +98,9 @@ fn scan(tree: &Tree, recovered: &Recovered, report: &mut Report) {
         let row = row.map_err(failure);
         let checked = row.and_then(|(key, value)| {
             if let Some(found) = chunk_number(&key) {
+                if value == BLANK {
+                    return Ok(());
+                }
                 number += 1;
                 if found != number {
                     let missing = std::mem::replace(&mut number, found);
