@@ -11,8 +11,6 @@ use std::time::Duration;
 
 use actix::Arbiter;
 use actix_web::dev::ServerHandle;
-use actix_web::http::KeepAlive;
-use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,18 +18,19 @@ use tokio::task::JoinHandle;
 
 use crate::actors::relay::{CloseAll, CountLinks, CutAll};
 use crate::actors::revoking::Watched;
-use crate::actors::{Admission, Gate, Limits, Registry, Worker};
+use crate::actors::{Admission, Gate, Limits, Registry};
 use crate::auth::{AuthError, Identity, IdentityError, Secrets, SecretsError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mistakes};
 use crate::domain::Timestamp;
-use crate::http::origin::{self, Origins};
-use crate::http::{self, Desk, Door, Edge, tickets};
+use crate::http::listener::{self, Serving};
+use crate::http::origin::Origins;
+use crate::http::{self, Desk, Door, tickets};
 use crate::logs::Logs;
 use crate::service;
 use crate::store::sled::{OpenError, Options, SledStore};
 use crate::store::{Health, Store};
-use crate::tls::{self, Certificate, TlsError};
+use crate::tls::{Certificate, TlsError};
 use crate::wire::{CloseReason, Refusal, Sealer};
 
 /// How long connections have to take their last words when the server stops.
@@ -117,43 +116,20 @@ impl Server {
         registry.load_revocations().await.map_err(io::Error::other)?;
 
         let gate: Arc<dyn Gate> = Arc::new(Watched { inner: parts.gate, registry: Arc::clone(&registry) });
-        let (its_registry, tickets, origins) = (Arc::clone(&registry), tickets::shared(), parts.origins);
         let door = Door::new(Arc::clone(&registry), Arc::clone(&gate), &parts.proxies);
-        let (its_door, on_connect) = (door.clone(), door.clone());
-        let workers = parts.workers.max(1);
-        let server = HttpServer::new(move || {
-            let edge = Edge {
-                worker: Worker::start(Arc::clone(&its_registry)),
-                gate: Arc::clone(&gate),
-                door: its_door.clone(),
-                tickets: Arc::clone(&tickets),
-                origins: Arc::clone(&origins),
-            };
-            App::new()
-                .app_data(web::ThinData(edge))
-                .wrap(from_fn(origin::guard))
-                // The last is the first that a request meets.
-                .wrap(http::headers())
-                .wrap(from_fn(http::access::log))
-                .wrap(from_fn(http::timed))
-                .configure(http::mount)
-        })
-        .workers(workers)
-        // More than are let in, so that who is one too many is told so.
-        .max_connections((capacity + capacity / 8).div_ceil(workers))
-        .on_connect(move |io, extensions| on_connect.on_connect(io, extensions))
-        .client_request_timeout(http::REQUEST_HEAD)
-        .keep_alive(KeepAlive::Timeout(registry.limits().request))
-        .shutdown_timeout(1)
-        .disable_signals();
-        let server = match &parts.tls {
-            Some(certificate) => {
-                let config = certificate.server_config().map_err(io::Error::other)?;
-                server.tls_handshake_timeout(tls::HANDSHAKE).listen_rustls_0_23(listener, config)?
-            }
-            None => server.listen(listener)?,
+        let tls = parts.tls.map(|certificate| certificate.server_config().map(Arc::new));
+        let serving = Serving {
+            registry: Arc::clone(&registry),
+            gate,
+            door: door.clone(),
+            tickets: tickets::shared(),
+            origins: parts.origins,
+            tls: tls.transpose().map_err(io::Error::other)?,
         };
-        let server = server.run();
+        let workers = parts.workers.max(1);
+        // More than are let in, so that who is one too many is told so.
+        let connections_per_worker = (capacity + capacity / 8).div_ceil(workers);
+        let server = listener::serve(listener, serving, workers, connections_per_worker)?;
         let handle = server.handle();
         let served = actix_web::rt::spawn(server);
         let admin = parts.admin.and_then(|path| Admin::start_or_warn(path, &registry));
@@ -540,7 +516,7 @@ fn options(config: &Config) -> Options {
     }
 }
 
-/// Lets the process have as many connections as the system allows it: each takes two file descriptors.
+/// Lets the process have as many connections as the system allows it.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
@@ -549,10 +525,10 @@ fn raise_file_limit() {
     }
 }
 
-/// For how many connections there are file descriptors: two for each, and a fifth of all for what else is open.
+/// For how many connections there are file descriptors: one for each, and a fifth of all for what else is open.
 fn connections_max() -> usize {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    files.map_or(usize::MAX / 16, |files| usize::try_from(files / 5 * 4 / 2).unwrap_or(usize::MAX / 16))
+    files.map_or(usize::MAX / 16, |files| usize::try_from(files / 5 * 4).unwrap_or(usize::MAX / 16))
 }
 
 /// Waits until `done`, at most for `time`.

@@ -7,7 +7,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -18,10 +17,6 @@ use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, ServerConfig};
 
 use crate::config::Tls;
-
-/// How long a handshake may take (OWASP ASVS asks for a limit; a round trip around the world takes a third of a second,
-/// and a handshake two of them).
-pub const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Why the files make no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +51,9 @@ impl Certificate {
         let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_no_client_auth();
-        Ok(config.with_cert_resolver(Arc::new(self.clone())))
+        let mut config = config.with_cert_resolver(Arc::new(self.clone()));
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
     }
 }
 

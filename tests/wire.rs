@@ -561,12 +561,12 @@ fn no_bytes_make_the_guard_or_the_assembler_panic() {
 fn no_text_makes_the_cursor_panic_and_hardly_any_is_one() {
     let position = |epoch, seq| Position { epoch: Epoch(epoch), seq: Seq(seq) };
     let valid: Vec<Vec<u8>> = [position(0, 0), position(3, 1_000_000), position(u64::MAX, (1 << 40) - 1)]
-        .map(|position| Cursor::encode(&room(), position).into_bytes())
+        .map(|position| Cursor::encode(&room(), position).as_bytes().to_vec())
         .into();
     random(&valid, b"AQgwEJabyz0189-_=", |bytes| {
         let text = String::from_utf8_lossy(bytes);
         if let Ok(position) = Cursor::parse(&text, &room()) {
-            assert_eq!(Cursor::encode(&room(), position), text, "only the canonical text is understood");
+            assert_eq!(*Cursor::encode(&room(), position), *text, "only the canonical text is understood");
         }
     });
 }

@@ -99,7 +99,7 @@ pub enum News {
     Gone,
 }
 
-/// A connection. Shared, on one thread, by its session, the relay, the response body and the incoming stream.
+/// A connection. Shared, on one thread, by its session, the relay, the carrier and the incoming stream.
 pub struct Link {
     pub outbox: Outbox,
     kind: Kind,

@@ -30,7 +30,7 @@ pub mod world;
 
 pub use connections::{Address, ConnectionGuard, Seat};
 pub use limits::Limits;
-pub use link::{Cut, Link};
+pub use link::{Cut, Kind, Link};
 pub use outbox::Outbox;
 pub use registry::Registry;
 pub use session::{Admission, Gate, SessionActor};

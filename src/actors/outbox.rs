@@ -1,16 +1,17 @@
 //! What waits to be written to one connection: bounded, already framed, in four lanes.
 //!
 //! An outbox lives on the worker thread that owns the connection. The session and the relay put frames in; the
-//! response body only takes them out. When the log lane is full it is emptied and its followers go back to reading
+//! carrier only writes them to the socket, from where they lie. When the log lane is full it is emptied and its followers go back to reading
 //! the log, so a slow reader costs its own place in the log and no memory.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::domain::Position;
 
@@ -26,8 +27,11 @@ pub const CONTROL_BYTES_MAX: usize = 256 * 1024;
 /// The most keys of the state lane; of the pulse lane, the most frames.
 pub const SIGNALS_MAX: usize = 256;
 
-/// The most bytes handed to the socket at once. Longer frames go alone.
+/// The most bytes handed to the socket at once. What is longer goes alone.
 const CHUNK_BYTES: usize = 64 * 1024;
+
+/// The most pieces handed to the socket at once.
+const SLICES_MAX: usize = 32;
 
 /// Whose records wait in an outbox.
 pub trait Source {
@@ -43,6 +47,8 @@ pub struct Outbox {
 
 #[derive(Default)]
 struct Lanes {
+    /// What is left of a piece of which the socket has taken a part: nothing may come between.
+    begun: Bytes,
     /// Replies, notices and heartbeats. Bounded by not reading commands while it is long.
     control: VecDeque<Bytes>,
     control_bytes: usize,
@@ -62,7 +68,9 @@ struct Lanes {
     /// A follower has to read the log as soon as the connection takes bytes again and no record is waiting.
     pull_wanted: bool,
     stage: Stage,
-    body: Option<Waker>,
+    carrier: Option<Waker>,
+    /// The carrier waits for something to carry, and not for the socket.
+    idle: bool,
     reader: Option<Waker>,
     /// Since when something has been waiting without any of it being taken.
     stuck_since: Option<Instant>,
@@ -195,6 +203,16 @@ impl Outbox {
         }
     }
 
+    /// Puts `bytes` before everything else: the head of an answer, behind which the frames come.
+    pub fn begin(&self, bytes: Bytes) {
+        let mut lanes = self.lanes.borrow_mut();
+        if lanes.stage != Stage::Gone {
+            debug_assert!(lanes.begun.is_empty(), "a connection begins once");
+            lanes.begun = bytes;
+            lanes.filled();
+        }
+    }
+
     /// Ends the connection with `frame` once what is waiting in the control lane has left. Records that have not left
     /// are not waited for; their follower reads them after it has come back.
     pub fn finish(&self, frame: Bytes) {
@@ -226,9 +244,7 @@ impl Outbox {
     pub fn let_go(&self) {
         let mut lanes = self.lanes.borrow_mut();
         lanes.held = false;
-        if let Some(body) = lanes.body.take() {
-            body.wake();
-        }
+        lanes.wake();
     }
 
     /// Notes that the connection is gone: nothing is kept for it any more.
@@ -236,7 +252,7 @@ impl Outbox {
         let lanes = std::mem::take(&mut *self.lanes.borrow_mut());
         self.lanes.borrow_mut().stage = Stage::Gone;
         // Entries may hold the last handle of a follower whose drop looks into this outbox; so they go last.
-        for waker in [lanes.body.clone(), lanes.reader.clone()].into_iter().flatten() {
+        for waker in [lanes.carrier.clone(), lanes.reader.clone()].into_iter().flatten() {
             waker.wake();
         }
         drop(lanes);
@@ -266,7 +282,7 @@ impl Outbox {
     pub fn bytes(&self) -> usize {
         let lanes = self.lanes.borrow();
         let signals = lanes.state.values().chain(&lanes.pulse).map(Bytes::len).sum::<usize>();
-        lanes.control_bytes + lanes.log_bytes + signals
+        lanes.begun.len() + lanes.control_bytes + lanes.log_bytes + signals
     }
 
     /// How many signals were replaced or dropped.
@@ -289,29 +305,43 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// Takes the next bytes for the socket: control, then log, state and pulse, joined up to 64 KiB. `None` when the
-    /// connection has nothing more to say. `drained` is called when a pull is wanted and no record is waiting.
-    pub fn poll_take(&self, cx: &mut Context<'_>, drained: impl FnOnce()) -> Poll<Option<Bytes>> {
+    /// Hands what waits to `send`, which says how much of it the socket has taken: control, then log, state and pulse,
+    /// as many pieces as make 64 KiB. Ready when the connection has nothing more to say, or fails. `drained` is called
+    /// when a pull is wanted and no record is waiting, unless the socket takes nothing.
+    pub fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        mut send: impl FnMut(&mut Context<'_>, &[IoSlice<'_>]) -> Poll<io::Result<usize>>,
+        drained: impl FnOnce(),
+    ) -> Poll<io::Result<()>> {
         let mut lanes = self.lanes.borrow_mut();
-        let chunk = lanes.chunk();
-        let pull = lanes.pull_wanted && lanes.log.is_empty();
-        if pull {
-            lanes.pull_wanted = false;
+        let (mut jammed, mut pull) = (false, false);
+        while !jammed {
+            lanes.skip_empty();
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let pieces = lanes.gather(&mut slices);
+            if pieces == 0 {
+                break;
+            }
+            match send(cx, &slices[..pieces]) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(sent)) => lanes.sent(sent),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => jammed = true,
+            }
         }
-        if chunk.is_empty() {
+        if !jammed {
+            pull = lanes.pull_wanted && lanes.log.is_empty();
+            lanes.pull_wanted &= !pull;
             if lanes.stage != Stage::Open && !lanes.held {
                 lanes.stage = Stage::Gone;
-                return Poll::Ready(None);
+                return Poll::Ready(Ok(()));
             }
-            lanes.stuck_since = None;
-            lanes.body = Some(cx.waker().clone());
-            drop(lanes);
-            if pull {
-                drained();
-            }
-            return Poll::Pending;
         }
-        lanes.stuck_since = (!lanes.is_empty()).then(Instant::now);
+        lanes.idle = !jammed;
+        if !lanes.carrier.as_ref().is_some_and(|carrier| carrier.will_wake(cx.waker())) {
+            lanes.carrier = Some(cx.waker().clone());
+        }
         let reader = if lanes.control_bytes <= CONTROL_BYTES_MAX { lanes.reader.take() } else { None };
         drop(lanes);
         if let Some(reader) = reader {
@@ -320,7 +350,26 @@ impl Outbox {
         if pull {
             drained();
         }
-        Poll::Ready(Some(chunk))
+        Poll::Pending
+    }
+
+    /// Takes out what waits, at most 64 KiB of it, for a reader that is no socket. `None` when the connection has nothing
+    /// more to say.
+    pub fn poll_take(&self, cx: &mut Context<'_>, drained: impl FnOnce()) -> Poll<Option<Bytes>> {
+        let mut taken = BytesMut::new();
+        let take = |_: &mut Context<'_>, slices: &[IoSlice<'_>]| {
+            if !taken.is_empty() {
+                return Poll::Pending;
+            }
+            slices.iter().for_each(|slice| taken.extend_from_slice(slice));
+            Poll::Ready(Ok(taken.len()))
+        };
+        let ended = self.poll_send(cx, take, drained).is_ready();
+        match (taken.is_empty(), ended) {
+            (false, _) => Poll::Ready(Some(taken.freeze())),
+            (true, true) => Poll::Ready(None),
+            (true, false) => Poll::Pending,
+        }
     }
 }
 
@@ -336,13 +385,22 @@ impl Lanes {
         if self.stuck_since.is_none() {
             self.stuck_since = Some(Instant::now());
         }
-        if let Some(body) = self.body.take() {
-            body.wake();
+        if self.idle {
+            self.wake();
+        }
+    }
+
+    /// Has the carrier look again.
+    fn wake(&mut self) {
+        self.idle = false;
+        if let Some(carrier) = &self.carrier {
+            carrier.wake_by_ref();
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.control.is_empty()
+        self.begun.is_empty()
+            && self.control.is_empty()
             && self.log.is_empty()
             && self.state.is_empty()
             && self.pulse.is_empty()
@@ -380,31 +438,51 @@ impl Lanes {
         self.pulse.pop_front().or_else(|| self.last.take())
     }
 
-    fn next_bytes(&self) -> Option<usize> {
-        self.control
-            .front()
-            .or_else(|| self.log.front().map(|entry| &entry.frames))
-            .or_else(|| self.state.values().next())
-            .or_else(|| self.pulse.front())
-            .or(self.last.as_ref())
-            .map(Bytes::len)
+    /// What leaves next, and so on.
+    fn pieces(&self) -> impl Iterator<Item = &Bytes> {
+        let begun = Some(&self.begun).filter(|begun| !begun.is_empty());
+        let records = self.log.iter().map(|entry| &entry.frames);
+        begun
+            .into_iter()
+            .chain(&self.control)
+            .chain(records)
+            .chain(self.state.values())
+            .chain(&self.pulse)
+            .chain(&self.last)
     }
 
-    /// One frame, or several joined as long as they fit.
-    fn chunk(&mut self) -> Bytes {
-        let Some(first) = self.next() else { return Bytes::new() };
-        let fits = |lanes: &Self, taken: usize| lanes.next_bytes().is_some_and(|bytes| taken + bytes <= CHUNK_BYTES);
-        if !fits(self, first.len()) {
-            return first;
-        }
-        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES.min(first.len() + self.log_bytes + self.control_bytes));
-        chunk.extend_from_slice(&first);
-        while fits(self, chunk.len()) {
-            if let Some(frame) = self.next() {
-                chunk.extend_from_slice(&frame);
+    /// Lays out what leaves next, in as many slices as there are for it and as make a chunk.
+    fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let (mut count, mut bytes) = (0, 0);
+        for (slice, piece) in slices.iter_mut().zip(self.pieces()) {
+            bytes += piece.len();
+            if count > 0 && bytes > CHUNK_BYTES {
+                break;
             }
+            *slice = IoSlice::new(piece);
+            count += 1;
         }
-        chunk.freeze()
+        count
+    }
+
+    /// Nothing is written of what has no bytes.
+    fn skip_empty(&mut self) {
+        while self.pieces().next().is_some_and(Bytes::is_empty) {
+            self.next();
+        }
+    }
+
+    /// The socket has taken `sent` bytes of what was gathered.
+    fn sent(&mut self, mut sent: usize) {
+        while sent > 0 {
+            let begun = Some(std::mem::take(&mut self.begun)).filter(|begun| !begun.is_empty());
+            let Some(mut piece) = begun.or_else(|| self.next()) else { break };
+            let part = sent.min(piece.len());
+            piece.advance(part);
+            sent -= part;
+            self.begun = piece;
+        }
+        self.stuck_since = (!self.is_empty()).then(Instant::now);
     }
 }
 
@@ -437,6 +515,38 @@ mod tests {
         outbox.push_log(Bytes::from(vec![b'c'; 70 * 1024]), 1, reader.clone(), at(2));
         let lengths = std::iter::from_fn(|| take(&outbox)).map(|chunk| chunk.len() / 1024);
         assert_eq!(lengths.collect::<Vec<_>>(), [40, 40, 70]);
+    }
+
+    #[test]
+    fn a_piece_that_has_begun_to_leave_leaves_whole_whatever_comes_meanwhile() {
+        let (outbox, reader) = (Outbox::default(), reader());
+        outbox.push_log(Bytes::from_static(b"three records"), 3, reader.clone(), at(0));
+        assert_eq!(send(&outbox, 5), "three");
+        outbox.push_control(Bytes::from_static(b"reply "));
+        outbox.push_log(Bytes::from(vec![b'x'; LOG_BYTES_MAX]), 1, reader.clone(), at(3));
+        let pushed = outbox.push_log(Bytes::from_static(b"too much"), 1, reader.clone(), at(4));
+        assert_eq!(pushed, Pushed::TakenBack);
+        assert_eq!(reader.0.get(), Some(at(3)), "what has begun to leave is not read again");
+        assert_eq!(outbox.bytes(), 8 + 6);
+        assert_eq!(send(&outbox, 4), " rec");
+        assert_eq!(send(&outbox, 100), "ords");
+        assert_eq!(send(&outbox, 100), "reply ");
+    }
+
+    #[test]
+    fn a_socket_that_takes_little_and_one_that_takes_nothing_are_asked_again_and_hear_nothing_twice() {
+        let (outbox, reader) = (Outbox::default(), reader());
+        let mut sent = String::new();
+        for seq in 0..20 {
+            outbox.push_log(Bytes::from(format!("<{seq}>")), 1, reader.clone(), at(seq));
+            outbox.push_control(Bytes::new());
+            sent.push_str(&send(&outbox, usize::try_from(seq % 4).unwrap()));
+        }
+        sent.push_str(
+            &std::iter::from_fn(|| Some(send(&outbox, 7)).filter(|some| !some.is_empty())).collect::<String>(),
+        );
+        assert_eq!(sent, (0..20).map(|seq| format!("<{seq}>")).collect::<String>());
+        assert_eq!(outbox.stuck_since(), None);
     }
 
     #[test]
@@ -582,6 +692,21 @@ mod tests {
 
     fn at(seq: u64) -> Position {
         Position { epoch: Epoch(1), seq: Seq(seq) }
+    }
+
+    /// What a socket takes that has room for so much and then for nothing.
+    fn send(outbox: &Outbox, room: usize) -> String {
+        let mut taken = Vec::new();
+        let waker = Waker::from(Arc::new(Count::default()));
+        let take = |_: &mut Context<'_>, slices: &[IoSlice<'_>]| {
+            if !taken.is_empty() || room == 0 {
+                return Poll::Pending;
+            }
+            taken.extend(slices[0].iter().take(room));
+            Poll::Ready(Ok(taken.len()))
+        };
+        assert!(outbox.poll_send(&mut Context::from_waker(&waker), take, || {}).is_pending());
+        String::from_utf8(taken).unwrap()
     }
 
     fn take(outbox: &Outbox) -> Option<String> {

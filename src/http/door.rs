@@ -1,20 +1,18 @@
 //! Who a request comes from, and whether it may come in: what every edge asks before it keeps a connection.
 
-use std::any::Any;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::HttpRequest;
-use actix_web::dev::Extensions;
 use actix_web::http::header::{self, HeaderMap};
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
-use super::kill;
+use super::listener::Connection;
 use super::problem::Problem;
-use super::visit::Visitors;
-use crate::actors::{Address, ConnectionGuard, Cut, Gate, Registry, Seat, connections};
+use crate::actors::{Address, ConnectionGuard, Gate, Registry, Seat, connections};
 use crate::domain::Principal;
 use crate::wire::Refusal;
 
@@ -37,28 +35,26 @@ impl Door {
         self.proxies.store(Arc::new(proxies.to_vec()));
     }
 
-    /// Prepares an accepted connection, and counts it for as long as it is there. One that comes from an address from
-    /// which too many come, or of which too many are there, or have not sent a request yet, is cut here, before a byte of
-    /// it is read: an answer would cost as much as the flood wants to make it cost. A client sees a reset, and tries
-    /// again later as after any other. Connections of proxies are those of many; their requests are counted.
-    pub fn on_connect(&self, io: &dyn Any, extensions: &mut Extensions) {
-        let Some(switch) = kill::on_connect(io, extensions, self.registry.limits().request) else { return };
-        extensions.insert(Visitors::default());
-        let peer = kill::tcp_of(io).and_then(|stream| stream.peer_addr().ok());
+    /// Gives an accepted connection its place for as long as it is there, or none. One that comes from an address from
+    /// which too many come, or of which too many are there, or have not sent a request yet, ends before a byte of it is
+    /// read: an answer would cost as much as the flood wants to make it cost. A client sees a reset, and tries again
+    /// later as after any other. Connections of proxies are those of many; their requests are counted.
+    pub fn accept(&self, peer: Option<SocketAddr>) -> Option<Rc<Seat>> {
         // Without one it has ended already.
-        let Some(peer) = peer.map(|peer| peer.ip().to_canonical()) else { return switch.cut() };
+        let peer = peer?.ip().to_canonical();
         let (limits, address) = (self.registry.limits(), (!self.trusts(peer)).then(|| Address::from(peer)));
         let connected = address.map_or(Ok(()), |address| self.registry.meters().connect(&limits.rates, address));
-        match connected.and_then(|()| self.registry.connections().accept(&limits, address)) {
-            Ok(seat) => {
-                extensions.insert(seat);
-            }
+        let seated = connected.and_then(|()| self.registry.connections().accept(&limits, address));
+        if seated.is_err() {
             // Nobody reads what was refused, so it is not counted among the refusals.
-            Err(_) => {
-                self.registry.metrics().connections_cut.inc();
-                switch.cut();
-            }
+            self.registry.metrics().connections_cut.inc();
         }
+        seated.ok()
+    }
+
+    /// How long a connection has until its first request.
+    pub fn time_to_ask(&self) -> Duration {
+        self.registry.limits().request
     }
 
     /// Where a request comes from.
@@ -74,15 +70,15 @@ impl Door {
             let connected = self.registry.meters().connect(&self.registry.limits().rates, address);
             connected.map_err(|refusal| self.refused(refusal))?;
         }
-        let seat = request.conn_data::<Rc<Seat>>().ok_or_else(|| Problem::of(Refusal::unavailable()))?;
-        let admitted = self.registry.connections().admit(&self.registry.limits(), seat, address, principal);
+        let connection = request.conn_data::<Connection>().ok_or_else(|| Problem::of(Refusal::unavailable()))?;
+        let admitted = self.registry.connections().admit(&self.registry.limits(), &connection.seat, address, principal);
         admitted.map_err(|refusal| self.refused(refusal))
     }
 
     /// A request has shown who it comes from.
     pub fn known(request: &HttpRequest) {
-        if let Some(seat) = request.conn_data::<Rc<Seat>>() {
-            seat.known();
+        if let Some(connection) = request.conn_data::<Connection>() {
+            connection.seat.known();
         }
     }
 

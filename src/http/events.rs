@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 
 use super::Edge;
-use super::kill::KillSwitch;
+use super::listener::Connection;
 use super::problem::Problem;
 use super::sse;
 use super::visit::Visit;
@@ -47,14 +47,14 @@ pub async fn of_room(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<
     let named = address::members(PATH, &[], request.uri().path(), "").map_err(Problem::of)?;
     let room = named.first().map_or("", |(_, room)| room);
     let room = RoomName::parse(room).map_err(|error| bad_request(format!("room: {error}")))?;
-    let kill = request.conn_data::<KillSwitch>().ok_or_else(|| Problem::of(Refusal::unavailable()))?;
+    let connection = request.conn_data::<Connection>().ok_or_else(|| Problem::of(Refusal::unavailable()))?;
     if takes_events(&request) {
         let since = resumed(&request)?.or(query.after.as_deref().map(since)).unwrap_or(Since::Now);
         if query.before.is_some() || query.limit.is_some() || query.wait.is_some() {
             return Err(bad_request("before, limit and wait are for pages, not for a stream"));
         }
         let guard = edge.door.admit(&request, Some(&by))?;
-        return sse::stream_room(&edge, kill, by, &room, since, guard).await;
+        return sse::stream_room(&edge, connection, by, &room, since, guard).await;
     }
     let visit = Visit::begin(&request, &edge, by)?;
     let limit = query.limit.as_deref().map_or(Ok(PAGE_RECORDS), limit)?;
@@ -65,10 +65,10 @@ pub async fn of_room(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<
             // Who waits holds a connection as a stream does.
             let guard = (!wait.is_zero()).then(|| edge.door.admit(&request, Some(visit.by())));
             let _guard = guard.transpose()?;
-            kill.allow(wait + registry.limits().request);
+            connection.kill.allow(wait + registry.limits().request);
             let since = after.as_deref().map_or(Since::Start, since);
             let page = paging::page(visit.worker(), visit.link(), visit.by(), &room, since, limit, wait);
-            let page = kill.while_there(page).await.unwrap_or_else(|| Err(Refusal::unavailable()));
+            let page = connection.kill.while_there(page).await.unwrap_or_else(|| Err(Refusal::unavailable()));
             page.map_err(Problem::of)?
         }
         (None, before, None) => {

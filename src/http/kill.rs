@@ -1,29 +1,27 @@
 //! Ending a connection that no longer listens.
 //!
-//! A second handle on the connection's socket is taken when it is accepted. `shutdown` on it would let a reader that
-//! wakes up later still have everything the kernel holds; dissolving the association (`connect` to no address, see
-//! connect(2)) discards it.
+//! `shutdown` on its socket would let a reader that wakes up later still have everything the kernel holds; dissolving
+//! the association (`connect` to no address, see connect(2)) discards it.
 
-use std::any::Any;
 use std::cell::Cell;
-use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::body::MessageBody;
-use actix_web::dev::{Extensions, ServiceRequest, ServiceResponse};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
 use actix_web::middleware::Next;
 use actix_web::rt::net::TcpStream;
-use actix_web::{Error, web};
+use actix_web::{Error, HttpResponse, web};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, sockopt};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Edge;
-use crate::actors::{Cut, Seat};
+use super::listener::Connection;
+use super::socket::Socket;
+use crate::actors::Cut;
 
 /// What the kernel may hold of a connection, in bytes: on loopback it would hold megabytes for one that does not read.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
@@ -44,12 +42,12 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Marks an answer whose request has a body that nobody reads.
 pub struct Unread;
 
-/// The second handle on one connection.
+/// Ends one connection.
 #[derive(Clone)]
 pub struct KillSwitch(Rc<Handle>);
 
 struct Handle {
-    socket: OwnedFd,
+    socket: Rc<Socket>,
     /// The connection has become one that may last.
     kept: Cell<bool>,
     /// When it is cut unless it has come further by then.
@@ -58,45 +56,41 @@ struct Handle {
     moved: Rc<Notify>,
 }
 
-/// Prepares an accepted connection, which has `time` until its first request; returns its second handle, if there is
-/// one.
-pub fn on_connect(io: &dyn Any, extensions: &mut Extensions, time: Duration) -> Option<KillSwitch> {
-    let stream = tcp_of(io)?;
-    if let Err(error) = prepare(stream) {
+/// Sets what the kernel has to know of an accepted connection.
+pub fn prepare(stream: &TcpStream) {
+    let millis = u32::try_from(USER_TIMEOUT.as_millis()).expect("20,000 fits");
+    let set = || {
+        sockopt::set_tcp_nodelay(stream, true)?;
+        sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES)?;
+        sockopt::set_tcp_user_timeout(stream, millis)
+    };
+    if let Err(error) = set() {
         tracing::debug!(%error, "a socket option could not be set");
     }
-    match stream.as_fd().try_clone_to_owned() {
-        Ok(socket) => {
-            let (due, moved) = (Cell::new(Instant::now() + time), Rc::new(Notify::new()));
-            let switch = KillSwitch(Rc::new(Handle { socket, kept: Cell::new(false), due, moved }));
-            switch.watch();
-            extensions.insert(switch.clone());
-            Some(switch)
-        }
-        Err(error) => {
-            tracing::warn!(%error, "no second handle for a connection; it will not be able to open a socket");
-            None
-        }
-    }
 }
 
-/// The connection's socket, under TLS where that is spoken.
-pub fn tcp_of(io: &dyn Any) -> Option<&TcpStream> {
-    let encrypted = io.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
-    encrypted.or_else(|| io.downcast_ref())
-}
-
-fn prepare(stream: &TcpStream) -> rustix::io::Result<()> {
-    let millis = u32::try_from(USER_TIMEOUT.as_millis()).expect("20,000 fits");
-    sockopt::set_tcp_nodelay(stream, true)?;
-    sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES)?;
-    sockopt::set_tcp_user_timeout(stream, millis)
+/// Ends a connection before anything is known of it.
+pub fn refuse(stream: &TcpStream) {
+    let _ = net::connect_unspec(stream);
 }
 
 impl KillSwitch {
+    /// For a connection that has `time` until its first request.
+    pub fn new(socket: Rc<Socket>, time: Duration) -> Self {
+        let (due, moved) = (Cell::new(Instant::now() + time), Rc::new(Notify::new()));
+        let switch = Self(Rc::new(Handle { socket, kept: Cell::new(false), due, moved }));
+        switch.watch();
+        switch
+    }
+
+    pub fn socket(&self) -> &Rc<Socket> {
+        &self.0.socket
+    }
+
     /// Lets the connection last as long as its owner wants.
     pub fn keep(&self) {
         self.0.kept.set(true);
+        self.0.moved.notify_one();
     }
 
     /// Gives the connection so much more time from now on, or so little.
@@ -126,7 +120,8 @@ impl KillSwitch {
     /// Whether the client has closed the connection, or its half: then there is an end to read.
     fn has_left(&self) -> bool {
         let mut byte = [0_u8];
-        match net::recv(&self.0.socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        let peeked = self.0.socket.with_fd(|fd| net::recv(fd, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT));
+        match peeked {
             Ok((_, bytes)) => bytes == 0,
             Err(Errno::AGAIN | Errno::INTR) => false,
             Err(_) => true,
@@ -159,26 +154,30 @@ impl KillSwitch {
 /// Keeps no connection that there is no place for. Stands before everything that may answer.
 pub async fn timed(
     request: ServiceRequest,
-    next: Next<impl MessageBody>,
+    next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let edge = request.app_data::<web::ThinData<Edge>>();
     let time = edge.map(|edge| edge.worker.registry().limits().request).unwrap_or_default();
-    let kill = request.conn_data::<KillSwitch>().cloned();
-    if let Some((seat, edge)) = request.conn_data::<Rc<Seat>>().zip(edge) {
-        seat.requested(&edge.worker.registry().limits());
-    }
-    if let Some(kill) = &kill {
+    let connection = request.conn_data::<Connection>().cloned();
+    if let Some(Connection { kill, seat, .. }) = &connection {
+        if kill.0.kept.get() {
+            // It came behind the request of something that lasts, and the connection is HTTP's no longer.
+            return Ok(request.into_response(HttpResponse::BadRequest().finish()).map_into_right_body());
+        }
+        if let Some(edge) = edge {
+            seat.requested(&edge.worker.registry().limits());
+        }
         kill.allow(time);
     }
-    let mut answered = next.call(request).await?;
-    if let Some(kill) = &kill {
+    let mut answered = next.call(request).await?.map_into_left_body();
+    let Some(edge) = answered.request().app_data::<web::ThinData<Edge>>() else { return Ok(answered) };
+    let (mut to_stay, draining) = (true, edge.worker.registry().draining());
+    if let Some(Connection { kill, seat, .. }) = &connection {
         let unread = answered.response().extensions().get::<Unread>().is_some();
         kill.allow(if unread { LAST_WORDS } else { time + REQUEST_HEAD });
+        to_stay = seat.may_stay(&edge.worker.registry().limits());
     }
-    let edge = answered.request().app_data::<web::ThinData<Edge>>();
-    let seat = answered.request().conn_data::<Rc<Seat>>();
-    let to_stay = seat.zip(edge).is_none_or(|(seat, edge)| seat.may_stay(&edge.worker.registry().limits()));
-    if !to_stay || edge.is_some_and(|edge| edge.worker.registry().draining()) {
+    if !to_stay || draining {
         answered.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     Ok(answered)
@@ -186,7 +185,7 @@ pub async fn timed(
 
 impl Cut for KillSwitch {
     fn cut(&self) {
-        if let Err(error) = net::connect_unspec(&self.0.socket) {
+        if let Err(error) = self.0.socket.with_fd(|fd| net::connect_unspec(fd)) {
             // The connection was gone already.
             tracing::debug!(%error, "a connection could not be cut");
         }
@@ -195,6 +194,6 @@ impl Cut for KillSwitch {
     /// A socket that has sent all, its end too, and has had that acknowledged and the other end, has no peer any more,
     /// and neither has one that was reset (tcp(7), ip(7)).
     fn is_settled(&self) -> bool {
-        net::getpeername(&self.0.socket).is_err_and(|error| error == Errno::NOTCONN)
+        self.0.socket.with_fd(|fd| net::getpeername(fd)).is_err_and(|error| error == Errno::NOTCONN)
     }
 }

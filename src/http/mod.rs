@@ -6,12 +6,13 @@
 pub mod access;
 mod address;
 pub mod admin;
-mod body;
+mod carrier;
 mod credentials;
 pub mod door;
 mod events;
 mod handshake;
 mod kill;
+pub mod listener;
 pub mod metrics;
 mod openapi;
 pub mod origin;
@@ -19,6 +20,7 @@ mod payload;
 mod problem;
 mod rest;
 pub mod routes;
+mod socket;
 mod sse;
 pub mod tickets;
 mod visit;
@@ -33,7 +35,8 @@ use actix_web::middleware::DefaultHeaders;
 use actix_web::{HttpResponse, web};
 
 pub use door::Door;
-pub use kill::{REQUEST_HEAD, timed};
+pub use kill::REQUEST_HEAD;
+use kill::timed;
 
 use crate::actors::{Gate, Registry, Worker};
 use origin::Origins;

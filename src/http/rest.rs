@@ -4,7 +4,8 @@ use actix_web::http::{ConnectionType, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 
-use super::kill::{KillSwitch, Unread};
+use super::kill::Unread;
+use super::listener::Connection;
 use super::payload::{self, Expects};
 use super::problem::Problem;
 use super::routes::Route;
@@ -51,7 +52,7 @@ async fn carry_out(
         let limits = registry.limits();
         (limits.body_bytes_max, limits.body_deadline, limits.answer_timeout)
     };
-    if let Some(kill) = request.conn_data::<KillSwitch>() {
+    if let Some(Connection { kill, .. }) = request.conn_data::<Connection>() {
         kill.allow(body_time + time);
     }
     let mut members = address::members(route.path, &route.query_names(), request.uri().path(), request.query_string())

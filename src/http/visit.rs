@@ -12,7 +12,7 @@ use actix_web::http::ConnectionType;
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::Edge;
-use super::kill::KillSwitch;
+use super::listener::Connection;
 use super::problem::Problem;
 use crate::actors::{Cut, Link, Worker};
 use crate::domain::{Principal, RoomId};
@@ -86,8 +86,8 @@ impl Visit {
         by: Principal,
         link: fn(Box<dyn Cut>) -> Link,
     ) -> Result<Self, Problem> {
-        let switch = request.conn_data::<KillSwitch>().zip(request.conn_data::<Visitors>());
-        let (kill, visitors) = switch.ok_or_else(|| Problem::of(Refusal::unavailable()))?;
+        let connection = request.conn_data::<Connection>();
+        let Connection { kill, visitors, .. } = connection.ok_or_else(|| Problem::of(Refusal::unavailable()))?;
         let (worker, link) = (Rc::clone(&edge.worker), Rc::new(link(Box::new(kill.clone()))));
         if link.kind().shows_rooms() {
             worker.open(&link);

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::Edge;
 use super::credentials;
 use super::events::{PAGE_RECORDS, bad_request, limit, query, resumed, since, takes_events, wait};
-use super::kill::KillSwitch;
+use super::listener::Connection;
 use super::problem::Problem;
 use super::rest;
 use super::sse;
@@ -21,14 +21,14 @@ pub async fn events(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<H
     }
     let by = credentials::principal(&request, &edge).await?;
     let query = query(&request)?;
-    let kill = request.conn_data::<KillSwitch>().ok_or_else(|| Problem::of(Refusal::unavailable()))?;
+    let connection = request.conn_data::<Connection>().ok_or_else(|| Problem::of(Refusal::unavailable()))?;
     if takes_events(&request) {
         let since = resumed(&request)?.or(query.after.as_deref().map(since)).unwrap_or(Since::Now);
         if query.before.is_some() || query.limit.is_some() || query.wait.is_some() {
             return Err(bad_request("before, limit and wait are for pages, not for a stream"));
         }
         let guard = edge.door.admit(&request, Some(&by))?;
-        return sse::stream_world(&edge, kill, by, since, guard).await;
+        return sse::stream_world(&edge, connection, by, since, guard).await;
     }
     if query.before.is_some() {
         return Err(bad_request("before is for a single room"));
@@ -40,10 +40,10 @@ pub async fn events(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<H
     // Who waits holds a connection as a stream does.
     let guard = (!wait.is_zero()).then(|| edge.door.admit(&request, Some(visit.by())));
     let _guard = guard.transpose()?;
-    kill.allow(wait + edge.worker.registry().limits().request);
+    connection.kill.allow(wait + edge.worker.registry().limits().request);
     let since = query.after.as_deref().map_or(Since::Start, since);
     let page = world::page(visit.worker(), visit.link(), visit.by().clone(), since, limit, wait);
-    let page = kill.while_there(page).await.unwrap_or_else(|| Err(Refusal::unavailable()));
+    let page = connection.kill.while_there(page).await.unwrap_or_else(|| Err(Refusal::unavailable()));
     let page = page.map_err(Problem::of)?;
     let body = world_page(&page.records, &page.notices, &page.cursor, page.complete);
     Ok(visit.end(rest::json(StatusCode::OK, body)))

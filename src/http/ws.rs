@@ -1,6 +1,7 @@
-//! WebSockets: the handshake, the stream of what comes in, and the body of what goes out. The session actor is started
-//! between the two.
+//! WebSockets: the handshake, and the stream of what comes in. The session actor is started between it and the carrier
+//! of what goes out.
 
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,12 +16,13 @@ use bytes::{Buf, Bytes};
 use futures_util::Stream;
 
 use super::Edge;
-use super::body::Body;
+use super::carrier::Carrier;
 use super::credentials;
 use super::handshake::{self, Handshake};
-use super::kill::KillSwitch;
+use super::listener::Connection;
 use super::problem::Problem;
-use crate::actors::{Link, SessionActor, TRAFFIC};
+use super::socket::Socket;
+use crate::actors::{Link, SessionActor};
 use crate::wire::guard::Limits;
 use crate::wire::{Assembler, CloseReason, InboundError, Incoming, Refusal, frame};
 
@@ -37,30 +39,32 @@ async fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> R
     }
     let principal = credentials::presented(request, edge, token.as_deref()).await?;
     let guard = edge.door.admit(request, principal.as_ref())?;
-    let kill = request.conn_data::<KillSwitch>().cloned();
-    let kill = kill.ok_or_else(|| Problem::unavailable(&Refusal::unavailable()))?;
+    let connection = request.conn_data::<Connection>();
+    let connection = connection.ok_or_else(|| Problem::unavailable(&Refusal::unavailable()))?;
     let mut response = actix_ws::handshake(request)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, Refusal::bad_handshake(error)))?;
     if let Some(subprotocol) = subprotocol {
         response.insert_header(("Sec-WebSocket-Protocol", subprotocol));
     }
 
-    kill.keep();
-    let link = Rc::new(Link::new(dialect, Box::new(kill)));
+    let link = Rc::new(Link::new(dialect, Box::new(connection.kill.clone())));
     link.counts_as(guard);
-    let inbound = Inbound::new(payload, Rc::clone(&link), registry.limits().frame_bytes_max);
+    let socket = Rc::clone(connection.kill.socket());
+    let inbound = Inbound::new(payload, socket, Rc::clone(&link), registry.limits().frame_bytes_max);
     let (worker, gate, its_link) = (Rc::clone(&edge.worker), edge.gate.clone(), Rc::clone(&link));
     SessionActor::create(move |ctx| {
         ctx.add_stream(inbound);
         SessionActor::new(worker, its_link, gate, principal)
     });
-    tracing::info!(target: TRAFFIC, authenticated = link.is_authenticated(), "connection opened");
-    Ok(response.streaming(Body::of(link, Arc::clone(edge.worker.registry()))))
+    Ok(Carrier::take_over(response.finish(), connection, link, Arc::clone(edge.worker.registry())))
 }
 
 /// What comes in: whole messages, until the first thing that is none.
 struct Inbound {
-    payload: web::Payload,
+    /// What came with the handshake, as long as HTTP has the socket.
+    early: Option<web::Payload>,
+    early_bytes: usize,
+    socket: Rc<Socket>,
     link: Rc<Link>,
     assembler: Assembler,
     frame_bytes_max: u64,
@@ -73,10 +77,24 @@ struct Inbound {
 /// Control frames are counted within this.
 const WINDOW: Duration = Duration::from_secs(1);
 
+/// How much is read at once.
+const READ_BYTES: usize = 32 * 1024;
+
+/// With so much before the handshake has been answered, actix-http 3.20 stops reading, and drops what it has read beyond
+/// it (`h1::payload::MAX_BUFFER_SIZE`). A client that waits for the answer has sent nothing.
+const EARLY_BYTES_MAX: usize = 32 * 1024;
+
+thread_local! {
+    /// What is read lands here, and only as much as there was is kept: a connection at rest holds no buffer.
+    static LANDING: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
+
 impl Inbound {
-    fn new(payload: web::Payload, link: Rc<Link>, frame_bytes_max: u64) -> Self {
+    fn new(payload: web::Payload, socket: Rc<Socket>, link: Rc<Link>, frame_bytes_max: u64) -> Self {
         Self {
-            payload,
+            early: Some(payload),
+            early_bytes: 0,
+            socket,
             link,
             assembler: Assembler::new(Limits::BEFORE_AUTH),
             frame_bytes_max,
@@ -84,6 +102,25 @@ impl Inbound {
             ended: false,
             window: Instant::now(),
         }
+    }
+
+    /// The next bytes: first those that came with the handshake, then those of the socket. None are the end.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        if let Some(early) = &mut self.early {
+            match ready!(Pin::new(early).poll_next(cx)) {
+                Some(Ok(chunk)) => {
+                    self.early_bytes += chunk.len();
+                    let whole = self.early_bytes < EARLY_BYTES_MAX;
+                    return Poll::Ready(if whole { chunk } else { Bytes::new() });
+                }
+                // HTTP has let go of the connection.
+                Some(Err(_)) | None => self.early = None,
+            }
+        }
+        LANDING.with_borrow_mut(|landing| {
+            let read = ready!(self.socket.poll_read(cx, landing)).unwrap_or(0);
+            Poll::Ready(Bytes::copy_from_slice(&landing[..read]))
+        })
     }
 
     /// The next message in what has come.
@@ -131,10 +168,9 @@ impl Stream for Inbound {
                     }
                 }
             }
-            match ready!(Pin::new(&mut self.payload).poll_next(cx)) {
-                Some(Ok(chunk)) => self.received(chunk),
-                Some(Err(_)) | None => self.ended = true,
-            }
+            let chunk = ready!(self.poll_bytes(cx));
+            self.ended = chunk.is_empty();
+            self.received(chunk);
         }
         Poll::Ready(None)
     }

@@ -19,8 +19,8 @@ use crate::domain::{
 /// The version of the shapes below. A new one gets a new number, and the old stays readable.
 const VERSION: u8 = 1;
 
-/// Appends `record` to `out`, without its position.
-pub(super) fn encode(record: &Record, out: &mut Vec<u8>) {
+/// Appends `record` to `out` as it lies on disk, without its position.
+pub fn encode(record: &Record, out: &mut Vec<u8>) {
     let stored = StoredRecord {
         id: Id(record.id.0),
         num: record.num.0,

@@ -13,6 +13,8 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 
+pub use self::codec::encode;
+
 use crate::domain::{Epoch, Mark, Position, Record, Seq, StreamId};
 
 /// An answer of the store; it may arrive on any thread.

@@ -57,6 +57,23 @@ pub fn put_frame_of(out: &mut BytesMut, opcode: Opcode, pieces: &[&[u8]]) {
     pieces.iter().for_each(|piece| out.put_slice(piece));
 }
 
+/// As [`put_frame`], of a payload that `write` appends. Room is kept for the header that most messages have, those of
+/// 126 bytes to 64 KiB; behind another one the payload is moved.
+pub fn put_frame_with(out: &mut BytesMut, opcode: Opcode, write: impl FnOnce(&mut BytesMut)) {
+    const KEPT: usize = 4;
+    let start = out.len();
+    out.put_slice(&[0; KEPT]);
+    write(out);
+    let payload = start + KEPT..out.len();
+    let (header, bytes) = header(opcode, payload.len());
+    if bytes != KEPT {
+        out.resize(start + bytes.max(KEPT) + payload.len(), 0);
+        out.copy_within(payload.clone(), start + bytes);
+        out.truncate(start + bytes + payload.len());
+    }
+    out[start..start + bytes].copy_from_slice(&header[..bytes]);
+}
+
 /// The payload of a frame that [`put_frame`] made.
 pub fn payload(framed: &[u8]) -> &[u8] {
     let header = match framed.get(1) {
@@ -94,20 +111,32 @@ pub fn pong_token(payload: &[u8]) -> Option<u64> {
     payload.try_into().ok().map(u64::from_be_bytes)
 }
 
-/// The length in the fewest bytes that hold it, as section 5.2 demands.
 fn put_header(out: &mut BytesMut, opcode: Opcode, payload_bytes: usize) {
-    out.put_u8(FIN | opcode.bits());
-    match (u8::try_from(payload_bytes), u16::try_from(payload_bytes)) {
-        (Ok(short @ 0..=125), _) => out.put_u8(short),
+    let (header, bytes) = header(opcode, payload_bytes);
+    out.put_slice(&header[..bytes]);
+}
+
+/// A header, and how many bytes it has: the length in the fewest that hold it, as section 5.2 demands.
+fn header(opcode: Opcode, payload_bytes: usize) -> ([u8; HEADER_BYTES_MAX], usize) {
+    let mut header = [0; HEADER_BYTES_MAX];
+    header[0] = FIN | opcode.bits();
+    let bytes = match (u8::try_from(payload_bytes), u16::try_from(payload_bytes)) {
+        (Ok(short @ 0..=125), _) => {
+            header[1] = short;
+            2
+        }
         (_, Ok(long)) => {
-            out.put_u8(126);
-            out.put_u16(long);
+            header[1] = 126;
+            header[2..4].copy_from_slice(&long.to_be_bytes());
+            4
         }
         (_, Err(_)) => {
-            out.put_u8(127);
-            out.put_u64(payload_bytes as u64);
+            header[1] = 127;
+            header[2..].copy_from_slice(&(payload_bytes as u64).to_be_bytes());
+            HEADER_BYTES_MAX
         }
-    }
+    };
+    (header, bytes)
 }
 
 #[cfg(test)]
@@ -140,6 +169,17 @@ mod tests {
         put_frame(&mut out, Opcode::Text, b"{}");
         put_frame(&mut out, Opcode::Text, b"[]");
         assert_eq!(&out[..], b"\x81\x02{}\x81\x02[]");
+    }
+
+    #[test]
+    fn a_payload_that_is_written_behind_its_header_is_framed_as_one_that_was_there_before() {
+        for bytes in [0_u32, 1, 125, 126, 0xffff, 0x1_0000] {
+            let payload: Vec<u8> = (0..bytes).map(|at| at.to_le_bytes()[0]).collect();
+            let (mut written, mut framed) = (BytesMut::from(&b"before"[..]), BytesMut::from(&b"before"[..]));
+            put_frame_with(&mut written, Opcode::Text, |out| out.put_slice(&payload));
+            put_frame(&mut framed, Opcode::Text, &payload);
+            assert_eq!(written, framed, "{bytes}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 pub use close::CloseReason;
-pub use cursor::{Cursor, CursorError};
+pub use cursor::{Cursor, CursorError, CursorText};
 pub use inbound::{Assembler, InboundError, Incoming};
 pub use native::{DEPTH_MAX, Kind, decode_request};
 pub use refusal::{Refusal, Retry};
@@ -35,6 +35,10 @@ pub use world_cursor::Sealer;
 
 use crate::domain::{Record, RoomKey};
 use frame::Opcode;
+use native::{Json, Msgpack};
+
+/// Most replies and notices take less.
+const MESSAGE_BYTES: usize = 512;
 
 /// A page of a world as the body of an answer. What is in it are objects already.
 pub fn world_page(records: &[Bytes], notices: &[Bytes], cursor: &str, complete: bool) -> Bytes {
@@ -134,12 +138,27 @@ impl Dialect {
         }
     }
 
+    /// Encodes and frames the reply to the request `id`; `None` where a frame was so broken that its id is not known.
+    pub fn frame_reply(self, id: Option<&str>, reply: &Reply) -> Bytes {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack => self.framed(|out| self.put_reply(out, id, reply)),
+            Self::NativeSse => self.frame(&self.encode_reply(id, reply)),
+        }
+    }
+
     /// Encodes and frames a notice.
     pub fn frame_notice(self, notice: &Notice) -> Bytes {
         match self {
-            Self::NativeJson | Self::NativeMsgpack => self.frame(&self.encode_notice(notice)),
+            Self::NativeJson | Self::NativeMsgpack => self.framed(|out| self.put_notice(out, notice)),
             Self::NativeSse => sse::notice(notice),
         }
+    }
+
+    /// A message of a WebSocket that `write` writes.
+    fn framed(self, write: impl FnOnce(&mut BytesMut)) -> Bytes {
+        let mut out = BytesMut::with_capacity(MESSAGE_BYTES);
+        frame::put_frame_with(&mut out, self.opcode(), write);
+        out.freeze()
     }
 
     /// The last words on a connection. `pause` is how long to wait before coming back, where that is any use and there
@@ -175,8 +194,11 @@ impl Dialect {
     /// Appends a record of `room` to `out` as a framed message.
     pub fn put_record(self, out: &mut BytesMut, room: &RoomKey, record: &Record) {
         match self {
-            Self::NativeJson | Self::NativeMsgpack => {
-                frame::put_frame(out, self.opcode(), &self.encode_record(room, record));
+            Self::NativeJson => {
+                frame::put_frame_with(out, Opcode::Text, |out| native::record(&mut Json::to(out), room, record));
+            }
+            Self::NativeMsgpack => {
+                frame::put_frame_with(out, Opcode::Binary, |out| native::record(&mut Msgpack::to(out), room, record));
             }
             Self::NativeSse => sse::put_record(out, room, record),
         }
@@ -201,32 +223,48 @@ impl Dialect {
 
     /// Encodes a record of `room`, the same whether it is pushed or replayed.
     pub fn encode_record(self, room: &RoomKey, record: &Record) -> Bytes {
+        let mut out = BytesMut::new();
         match self {
-            Self::NativeJson | Self::NativeSse => native::record::<native::Json>(room, record),
-            Self::NativeMsgpack => native::record::<native::Msgpack>(room, record),
+            Self::NativeJson | Self::NativeSse => native::record(&mut Json::to(&mut out), room, record),
+            Self::NativeMsgpack => native::record(&mut Msgpack::to(&mut out), room, record),
         }
+        out.freeze()
     }
 
     /// Encodes the reply to the request `id`; `None` where a frame was so broken that its id is not known.
     pub fn encode_reply(self, id: Option<&str>, reply: &Reply) -> Bytes {
+        let mut out = BytesMut::new();
+        self.put_reply(&mut out, id, reply);
+        out.freeze()
+    }
+
+    fn put_reply(self, out: &mut BytesMut, id: Option<&str>, reply: &Reply) {
         match self {
-            Self::NativeJson | Self::NativeSse => native::reply::<native::Json>(id, reply),
-            Self::NativeMsgpack => native::reply::<native::Msgpack>(id, reply),
+            Self::NativeJson | Self::NativeSse => native::reply(&mut Json::to(out), id, reply),
+            Self::NativeMsgpack => native::reply(&mut Msgpack::to(out), id, reply),
         }
     }
 
     /// Encodes a reply as the body of an answer over HTTP: the members that it has besides `type`, `id` and `ok`.
     pub fn encode_body(self, reply: &Reply) -> Bytes {
+        let mut out = BytesMut::new();
         match self {
-            Self::NativeJson | Self::NativeSse => native::body::<native::Json>(reply),
-            Self::NativeMsgpack => native::body::<native::Msgpack>(reply),
+            Self::NativeJson | Self::NativeSse => native::body(&mut Json::to(&mut out), reply),
+            Self::NativeMsgpack => native::body(&mut Msgpack::to(&mut out), reply),
         }
+        out.freeze()
     }
 
     pub fn encode_notice(self, notice: &Notice) -> Bytes {
+        let mut out = BytesMut::new();
+        self.put_notice(&mut out, notice);
+        out.freeze()
+    }
+
+    fn put_notice(self, out: &mut BytesMut, notice: &Notice) {
         match self {
-            Self::NativeJson | Self::NativeSse => native::notice::<native::Json>(notice),
-            Self::NativeMsgpack => native::notice::<native::Msgpack>(notice),
+            Self::NativeJson | Self::NativeSse => native::notice(&mut Json::to(out), notice),
+            Self::NativeMsgpack => native::notice(&mut Msgpack::to(out), notice),
         }
     }
 

@@ -16,33 +16,44 @@ use crate::domain::{Record, RoomKey};
 /// A line that clients pass over. Writing it shows whether somebody is still there.
 pub const COMMENT: &[u8] = b":\n\n";
 
+/// What each line of data begins with.
+const DATA: &[u8] = b"data: ";
+
 /// The lines of an event besides its data take about this much.
 const EVENT_BYTES: usize = 96;
 
-/// Appends an event. `name` and `id` are words of ours: they hold no line break.
-pub fn put_event(out: &mut BytesMut, name: &str, id: Option<&str>, data: &[u8]) {
-    out.reserve(EVENT_BYTES + data.len());
+/// Appends an event with the data that `write` appends. `name` and `id` are words of ours: they hold no line break.
+fn put_event_with(out: &mut BytesMut, name: &str, id: Option<&str>, write: impl FnOnce(&mut BytesMut)) {
+    out.reserve(EVENT_BYTES);
     if let Some(id) = id {
         put_line(out, b"id: ", id.as_bytes());
     }
     put_line(out, b"event: ", name.as_bytes());
-    for line in lines(data) {
-        put_line(out, b"data: ", line);
+    out.put_slice(DATA);
+    let start = out.len();
+    write(out);
+    // In JSON as we write it there is none; all of it is looked at, because that is quicker than to stop.
+    if out[start..].iter().fold(0, |found, byte| found | u8::from((*byte == b'\r') | (*byte == b'\n'))) != 0 {
+        let data = out.split_off(start);
+        out.truncate(start - DATA.len());
+        lines(&data).for_each(|line| put_line(out, DATA, line));
+        out.put_u8(b'\n');
+    } else {
+        out.put_slice(b"\n\n");
     }
-    out.put_u8(b'\n');
 }
 
 /// Appends a record of `room`; its id is the cursor behind it.
 pub(super) fn put_record(out: &mut BytesMut, room: &RoomKey, record: &Record) {
     let id = Cursor::encode(room, record.position);
-    put_event(out, "record", Some(&id), &native::record::<native::Json>(room, record));
+    put_event_with(out, "record", Some(&id), |out| native::record(&mut native::Json::to(out), room, record));
 }
 
 /// A notice as an event of its own name. The first of a stream says where it stands, so that it can be resumed
 /// before anything has happened.
 pub(super) fn notice(notice: &Notice) -> Bytes {
     let (name, id) = match notice {
-        Notice::Streaming { room, at, .. } => ("hello", Some(Cursor::encode(room, *at))),
+        Notice::Streaming { room, at, .. } => ("hello", Some(Cursor::encode(room, *at).to_string())),
         Notice::StreamingAll { cursor, .. } => ("hello", Some(cursor.clone())),
         Notice::Gap { .. } => ("gap", None),
         Notice::Restarting { .. } => ("restarting", None),
@@ -52,7 +63,9 @@ pub(super) fn notice(notice: &Notice) -> Bytes {
         Notice::RoomLost { .. } => ("room_lost", None),
         Notice::FollowFailed { .. } => ("follow_failed", None),
     };
-    event(name, id.as_deref(), &native::notice::<native::Json>(notice))
+    let mut out = BytesMut::new();
+    put_event_with(&mut out, name, id.as_deref(), |out| native::notice(&mut native::Json::to(out), notice));
+    out.freeze()
 }
 
 /// The last event of a stream. Who may come back is told to wait for `pause`, in the data and by `retry`, which
@@ -67,13 +80,13 @@ pub(super) fn close(reason: CloseReason, pause: Duration) -> Bytes {
         data.push_str(&format!(r#","retry_after_ms":{pause}"#));
     }
     data.push('}');
-    put_event(&mut out, "close", None, data.as_bytes());
+    put_event_with(&mut out, "close", None, |out| out.put_slice(data.as_bytes()));
     out.freeze()
 }
 
 pub(super) fn event(name: &str, id: Option<&str>, data: &[u8]) -> Bytes {
     let mut out = BytesMut::new();
-    put_event(&mut out, name, id, data);
+    put_event_with(&mut out, name, id, |out| out.put_slice(data));
     out.freeze()
 }
 

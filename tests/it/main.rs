@@ -23,6 +23,7 @@ mod secrecy;
 #[path = "../support/mod.rs"]
 mod support;
 mod switching;
+mod taking_over;
 mod tenants;
 mod tls;
 mod worlds;

@@ -61,7 +61,7 @@ async fn what_another_tenant_has_is_answered_as_what_nobody_has() {
         Position { epoch: MemoryStore::EPOCH, seq: Seq(3) },
     );
     for member in ["after", "before"] {
-        strangers.push(Stranger { member, theirs: text(&message["cursor"]), nobodys: of_nobody.clone() });
+        strangers.push(Stranger { member, theirs: text(&message["cursor"]), nobodys: of_nobody.to_string() });
         strangers.push(Stranger { member, theirs: text(&open["room"]), nobodys: Uuid::new_v4().to_string() });
     }
 

@@ -1,9 +1,12 @@
 //! TLS: who speaks it is served as anybody, who does not is sent away, and the certificate can be changed.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
+use chinwag::actors::Limits;
+use chinwag::actors::limits::Connections;
 use chinwag::config::Tls;
 use chinwag::tls::Certificate;
 use futures_util::{SinkExt, StreamExt};
@@ -82,6 +85,23 @@ async fn who_does_not_speak_tls_is_sent_away_and_who_says_nothing_too() {
     let mut ann = Encrypted::open(&server, &files, "ann").await;
     ann.ask(create_channel("lobby")).await;
     eventually("one connection", || server.registry.rooms_awake() == 1).await;
+}
+
+#[tokio::test]
+async fn who_has_not_finished_a_handshake_counts_as_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = pair(dir.path(), "one");
+    let connections = Connections { opening_per_address: Some(2), ..Connections::default() };
+    let limits = Limits { connections, ..Limits::default() };
+    let tls = Some(Certificate::load(&files).unwrap());
+    let server = TestServer::with(Setup { limits, tls, ..Setup::default() });
+    let silent = [server.raw("").await, server.raw("").await];
+    let opening = || server.registry.connections().opening(IpAddr::from(Ipv4Addr::LOCALHOST).into());
+    eventually("both count", || opening() == 2).await;
+    assert!(connect(&server, &files).await.is_err(), "a third is one too many");
+    drop(silent);
+    eventually("they are gone", || opening() == 0).await;
+    connect(&server, &files).await.unwrap();
 }
 
 /// A certificate of its own for `localhost`.

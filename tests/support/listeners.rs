@@ -123,7 +123,7 @@ pub struct Events {
     stream: BufReader<TcpStream>,
     pub headers: Vec<(String, String)>,
     /// What has come of the body and is no whole line yet.
-    text: String,
+    text: Vec<u8>,
     pub comments: usize,
 }
 
@@ -144,7 +144,7 @@ impl Events {
         http.send(path, &format!("Accept: text/event-stream\r\n{last}")).await?;
         let (status, headers) = head(&mut http.stream).await?;
         if status == 200 {
-            return Ok(Ok(Self { stream: http.stream, headers, text: String::new(), comments: 0 }));
+            return Ok(Ok(Self { stream: http.stream, headers, text: Vec::new(), comments: 0 }));
         }
         let mut answer = Answer { status, headers, body: String::new() };
         let bytes = answer.header("content-length").expect("the answer has a length").parse().unwrap();
@@ -160,7 +160,7 @@ impl Events {
         http.send(path, "Accept: text/event-stream\r\n").await.unwrap();
         let (status, headers) = patiently(head(&mut http.stream)).await.unwrap();
         assert_eq!(status, 200);
-        Self { stream: http.stream, headers, text: String::new(), comments: 0 }
+        Self { stream: http.stream, headers, text: Vec::new(), comments: 0 }
     }
 
     /// The next event; `None` when the stream has ended.
@@ -205,28 +205,19 @@ impl Events {
         record
     }
 
-    /// A line ends with CR LF, LF or CR; ours end with LF, and a CR in one would end it for browsers too.
+    /// A line ends with CR LF, LF or CR; ours end with LF, and a CR in one would end it for browsers too. The body ends
+    /// with the connection (RFC 9112, section 6.3).
     async fn line(&mut self) -> Option<String> {
         loop {
-            if let Some(end) = self.text.find(['\n', '\r']) {
-                let line = self.text[..end].to_owned();
-                self.text.drain(..=end);
-                return Some(line);
+            if let Some(end) = self.text.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+                let line = self.text.drain(..=end).take(end).collect();
+                return Some(String::from_utf8(line).expect("a stream is text"));
             }
-            let chunk = self.chunk().await?;
-            self.text.push_str(&String::from_utf8(chunk).expect("chunks end between characters"));
+            let bytes = self.stream.fill_buf().await.ok().filter(|bytes| !bytes.is_empty())?;
+            self.text.extend_from_slice(bytes);
+            let bytes = bytes.len();
+            self.stream.consume(bytes);
         }
-    }
-
-    /// A chunk of the body (RFC 9112, section 7.1).
-    async fn chunk(&mut self) -> Option<Vec<u8>> {
-        let mut size = String::new();
-        self.stream.read_line(&mut size).await.ok()?;
-        let bytes = usize::from_str_radix(size.trim(), 16).ok().filter(|bytes| *bytes > 0)?;
-        let mut chunk = vec![0; bytes + 2];
-        self.stream.read_exact(&mut chunk).await.ok()?;
-        chunk.truncate(bytes);
-        Some(chunk)
     }
 }
 

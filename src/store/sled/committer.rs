@@ -14,10 +14,11 @@ use tokio::sync::{oneshot, watch};
 
 use super::super::codec::{self, damage};
 use super::super::{Commit, CommitError, Health, RECORD_BYTES_MAX, StoreError};
+use super::checkpoint::{self, Checkpoint};
 use super::chunk::{self, Builder, FRAME_HEADER};
 use super::dir::Ballast;
 use super::highwater::{HighWater, Mark};
-use super::index::{CHECKPOINT, Change, Tail, Tails, chunk_key, place_key, row_key, seal, tail_key};
+use super::index::{Change, Tail, chunk_key, place_key, row_key, seal};
 use super::read::{Pool, Reader, failure, panic_text};
 use super::{Hooks, Options};
 use crate::domain::{self, Epoch, Position, Seq};
@@ -28,13 +29,8 @@ const QUEUE_REQUESTS: usize = 4096;
 const QUEUE_BYTES: usize = 8 * 1024 * 1024;
 
 /// How much is written and synced together. A single commit may be larger.
-const GROUP_RECORDS: usize = 256;
+const GROUP_RECORDS: usize = 1024;
 const GROUP_BYTES: usize = 1024 * 1024;
-
-/// When the tails in the tree are brought up to date: bounds the memory for them and the work of opening.
-const CHECKPOINT_STREAMS: usize = 4096;
-const CHECKPOINT_CHUNKS: usize = 4096;
-const CHECKPOINT_BYTES: usize = 16 * 1024 * 1024;
 
 type Answer = oneshot::Sender<Result<(), CommitError>>;
 type HeadAnswer = oneshot::Sender<Result<Option<Position>, StoreError>>;
@@ -269,9 +265,7 @@ pub(super) struct Committer {
     pub(super) epoch: Epoch,
     /// The last chunk that is on disk.
     pub(super) number: u64,
-    /// Since the tails in the tree were last brought up to date.
-    pub(super) chunks: usize,
-    pub(super) bytes: usize,
+    pub(super) checkpoint: Checkpoint,
     pub(super) space_checked: Option<Instant>,
 }
 
@@ -451,7 +445,7 @@ impl Committer {
 
     fn tail(&self, stream: &[u8]) -> Result<Option<Tail>, StoreError> {
         let durable = self.reader.durable.read().unwrap_or_else(PoisonError::into_inner);
-        let known = durable.tails.get(stream).copied();
+        let known = durable.tails.get(stream);
         drop(durable);
         if known.is_some() { Ok(known) } else { self.reader.tail_in_tree(stream) }
     }
@@ -472,11 +466,13 @@ impl Committer {
             change.old.insert(key.into(), Some(old));
             batch.insert(&key, new);
         }
-        let checkpoint = self.checkpoint(&mut batch);
+        let durable = self.reader.durable.read().unwrap_or_else(PoisonError::into_inner);
+        let payment = self.checkpoint.pay(&durable.tails, &mut batch);
+        let before = durable.at.clone();
+        drop(durable);
         let LaidOut { last, bytes, tails } = lay_out(plan.streams, self.epoch, self.number, &mut batch);
 
         let change = Arc::new(change);
-        let before = self.reader.durable.read().unwrap_or_else(PoisonError::into_inner).at.clone();
         before.next.set(change.clone()).map_err(|_| Broken::before("two writes at once"))?;
         drop(before);
         self.reader.tree.apply_batch(batch).map_err(Broken::within)?;
@@ -487,30 +483,15 @@ impl Committer {
         self.reader.recent.forget(change.old.keys());
         durable.at = change;
         durable.mark = domain::Mark(last);
-        if checkpoint {
-            durable.tails = Tails::new();
-            durable.checkpoints += 1;
-            (self.chunks, self.bytes) = (0, 0);
+        for stream in self.checkpoint.paid_by(&payment) {
+            self.reader.recent.forget_tail(stream);
         }
-        durable.tails.extend(tails);
+        self.checkpoint.paid(&payment, &mut durable.tails, self.number);
+        self.checkpoint.add(last - self.number, bytes, tails, &mut durable.tails);
         self.counters.tails.store(durable.tails.len(), Ordering::Relaxed);
         drop(durable);
-        self.chunks += usize::try_from(last - self.number).unwrap_or(usize::MAX);
-        self.bytes += bytes;
         self.number = last;
         Ok(())
-    }
-
-    /// Adds the tails as they are on disk now to the batch, when enough have gathered.
-    fn checkpoint(&self, batch: &mut Batch) -> bool {
-        let durable = self.reader.durable.read().unwrap_or_else(PoisonError::into_inner);
-        let due = durable.tails.len() >= CHECKPOINT_STREAMS
-            || self.chunks >= CHECKPOINT_CHUNKS
-            || self.bytes >= CHECKPOINT_BYTES;
-        if due {
-            write_tails(&durable.tails, self.number, batch);
-        }
-        due
     }
 
     fn sync(&self) -> Result<(), StoreError> {
@@ -524,8 +505,8 @@ impl Committer {
     fn close(self) -> Result<(), String> {
         let mut batch = Batch::default();
         let durable = self.reader.durable.read().unwrap_or_else(PoisonError::into_inner);
-        if !durable.tails.is_empty() {
-            write_tails(&durable.tails, self.number, &mut batch);
+        if durable.tails.len() > 0 {
+            checkpoint::settle(&durable.tails, self.number, &mut batch);
             self.reader.tree.apply_batch(batch).map_err(|error| error.to_string())?;
         }
         drop(durable);
@@ -541,15 +522,6 @@ impl Committer {
         drop(lock);
         closed.map_err(|error| error.to_string())
     }
-}
-
-fn write_tails(tails: &Tails, number: u64, batch: &mut Batch) {
-    for (stream, tail) in tails {
-        let key = tail_key(stream);
-        let value = seal(&key, &tail.encode());
-        batch.insert(key, value);
-    }
-    batch.insert(CHECKPOINT, seal(CHECKPOINT, &number.to_le_bytes()));
 }
 
 /// A group of commits, as it is going to be written.

@@ -121,8 +121,59 @@ impl Tail {
     }
 }
 
-/// The streams whose tails in the tree are out of date.
-pub(super) type Tails = HashMap<Arc<[u8]>, Tail>;
+/// The tails that are not in the tree as they are: those of late, in two generations.
+///
+/// A tail that changes is *young*. When enough has gathered, a new generation begins, and the ones before are *owed* to
+/// the tree: they are written to it bit by bit, beside the commits, so that no commit waits for all of them. Once the
+/// last is on disk, opening need not read what lies before the generation began.
+#[derive(Default, Debug)]
+pub(super) struct Tails {
+    young: HashMap<Arc<[u8]>, Tail>,
+    owed: HashMap<Arc<[u8]>, Tail>,
+    turns: u64,
+}
+
+impl Tails {
+    pub(super) fn get(&self, stream: &[u8]) -> Option<Tail> {
+        self.young.get(stream).or_else(|| self.owed.get(stream)).copied()
+    }
+
+    /// Notes a tail, and tells whether it is the stream's first of this generation.
+    pub(super) fn insert(&mut self, stream: Arc<[u8]>, tail: Tail) -> bool {
+        self.young.insert(stream, tail).is_none()
+    }
+
+    /// What is owed for `stream`.
+    pub(super) fn owed(&self, stream: &[u8]) -> Option<&Tail> {
+        self.owed.get(stream)
+    }
+
+    /// Notes that what was owed for `stream` is on disk.
+    pub(super) fn paid(&mut self, stream: &[u8]) {
+        self.owed.remove(stream);
+    }
+
+    /// Begins a generation; nothing may be owed any more.
+    pub(super) fn turn(&mut self) {
+        std::mem::swap(&mut self.young, &mut self.owed);
+        self.turns += 1;
+    }
+
+    /// How many generations have begun. What is not here stays as it is in the tree until another has.
+    pub(super) fn turns(&self) -> u64 {
+        self.turns
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.young.len() + self.owed.len()
+    }
+
+    /// Every stream's latest.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<[u8]>, &Tail)> {
+        let owed = self.owed.iter().filter(|(stream, _)| !self.young.contains_key(*stream));
+        self.young.iter().chain(owed)
+    }
+}
 
 /// What is on disk, as reads see it.
 pub(super) struct Durable {
@@ -130,8 +181,6 @@ pub(super) struct Durable {
     /// The number of the last chunk.
     pub(super) mark: Mark,
     pub(super) tails: Tails,
-    /// How often the tails in the tree have been brought up to date since the store was opened.
-    pub(super) checkpoints: u64,
 }
 
 /// What one write changed, for readers that began before it was on disk.

@@ -5,6 +5,7 @@
 //! chunk and row has a checksum; and a mark outside of sled says how far the log had come (`highwater`). What opening
 //! does and refuses is in `open`.
 
+mod checkpoint;
 mod chunk;
 mod committer;
 mod dir;
@@ -30,8 +31,10 @@ pub use self::dir::check_owner;
 pub use self::open::OpenError;
 pub use self::verify::{Report, VerifyError, verify};
 
+use self::checkpoint::Checkpoint;
 use self::committer::{Committer, Counters, Queue};
 use self::index::{Change, Durable, Tail, row_key};
+use self::open::Recovered;
 use self::read::{Pool, Reader};
 use self::recent::Recent;
 use super::codec::stream_key;
@@ -131,13 +134,14 @@ impl SledStore {
     /// Opens the directory, and makes it first where it is absent, empty or was never completed. Waits for the disk.
     pub fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
         let opened = open::open(path, &options)?;
-        let tails = opened.recovered.tails;
+        let Recovered { number, tails, checkpoint, chunks, bytes, .. } = opened.recovered;
+        let checkpoint = Checkpoint::new(options.cache_bytes, checkpoint, chunks, bytes, &tails);
         let counters = Arc::new(Counters::default());
         counters.tails.store(tails.len(), Ordering::Relaxed);
         let chunk_reads = Arc::new(AtomicU64::new(0));
-        let mark = Mark(opened.recovered.number);
+        let mark = Mark(number);
         let recent = Arc::new(Recent::new(options.cache_bytes));
-        let durable = Arc::new(RwLock::new(Durable { at: Arc::new(Change::default()), mark, tails, checkpoints: 0 }));
+        let durable = Arc::new(RwLock::new(Durable { at: Arc::new(Change::default()), mark, tails }));
         let reader = Reader {
             tree: opened.tree,
             durable: durable.clone(),
@@ -163,9 +167,8 @@ impl SledStore {
             dir: path.to_owned(),
             options,
             epoch: opened.epoch,
-            number: opened.recovered.number,
-            chunks: opened.recovered.chunks,
-            bytes: opened.recovered.bytes,
+            number,
+            checkpoint,
             space_checked: None,
         };
         let thread = thread::Builder::new().name("store-commit".into()).spawn(move || committer.run()).map_err(io)?;

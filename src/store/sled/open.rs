@@ -135,8 +135,10 @@ pub(super) struct Opened {
 pub(super) struct Recovered {
     /// The last chunk.
     pub(super) number: u64,
-    /// The streams that changed since the last checkpoint.
+    /// The streams that changed since the last checkpoint, and are not in the tree as they are.
     pub(super) tails: Tails,
+    /// The number of the last chunk before them.
+    pub(super) checkpoint: u64,
     pub(super) chunks: usize,
     pub(super) bytes: usize,
     epoch: Epoch,
@@ -390,8 +392,15 @@ pub(super) fn check(tree: &Tree, lenient: bool) -> Result<Recovered, StoreError>
         }
         lossy = true;
     }
-    let mut recovered =
-        Recovered { number: checkpoint, tails: Tails::new(), chunks: 0, bytes: 0, epoch: Epoch(epoch), lossy };
+    let mut recovered = Recovered {
+        number: checkpoint,
+        tails: Tails::default(),
+        checkpoint,
+        chunks: 0,
+        bytes: 0,
+        epoch: Epoch(epoch),
+        lossy,
+    };
     for chunk in tree.range(chunk_key(checkpoint + 1)..=chunk_key(u64::MAX)) {
         let (key, chunk) = chunk.map_err(failure)?;
         let number = chunk_number(&key).ok_or_else(|| damage("a chunk without a number"))?;
@@ -422,13 +431,17 @@ fn replay(tree: &Tree, tails: &mut Tails, chunk: &::sled::IVec, number: u64) -> 
         run.check()?;
         let stream = run.stream();
         let before = match tails.get(stream) {
-            Some(tail) => Some(*tail),
+            Some(tail) => Some(tail),
             None => {
                 let key = tail_key(stream);
                 let row = tree.get(&key).map_err(failure)?;
                 row.map(|row| Tail::decode(unseal(&key, &row)?)).transpose()?
             }
         };
+        // A tail may have been written to the tree since the checkpoint.
+        if before.is_some_and(|tail| tail.chunk >= number && tail.head.seq >= run.last().seq) {
+            continue;
+        }
         let (head, chunk) = before.map_or((Seq::ZERO, 0), |tail| (tail.head.seq, tail.chunk));
         if run.first != head.next() || run.previous != chunk {
             let stream = split_stream(stream).map(|(stream, _)| stream);

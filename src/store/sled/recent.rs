@@ -2,8 +2,8 @@
 //!
 //! What is here is what a read of the tree would show. Rows are kept by readers while nothing can become visible, and
 //! only where no write after the one they saw has the key; what a write changed is forgotten in the moment in which
-//! the write becomes visible. A tail is kept with the number of checkpoints before it, because only a checkpoint
-//! changes the tails in the tree.
+//! the write becomes visible. Tails likewise: the one in the tree counts for as long as there is none among those that
+//! are on their way there, and it is forgotten when another has arrived.
 //!
 //! Only what exists is kept. Whoever asks in vain asks the tree each time, so that the time an answer takes does not
 //! tell what others have asked for.
@@ -27,12 +27,12 @@ const ENTRY_BYTES: usize = 128;
 /// What a row with its key takes, about.
 const ROW_BYTES: u64 = 208;
 
-/// How many tails are kept of streams that nobody has written to since the last checkpoint. Each takes some 150 bytes.
+/// How many tails are kept of streams that nobody has written to of late. Each takes some 150 bytes.
 const TAILS_MAX: usize = 16_384;
 
 pub(super) struct Recent {
     rows: Cache<Box<[u8]>, Bytes, Weigh>,
-    tails: Cache<Arc<[u8]>, (u64, Tail)>,
+    tails: Cache<Arc<[u8]>, Tail>,
 }
 
 #[derive(Clone)]
@@ -67,13 +67,22 @@ impl Recent {
 
     /// Where `stream` ends, as far as that is in memory.
     pub(super) fn tail(&self, durable: &Durable, stream: &[u8]) -> Option<Tail> {
-        let kept = || self.tails.get(stream).filter(|(checkpoints, _)| *checkpoints == durable.checkpoints);
-        durable.tails.get(stream).copied().or_else(|| kept().map(|(_, tail)| tail))
+        durable.tails.get(stream).or_else(|| self.tails.get(stream))
     }
 
-    /// Keeps a tail from the tree, of a stream that had no newer one in memory after so many checkpoints.
-    pub(super) fn keep_tail(&self, stream: &[u8], checkpoints: u64, tail: Tail) {
-        self.tails.insert(stream.into(), (checkpoints, tail));
+    /// Keeps a tail as it was in the tree when so many generations of tails had begun, none of which had the stream. One
+    /// that has been written since then is still among them, unless another generation has begun.
+    pub(super) fn keep_tail(&self, durable: &RwLock<Durable>, turns: u64, stream: &[u8], tail: Tail) {
+        let durable = durable.read().unwrap_or_else(PoisonError::into_inner);
+        if durable.tails.turns() == turns && durable.tails.get(stream).is_none() {
+            self.tails.insert(stream.into(), tail);
+        }
+        drop(durable);
+    }
+
+    /// Forgets the tail of a stream, in the moment in which a newer one in the tree is what counts.
+    pub(super) fn forget_tail(&self, stream: &[u8]) {
+        self.tails.remove(stream);
     }
 
     /// Forgets what a write changed, in the moment in which it becomes visible.
@@ -88,7 +97,7 @@ impl Recent {
 mod tests {
     use super::super::index::Tails;
     use super::*;
-    use crate::domain::Mark;
+    use crate::domain::{Epoch, Mark, Position, Seq};
 
     const ROW: Bytes = Bytes::from_static(b"a row of about so many bytes");
 
@@ -106,6 +115,22 @@ mod tests {
     }
 
     #[test]
+    fn a_tail_whose_stream_was_written_while_it_was_read_is_not_kept() {
+        let (recent, durable) = (Recent::new(8 << 20), durable());
+        let tail = |seq| Tail::after(None, Position { epoch: Epoch(1), seq: Seq(seq) }, seq, 100).0;
+        let known = |stream: &[u8]| recent.tail(&durable.read().unwrap(), stream);
+        durable.write().unwrap().tails.insert(b"written"[..].into(), tail(2));
+        recent.keep_tail(&durable, 0, b"written", tail(1));
+        recent.keep_tail(&durable, 0, b"quiet", tail(1));
+        assert_eq!((known(b"written"), known(b"quiet")), (Some(tail(2)), Some(tail(1))));
+        // It goes to the tree, where the tail that was read is not any more.
+        durable.write().unwrap().tails.turn();
+        durable.write().unwrap().tails.paid(b"written");
+        recent.keep_tail(&durable, 0, b"written", tail(1));
+        assert_eq!((known(b"written"), known(b"quiet")), (None, Some(tail(1))));
+    }
+
+    #[test]
     fn rows_take_no_more_than_their_share() {
         let (recent, durable) = (Recent::new(8 << 20), durable());
         let at = durable.read().unwrap().at.clone();
@@ -117,6 +142,6 @@ mod tests {
     }
 
     fn durable() -> RwLock<Durable> {
-        RwLock::new(Durable { at: Arc::default(), mark: Mark(0), tails: Tails::default(), checkpoints: 0 })
+        RwLock::new(Durable { at: Arc::default(), mark: Mark(0), tails: Tails::default() })
     }
 }

@@ -123,7 +123,7 @@ fn scan(tree: &Tree, recovered: &Recovered, report: &mut Report) {
     for (stream, tail) in &tails {
         let key = tail_key(stream);
         let known = match recovered.tails.get(stream) {
-            Some(known) => Some(*known),
+            Some(known) => Some(known),
             None => tree.get(&key).ok().flatten().and_then(|row| Tail::decode(unseal(&key, &row).ok()?).ok()),
         };
         if known != Some(*tail) {

@@ -23,6 +23,9 @@ impl<'de> Deserialize<'de> for Content {
     }
 }
 
+/// Room is made for as much whenever a member begins, so that a short body grows once.
+const MEMBER_BYTES: usize = 256;
+
 struct Parts;
 
 impl<'de> Visitor<'de> for Parts {
@@ -35,28 +38,25 @@ impl<'de> Visitor<'de> for Parts {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut text = None;
         let mut has_text = false;
-        let mut body = vec![b'{'];
+        let mut body = Vec::new();
         while let Some(Text(name)) = map.next_key()? {
-            let before = body.len();
-            if before > 1 {
-                body.push(b',');
-            }
-            put(&mut body, &*name);
-            body.push(b':');
             if name != "text" {
+                begin_member(&mut body, &name);
                 map.next_value_seed(Value { out: &mut body, text: None })?;
                 continue;
             }
-            if has_text {
+            if std::mem::replace(&mut has_text, true) {
                 return Err(A::Error::duplicate_field("text"));
             }
-            has_text = true;
-            map.next_value_seed(Value { out: &mut body, text: Some(&mut text) })?;
-            if text.is_some() {
-                body.truncate(before);
+            // One that is no string stays with the others.
+            let mut other = Vec::new();
+            map.next_value_seed(Value { out: &mut other, text: Some(&mut text) })?;
+            if text.is_none() {
+                begin_member(&mut body, &name);
+                body.extend_from_slice(&other);
             }
         }
-        if body.len() == 1 {
+        if body.is_empty() {
             return Ok(domain::Content { text, body: None });
         }
         body.push(b'}');
@@ -189,6 +189,13 @@ impl<'de> Visitor<'de> for Value<'_> {
         self.out.push(b'}');
         Ok(())
     }
+}
+
+fn begin_member(body: &mut Vec<u8>, name: &str) {
+    body.reserve(MEMBER_BYTES);
+    body.push(if body.is_empty() { b'{' } else { b',' });
+    put(body, name);
+    body.push(b':');
 }
 
 fn put<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {

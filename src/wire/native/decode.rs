@@ -1,8 +1,9 @@
 //! What clients send, as objects, and how it becomes a [`Request`].
 //!
-//! A message is read twice: first its `id` and `type` alone, then the members of a command of that type. Members that
-//! the command does not have are skipped without being built; a member that comes twice is refused.
+//! A message is read up to its `id` and `type`, which most clients write first, and then as a command of that type.
+//! Members that the command does not have are skipped without being built; a member that comes twice is refused.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -43,28 +44,36 @@ pub fn decode_msgpack_before_auth(payload: &[u8]) -> Result<Request, DecodeError
     decode_before_auth(&MsgpackPayload(payload))
 }
 
-fn decode<'de>(payload: &impl Payload<'de>) -> Result<Request, DecodeError> {
-    let (id, kind) = head(payload)?;
-    match ask(payload, kind) {
+fn decode<'de>(message: &impl Message<'de>) -> Result<Request, DecodeError> {
+    let mut found = Head::default();
+    message.begin(&mut found);
+    let (id, kind) = match found.known() {
+        Ok(known) => known,
+        Err(_) => head(message)?,
+    };
+    match ask(message, kind) {
         Ok(ask) => Ok(Request { id, ask }),
-        Err(refusal) => Err(DecodeError { id: Some(id), refusal }),
+        // What is no message to its end has no id.
+        Err(refusal) => head(message).and(Err(DecodeError { id: Some(id), refusal })),
     }
 }
 
-fn decode_before_auth<'de>(payload: &impl Payload<'de>) -> Result<Request, DecodeError> {
-    let (id, kind) = head(payload)?;
-    if kind != Kind::Auth {
-        return Ok(Request { id, ask: Ask::NotYet });
-    }
-    match ask(payload, kind) {
-        Ok(ask) => Ok(Request { id, ask }),
-        Err(refusal) => Err(DecodeError { id: Some(id), refusal }),
+fn decode_before_auth<'de>(message: &impl Message<'de>) -> Result<Request, DecodeError> {
+    match head(message)? {
+        (_, Kind::Auth) => decode(message),
+        (id, _) => Ok(Request { id, ask: Ask::NotYet }),
     }
 }
 
-/// A message that can be read as any of the shapes below.
+/// What can be read as any of the shapes below.
 pub(super) trait Payload<'de> {
     fn read<T: Deserialize<'de>>(&self) -> Result<T, Refusal>;
+}
+
+/// A message of a client.
+trait Message<'de>: Payload<'de> {
+    /// Reads on until `head` has what it needs, or something is wrong.
+    fn begin(&self, head: &mut Head<'de>);
 }
 
 /// Text that is not nested too deep.
@@ -78,11 +87,32 @@ impl<'de> Payload<'de> for JsonPayload<'de> {
     }
 }
 
-impl<'de> Payload<'de> for MsgpackPayload<'de> {
-    fn read<T: Deserialize<'de>>(&self) -> Result<T, Refusal> {
+impl<'de> Message<'de> for JsonPayload<'de> {
+    fn begin(&self, head: &mut Head<'de>) {
+        // An error mostly, as the object goes on behind what is read. Whoever reads all of it finds out.
+        let _ = serde_json::Deserializer::from_str(self.0).deserialize_map(Beginning(head));
+    }
+}
+
+impl<'de> MsgpackPayload<'de> {
+    fn deserializer(&self) -> rmp_serde::Deserializer<rmp_serde::decode::ReadRefReader<'de, [u8]>> {
         let mut deserializer = rmp_serde::Deserializer::from_read_ref(self.0);
         // It counts down and refuses at zero.
         deserializer.set_max_depth(DEPTH_MAX + 1);
+        deserializer
+    }
+}
+
+impl<'de> Message<'de> for MsgpackPayload<'de> {
+    fn begin(&self, head: &mut Head<'de>) {
+        // As above.
+        let _ = self.deserializer().deserialize_map(Beginning(head));
+    }
+}
+
+impl<'de> Payload<'de> for MsgpackPayload<'de> {
+    fn read<T: Deserialize<'de>>(&self) -> Result<T, Refusal> {
+        let mut deserializer = self.deserializer();
         let Object(read) = Object::deserialize(&mut deserializer).map_err(|error| match error {
             rmp_serde::decode::Error::DepthLimitExceeded => Refusal::too_deep(),
             error => Refusal::bad_request(error),
@@ -102,7 +132,9 @@ fn json(payload: &[u8]) -> Result<JsonPayload<'_>, DecodeError> {
 /// The text of `payload`, provided that it is not nested too deep.
 pub(super) fn shallow(payload: &[u8]) -> Result<&str, Refusal> {
     let text = std::str::from_utf8(payload).map_err(|_| Refusal::bad_request("this is not UTF-8"))?;
-    if depth(text) > DEPTH_MAX { Err(Refusal::too_deep()) } else { Ok(text) }
+    // Counting all of them is much quicker, and nearly always enough.
+    let opening = text.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count();
+    if opening > DEPTH_MAX && depth(text) > DEPTH_MAX { Err(Refusal::too_deep()) } else { Ok(text) }
 }
 
 /// How deep brackets are nested outside of strings. Whether they match is found out by the parser.
@@ -131,20 +163,10 @@ fn depth(json: &str) -> usize {
     deepest
 }
 
-fn head<'de>(payload: &impl Payload<'de>) -> Result<(String, Kind), DecodeError> {
-    let Head { id, kind } = payload.read().map_err(|refusal| DecodeError { id: None, refusal })?;
-    let id = id.map(|Text(id)| id.into_owned()).filter(|id| (1..=ID_BYTES_MAX).contains(&id.len()));
-    let Some(id) = id else {
-        let refusal = Refusal::bad_request("`id` has to be a string of 1 to 64 bytes");
-        return Err(DecodeError { id: None, refusal });
-    };
-    let Some(Text(kind)) = kind else {
-        return Err(DecodeError { id: Some(id), refusal: Refusal::bad_request("`type` is missing") });
-    };
-    match Kind::ALL.into_iter().find(|known| known.as_str() == kind) {
-        Some(kind) => Ok((id, kind)),
-        None => Err(DecodeError { id: Some(id), refusal: Refusal::unknown_command(&kind) }),
-    }
+/// The head of a message that can be read to its end.
+fn head<'de>(message: &impl Message<'de>) -> Result<(String, Kind), DecodeError> {
+    let head: Head<'_> = message.read().map_err(|refusal| DecodeError { id: None, refusal })?;
+    head.known()
 }
 
 pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, Refusal> {
@@ -337,12 +359,52 @@ impl Kind {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct Head<'a> {
     #[serde(borrow)]
     id: Option<Text<'a>>,
     #[serde(borrow, rename = "type")]
     kind: Option<Text<'a>>,
+}
+
+impl Head<'_> {
+    fn known(self) -> Result<(String, Kind), DecodeError> {
+        let id = self.id.map(|Text(id)| id.into_owned()).filter(|id| (1..=ID_BYTES_MAX).contains(&id.len()));
+        let Some(id) = id else {
+            let refusal = Refusal::bad_request("`id` has to be a string of 1 to 64 bytes");
+            return Err(DecodeError { id: None, refusal });
+        };
+        let Some(Text(kind)) = self.kind else {
+            return Err(DecodeError { id: Some(id), refusal: Refusal::bad_request("`type` is missing") });
+        };
+        match Kind::ALL.into_iter().find(|known| known.as_str() == kind) {
+            Some(kind) => Ok((id, kind)),
+            None => Err(DecodeError { id: Some(id), refusal: Refusal::unknown_command(&kind) }),
+        }
+    }
+}
+
+/// Reads members until a head is complete. One that comes twice is seen by [`TextNames`].
+struct Beginning<'h, 'de>(&'h mut Head<'de>);
+
+impl<'de> Visitor<'de> for Beginning<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while self.0.id.is_none() || self.0.kind.is_none() {
+            match map.next_key()? {
+                Some(Text(Cow::Borrowed("id"))) => self.0.id = map.next_value()?,
+                Some(Text(Cow::Borrowed("type"))) => self.0.kind = map.next_value()?,
+                Some(Text(_)) => _ = map.next_value::<IgnoredAny>()?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Deserialize)]
@@ -603,7 +665,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(TextNames(map)))
+                T::deserialize(MapAccessDeserializer::new(TextNames { map, has_id: false, has_type: false }))
             }
         }
 
@@ -611,19 +673,29 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-struct TextNames<A>(A);
+/// Sees to it that those of a head, which commands do not have, do not come twice either.
+struct TextNames<A> {
+    map: A,
+    has_id: bool,
+    has_type: bool,
+}
 
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for TextNames<A> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
-        let Some(Text(name)) = self.0.next_key()? else { return Ok(None) };
+        let Some(Text(name)) = self.map.next_key()? else { return Ok(None) };
+        match &*name {
+            "id" if std::mem::replace(&mut self.has_id, true) => return Err(A::Error::duplicate_field("id")),
+            "type" if std::mem::replace(&mut self.has_type, true) => return Err(A::Error::duplicate_field("type")),
+            _ => {}
+        }
         let name: CowStrDeserializer<'_, A::Error> = name.into_deserializer();
         seed.deserialize(name).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
-        self.0.next_value_seed(seed)
+        self.map.next_value_seed(seed)
     }
 }
 
@@ -638,6 +710,31 @@ mod tests {
         assert_eq!(depth("]]]]["), 1);
         assert_eq!(depth(r#"""#), 0);
         assert_eq!(depth(r#""\"#), 0);
+    }
+
+    #[test]
+    fn the_head_may_stand_anywhere_and_comes_once() {
+        let id_of = |json: &str| match decode_json(json.as_bytes()) {
+            Ok(request) => Ok(request.id),
+            Err(error) => Err(error.id),
+        };
+        let known = || Some("7".to_owned());
+        assert_eq!(id_of(r#"{"id":"7","type":"unfollow_all"}"#), Ok("7".to_owned()));
+        assert_eq!(id_of(r#"{"room":{"id":"8"},"type":"unfollow_all","id":"7"}"#), Ok("7".to_owned()));
+        assert_eq!(id_of(r#"{"\u0069d":"7","type":"unfollow_all"}"#), Ok("7".to_owned()));
+        assert_eq!(id_of(r#"{"id":"7","type":"room"}"#), Err(known()), "the room is missing");
+        for broken in [
+            r#"{"id":"7","type":"unfollow_all""#,
+            r#"{"id":"7","type":"unfollow_all"}}"#,
+            r#"{"id":"7","type":"room","room":1"#,
+            r#"{"id":"7","type":"unfollow_all","id":"8"}"#,
+            r#"{"id":"7","type":"unfollow_all","\u0069d":"8"}"#,
+            r#"{"id":"7","type":"unfollow_all","type":"unfollow_all"}"#,
+            r#"{"id":7,"type":"unfollow_all"}"#,
+        ] {
+            assert_eq!(id_of(broken), Err(None), "{broken}");
+        }
+        assert!(decode_msgpack(b"\x83\xa2id\xa17\xa4type\xa5rooms\xa2id\xa18").is_err_and(|error| error.id.is_none()));
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! What clients are sent, as objects: records, replies and notices, each described once for both notations.
 
-use bytes::Bytes;
-
 use super::PROTOCOL;
 use super::writer::Writer;
 use crate::domain::{
@@ -16,35 +14,34 @@ const FRAME_BYTES: usize = 384;
 /// 32 digits and four hyphens (RFC 9562, section 4).
 const UUID_BYTES: usize = 36;
 
-pub fn record<W: Writer>(room: &RoomKey, record: &Record) -> Bytes {
-    let mut out = W::with_capacity(record_bytes(record));
-    put_record(&mut out, room, record);
-    out.finish()
+/// Writes a record of `room`.
+pub fn record(out: &mut impl Writer, room: &RoomKey, record: &Record) {
+    out.reserve(record_bytes(record));
+    put_record(out, room, record);
 }
 
-pub fn reply<W: Writer>(id: Option<&str>, reply: &Reply) -> Bytes {
-    let mut out = W::with_capacity(reply_bytes(reply));
-    out.open_map();
+/// Writes the reply to the request `id`.
+pub fn reply(out: &mut impl Writer, id: Option<&str>, reply: &Reply) {
+    out.reserve(reply_bytes(reply));
+    let open = out.open_map();
     out.member("type", "reply");
     out.member("id", &id);
     out.member("ok", &!matches!(reply, Reply::Refused(_)));
-    put_result(&mut out, reply);
-    out.close_map();
-    out.finish()
+    put_result(out, reply);
+    out.close_map(open);
 }
 
-/// What a reply has besides its `type`, `id` and `ok`.
-pub fn body<W: Writer>(reply: &Reply) -> Bytes {
-    let mut out = W::with_capacity(reply_bytes(reply));
-    out.open_map();
-    put_result(&mut out, reply);
-    out.close_map();
-    out.finish()
+/// Writes what a reply has besides its `type`, `id` and `ok`.
+pub fn body(out: &mut impl Writer, reply: &Reply) {
+    out.reserve(reply_bytes(reply));
+    let open = out.open_map();
+    put_result(out, reply);
+    out.close_map(open);
 }
 
-pub fn notice<W: Writer>(notice: &Notice) -> Bytes {
-    let mut out = W::with_capacity(FRAME_BYTES);
-    out.open_map();
+pub fn notice(out: &mut impl Writer, notice: &Notice) {
+    out.reserve(FRAME_BYTES);
+    let open = out.open_map();
     match notice {
         Notice::Hello { epoch, heartbeat, authenticated } => {
             out.member("type", "hello");
@@ -60,8 +57,8 @@ pub fn notice<W: Writer>(notice: &Notice) -> Bytes {
             out.member("epoch", &format!("{:x}", epoch.0));
             out.member("heartbeat_ms", &u64::try_from(heartbeat.as_millis()).unwrap_or(u64::MAX));
             out.member("durability", "synced");
-            put_room(&mut out, "room", room.room);
-            out.member("cursor", &Cursor::encode(room, *at));
+            put_room(out, "room", room.room);
+            out.member("cursor", &*Cursor::encode(room, *at));
             out.member("head", &head.0);
         }
         Notice::StreamingAll { epoch, heartbeat, cursor, rooms } => {
@@ -75,18 +72,18 @@ pub fn notice<W: Writer>(notice: &Notice) -> Bytes {
         }
         Notice::Removed { room, reason } => {
             out.member("type", "removed");
-            put_room(&mut out, "room", *room);
+            put_room(out, "room", *room);
             out.member("reason", reason.as_str());
         }
         Notice::RoomGained { room, standing, role } => {
             out.member("type", "room_gained");
-            put_room(&mut out, "room", *room);
+            put_room(out, "room", *room);
             out.member("standing", standing.as_str());
             out.member("role", role.as_str());
         }
         Notice::RoomLost { room } => {
             out.member("type", "room_lost");
-            put_room(&mut out, "room", *room);
+            put_room(out, "room", *room);
         }
         Notice::Restarting { retry_after } => {
             out.member("type", "restarting");
@@ -94,19 +91,18 @@ pub fn notice<W: Writer>(notice: &Notice) -> Bytes {
         }
         Notice::Gap { room, from, to, reason } => {
             out.member("type", "gap");
-            put_room(&mut out, "room", *room);
+            put_room(out, "room", *room);
             out.member("from", &from.0);
             out.member("to", &to.0);
             out.member("reason", reason.as_str());
         }
         Notice::FollowFailed { room, refusal } => {
             out.member("type", "follow_failed");
-            put_room(&mut out, "room", *room);
-            put_error(&mut out, refusal);
+            put_room(out, "room", *room);
+            put_error(out, refusal);
         }
     }
-    out.close_map();
-    out.finish()
+    out.close_map(open);
 }
 
 /// What a record will probably take at most: where a content has much to escape, the buffer grows.
@@ -151,7 +147,7 @@ fn reply_bytes(reply: &Reply) -> usize {
 
 fn put_record(out: &mut impl Writer, room: &RoomKey, record: &Record) {
     let Record { position, id, num, at, author, client_id, event } = record;
-    out.open_map();
+    let open = out.open_map();
     out.member("type", "record");
     put_room(out, "room", room.room);
     put_position(out, room, *position);
@@ -169,7 +165,7 @@ fn put_record(out: &mut impl Writer, room: &RoomKey, record: &Record) {
             out.member("event", "hidden");
         }
     }
-    out.close_map();
+    out.close_map(open);
 }
 
 fn put_event(out: &mut impl Writer, event: &RoomEvent) {
@@ -263,7 +259,7 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
         }
         Reply::Following { room, at, head } => {
             put_room(out, "room", room.room);
-            out.member("cursor", &Cursor::encode(room, *at));
+            out.member("cursor", &*Cursor::encode(room, *at));
             out.member("head", &head.0);
         }
         Reply::Unfollowed { room } => put_room(out, "room", *room),
@@ -275,38 +271,38 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
         Reply::History { room, records, before } => {
             put_room(out, "room", room.room);
             put_records(out, room, records);
-            out.member("before", &before.map(|before| Cursor::encode(room, before)));
+            out.member("before", &before.map(|before| Cursor::encode(room, before)).as_deref());
         }
         Reply::Page { room, records, cursor, complete, head } => {
             put_room(out, "room", room.room);
             put_records(out, room, records);
-            out.member("cursor", &Cursor::encode(room, *cursor));
+            out.member("cursor", &*Cursor::encode(room, *cursor));
             out.member("complete", complete);
             out.member("head", &head.0);
         }
         Reply::Rooms { rooms, after } => {
             out.key("rooms");
-            out.open_list();
+            let open = out.open_list();
             for listed in rooms {
                 out.item();
                 put_listed(out, listed);
             }
-            out.close_list();
+            out.close_list(open);
             match after {
                 Some(after) => put_room(out, "after", *after),
-                None => out.member("after", &()),
+                None => out.member("after", &None::<&str>),
             }
         }
         Reply::Room { room, about } => put_about(out, room, about),
         Reply::Members { room, members, after } => {
             put_room(out, "room", room.room);
             out.key("members");
-            out.open_list();
+            let open = out.open_list();
             for member in members {
                 out.item();
                 put_member(out, member);
             }
-            out.close_list();
+            out.close_list(open);
             out.member("after", &after.as_ref().map(UserId::as_str));
         }
         Reply::Refused(refusal) => put_error(out, refusal),
@@ -325,39 +321,39 @@ fn put_about(out: &mut impl Writer, room: &RoomKey, about: &About) {
     out.member("role", &place.map(|(role, _)| role.as_str()));
     out.member("standing", &place.map(|(_, standing)| standing.as_str()));
     out.member("head", &head.map(|head| head.seq.0));
-    out.member("cursor", &head.map(|head| Cursor::encode(room, head)));
+    out.member("cursor", &head.map(|head| Cursor::encode(room, head)).as_deref());
 }
 
 fn put_member(out: &mut impl Writer, ListedMember { user, role, joined }: &ListedMember) {
-    out.open_map();
+    let open = out.open_map();
     out.member("user", user.as_str());
     out.member("role", role.as_str());
     put_record_id(out, "joined", *joined);
-    out.close_map();
+    out.close_map(open);
 }
 
 fn put_records(out: &mut impl Writer, room: &RoomKey, records: &[Record]) {
     out.key("records");
-    out.open_list();
+    let open = out.open_list();
     for record in records {
         out.item();
         put_record(out, room, record);
     }
-    out.close_list();
+    out.close_list(open);
 }
 
 fn put_listed(out: &mut impl Writer, Listed { room, kind, role, standing }: &Listed) {
-    out.open_map();
+    let open = out.open_map();
     put_room(out, "room", *room);
     out.member("kind", kind.as_str());
     out.member("role", role.as_str());
     out.member("standing", standing.as_str());
-    out.close_map();
+    out.close_map(open);
 }
 
 fn put_error(out: &mut impl Writer, refusal: &Refusal) {
     out.key("error");
-    out.open_map();
+    let open = out.open_map();
     out.member("code", refusal.code());
     out.member("message", refusal.message());
     out.member("retry", refusal.retry().as_str());
@@ -367,25 +363,25 @@ fn put_error(out: &mut impl Writer, refusal: &Refusal) {
     if let Some(limit) = refusal.limit() {
         out.member("limit", limit);
     }
-    out.close_map();
+    out.close_map(open);
 }
 
 /// The content as the one object it was posted as.
 fn put_content(out: &mut impl Writer, content: &Content) {
     out.key("content");
-    out.open_map();
+    let open = out.open_map();
     if let Some(text) = &content.text {
         out.member("text", &**text);
     }
     if let Some(body) = &content.body {
         out.members_of(body);
     }
-    out.close_map();
+    out.close_map(open);
 }
 
 fn put_position(out: &mut impl Writer, room: &RoomKey, position: Position) {
     out.member("seq", &position.seq.0);
-    out.member("cursor", &Cursor::encode(room, position));
+    out.member("cursor", &*Cursor::encode(room, position));
 }
 
 fn put_time(out: &mut impl Writer, at: Timestamp) {

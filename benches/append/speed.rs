@@ -1,0 +1,235 @@
+//! Synced appends per second: ours, the bare file, and one key per record, in turn.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use chinwag::domain::Seq;
+use chinwag::store::Store;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::load::{Drive, Driven, Writer, cpu, encoded, median, micros, open, percentile, runtime, spread, stream};
+
+/// Where the records of one commit go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// All in one room: one commit with all of them.
+    OneRoom,
+    /// Each in another room: as many commits, gathered by the committer. Twice as many rooms as records per sync have
+    /// one under way, so that the next group gathers while one is synced.
+    OtherRooms,
+}
+
+struct Rates {
+    per_second: Vec<f64>,
+    cpu: Vec<f64>,
+}
+
+impl Rates {
+    fn new() -> Self {
+        Self { per_second: Vec::new(), cpu: Vec::new() }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+    fn add(&mut self, records: usize, took: Duration, cpu: Duration) {
+        self.per_second.push(records as f64 / took.as_secs_f64());
+        self.cpu.push(micros(cpu) / records as f64);
+    }
+}
+
+/// Prints the table of the README's figures.
+pub fn compare(dir: &Path, scale: f64, repeat: usize) {
+    println!("synced appends, records/s (median of {repeat}, in turn; spread: the farthest from the median)");
+    println!(
+        "{:>6} {:<11} {:>9} {:>4} {:>9} {:>4} {:>6} {:>9} {:>6} {:>8} {:>9} {:>9} {:>6}",
+        "commit",
+        "rooms",
+        "ours",
+        "+-%",
+        "file",
+        "+-%",
+        "%",
+        "key each",
+        "times",
+        "cpu/rec",
+        "file cpu",
+        "per sync",
+        "p99 us"
+    );
+    let runtime = runtime();
+    for shape in [Shape::OneRoom, Shape::OtherRooms] {
+        for (records, commits) in [(1, 4000), (16, 3000), (256, 800), (1024, 300)] {
+            row(dir, &runtime, shape, records, scaled(commits, scale), repeat);
+        }
+    }
+}
+
+fn scaled(commits: usize, scale: f64) -> usize {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a count")]
+    let scaled = (commits as f64 * scale) as usize;
+    scaled.max(30)
+}
+
+fn row(dir: &Path, runtime: &Runtime, shape: Shape, records: usize, commits: usize, repeat: usize) {
+    let (mut ours, mut file, mut keys) = (Rates::new(), Rates::new(), Rates::new());
+    let (mut syncs, mut written, mut slowest) = (0, 0, Vec::new());
+    let home = TempDir::new_in(dir).expect("the directory can be written to");
+    let store = open(&home.path().join("store"));
+    let mut writer = Writer::new(store.epoch());
+    let mut bare = Writer::new(store.epoch());
+    let drive = match shape {
+        Shape::OneRoom => Drive { rooms: 1, at_once: 1, per_commit: records, commits },
+        Shape::OtherRooms if records == 1 => Drive { rooms: 1024, at_once: 1, per_commit: 1, commits },
+        Shape::OtherRooms => {
+            let at_once = 2 * records;
+            Drive { rooms: at_once as u64, at_once, per_commit: 1, commits: commits * records }
+        }
+    };
+    // Files and stores grow warm, and their first extents are made.
+    Drive { commits: (drive.commits / 10).max(1), ..drive }.run(runtime, &store, &mut writer);
+    for _ in 0..repeat {
+        let groups: Vec<Vec<Vec<u8>>> = (0..commits).map(|_| encoded(&bare.commit(0, records))).collect();
+        let (took, cpu) = append_to_file(home.path(), &groups);
+        file.add(commits * records, took, cpu);
+        let Driven { took, cpu, commits: times, records: wrote, syncs: made } = drive.run(runtime, &store, &mut writer);
+        ours.add(wrote, took, cpu);
+        (syncs, written) = (syncs + made, written + wrote);
+        slowest.extend(times);
+        let (took, cpu) = key_per_record(home.path(), &groups);
+        keys.add(commits * records, took, cpu);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+    let per_sync = written as f64 / syncs as f64;
+    println!(
+        "{records:>6} {:<11} {:>9.0} {:>4.0} {:>9.0} {:>4.0} {:>6.0} {:>9.0} {:>6.1} {:>8.2} {:>9.2} {per_sync:>9.1} {:>6.0}",
+        if shape == Shape::OneRoom { "one" } else { "each other" },
+        median(&ours.per_second),
+        spread(&ours.per_second),
+        median(&file.per_second),
+        spread(&file.per_second),
+        100.0 * median(&ours.per_second) / median(&file.per_second),
+        median(&keys.per_second),
+        median(&ours.per_second) / median(&keys.per_second),
+        median(&ours.cpu),
+        median(&file.cpu),
+        micros(percentile(&mut slowest, 0.99)),
+    );
+}
+
+/// The limit: one write and one sync for each group.
+fn append_to_file(home: &Path, groups: &[Vec<Vec<u8>>]) -> (Duration, Duration) {
+    let path = home.join("file");
+    let groups: Vec<Vec<u8>> = groups.iter().map(|records| records.concat()).collect();
+    let mut file = File::create(&path).expect("the directory can be written to");
+    file.write_all(&groups[0]).and_then(|()| file.sync_all()).expect("the disk works");
+    let (began, before) = (Instant::now(), cpu());
+    for group in &groups {
+        file.write_all(group).and_then(|()| file.sync_data()).expect("the disk works");
+    }
+    let measured = (began.elapsed(), cpu() - before);
+    fs::remove_file(&path).expect("it was just made");
+    measured
+}
+
+/// The usual way: a batch with one key per record in a tree of sled, its flush, and the sync that makes it true.
+fn key_per_record(home: &Path, groups: &[Vec<Vec<u8>>]) -> (Duration, Duration) {
+    let path = home.join("keys");
+    let db = sled::Config::new().path(&path).mode(sled::Mode::HighThroughput).open().expect("a new tree opens");
+    let file = File::options().write(true).open(path.join("db")).expect("sled has made it");
+    let mut seq = 0_u64;
+    let (began, before) = (Instant::now(), cpu());
+    for group in groups {
+        let mut batch = sled::Batch::default();
+        for record in group {
+            seq += 1;
+            batch.insert(&seq.to_be_bytes(), record.as_slice());
+        }
+        db.apply_batch(batch).and_then(|()| db.flush()).expect("sled works");
+        file.sync_data().expect("the disk works");
+    }
+    let measured = (began.elapsed(), cpu() - before);
+    drop(db);
+    fs::remove_dir_all(&path).expect("it was just made");
+    measured
+}
+
+/// What more rooms cost: one record per commit, 512 of these under way.
+pub fn many_rooms(dir: &Path, scale: f64) {
+    println!();
+    println!("rooms that take turns, a record each, 512 under way");
+    println!(
+        "{:>8} {:>9} {:>8} {:>9} {:>12} {:>12}",
+        "rooms", "records/s", "cpu/rec", "per sync", "50 p50 us", "50 p99 us"
+    );
+    let runtime = runtime();
+    for rooms in [512, 4_096, 20_000, 100_000] {
+        let home = TempDir::new_in(dir).expect("the directory can be written to");
+        let store = open(&home.path().join("store"));
+        let mut writer = Writer::new(store.epoch());
+        let commits = scaled(500_000, scale).max(usize::try_from(2 * rooms).expect("rooms fit in memory"));
+        let drive = Drive { rooms, at_once: 512, per_commit: 1, commits };
+        let driven = drive.run(&runtime, &store, &mut writer);
+        let mut latest = latest(&runtime, &store, rooms, 2000);
+        #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+        let (records, syncs) = (driven.records as f64, driven.syncs as f64);
+        println!(
+            "{rooms:>8} {:>9.0} {:>8.2} {:>9.1} {:>12.0} {:>12.0}",
+            records / driven.took.as_secs_f64(),
+            micros(driven.cpu) / records,
+            records / syncs,
+            micros(percentile(&mut latest, 0.5)),
+            micros(percentile(&mut latest, 0.99)),
+        );
+    }
+}
+
+/// How long the latest 50 records of rooms take, one read at a time, rooms without an order.
+pub fn latest(runtime: &Runtime, store: &dyn Store, rooms: u64, reads: u64) -> Vec<Duration> {
+    let read = |at: u64| {
+        let room = at.wrapping_mul(0x9e37_79b9_7f4a_7c15) % rooms;
+        let began = Instant::now();
+        let page = runtime.block_on(store.read_back(&stream(room), Seq(u64::MAX), 50)).expect("a healthy store reads");
+        assert!(!page.records.is_empty(), "every room has records");
+        began.elapsed()
+    };
+    (0..reads).map(read).collect()
+}
+
+/// How long single commits take over a run of a million records, one room's at a time and with many under way.
+pub fn pauses(dir: &Path, scale: f64) {
+    println!();
+    println!("how long commits take, in microseconds, over a million records");
+    println!("{:<34} {:>8} {:>8} {:>8} {:>9}", "", "p50", "p99", "p99.9", "max");
+    let runtime = runtime();
+    let drives = [
+        ("16 per commit, 1,024 rooms in turn", Drive { rooms: 1024, at_once: 1, per_commit: 16, commits: 62_500 }),
+        ("1 per commit, 64 of 10,000 rooms", Drive { rooms: 10_000, at_once: 64, per_commit: 1, commits: 1_000_000 }),
+        (
+            "1 per commit, 512 of 100,000 rooms",
+            Drive { rooms: 100_000, at_once: 512, per_commit: 1, commits: 1_000_000 },
+        ),
+    ];
+    for (name, drive) in drives {
+        let home = TempDir::new_in(dir).expect("the directory can be written to");
+        let store = open(&home.path().join("store"));
+        let mut writer = Writer::new(store.epoch());
+        let drive = Drive { commits: scaled(drive.commits, scale), ..drive };
+        let mut times = Vec::with_capacity(drive.commits);
+        // In parts, so that the commits that are made beforehand do not take all of the memory.
+        let mut left = drive.commits;
+        while left > 0 {
+            let commits = left.min(100_000);
+            times.extend(Drive { commits, ..drive }.run(&runtime, &store, &mut writer).commits);
+            left -= commits;
+        }
+        println!(
+            "{name:<34} {:>8.0} {:>8.0} {:>8.0} {:>9.0}",
+            micros(percentile(&mut times, 0.5)),
+            micros(percentile(&mut times, 0.99)),
+            micros(percentile(&mut times, 0.999)),
+            micros(percentile(&mut times, 1.0)),
+        );
+    }
+}
