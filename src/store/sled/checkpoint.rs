@@ -36,13 +36,6 @@ pub(super) struct Payment {
     turns: bool,
 }
 
-impl Payment {
-    /// Whether a tail goes from memory into the tree with it.
-    pub(super) fn pays(&self) -> bool {
-        self.tails > 0
-    }
-}
-
 impl Checkpoint {
     /// After opening: `tails` have changed in the `chunks` after `begun`.
     pub(super) fn new(cache_bytes: u64, begun: u64, chunks: usize, bytes: usize, tails: &Tails) -> Self {
@@ -67,6 +60,11 @@ impl Checkpoint {
             put_checkpoint(self.begun, batch);
         }
         Payment { tails: count, turns }
+    }
+
+    /// The streams whose tails a payment brings to the tree.
+    pub(super) fn paid_by(&self, payment: &Payment) -> &[Arc<[u8]>] {
+        self.next(payment.tails)
     }
 
     /// Notes that a payment is on disk. `number` is the last chunk before the batch that held it.

@@ -494,8 +494,9 @@ impl Committer {
         self.reader.recent.forget(change.old.keys());
         durable.at = change;
         durable.mark = domain::Mark(last);
-        durable.payments += u64::from(payment.pays());
-        self.reader.recent.forget_tails(tails.iter().map(|(stream, _)| stream));
+        for stream in self.checkpoint.paid_by(&payment) {
+            self.reader.recent.forget_tail(stream);
+        }
         self.checkpoint.paid(&payment, &mut durable.tails, self.number);
         self.checkpoint.add(last - self.number, bytes, tails, &mut durable.tails);
         durable.chunks.extend(chunks);

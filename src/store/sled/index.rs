@@ -140,6 +140,7 @@ impl Tail {
 pub(super) struct Tails {
     young: HashMap<Arc<[u8]>, Tail>,
     owed: HashMap<Arc<[u8]>, Tail>,
+    turns: u64,
 }
 
 impl Tails {
@@ -165,6 +166,12 @@ impl Tails {
     /// Begins a generation; nothing may be owed any more.
     pub(super) fn turn(&mut self) {
         std::mem::swap(&mut self.young, &mut self.owed);
+        self.turns += 1;
+    }
+
+    /// How many generations have begun. What is not here stays as it is in the tree until another has.
+    pub(super) fn turns(&self) -> u64 {
+        self.turns
     }
 
     pub(super) fn len(&self) -> usize {
@@ -228,8 +235,6 @@ pub(super) struct Durable {
     /// The number of the last chunk.
     pub(super) mark: Mark,
     pub(super) tails: Tails,
-    /// How often tails have gone from memory into the tree since the store was opened.
-    pub(super) payments: u64,
     pub(super) chunks: RecentChunks,
 }
 

@@ -142,9 +142,8 @@ impl SledStore {
         let chunk_reads = Arc::new(AtomicU64::new(0));
         let mark = Mark(number);
         let chunks = RecentChunks::new(options.cache_bytes, number + 1);
-        let durable = Durable { at: Arc::new(Change::default()), mark, tails, payments: 0, chunks };
-        let durable = Arc::new(RwLock::new(durable));
         let recent = Arc::new(Recent::new(options.cache_bytes));
+        let durable = Arc::new(RwLock::new(Durable { at: Arc::new(Change::default()), mark, tails, chunks }));
         let reader = Reader {
             tree: opened.tree,
             durable: durable.clone(),

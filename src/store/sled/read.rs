@@ -232,9 +232,9 @@ impl Reader {
 
     /// What was last on disk, and the tail of `stream` there.
     fn view(&self, stream: &[u8]) -> Result<(Arc<Change>, Option<Tail>), StoreError> {
-        let (at, tail, payments) = {
+        let (at, tail, turns) = {
             let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
-            (durable.at.clone(), self.recent.tail(&durable, stream), durable.payments)
+            (durable.at.clone(), self.recent.tail(&durable, stream), durable.tails.turns())
         };
         if tail.is_some() {
             return Ok((at, tail));
@@ -242,7 +242,7 @@ impl Reader {
         // A tail in the tree is always of what was on disk before it was written.
         let tail = self.tail_in_tree(stream)?;
         if let Some(tail) = tail {
-            self.recent.keep_tail(&self.durable, stream, payments, tail);
+            self.recent.keep_tail(&self.durable, turns, stream, tail);
         }
         Ok((at, tail))
     }

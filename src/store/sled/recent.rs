@@ -2,8 +2,8 @@
 //!
 //! What is here is what a read of the tree would show. Rows are kept by readers while nothing can become visible, and
 //! only where no write after the one they saw has the key; what a write changed is forgotten in the moment in which
-//! the write becomes visible. So with the tails of its streams; and a tail is kept only where none was paid to the tree
-//! while it was read.
+//! the write becomes visible. Tails likewise: the one in the tree counts for as long as there is none among those that
+//! are on their way there, and it is forgotten when another has arrived.
 //!
 //! Only what exists is kept. Whoever asks in vain asks the tree each time, so that the time an answer takes does not
 //! tell what others have asked for.
@@ -70,22 +70,19 @@ impl Recent {
         durable.tails.get(stream).or_else(|| self.tails.get(stream))
     }
 
-    /// Keeps a tail from the tree, of a stream that had no newer one in memory after so many payments, unless there
-    /// is one now or may have been meanwhile.
-    pub(super) fn keep_tail(&self, durable: &RwLock<Durable>, stream: &[u8], payments: u64, tail: Tail) {
-        // Nothing becomes visible while this is held, so that whatever is written to the stream later will forget it.
+    /// Keeps a tail as it was in the tree when so many generations of tails had begun, none of which had the stream. One
+    /// that has been written since then is still among them, unless another generation has begun.
+    pub(super) fn keep_tail(&self, durable: &RwLock<Durable>, turns: u64, stream: &[u8], tail: Tail) {
         let durable = durable.read().unwrap_or_else(PoisonError::into_inner);
-        if durable.payments == payments && durable.tails.get(stream).is_none() {
+        if durable.tails.turns() == turns && durable.tails.get(stream).is_none() {
             self.tails.insert(stream.into(), tail);
         }
         drop(durable);
     }
 
-    /// Forgets the tails of streams to which a write has added, in the moment in which it becomes visible.
-    pub(super) fn forget_tails<'a>(&self, streams: impl Iterator<Item = &'a Arc<[u8]>>) {
-        for stream in streams {
-            self.tails.remove(&stream[..]);
-        }
+    /// Forgets the tail of a stream, in the moment in which a newer one in the tree is what counts.
+    pub(super) fn forget_tail(&self, stream: &[u8]) {
+        self.tails.remove(stream);
     }
 
     /// Forgets what a write changed, in the moment in which it becomes visible.
@@ -100,7 +97,7 @@ impl Recent {
 mod tests {
     use super::super::index::{RecentChunks, Tails};
     use super::*;
-    use crate::domain::Mark;
+    use crate::domain::{Epoch, Mark, Position, Seq};
 
     const ROW: Bytes = Bytes::from_static(b"a row of about so many bytes");
 
@@ -118,6 +115,22 @@ mod tests {
     }
 
     #[test]
+    fn a_tail_whose_stream_was_written_while_it_was_read_is_not_kept() {
+        let (recent, durable) = (Recent::new(8 << 20), durable());
+        let tail = |seq| Tail::after(None, Position { epoch: Epoch(1), seq: Seq(seq) }, seq, 100).0;
+        let known = |stream: &[u8]| recent.tail(&durable.read().unwrap(), stream);
+        durable.write().unwrap().tails.insert(b"written"[..].into(), tail(2));
+        recent.keep_tail(&durable, 0, b"written", tail(1));
+        recent.keep_tail(&durable, 0, b"quiet", tail(1));
+        assert_eq!((known(b"written"), known(b"quiet")), (Some(tail(2)), Some(tail(1))));
+        // It goes to the tree, where the tail that was read is not any more.
+        durable.write().unwrap().tails.turn();
+        durable.write().unwrap().tails.paid(b"written");
+        recent.keep_tail(&durable, 0, b"written", tail(1));
+        assert_eq!((known(b"written"), known(b"quiet")), (None, Some(tail(1))));
+    }
+
+    #[test]
     fn rows_take_no_more_than_their_share() {
         let (recent, durable) = (Recent::new(8 << 20), durable());
         let at = durable.read().unwrap().at.clone();
@@ -130,6 +143,6 @@ mod tests {
 
     fn durable() -> RwLock<Durable> {
         let chunks = RecentChunks::new(8 << 20, 1);
-        RwLock::new(Durable { at: Arc::default(), mark: Mark(0), tails: Tails::default(), payments: 0, chunks })
+        RwLock::new(Durable { at: Arc::default(), mark: Mark(0), tails: Tails::default(), chunks })
     }
 }
