@@ -1,11 +1,8 @@
 //! A user's inbox: the rooms the user is in, and the live sessions that want to hear when that changes.
-//!
-//! It needs no actor: the rooms are rows, and who wants to hear stands in a table of the registry, so that a connection
-//! costs no hop to another thread.
 
 use std::sync::Arc;
 
-use actix::{Message, Recipient};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient};
 
 use super::registry::Registry;
 use crate::domain::policy::Standing;
@@ -14,25 +11,58 @@ use crate::store::rows::{self, Place, Row};
 use crate::store::{Store, StoreError};
 use crate::wire::Listed;
 
-/// A session that hears of changes in its user's rooms, for as long as it holds this.
-pub struct Attached {
+/// Hosts one user's inbox while the user has sessions here.
+pub struct InboxActor {
     registry: Arc<Registry>,
-    key: (TenantId, UserId),
-    session: Recipient<RoomsChanged>,
+    tenant: TenantId,
+    user: UserId,
+    sessions: Vec<Recipient<RoomsChanged>>,
+    attached: u64,
 }
 
-impl Attached {
-    /// Attaches a session. What is committed from now on it is told.
-    pub fn new(registry: &Arc<Registry>, tenant: &TenantId, user: &UserId, session: Recipient<RoomsChanged>) -> Self {
-        let (registry, key) = (Arc::clone(registry), (tenant.clone(), user.clone()));
-        registry.attach(&key, session.clone());
-        Self { registry, key, session }
+impl InboxActor {
+    pub fn new(registry: Arc<Registry>, tenant: TenantId, user: UserId) -> Self {
+        Self { registry, tenant, user, sessions: Vec::new(), attached: 0 }
     }
 }
 
-impl Drop for Attached {
-    fn drop(&mut self) {
-        self.registry.detach(&self.key, &self.session);
+impl Actor for InboxActor {
+    type Context = Context<Self>;
+}
+
+/// A session of the user wants to hear of changes.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Attach {
+    pub session: Recipient<RoomsChanged>,
+}
+
+impl Handler<Attach> for InboxActor {
+    type Result = ();
+
+    fn handle(&mut self, attach: Attach, _: &mut Self::Context) {
+        self.attached += 1;
+        self.sessions.push(attach.session);
+    }
+}
+
+/// A session has ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Detach {
+    pub session: Recipient<RoomsChanged>,
+}
+
+impl Handler<Detach> for InboxActor {
+    type Result = ();
+
+    fn handle(&mut self, detach: Detach, ctx: &mut Self::Context) {
+        self.sessions.retain(|session| *session != detach.session && session.connected());
+        if self.sessions.is_empty()
+            && self.registry.retire_inbox(&self.tenant, &self.user, &ctx.address(), self.attached)
+        {
+            ctx.stop();
+        }
     }
 }
 
@@ -42,6 +72,17 @@ impl Drop for Attached {
 pub enum RoomsChanged {
     Gained { room: RoomId, role: Role, standing: Standing },
     Lost { room: RoomId },
+}
+
+impl Handler<RoomsChanged> for InboxActor {
+    type Result = ();
+
+    #[expect(clippy::disallowed_methods, reason = "one per session and committed change of a membership")]
+    fn handle(&mut self, change: RoomsChanged, _: &mut Self::Context) {
+        for session in &self.sessions {
+            session.do_send(change);
+        }
+    }
 }
 
 /// Some of a user's rooms.

@@ -1,4 +1,4 @@
-//! Who is where: the rooms that are awake, the sessions of users, and which relays follow which room.
+//! Who is where: the rooms and inboxes that are awake, and which relays follow which room.
 //!
 //! The one thing that threads share besides the store. Each map is split over locks that are held for a look-up, never
 //! across a call. A room is started on first use and again after it died; one that keeps dying is shut.
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Addr, ArbiterHandle, Recipient};
+use actix::{Actor, Addr, ArbiterHandle};
 use arc_swap::ArcSwap;
 use quick_cache::sync::Cache;
 use tokio::sync::oneshot;
@@ -19,7 +19,7 @@ use super::batch::DialectSet;
 use super::connections::Connections;
 use super::directory::{DirectoryActor, Nums, Reserve};
 use super::failure::read_failed;
-use super::inbox::RoomsChanged;
+use super::inbox::{Attach, InboxActor, RoomsChanged};
 use super::limits::{Limits, names};
 use super::rates::{Limiter, Meters};
 use super::reading;
@@ -46,7 +46,7 @@ pub struct Registry {
     hasher: RandomState,
     rooms: Sharded<RoomKey, Slot>,
     interest: Sharded<RoomKey, Vec<(RelayId, DialectSet)>>,
-    inboxes: Sharded<(TenantId, UserId), Vec<Recipient<RoomsChanged>>>,
+    inboxes: Sharded<(TenantId, UserId), InboxSlot>,
     directories: Mutex<HashMap<TenantId, Directory>>,
     /// Aliases and nums that have been used. What they stand for never changes.
     names: Cache<(TenantId, RoomName), RoomId>,
@@ -76,6 +76,11 @@ struct Slot {
 struct Death {
     at: Instant,
     command: Option<u64>,
+}
+
+struct InboxSlot {
+    addr: Addr<InboxActor>,
+    attached: u64,
 }
 
 #[derive(Clone)]
@@ -407,7 +412,7 @@ impl Registry {
 
     /// How many users have a session.
     pub fn inboxes_awake(&self) -> usize {
-        self.inboxes.sum(|_| 1)
+        self.inboxes.sum(|slot| usize::from(slot.addr.connected()))
     }
 
     /// How many rooms are awake.
@@ -582,29 +587,46 @@ impl Registry {
         }
     }
 
-    /// Notes that a session wants to hear of changes in its user's rooms.
-    pub(super) fn attach(&self, user: &(TenantId, UserId), session: Recipient<RoomsChanged>) {
-        self.inboxes.lock(&self.hasher, user).entry(user.clone()).or_default().push(session);
+    /// Attaches a session to its user's inbox.
+    #[expect(clippy::disallowed_methods, reason = "once per session")]
+    pub fn attach(self: &Arc<Self>, tenant: &TenantId, user: &UserId, attach: Attach) -> Addr<InboxActor> {
+        let key = (tenant.clone(), user.clone());
+        let mut inboxes = self.inboxes.lock(&self.hasher, &key);
+        let start = || {
+            let index =
+                usize::try_from(self.hasher.hash_one(&key) % self.arbiters.len() as u64).expect("less than a length");
+            let (registry, owner) = (Arc::clone(self), key.clone());
+            InboxActor::start_in_arbiter(&self.arbiters[index], move |_| InboxActor::new(registry, owner.0, owner.1))
+        };
+        let slot = inboxes.entry(key.clone()).or_insert_with(|| InboxSlot { addr: start(), attached: 0 });
+        if !slot.addr.connected() {
+            *slot = InboxSlot { addr: start(), attached: 0 };
+        }
+        slot.attached += 1;
+        slot.addr.do_send(attach);
+        slot.addr.clone()
     }
 
-    /// Notes that a session has ended.
-    pub(super) fn detach(&self, user: &(TenantId, UserId), session: &Recipient<RoomsChanged>) {
-        let mut inboxes = self.inboxes.lock(&self.hasher, user);
-        if let Some(sessions) = inboxes.get_mut(user) {
-            sessions.retain(|other| other != session);
-            if sessions.is_empty() {
-                inboxes.remove(user);
+    /// An inbox without sessions wants to end; true unless a session is on its way to it.
+    pub fn retire_inbox(&self, tenant: &TenantId, user: &UserId, addr: &Addr<InboxActor>, attached: u64) -> bool {
+        let key = (tenant.clone(), user.clone());
+        let mut inboxes = self.inboxes.lock(&self.hasher, &key);
+        match inboxes.get(&key) {
+            Some(slot) if slot.addr == *addr && slot.attached == attached => {
+                inboxes.remove(&key);
+                true
             }
+            Some(slot) => slot.addr != *addr,
+            None => true,
         }
     }
 
     /// Tells a user's live sessions that its rooms have changed. The change itself is in the log already.
-    #[expect(clippy::disallowed_methods, reason = "one per session and committed change of a membership")]
+    #[expect(clippy::disallowed_methods, reason = "one per committed change of a membership")]
     pub fn rooms_changed(&self, tenant: &TenantId, user: &UserId, change: RoomsChanged) {
         let key = (tenant.clone(), user.clone());
-        let sessions = self.inboxes.lock(&self.hasher, &key).get(&key).cloned();
-        for session in sessions.into_iter().flatten() {
-            session.do_send(change);
+        if let Some(slot) = self.inboxes.lock(&self.hasher, &key).get(&key) {
+            slot.addr.do_send(change);
         }
     }
 }

@@ -236,7 +236,6 @@ impl RoomActor {
     }
 
     /// Stamps the events, takes note of them, and puts them up for the next commit.
-    #[expect(clippy::too_many_arguments, reason = "one step of a story that is told in one place")]
     fn record(
         &mut self,
         by: Principal,

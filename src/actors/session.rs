@@ -20,7 +20,7 @@ use super::asking::{self, done, publishes};
 use super::batch::Batch;
 use super::connections;
 use super::failure::read_failed;
-use super::inbox::{Attached, RoomsChanged};
+use super::inbox::{Attach, Detach, InboxActor, RoomsChanged};
 use super::limits::{Rate, names};
 use super::link::{Kind, Link, News};
 use super::outbox;
@@ -75,8 +75,8 @@ pub struct SessionActor {
     link: Rc<Link>,
     gate: Arc<dyn Gate>,
     principal: Option<Principal>,
-    /// Tells it of changes in its user's rooms.
-    inbox: Option<Attached>,
+    /// The user's inbox, and the address by which it knows this session.
+    inbox: Option<(Addr<InboxActor>, Recipient<RoomsChanged>)>,
     follows: BTreeMap<RoomId, Rc<Follower>>,
     /// All of the user's rooms, in the place of single ones.
     world: Option<WorldFollow>,
@@ -333,7 +333,8 @@ impl SessionActor {
 
     /// Asks the user's inbox for news.
     fn attach(&mut self, principal: &Principal, session: Recipient<RoomsChanged>) {
-        self.inbox = Some(Attached::new(self.registry(), &principal.tenant, &principal.user, session));
+        let attach = Attach { session: session.clone() };
+        self.inbox = Some((self.registry().attach(&principal.tenant, &principal.user, attach), session));
     }
 
     /// Finds out which room a command is for, and puts the command back in its place.
@@ -623,13 +624,16 @@ impl SessionActor {
 
 /// However a session ends, and be it by a panic, nothing of it stays behind.
 impl Drop for SessionActor {
+    #[expect(clippy::disallowed_methods, reason = "once per session")]
     fn drop(&mut self) {
         for follower in std::mem::take(&mut self.follows).into_values() {
             self.worker.unregister(&follower);
         }
-        drop(self.inbox.take());
         self.worker.closed(&self.link, self.principal.as_ref());
         self.link.gone();
+        if let Some((inbox, session)) = self.inbox.take() {
+            inbox.do_send(Detach { session });
+        }
     }
 }
 

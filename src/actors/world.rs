@@ -17,7 +17,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Recipient, WrapFuture,
+};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use tokio::sync::oneshot;
@@ -25,7 +27,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::batch::Batch;
 use super::failure::read_failed;
-use super::inbox::{Attached, RoomsChanged, list_rooms};
+use super::inbox::{Attach, Detach, InboxActor, RoomsChanged, list_rooms};
 use super::link::{Cut, Link};
 use super::pages::FramedPage;
 use super::paging::gone;
@@ -292,7 +294,7 @@ struct WorldActor {
     worker: Rc<Worker>,
     link: Rc<Link>,
     track: Rc<Track>,
-    inbox: Option<Attached>,
+    inbox: Option<(Addr<InboxActor>, Recipient<RoomsChanged>)>,
     /// What was asked for, until it has been opened.
     since: Option<Since>,
     greet: Option<Box<dyn FnOnce(Opened)>>,
@@ -601,8 +603,10 @@ impl Actor for WorldActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         // Before the rooms are listed, so that none is missed.
-        let (by, session) = (&self.track.by, ctx.address().recipient());
-        self.inbox = Some(Attached::new(self.registry(), &by.tenant, &by.user, session));
+        let session: Recipient<RoomsChanged> = ctx.address().recipient();
+        let attach = Attach { session: session.clone() };
+        let by = &self.track.by;
+        self.inbox = Some((self.registry().attach(&by.tenant, &by.user, attach), session));
         if let Some(since) = self.since.take() {
             self.open(since, ctx);
         }
@@ -611,11 +615,14 @@ impl Actor for WorldActor {
 
 /// However a world ends, nothing of it stays behind.
 impl Drop for WorldActor {
+    #[expect(clippy::disallowed_methods, reason = "once per world")]
     fn drop(&mut self) {
         for follower in std::mem::take(&mut self.rooms).into_values() {
             self.worker.unregister(&follower);
         }
-        drop(self.inbox.take());
+        if let Some((inbox, session)) = self.inbox.take() {
+            inbox.do_send(Detach { session });
+        }
         if std::thread::panicking() {
             let link = Rc::clone(&self.link);
             // Not here: a second panic while the first unwinds would end the process.
