@@ -178,8 +178,6 @@ impl RoomActor {
     fn consider(&mut self, submit: Submission, ctx: &mut Context<Self>) {
         self.watch.at = Some((submit.by.clone(), submit.command.clone()));
         self.carry_out(submit, ctx);
-        // A death from here on is not this command's.
-        self.watch.at = None;
     }
 
     fn carry_out(&mut self, submit: Submission, ctx: &mut Context<Self>) {
@@ -573,15 +571,22 @@ impl Handler<Submit> for RoomActor {
 impl RoomActor {
     /// Looks at what has come, as far as everything for it is known, and commits what follows from it all together.
     fn work(&mut self, ctx: &mut Context<Self>) {
+        let mut looked_at = 0;
         while !self.held
             && let Some(submit) = self.waiting.pop_front()
         {
+            looked_at += 1;
             match submit.command.target().filter(|target| self.room.known(*target).is_none()) {
                 None => self.consider(submit, ctx),
                 Some(target) => self.load(target, submit, ctx),
             }
         }
+        if looked_at > 1 {
+            // A death from here on is not known to be any one command's.
+            self.watch.at = None;
+        }
         self.flush(ctx);
+        self.watch.at = None;
     }
 
     /// Gets the message that a command refers to; nothing else happens meanwhile.
