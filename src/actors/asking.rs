@@ -30,7 +30,7 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
         Ask::Create { kind, alias, name, members } => create(registry, by, kind, alias, name, members).await,
         Ask::History { room, before, limit } => {
             let read = async {
-                let key = registry.resolve(&by.tenant, &room).await?;
+                let key = registry.resolve_for(&by, &room).await?;
                 history(worker, link, key, by.user.clone(), before, limit).await
             };
             counted(registry, "history", registry.look_up(&by, read).await)
@@ -38,14 +38,14 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
         Ask::Rooms { after, limit } => counted(registry, "rooms", list_rooms(registry, &by, after, limit).await),
         Ask::Room { room } => {
             let read = async {
-                let key = registry.resolve(&by.tenant, &room).await?;
+                let key = registry.resolve_for(&by, &room).await?;
                 reading::room(worker, link, key, by.user.clone()).await
             };
             counted(registry, "room", registry.look_up(&by, read).await)
         }
         Ask::Members { room, after, limit } => {
             let read = async {
-                let key = registry.resolve(&by.tenant, &room).await?;
+                let key = registry.resolve_for(&by, &room).await?;
                 reading::members(worker, link, key, by.user.clone(), after, limit).await
             };
             counted(registry, "members", registry.look_up(&by, read).await)

@@ -16,8 +16,9 @@ pub struct Batch {
     removals: Vec<Removal>,
 }
 
-/// The frames of a batch in one dialect, end to end.
-struct Frames {
+/// The frames of consecutive records in one dialect, end to end.
+pub struct Frames {
+    first: Seq,
     bytes: Bytes,
     /// Where each record's frame ends.
     ends: Box<[usize]>,
@@ -44,7 +45,8 @@ impl Batch {
             [only] => (only, only),
             [] => unreachable!("a batch has records"),
         };
-        let frames = Dialect::ALL.map(|dialect| dialects.has(dialect).then(|| Frames::new(dialect, room, records)));
+        let frames = Dialect::ALL
+            .map(|dialect| dialects.has(dialect).then(|| Frames::new(dialect, room, first.position.seq, records)));
         let removals = records.iter().filter_map(|record| removal(record, pending)).collect();
         Arc::new(Self { first: first.position.seq, last: last.position, frames, removals })
     }
@@ -63,12 +65,7 @@ impl Batch {
 
     /// The frames of the records after `after` up to and including `until`; `None` where the dialect was not framed.
     pub fn frames(&self, dialect: Dialect, after: Seq, until: Seq) -> Option<Bytes> {
-        let frames = self.frames[dialect.index()].as_ref()?;
-        let end_of = |seq: Seq| match seq.0.checked_sub(self.first.0) {
-            None => 0,
-            Some(index) => usize::try_from(index).ok().and_then(|index| frames.ends.get(index)).copied().unwrap_or(0),
-        };
-        Some(frames.bytes.slice(end_of(after)..end_of(until)))
+        Some(self.frames[dialect.index()].as_ref()?.between(after, until))
     }
 
     /// How many records come after `after` up to and including `until`.
@@ -78,7 +75,8 @@ impl Batch {
 }
 
 impl Frames {
-    fn new(dialect: Dialect, room: &RoomKey, records: &[Record]) -> Self {
+    /// Frames `records`, of which the first, if there is any, is at `first`.
+    pub fn new(dialect: Dialect, room: &RoomKey, first: Seq, records: &[Record]) -> Self {
         let mut bytes = BytesMut::with_capacity(records.len() * 384);
         let ends = records
             .iter()
@@ -87,7 +85,21 @@ impl Frames {
                 bytes.len()
             })
             .collect();
-        Self { bytes: bytes.freeze(), ends }
+        Self { first, bytes: bytes.freeze(), ends }
+    }
+
+    /// The frames of the records after `after` up to and including `until`.
+    pub fn between(&self, after: Seq, until: Seq) -> Bytes {
+        let end_of = |seq: Seq| match seq.0.checked_sub(self.first.0) {
+            None => 0,
+            Some(index) => usize::try_from(index).ok().and_then(|index| self.ends.get(index)).copied().unwrap_or(0),
+        };
+        self.bytes.slice(end_of(after)..end_of(until))
+    }
+
+    /// How much memory they take, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len() + size_of_val(&*self.ends)
     }
 }
 

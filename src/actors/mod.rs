@@ -13,6 +13,7 @@ pub mod inbox;
 pub mod limits;
 pub mod link;
 pub mod outbox;
+pub mod pages;
 pub mod paging;
 mod projection;
 pub mod rates;

@@ -181,6 +181,14 @@ impl Outbox {
         }
     }
 
+    /// Whether a pull is wanted and no record is waiting. True only once: whoever asks does it.
+    pub fn take_pull(&self) -> bool {
+        let mut lanes = self.lanes.borrow_mut();
+        let due = lanes.pull_wanted && lanes.log.is_empty();
+        lanes.pull_wanted &= !due;
+        due
+    }
+
     /// Takes out what is waiting of `source`, also what is said about its follow.
     pub fn purge<S: Source>(&self, source: &Rc<S>) {
         let mut lanes = self.lanes.borrow_mut();

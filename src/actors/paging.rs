@@ -32,7 +32,7 @@ pub async fn page(
     let registry = worker.registry();
     let answer_timeout = registry.limits().answer_timeout;
     let begin = async {
-        let key = registry.resolve(&by.tenant, room).await?;
+        let key = registry.resolve_for(by, room).await?;
         let registration = worker.register(key, by.user.clone(), link);
         let (at, head) = admit(registry, registration.follower(), since).await?;
         Ok::<_, Refusal>((registration, at, head))

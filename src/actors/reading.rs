@@ -68,10 +68,10 @@ pub async fn known(store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<()
 /// What somebody who is no member may know of a room: what it is, and as what he is invited. The same is read whether
 /// there is no such room or it is not to be known, so that the time tells nothing.
 async fn acquaintance(store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<(Header, Option<Role>), Refusal> {
-    let stream = key.stream();
     let failed = |error: StoreError| read_failed(&error);
-    let header = store.get(&stream, rows::HEADER).await.map_err(failed)?;
-    let invitation = store.get(&stream, &rows::invitation(user)).await.map_err(failed)?;
+    let invitation = rows::invitation(user);
+    let mut found = store.get_all(&key.stream(), &[rows::HEADER, &invitation]).await.map_err(failed)?.into_iter();
+    let (header, invitation) = (found.next().flatten(), found.next().flatten());
     let header = header.ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
     let header = Header::decode(&header).map_err(failed)?;
     let invited = invitation.map(|row| Role::decode(&row)).transpose().map_err(failed)?;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, ArbiterHandle};
 use arc_swap::ArcSwap;
+use quick_cache::sync::Cache;
 use tokio::sync::oneshot;
 
 use super::batch::DialectSet;
@@ -47,6 +48,8 @@ pub struct Registry {
     interest: Sharded<RoomKey, Vec<(RelayId, DialectSet)>>,
     inboxes: Sharded<(TenantId, UserId), InboxSlot>,
     directories: Mutex<HashMap<TenantId, Directory>>,
+    /// Aliases and nums that have been used. What they stand for never changes.
+    names: Cache<(TenantId, RoomName), RoomId>,
     relays: RwLock<Vec<RelayAddr>>,
     draining: AtomicBool,
     sealer: OnceLock<Sealer>,
@@ -105,6 +108,9 @@ const DYING_LOOK: Duration = Duration::from_millis(1);
 /// The room of a name that nobody has. No room is ever made with this id (RFC 9562, section 5.9).
 const NOWHERE: RoomId = RoomId(uuid::Uuid::nil());
 
+/// How many names of rooms are remembered. Each takes some 150 bytes.
+const NAMES_MAX: usize = 16_384;
+
 /// How long somebody is asked to wait where a room has too many commands under way.
 const BUSY: Duration = Duration::from_millis(100);
 
@@ -132,6 +138,7 @@ impl Registry {
             interest: Sharded::default(),
             inboxes: Sharded::default(),
             directories: Mutex::default(),
+            names: Cache::new(NAMES_MAX),
             relays: RwLock::default(),
             draining: AtomicBool::new(false),
             sealer: OnceLock::new(),
@@ -434,16 +441,33 @@ impl Registry {
             RoomName::Alias(alias) => rows::alias(alias),
         };
         let directory = crate::domain::StreamId::Directory(tenant.clone());
-        let row = self.store.get(&directory, &key).await.map_err(|error| read_failed(&error))?;
+        // Not from memory: the time must not tell which names others use.
+        let found = self.store.get_all(&directory, &[&key]).await.map_err(|error| read_failed(&error))?;
+        let row = found.into_iter().next().flatten();
         let reservation = row.map(|row| Reservation::decode(&row)).transpose().map_err(|error| read_failed(&error))?;
         let room = reservation.map_or(NOWHERE, |reservation| reservation.room);
+        if room != NOWHERE {
+            self.names.insert((tenant.clone(), name.clone()), room);
+        }
         Ok(RoomKey { tenant: tenant.clone(), room })
+    }
+
+    /// As [`Registry::resolve`], and from memory for somebody whose membership is in memory, too. Nobody else is
+    /// answered sooner because others have used the name.
+    pub async fn resolve_for(&self, by: &Principal, name: &RoomName) -> Result<RoomKey, Refusal> {
+        if let Some(room) = self.names.get(&(by.tenant.clone(), name.clone())) {
+            let key = RoomKey { tenant: by.tenant.clone(), room };
+            if self.store.peek(&key.stream(), &rows::member(&by.user)).is_some() {
+                return Ok(key);
+            }
+        }
+        self.resolve(&by.tenant, name).await
     }
 
     /// Which room a name stands for, provided that `by` may know that there is one. Asked before a first command is
     /// handed over: a room is not woken only to say that it does not exist, or may not be known.
     pub async fn find(&self, by: &Principal, name: &RoomName) -> Result<RoomKey, Refusal> {
-        let room = self.resolve(&by.tenant, name).await?;
+        let room = self.resolve_for(by, name).await?;
         reading::known(&*self.store, &room, &by.user).await?;
         Ok(room)
     }

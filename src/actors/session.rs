@@ -14,29 +14,27 @@ use std::time::Duration;
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, StreamHandler, WrapFuture,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::asking::{self, done, publishes};
-use super::batch::{Batch, removal_of};
+use super::batch::Batch;
 use super::connections;
 use super::failure::read_failed;
 use super::inbox::{Attach, Detach, InboxActor, RoomsChanged};
 use super::limits::{Rate, names};
 use super::link::{Kind, Link, News};
 use super::outbox;
+use super::pages::FramedPage;
 use super::rates::Limiter;
 use super::reading::open;
 use super::registry::Registry;
 use super::worker::{Follower, Worker};
 use super::world::{Opened, WorldFollow, follow_all};
 use crate::domain::session::Generation;
-use crate::domain::{Position, Principal, Record, RoomId, RoomKey, RoomName, Seq, Timestamp, UserId};
-use crate::store::{Page, StoreError};
+use crate::domain::{Position, Principal, RoomId, RoomKey, RoomName, Timestamp};
+use crate::store::StoreError;
 use crate::wire::frame::{self, Opcode};
 use crate::wire::{Ask, CloseReason, From as Since, Incoming, Notice, Refusal, Reply, Request};
-
-/// How many records a follower that is behind is handed at once.
-const PULL_RECORDS: usize = 256;
 
 /// How many frames that cannot be understood a connection may send in all.
 const BAD_FRAMES_MAX: u32 = 16;
@@ -381,6 +379,10 @@ impl SessionActor {
         ctx.spawn(work.into_actor(self).map(|result, session, ctx| {
             session.exclusive = false;
             then(session, result.map_err(|_| Refusal::unavailable()));
+            if session.link.outbox.take_pull() {
+                // At once, so that what a new follower has missed leaves together with the reply.
+                session.pull(ctx);
+            }
             session.pump(ctx);
         }));
     }
@@ -395,7 +397,7 @@ impl SessionActor {
             Ask::Follow { room, from } => self.follow(id, by, room, from, ctx),
             Ask::Unfollow { room } => {
                 let registry = Arc::clone(self.registry());
-                let resolve = async move { registry.look_up(&by, registry.resolve(&by.tenant, &room)).await };
+                let resolve = async move { registry.look_up(&by, registry.resolve_for(&by, &room)).await };
                 self.exclusively(ctx, resolve, move |session, resolved| {
                     let reply = match resolved.and_then(|resolved| resolved) {
                         Ok(key) => match session.follows.remove(&key.room) {
@@ -437,7 +439,7 @@ impl SessionActor {
         let open = async move {
             let registry = worker.registry();
             let open = async {
-                let key = registry.resolve(&by.tenant, &name).await?;
+                let key = registry.resolve_for(&by, &name).await?;
                 let registration = worker.register(key, by.user.clone(), &link);
                 let (at, head) = open(registry, registration.follower(), since).await?;
                 Ok((registration, at, head))
@@ -513,12 +515,10 @@ impl SessionActor {
             let Some(after) = follow.wants_page_after() else { return };
             (follow.generation(), after)
         };
-        self.registry().metrics().page_reads.inc();
         self.pulling = true;
         self.pulled = Some(follower.room().room);
-        let store = Arc::clone(self.registry().store());
-        let stream = follower.room().stream();
-        let read = async move { store.read(&stream, after.seq, PULL_RECORDS).await };
+        let pages = Rc::clone(self.worker.pages());
+        let read = pages.after(follower.room().clone(), self.link.dialect(), after.seq);
         ctx.spawn(read.into_actor(self).map(move |page, session, ctx| {
             session.pulling = false;
             match page {
@@ -545,21 +545,18 @@ impl SessionActor {
         later.or_else(|| self.follows.values().find(behind)).cloned()
     }
 
-    fn hand_over(&mut self, follower: &Rc<Follower>, generation: Generation, after: Position, page: &Page) {
-        let last = page.records.last().map(|record| record.position);
-        let removals = page.records.iter().filter_map(|record| removal(record, follower.user()));
+    fn hand_over(&mut self, follower: &Rc<Follower>, generation: Generation, after: Position, page: &FramedPage) {
+        let last = page.last(after.seq, None);
+        let mut removals = page.removals(follower.user(), after.seq);
         let seqs = removals.clone().map(|(seq, _)| seq);
-        let handed = follower.follow().borrow_mut().page(generation, after.seq, last, page.complete, seqs);
+        let handed = follower.follow().borrow_mut().page(generation, after.seq, last, page.is_complete(), seqs);
         if let Some((from, until)) = handed.records {
-            let mut frames = BytesMut::new();
-            for record in page.records.iter().filter(|record| record.position.seq <= until) {
-                self.link.dialect().put_record(&mut frames, follower.room(), record);
-            }
+            let (frames, records) = (page.frames(from.seq, until), Batch::count(from.seq, until));
             // When that is too much after all, the follower has been set back and reads again.
-            let _ = self.link.outbox.push_log(frames.freeze(), Batch::count(from.seq, until), follower.clone(), from);
+            let _ = self.link.outbox.push_log(frames, records, follower.clone(), from);
         }
-        if let Some(kicked) = handed.ended.and_then(|ended| removals.clone().find(|(seq, _)| *seq == ended)) {
-            self.worker.removed(follower, kicked.1);
+        if let Some((_, kicked)) = handed.ended.and_then(|ended| removals.find(|(seq, _)| *seq == ended)) {
+            self.worker.removed(follower, kicked);
         }
     }
 
@@ -701,10 +698,4 @@ impl Handler<RoomsChanged> for SessionActor {
 fn frames_rate(messages: Rate) -> Rate {
     let times = |number: u32| number.saturating_mul(FRAMES_PER_MESSAGE);
     Rate { count: times(messages.count), per: messages.per, burst: times(messages.burst) }
-}
-
-/// Whether a record ends the membership of `user`: where, and whether by a kick.
-pub(super) fn removal(record: &Record, user: &UserId) -> Option<(Seq, bool)> {
-    let (removed, kicked) = removal_of(record)?;
-    (removed == user).then_some((record.position.seq, kicked))
 }

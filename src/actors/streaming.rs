@@ -31,7 +31,7 @@ pub async fn stream_room(
         return Err(Refusal::shutting_down());
     }
     let open = async {
-        let key = registry.resolve(&opening.by.tenant, room).await?;
+        let key = registry.resolve_for(&opening.by, room).await?;
         let registration = worker.register(key, opening.by.user.clone(), link);
         let (at, head) = open(registry, registration.follower(), since).await?;
         Ok::<_, Refusal>((registration, at, head))

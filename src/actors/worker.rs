@@ -18,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use super::batch::{Batch, DialectSet, Pending, Removal};
 use super::link::{Kind, Link};
 use super::outbox::{Pushed, Source};
+use super::pages::Pages;
 use super::registry::{Registry, RelayId};
 use super::relay::RelayActor;
 use super::world::Track;
@@ -50,6 +51,7 @@ pub struct Worker {
     ended: RefCell<Vec<Ended>>,
     /// Those of requests that have ended, oldest first.
     answers: RefCell<VecDeque<Ended>>,
+    pages: Rc<Pages>,
     generations: Cell<u64>,
 }
 
@@ -139,6 +141,7 @@ impl Worker {
         let worker = |id, registry| {
             Rc::new(Self {
                 id,
+                pages: Pages::new(Arc::clone(&registry)),
                 registry,
                 rooms: RefCell::new(HashMap::new()),
                 links: RefCell::new(Vec::new()),
@@ -177,6 +180,11 @@ impl Worker {
 
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// The pages of the log that the thread's followers share.
+    pub fn pages(&self) -> &Rc<Pages> {
+        &self.pages
     }
 
     /// Every connection of the thread.
@@ -431,6 +439,7 @@ impl Worker {
         let clock = self.registry.instant();
         let before = |time: Duration| now.checked_sub(time);
         self.cut_ended(|due| due <= now);
+        self.pages.forget_old(now);
         let links = self.links();
         for link in links {
             let older = |since: Instant, time: Duration| before(time).is_some_and(|limit| since <= limit);

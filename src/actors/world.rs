@@ -29,9 +29,9 @@ use super::batch::Batch;
 use super::failure::read_failed;
 use super::inbox::{Attach, Detach, InboxActor, RoomsChanged, list_rooms};
 use super::link::{Cut, Link};
+use super::pages::FramedPage;
 use super::paging::gone;
 use super::registry::Registry;
-use super::session::removal;
 use super::worker::{Follower, Registration, Worker};
 use crate::domain::policy::Standing;
 use crate::domain::room::Member;
@@ -39,14 +39,11 @@ use crate::domain::session::Generation;
 use crate::domain::world::{Pass, RoomTag, Stand, World};
 use crate::domain::{Mark, Position, Principal, RoomId, RoomKey, Seq, StreamId};
 use crate::store::rows::{self, Row};
-use crate::store::{At, Page, Store, StoreError};
+use crate::store::{At, Store, StoreError};
 use crate::wire::{Absence, CloseReason, Dialect, From as Since, Notice, Refusal};
 
 /// How many rooms a world may have. What one costs in memory is a follower, less than a KiB.
 pub const ROOMS_MAX: usize = 10_000;
-
-/// How many records of a room are read at once.
-const PULL_RECORDS: usize = 256;
 
 /// How many rooms are listed at once.
 const LIST_ROOMS: usize = 500;
@@ -534,10 +531,10 @@ impl WorldActor {
             (follow.generation(), after)
         };
         self.read = Some(RoomTag::of(follower.room().room));
-        let (store, stream) = (Arc::clone(self.registry().store()), follower.room().stream());
-        let page = async move { store.read(&stream, after.seq, PULL_RECORDS).await };
+        let pages = Rc::clone(self.worker.pages());
+        let page = pages.after(follower.room().clone(), self.link.dialect(), after.seq);
         self.alone(ctx, page, move |world, page, ctx| match page {
-            Ok(page) => world.hand_over(&follower, generation, after, page, until),
+            Ok(page) => world.hand_over(&follower, generation, after, &page, until),
             Err(error @ StoreError::Damaged(_)) => world.fail(&follower, &error),
             Err(error) => world.give_up(&error, ctx),
         });
@@ -548,7 +545,7 @@ impl WorldActor {
         follower: &Rc<Follower>,
         generation: Generation,
         after: Position,
-        page: Page,
+        page: &FramedPage,
         until: Option<Seq>,
     ) {
         let room = follower.room().room;
@@ -556,29 +553,24 @@ impl WorldActor {
             // Others have taken the last places while it was read: there has to be a pass first.
             return;
         }
-        let Page { mut records, complete } = page;
-        let all = records.len();
-        records.retain(|record| until.is_none_or(|until| record.position.seq <= until));
-        let complete = complete && records.len() == all;
-        let last = records.last().map(|record| record.position);
-        let removals = records.iter().filter_map(|record| removal(record, follower.user()));
-        let seqs = removals.clone().map(|(seq, _)| seq);
+        let last = page.last(after.seq, until);
+        let complete = page.is_complete() && last == page.last(after.seq, None);
+        let mut removals = page.removals(follower.user(), after.seq);
+        let seqs = removals.clone().map(|(seq, _)| seq).filter(|seq| until.is_none_or(|until| *seq <= until));
         let handed = follower.follow().borrow_mut().page(generation, after.seq, last, complete, seqs);
         if let Some((from, until)) = handed.records {
             if let Some((from, to)) = self.gaps.remove(&RoomTag::of(room)) {
                 self.notify(&Notice::Gap { room, from, to, reason: Absence::NotMember });
             }
             let dialect = self.link.dialect();
-            let (mut frames, mut framed) = (BytesMut::new(), BytesMut::new());
-            for record in records.iter().filter(|record| record.position.seq <= until) {
-                framed.clear();
-                dialect.put_record(&mut framed, follower.room(), record);
-                self.track.put(&mut frames, dialect, room, record.position.seq, &framed);
+            let mut frames = BytesMut::new();
+            for seq in (from.seq.0..until.0).map(Seq) {
+                self.track.put(&mut frames, dialect, room, seq.next(), &page.frames(seq, seq.next()));
             }
             // When that is too much after all, the follower has been set back and reads again.
             let _ = self.link.outbox.push_log(frames.freeze(), Batch::count(from.seq, until), follower.clone(), from);
         }
-        if let Some((_, kicked)) = handed.ended.and_then(|ended| removals.clone().find(|(seq, _)| *seq == ended)) {
+        if let Some((_, kicked)) = handed.ended.and_then(|ended| removals.find(|(seq, _)| *seq == ended)) {
             self.worker.removed(follower, kicked);
         }
     }

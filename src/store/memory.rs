@@ -435,6 +435,17 @@ impl Store for MemoryStore {
         Box::pin(ready(self.read_state(|state| state.rows.get(stream)?.get(key).cloned())))
     }
 
+    fn peek(&self, stream: &StreamId, key: &[u8]) -> Option<Bytes> {
+        self.read_state(|state| state.rows.get(stream)?.get(key).cloned()).ok().flatten()
+    }
+
+    fn get_all(&self, stream: &StreamId, keys: &[&[u8]]) -> StoreFuture<Result<Vec<Option<Bytes>>, StoreError>> {
+        Box::pin(ready(self.read_state(|state| {
+            let rows = state.rows.get(stream);
+            keys.iter().map(|key| rows?.get(*key).cloned()).collect()
+        })))
+    }
+
     fn scan(
         &self,
         stream: &StreamId,

@@ -55,8 +55,17 @@ pub trait Store: Send + Sync + 'static {
     /// [`PAGE_BYTES`], none only where there are none.
     fn read_back(&self, stream: &StreamId, before: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>>;
 
-    /// The row filed under `stream` as `key`.
+    /// The row filed under `stream` as `key`. One that exists and was read of late may be answered at once.
     fn get(&self, stream: &StreamId, key: &[u8]) -> StoreFuture<Result<Option<Bytes>, StoreError>>;
+
+    /// The row filed under `stream` as `key`, where that is known without a read. `None` says nothing.
+    fn peek(&self, _stream: &StreamId, _key: &[u8]) -> Option<Bytes> {
+        None
+    }
+
+    /// The rows filed under `stream` as `keys`, in their order. One read for all of them, each time: how long it takes
+    /// does not tell what others have read.
+    fn get_all(&self, stream: &StreamId, keys: &[&[u8]]) -> StoreFuture<Result<Vec<Option<Bytes>>, StoreError>>;
 
     /// Rows filed under `stream` whose keys begin with `prefix` and come after `after`, in the order of their keys, at
     /// most `limit`.

@@ -16,6 +16,7 @@ mod paging;
 mod protocol;
 mod requests;
 mod rest;
+mod returning;
 mod review;
 mod rooms;
 mod secrecy;

@@ -348,6 +348,10 @@ impl Store for Gated {
         self.wait(stream, Shut::Everything, self.store.get(stream, key))
     }
 
+    fn get_all(&self, stream: &StreamId, keys: &[&[u8]]) -> StoreFuture<Result<Vec<Option<Bytes>>, StoreError>> {
+        self.wait(stream, Shut::Everything, self.store.get_all(stream, keys))
+    }
+
     fn scan(
         &self,
         stream: &StreamId,

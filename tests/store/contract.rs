@@ -122,6 +122,10 @@ async fn streams_do_not_mix(store: &dyn Store) {
     assert_eq!(said(&all(store, &room(1)).await), ["in one"]);
     assert_eq!(said(&all(store, &room(2)).await), ["in two"]);
     assert_eq!(store.get(&user("ann"), b"key").await.unwrap().unwrap(), "ann's");
+    let (anns, bobs) = (Some("ann's".into()), None);
+    assert_eq!(store.get_all(&user("ann"), &[b"other", b"key"]).await, Ok(vec![bobs.clone(), anns.clone()]));
+    assert_eq!(store.get_all(&user("bob"), &[b"key"]).await, Ok(vec![bobs]));
+    assert_eq!(store.peek(&user("ann"), b"key"), anns, "it has been read");
     assert_eq!(store.scan(&user("ann"), b"", None, 10).await.unwrap().len(), 1);
 }
 
@@ -269,6 +273,8 @@ async fn erasing_what_has_no_content_changes_nothing(store: &dyn Store) {
 }
 
 async fn a_closed_store_refuses_everything(store: &dyn Store) {
+    store.commit(puts(&room(2), None, &[("key", Some("value"))])).await.unwrap();
+    assert_eq!(store.get(&room(2), b"key").await.unwrap().unwrap(), "value");
     let before = store.commit(posts(store.epoch(), &room(1), 0, &["one"]));
     store.close().await;
     assert_eq!(before.await, Ok(()));
@@ -277,6 +283,7 @@ async fn a_closed_store_refuses_everything(store: &dyn Store) {
     assert_eq!(store.settle(&room(1)).await, Err(StoreError::Closed));
     assert_eq!(store.read(&room(1), Seq::ZERO, 1).await, Err(StoreError::Closed));
     assert_eq!(store.get(&room(1), b"key").await, Err(StoreError::Closed));
+    assert_eq!(store.get(&room(2), b"key").await, Err(StoreError::Closed), "also what is in memory");
     store.close().await;
 }
 

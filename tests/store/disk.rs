@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use std::{fs, io, thread};
 
+use bytes::Bytes;
 use chinwag::domain::Seq;
 use chinwag::store::sled::{Options, SledStore, verify};
 use chinwag::store::{Commit, CommitError, Health, RECORD_BYTES_MAX, Store};
@@ -39,6 +40,9 @@ async fn nothing_is_read_before_it_is_synced() {
     let mut first = posts(store.epoch(), &room(1), 0, &["one", "two"]);
     first.puts = vec![put(&room(1), "changed", Some("old")), put(&room(1), "removed", Some("old"))];
     store.commit(first).await.unwrap();
+    for key in [&b"changed"[..], b"removed"] {
+        assert_eq!(store.get(&room(1), key).await.unwrap().unwrap(), "old", "it is in memory from now on");
+    }
 
     let _shut = gate.shut();
     let mut second = posts(store.epoch(), &room(1), 2, &["three"]);
@@ -64,6 +68,50 @@ async fn nothing_is_read_before_it_is_synced() {
     assert_eq!((second.await, elsewhere.await), (Ok(()), Ok(())));
     assert_eq!(seen(&store).await, [vec!["(erased)", "two", "three"], vec!["added=new", "changed=new"]]);
     assert_eq!(store.get(&room(1), b"removed").await, Ok(None));
+    assert_eq!(store.get(&room(1), b"changed").await.unwrap().unwrap(), "new");
+}
+
+/// Rows and heads are answered from memory where they have been read before: never older than what had been
+/// acknowledged, never newer than what had been called.
+#[test]
+fn what_is_read_again_is_as_it_was_last_committed_while_others_write() {
+    const ROUNDS: u64 = 600;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (called, acknowledged) = (AtomicU64::new(0), AtomicU64::new(0));
+    let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let runtime = runtime();
+                loop {
+                    let from = acknowledged.load(Ordering::SeqCst);
+                    let row = runtime.block_on(store.get(&room(1), b"round")).unwrap();
+                    let head = runtime.block_on(store.head(&room(1))).unwrap().map_or(0, |head| head.seq.0);
+                    let to = called.load(Ordering::SeqCst);
+                    assert!((from..=to).contains(&head), "a head of {head} between {from} and {to}");
+                    let fits = |round: u64| row == row_of(round).map(Bytes::from);
+                    assert!((from..=to).any(fits), "{row:?} between {from} and {to}");
+                    if from == ROUNDS {
+                        return;
+                    }
+                }
+            });
+        }
+        let runtime = runtime();
+        for round in 1..=ROUNDS {
+            let mut commit = posts(store.epoch(), &room(1), round - 1, &["a word"]);
+            commit.puts = vec![put(&room(1), "round", row_of(round).as_deref())];
+            called.store(round, Ordering::SeqCst);
+            runtime.block_on(store.commit(commit)).unwrap();
+            acknowledged.store(round, Ordering::SeqCst);
+        }
+    });
+}
+
+/// What the row says after a round; now and then it is removed.
+fn row_of(round: u64) -> Option<String> {
+    (!round.is_multiple_of(5)).then(|| round.to_string())
 }
 
 #[test]
@@ -298,6 +346,9 @@ async fn quiet_streams_cost_no_memory() {
         let calls: Vec<_> = calls.collect();
         assert!(join_all(calls).await.iter().all(Result::is_ok));
         assert!(store.stats().tails <= 2 * (4096 + 1024), "{} tails are in memory", store.stats().tails);
+        for number in (0..STREAMS).step_by(777).chain((0..STREAMS).step_by(777)) {
+            assert_eq!(store.head(&room(number)).await, Ok(at(store.epoch(), seq + 1)), "also when asked again");
+        }
     }
     copy(&live, &dead);
     // Opened after a kill: most tails are in the tree, the latest in the chunks after the checkpoint.

@@ -36,6 +36,13 @@ pub(super) struct Payment {
     turns: bool,
 }
 
+impl Payment {
+    /// Whether a tail goes from memory into the tree with it.
+    pub(super) fn pays(&self) -> bool {
+        self.tails > 0
+    }
+}
+
 impl Checkpoint {
     /// After opening: `tails` have changed in the `chunks` after `begun`.
     pub(super) fn new(cache_bytes: u64, begun: u64, chunks: usize, bytes: usize, tails: &Tails) -> Self {

@@ -480,8 +480,11 @@ impl Committer {
         self.water.write(Mark { chunk: last, epoch: self.epoch, closed: None }).map_err(Broken::within)?;
 
         let mut durable = self.reader.durable.write().unwrap_or_else(PoisonError::into_inner);
+        self.reader.recent.forget(change.old.keys());
         durable.at = change;
         durable.mark = domain::Mark(last);
+        durable.payments += u64::from(payment.pays());
+        self.reader.recent.forget_tails(tails.iter().map(|(stream, _)| stream));
         self.checkpoint.paid(&payment, &mut durable.tails, self.number);
         self.checkpoint.add(last - self.number, bytes, tails, &mut durable.tails);
         self.counters.tails.store(durable.tails.len(), Ordering::Relaxed);

@@ -8,8 +8,8 @@ use std::sync::{Arc, OnceLock};
 
 use ::sled::IVec;
 
-use super::super::StoreError;
 use super::super::codec::damage;
+use super::super::{At, StoreError};
 use super::chunk::Run;
 use crate::domain::{Epoch, Mark, Position, Seq};
 
@@ -94,6 +94,11 @@ impl Tail {
         Self::after(before, run.last(), chunk, run.bytes())
     }
 
+    /// Where the stream stands and stood at `mark`, where that is the same place.
+    pub(super) fn at_mark(&self, mark: Mark) -> Option<At> {
+        (self.chunk <= mark.0).then_some(At { head: Some(self.head), seq: self.head.seq })
+    }
+
     pub(super) fn encode(&self) -> [u8; 29] {
         let mut bytes = [0; 29];
         bytes[..8].copy_from_slice(&self.head.epoch.0.to_le_bytes());
@@ -169,6 +174,8 @@ pub(super) struct Durable {
     /// The number of the last chunk.
     pub(super) mark: Mark,
     pub(super) tails: Tails,
+    /// How often tails have gone from memory into the tree since the store was opened.
+    pub(super) payments: u64,
 }
 
 /// What one write changed, for readers that began before it was on disk.

@@ -13,8 +13,10 @@ mod highwater;
 mod index;
 mod open;
 mod read;
+mod recent;
 mod verify;
 
+use std::future::ready;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -31,9 +33,10 @@ pub use self::verify::{Report, VerifyError, verify};
 
 use self::checkpoint::Checkpoint;
 use self::committer::{Committer, Counters, Queue};
-use self::index::{Change, Durable};
+use self::index::{Change, Durable, Tail, row_key};
 use self::open::Recovered;
 use self::read::{Pool, Reader};
+use self::recent::Recent;
 use super::codec::stream_key;
 use super::{At, Commit, CommitError, Figures, Health, Page, Store, StoreError, StoreFuture};
 use crate::domain::{Epoch, Mark, Position, Seq, StreamId};
@@ -118,6 +121,7 @@ pub struct SledStore {
     queue: Arc<Queue>,
     pool: Arc<Pool>,
     durable: Arc<RwLock<Durable>>,
+    recent: Arc<Recent>,
     health: watch::Receiver<Health>,
     counters: Arc<Counters>,
     chunk_reads: Arc<AtomicU64>,
@@ -136,10 +140,12 @@ impl SledStore {
         counters.tails.store(tails.len(), Ordering::Relaxed);
         let chunk_reads = Arc::new(AtomicU64::new(0));
         let mark = Mark(number);
-        let durable = Arc::new(RwLock::new(Durable { at: Arc::new(Change::default()), mark, tails }));
+        let durable = Arc::new(RwLock::new(Durable { at: Arc::new(Change::default()), mark, tails, payments: 0 }));
+        let recent = Arc::new(Recent::new(options.cache_bytes));
         let reader = Reader {
             tree: opened.tree,
             durable: durable.clone(),
+            recent: recent.clone(),
             chunk_reads: chunk_reads.clone(),
             lock: Arc::new(opened.lock),
         };
@@ -172,6 +178,7 @@ impl SledStore {
             queue,
             pool,
             durable,
+            recent,
             health: watch,
             counters,
             chunk_reads,
@@ -195,6 +202,20 @@ impl SledStore {
             waiting: self.queue.len(),
         }
     }
+
+    /// The row whose key in the tree is `key`, where it is in memory. Nothing is, once the store is closed.
+    fn row(&self, key: &[u8]) -> Option<Bytes> {
+        self.recent.row(key).filter(|_| self.pool.is_open())
+    }
+
+    /// Where `stream` ends, as [`SledStore::row`].
+    fn tail(&self, stream: &[u8]) -> Option<Tail> {
+        if !self.pool.is_open() {
+            return None;
+        }
+        let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
+        self.recent.tail(&durable, stream)
+    }
 }
 
 impl Store for SledStore {
@@ -215,7 +236,10 @@ impl Store for SledStore {
 
     fn head(&self, stream: &StreamId) -> StoreFuture<Result<Option<Position>, StoreError>> {
         let stream = stream_key(stream);
-        self.pool.run(move |reader| reader.head(&stream))
+        match self.tail(&stream) {
+            Some(tail) => Box::pin(ready(Ok(Some(tail.head)))),
+            None => self.pool.run(move |reader| reader.head(&stream)),
+        }
     }
 
     fn mark(&self) -> Mark {
@@ -223,12 +247,20 @@ impl Store for SledStore {
     }
 
     fn positions_at(&self, streams: Vec<StreamId>, mark: Mark) -> StoreFuture<Result<Vec<At>, StoreError>> {
-        self.pool.run(move |reader| streams.iter().map(|stream| reader.at_mark(&stream_key(stream), mark)).collect())
+        let streams: Vec<_> = streams.iter().map(stream_key).collect();
+        let known = streams.iter().map(|stream| self.tail(stream)?.at_mark(mark)).collect();
+        match known {
+            Some(positions) => Box::pin(ready(Ok(positions))),
+            None => self.pool.run(move |reader| streams.iter().map(|stream| reader.at_mark(stream, mark)).collect()),
+        }
     }
 
     fn read(&self, stream: &StreamId, after: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>> {
         let stream = stream_key(stream);
-        self.pool.run(move |reader| reader.read(&stream, after, limit))
+        match self.tail(&stream) {
+            Some(tail) if tail.head.seq <= after => Box::pin(ready(Ok(Page { records: Vec::new(), complete: true }))),
+            Some(_) | None => self.pool.run(move |reader| reader.read(&stream, after, limit)),
+        }
     }
 
     fn read_back(&self, stream: &StreamId, before: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>> {
@@ -237,8 +269,21 @@ impl Store for SledStore {
     }
 
     fn get(&self, stream: &StreamId, key: &[u8]) -> StoreFuture<Result<Option<Bytes>, StoreError>> {
-        let (stream, key) = (stream_key(stream), key.to_vec());
-        self.pool.run(move |reader| reader.get(&stream, &key))
+        let key = row_key(&stream_key(stream), key);
+        match self.row(&key) {
+            Some(row) => Box::pin(ready(Ok(Some(row)))),
+            None => self.pool.run(move |reader| reader.get(key)),
+        }
+    }
+
+    fn peek(&self, stream: &StreamId, key: &[u8]) -> Option<Bytes> {
+        self.row(&row_key(&stream_key(stream), key))
+    }
+
+    fn get_all(&self, stream: &StreamId, keys: &[&[u8]]) -> StoreFuture<Result<Vec<Option<Bytes>>, StoreError>> {
+        let stream = stream_key(stream);
+        let keys: Vec<_> = keys.iter().map(|key| row_key(&stream, key)).collect();
+        self.pool.run(move |reader| reader.get_all(&keys))
     }
 
     fn scan(

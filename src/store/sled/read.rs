@@ -1,4 +1,5 @@
-//! Reading: pages of records, and rows. Everything here may wait for a disk and runs on the store's own threads.
+//! Reading: pages of records, and rows. Everything here may wait for a disk and runs on the store's own threads; what
+//! is in memory is answered before it comes here.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use super::super::{At, PAGE_BYTES, Page, StoreError, StoreFuture};
 use super::chunk::{Frame, Run, Runs};
 use super::dir::Lock;
 use super::index::{Change, Durable, PLACES, ROWS, Tail, chunk_key, place_key, row_key, tail_key, unseal};
+use super::recent::Recent;
 use crate::domain::{Mark, Position, Seq};
 
 /// How many reads may be under way or waiting for a thread; further callers wait.
@@ -29,6 +31,7 @@ const SCAN_SLACK: usize = 64;
 pub(super) struct Reader {
     pub(super) tree: Tree,
     pub(super) durable: Arc<RwLock<Durable>>,
+    pub(super) recent: Arc<Recent>,
     pub(super) chunk_reads: Arc<AtomicU64>,
     /// Held for as long as anything of the directory is open.
     pub(super) lock: Arc<Lock>,
@@ -51,16 +54,15 @@ impl Reader {
     pub(super) fn at_mark(&self, stream: &[u8], mark: Mark) -> Result<At, StoreError> {
         let (at, tail) = self.view(stream)?;
         let Some(tail) = tail else { return Ok(At::default()) };
-        let head = Some(tail.head);
-        if tail.chunk <= mark.0 {
-            return Ok(At { head, seq: tail.head.seq });
+        if let Some(known) = tail.at_mark(mark) {
+            return Ok(known);
         }
         let mut seq = tail.head.seq;
         self.runs_back_while(&at, stream, self.stretch_beyond(stream, mark, &tail)?, |run| {
             seq = Seq(run.first.0.saturating_sub(1));
             run.previous > mark.0
         })?;
-        Ok(At { head, seq })
+        Ok(At { head: Some(tail.head), seq })
     }
 
     pub(super) fn read(&self, stream: &[u8], after: Seq, limit: usize) -> Result<Page, StoreError> {
@@ -128,12 +130,26 @@ impl Reader {
         Ok(Page { records, complete })
     }
 
-    pub(super) fn get(&self, stream: &[u8], key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+    /// The row whose key in the tree is `key`.
+    pub(super) fn get(&self, key: Vec<u8>) -> Result<Option<Bytes>, StoreError> {
         let at = self.at();
-        let key = row_key(stream, key);
-        let found = self.tree.get(&key).map_err(failure)?;
-        let row = at.before(&key).unwrap_or(found);
-        row.map(|row| unseal(&key, &row).map(Bytes::copy_from_slice)).transpose()
+        let row = self.row(&at, &key)?;
+        if let Some(row) = &row {
+            self.recent.keep_row(&self.durable, &at, key, row.clone());
+        }
+        Ok(row)
+    }
+
+    /// As [`Reader::get`], of several as they were together.
+    pub(super) fn get_all(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let at = self.at();
+        keys.iter().map(|key| self.row(&at, key)).collect()
+    }
+
+    fn row(&self, at: &Change, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let found = self.tree.get(key).map_err(failure)?;
+        let row = at.before(key).unwrap_or(found);
+        row.map(|row| unseal(key, &row).map(Bytes::copy_from_slice)).transpose()
     }
 
     pub(super) fn scan(
@@ -216,12 +232,18 @@ impl Reader {
 
     /// What was last on disk, and the tail of `stream` there.
     fn view(&self, stream: &[u8]) -> Result<(Arc<Change>, Option<Tail>), StoreError> {
-        let (at, tail) = {
+        let (at, tail, payments) = {
             let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
-            (durable.at.clone(), durable.tails.get(stream))
+            (durable.at.clone(), self.recent.tail(&durable, stream), durable.payments)
         };
+        if tail.is_some() {
+            return Ok((at, tail));
+        }
         // A tail in the tree is always of what was on disk before it was written.
-        let tail = if tail.is_some() { tail } else { self.tail_in_tree(stream)? };
+        let tail = self.tail_in_tree(stream)?;
+        if let Some(tail) = tail {
+            self.recent.keep_tail(&self.durable, stream, payments, tail);
+        }
         Ok((at, tail))
     }
 
@@ -397,6 +419,11 @@ impl Pool {
             }
             answer.await.unwrap_or(Err(StoreError::Closed))
         })
+    }
+
+    /// Whether reads are answered.
+    pub(super) fn is_open(&self) -> bool {
+        !self.places.is_closed()
     }
 
     /// Lets the reads under way end and the threads with them.
