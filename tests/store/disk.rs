@@ -392,6 +392,22 @@ async fn sled_keeps_nothing_in_files_that_it_does_not_sync() {
 }
 
 #[tokio::test]
+async fn what_is_written_is_little_more_than_the_records() {
+    const COMMITS: usize = 400;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let large = "x".repeat(RECORD_BYTES_MAX - 10_000);
+    for seq in 0..COMMITS as u64 {
+        post(&store, &room(1), seq, &[&large]).await.unwrap();
+    }
+    drop(store);
+    let log = fs::read(dir.path().join("log/db")).unwrap();
+    let used = log.iter().rposition(|&byte| byte != 0).unwrap();
+    let written = COMMITS * large.len();
+    assert!(used < written + written / 4, "{used} bytes of the log are used for {written} bytes of text");
+}
+
+#[tokio::test]
 async fn rows_alone_are_synced_and_counted_by_the_high_water_mark() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

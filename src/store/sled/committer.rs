@@ -33,6 +33,9 @@ const QUEUE_BYTES: usize = 8 * 1024 * 1024;
 const GROUP_RECORDS: usize = 1024;
 const GROUP_BYTES: usize = 1024 * 1024;
 
+/// What a message of 150 bytes takes in a chunk, and a little more: guessing too low copies all that came before.
+const RECORD_BYTES_USUAL: usize = 256;
+
 type Answer = oneshot::Sender<Result<(), CommitError>>;
 type HeadAnswer = oneshot::Sender<Result<Option<Position>, StoreError>>;
 
@@ -211,7 +214,7 @@ fn prepare(commit: Commit, epoch: Epoch) -> Result<Prepared, CommitError> {
     let stream = codec::stream_key(&commit.stream);
     let crc = crc32c::crc32c(&stream);
     let mut next = commit.expected.map_or(Seq::ZERO, |head| head.seq);
-    let mut frames = Vec::with_capacity(commit.records.len() * 192);
+    let mut frames = Vec::with_capacity(commit.records.len() * RECORD_BYTES_USUAL);
     for record in &commit.records {
         next = next.next();
         if record.position != (Position { epoch, seq: next }) {
@@ -375,8 +378,8 @@ impl Committer {
     }
 
     fn write(&mut self, group: Vec<Request>) -> Result<(), Broken> {
-        let mut plan = Plan::default();
-        let (mut accepted, mut settles) = (Vec::new(), Vec::new());
+        let mut plan = Plan::of(group.len());
+        let (mut accepted, mut settles) = (Vec::with_capacity(group.len()), Vec::new());
         let mut requests = group.into_iter();
         while let Some(request) = requests.next() {
             match request {
@@ -538,7 +541,6 @@ impl Committer {
 }
 
 /// A group of commits, as it is going to be written.
-#[derive(Default)]
 struct Plan {
     streams: Vec<Pending>,
     by_key: HashMap<Arc<[u8]>, usize>,
@@ -569,6 +571,12 @@ impl Part {
 }
 
 impl Plan {
+    /// With room for so many streams.
+    fn of(streams: usize) -> Self {
+        let by_key = HashMap::with_capacity(streams);
+        Self { streams: Vec::with_capacity(streams), by_key, rows: BTreeMap::new(), rewritten: BTreeMap::new() }
+    }
+
     fn add(&mut self, key: Arc<[u8]>, tail: Option<Tail>) -> usize {
         let at = self.streams.len();
         self.by_key.insert(key.clone(), at);

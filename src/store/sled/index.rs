@@ -271,3 +271,27 @@ impl Drop for Change {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chunks_of_late_stay_within_their_bytes_and_lose_what_is_erased() {
+        let chunk = |byte: u8, len: usize| IVec::from(vec![byte; len]);
+        let mut recent = Recent::new(8 * 1000, 7);
+        recent.extend((7..27).map(|byte| chunk(byte, 100)).collect());
+        assert_eq!(
+            (recent.get(16), recent.get(17), recent.get(26)),
+            (None, Some(chunk(17, 100)), Some(chunk(26, 100)))
+        );
+        assert_eq!(recent.get(27), None);
+        recent.replace(20, chunk(0, 50));
+        recent.replace(3, chunk(0, 50));
+        assert_eq!((recent.get(20), recent.bytes), (Some(chunk(0, 50)), 950));
+        recent.extend(vec![chunk(1, 5000)]);
+        assert_eq!((recent.get(26), recent.get(27), recent.bytes), (None, None, 0));
+        recent.extend(vec![chunk(2, 100)]);
+        assert_eq!(recent.get(28), Some(chunk(2, 100)));
+    }
+}
