@@ -1,4 +1,4 @@
-//! Rows and tails that were read of late, so that whoever asks for them again waits for no thread.
+//! Rows and tails that were read or written of late, so that whoever asks for them waits for no thread.
 //!
 //! What is here is what a read of the tree would show. Rows are kept by readers while nothing can become visible, and
 //! only where no write after the one they saw has the key; what a write changed is taken over in the moment in which
@@ -57,7 +57,7 @@ impl Recent {
 
     /// Keeps a row as it was at a change that was on disk, unless one after it has the key.
     pub(super) fn keep_row(&self, durable: &RwLock<Durable>, at: &Change, key: Vec<u8>, row: Bytes) {
-        // Nothing becomes visible while this is held, so that whatever changes the row later will forget it.
+        // Nothing becomes visible while this is held, so that whatever changes the row later will take its place.
         let durable = durable.read().unwrap_or_else(PoisonError::into_inner);
         if at.before(&key).is_none() {
             self.rows.insert(key.into_boxed_slice(), row);
@@ -116,6 +116,15 @@ mod tests {
             recent.keep_row(&durable, &at, key.into(), ROW);
         }
         assert_eq!((recent.row(b"changed"), recent.row(b"another")), (None, Some(ROW)));
+    }
+
+    #[test]
+    fn a_row_that_has_no_room_takes_the_one_before_it_away() {
+        let recent = Recent::new(1 << 20);
+        recent.written(vec![(b"key".to_vec(), Some(ROW))]);
+        assert_eq!(recent.row(b"key"), Some(ROW));
+        recent.written(vec![(b"key".to_vec(), Some(vec![0; 1 << 20].into()))]);
+        assert_eq!(recent.row(b"key"), None);
     }
 
     #[test]
