@@ -64,11 +64,15 @@ async fn nothing_is_read_before_it_is_synced() {
     assert_eq!(store.get(&room(1), b"removed").await.unwrap().unwrap(), "old");
     assert_eq!(store.scan(&room(1), b"", None, 1).await.unwrap()[0].0, "changed");
 
+    let peeked = [&b"added"[..], b"changed", b"removed"].map(|key| store.peek(&room(1), key));
+    assert_eq!(peeked, [None, Some("old".into()), Some("old".into())]);
     gate.open();
     assert_eq!((second.await, elsewhere.await), (Ok(()), Ok(())));
     assert_eq!(seen(&store).await, [vec!["(erased)", "two", "three"], vec!["added=new", "changed=new"]]);
     assert_eq!(store.get(&room(1), b"removed").await, Ok(None));
     assert_eq!(store.get(&room(1), b"changed").await.unwrap().unwrap(), "new");
+    let peeked = [&b"added"[..], b"changed", b"removed"].map(|key| store.peek(&room(1), key));
+    assert_eq!(peeked, [Some("new".into()), Some("new".into()), None], "what has been written is in memory");
 }
 
 /// Rows and heads are answered from memory where they have been read before: never older than what had been

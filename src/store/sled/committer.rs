@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::sled::{Batch, Db, IVec};
+use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use super::super::codec::{self, damage};
@@ -19,7 +20,7 @@ use super::checkpoint::{self, Checkpoint};
 use super::chunk::{self, Builder, FRAME_HEADER};
 use super::dir::Ballast;
 use super::highwater::{HighWater, Mark};
-use super::index::{BLANK, BLANKS, Change, Tail, chunk_key, place_key, row_key, seal};
+use super::index::{BLANK, BLANKS, Change, Tail, chunk_key, place_key, row_key, seal, sealed_value};
 use super::read::{Pool, Reader, failure, panic_text};
 use super::{Hooks, Options};
 use crate::domain::{self, Epoch, Position, Seq};
@@ -465,7 +466,9 @@ impl Committer {
     fn put(&mut self, plan: Plan) -> Result<usize, Broken> {
         let mut batch = Batch::default();
         let mut change = Change::default();
+        let mut rows = Vec::with_capacity(plan.rows.len());
         for (key, value) in plan.rows {
+            rows.push((key.clone(), value.as_deref().map(|sealed| Bytes::copy_from_slice(sealed_value(sealed)))));
             change.old.insert(key.clone(), self.reader.tree.get(&key).map_err(Broken::before)?);
             match value {
                 Some(value) => batch.insert(key, value),
@@ -494,7 +497,7 @@ impl Committer {
         self.water.write(Mark { chunk: last, epoch: self.epoch, closed: None }).map_err(Broken::within)?;
 
         let mut durable = self.reader.durable.write().unwrap_or_else(PoisonError::into_inner);
-        self.reader.recent.forget(change.old.keys());
+        self.reader.recent.written(rows);
         durable.at = change;
         durable.mark = domain::Mark(last);
         for stream in self.checkpoint.paid_by(&payment) {

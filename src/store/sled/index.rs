@@ -69,6 +69,11 @@ pub(super) fn seal(key: &[u8], value: &[u8]) -> Vec<u8> {
     [&crc.to_le_bytes(), value].concat()
 }
 
+/// The value in what [`seal`] has just made.
+pub(super) fn sealed_value(sealed: &[u8]) -> &[u8] {
+    sealed.get(4..).unwrap_or_default()
+}
+
 /// The value that [`seal`] wrote under `key`.
 pub(super) fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Result<&'a [u8], StoreError> {
     let split = sealed.split_first_chunk::<4>();

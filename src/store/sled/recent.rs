@@ -1,7 +1,7 @@
-//! Rows and tails that were read of late, so that whoever asks for them again waits for no thread.
+//! Rows and tails that were read or written of late, so that whoever asks for them waits for no thread.
 //!
 //! What is here is what a read of the tree would show. Rows are kept by readers while nothing can become visible, and
-//! only where no write after the one they saw has the key; what a write changed is forgotten in the moment in which
+//! only where no write after the one they saw has the key; what a write changed is taken over in the moment in which
 //! the write becomes visible. Tails likewise: the one in the tree counts for as long as there is none among those that
 //! are on their way there, and it is forgotten when another has arrived.
 //!
@@ -57,7 +57,7 @@ impl Recent {
 
     /// Keeps a row as it was at a change that was on disk, unless one after it has the key.
     pub(super) fn keep_row(&self, durable: &RwLock<Durable>, at: &Change, key: Vec<u8>, row: Bytes) {
-        // Nothing becomes visible while this is held, so that whatever changes the row later will forget it.
+        // Nothing becomes visible while this is held, so that whatever changes the row later will take its place.
         let durable = durable.read().unwrap_or_else(PoisonError::into_inner);
         if at.before(&key).is_none() {
             self.rows.insert(key.into_boxed_slice(), row);
@@ -85,10 +85,14 @@ impl Recent {
         self.tails.remove(stream);
     }
 
-    /// Forgets what a write changed, in the moment in which it becomes visible.
-    pub(super) fn forget<'a>(&self, keys: impl Iterator<Item = &'a Vec<u8>>) {
-        for key in keys {
-            self.rows.remove(&key[..]);
+    /// Takes over the rows that a write changed, in the moment in which it becomes visible: who has just come into a room
+    /// is going to follow it.
+    pub(super) fn written(&self, rows: Vec<(Vec<u8>, Option<Bytes>)>) {
+        for (key, row) in rows {
+            match row {
+                Some(row) => self.rows.insert(key.into_boxed_slice(), row),
+                None => drop(self.rows.remove(&key[..])),
+            }
         }
     }
 }
@@ -112,6 +116,15 @@ mod tests {
             recent.keep_row(&durable, &at, key.into(), ROW);
         }
         assert_eq!((recent.row(b"changed"), recent.row(b"another")), (None, Some(ROW)));
+    }
+
+    #[test]
+    fn a_row_that_has_no_room_takes_the_one_before_it_away() {
+        let recent = Recent::new(1 << 20);
+        recent.written(vec![(b"key".to_vec(), Some(ROW))]);
+        assert_eq!(recent.row(b"key"), Some(ROW));
+        recent.written(vec![(b"key".to_vec(), Some(vec![0; 1 << 20].into()))]);
+        assert_eq!(recent.row(b"key"), None);
     }
 
     #[test]
