@@ -19,6 +19,7 @@ use super::ahead::{self, Ahead};
 use super::checkpoint::{self, Checkpoint};
 use super::chunk::{self, Builder, FRAME_HEADER};
 use super::dir::Ballast;
+use super::gather::Company;
 use super::highwater::{HighWater, Mark};
 use super::index::{BLANK, BLANKS, Change, Tail, chunk_key, place_key, row_key, seal, sealed_value};
 use super::read::{Pool, Reader, failure, panic_text};
@@ -52,6 +53,10 @@ struct Line {
     /// Requests that are encoded, and their bytes.
     encoded: usize,
     bytes: usize,
+    /// With so many requests the writing thread wants to be woken; with fewer it waits until its time is up.
+    wanted: usize,
+    /// Somebody waits for more than a commit.
+    urgent: bool,
     /// Nothing is taken any more.
     stopped: bool,
 }
@@ -133,14 +138,30 @@ impl Queue {
             line.encoded += 1;
             line.bytes += prepared.bytes();
         }
+        line.urgent |= !matches!(request, Request::Commit(..));
         line.requests.push_back(request);
+        let enough = line.urgent || line.requests.len() >= line.wanted || line.bytes >= GROUP_BYTES;
         drop(line);
-        self.arrived.notify_one();
+        if enough {
+            self.arrived.notify_one();
+        }
     }
 
-    /// Takes what has gathered, at most a group; waits until something has, or until `deadline`.
-    fn take(&self, deadline: Option<Instant>) -> Vec<Request> {
+    /// Takes what has gathered, at most a group; waits until something has, or until `deadline`. While others than a
+    /// single stream write, more than one is waited for, for a moment.
+    fn take(&self, company: &Company, deadline: Option<Instant>) -> Vec<Request> {
         let mut line = self.line();
+        let (wanted, until) = company.awaited(Instant::now());
+        let wanted = wanted.min(GROUP_RECORDS);
+        line.wanted = wanted;
+        while line.requests.len() < wanted && !line.urgent && !line.stopped && line.bytes < GROUP_BYTES {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            line = self.arrived.wait_timeout(line, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        line.wanted = 1;
         while line.requests.is_empty() {
             line = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
                 Some(Duration::ZERO) => return Vec::new(),
@@ -164,6 +185,7 @@ impl Queue {
             }
             group.push(request);
         }
+        line.urgent = line.requests.iter().any(|request| !matches!(request, Request::Commit(..)));
         group
     }
 
@@ -183,6 +205,15 @@ impl Queue {
 }
 
 impl Request {
+    /// Whose commit it is.
+    fn stream(&self) -> Option<Arc<[u8]>> {
+        match self {
+            Self::Commit(Body::Encoded(prepared), _) => Some(Arc::clone(&prepared.stream)),
+            Self::Commit(Body::Called(commit), _) => Some(codec::stream_key(&commit.stream)),
+            Self::Settle(..) | Self::Close(_) => None,
+        }
+    }
+
     fn size(&self) -> (usize, usize) {
         match self {
             Self::Commit(Body::Encoded(prepared), _) => (prepared.records, prepared.bytes()),
@@ -316,8 +347,10 @@ impl Committer {
 
     /// Returns who asked to close.
     fn work(&mut self) -> Result<oneshot::Sender<()>, String> {
+        let mut company = Company::default();
         loop {
-            let mut group = self.queue.take(self.deadline());
+            let mut group = self.queue.take(&company, self.deadline());
+            company.came(group.iter().filter_map(Request::stream), Instant::now());
             let closing = group.iter().position(|request| matches!(request, Request::Close(_)));
             let rest = closing.map(|at| group.split_off(at)).unwrap_or_default();
             if self.has_space() {

@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn the_chunks_of_late_stay_within_their_bytes_and_lose_what_is_erased() {
         let chunk = |byte: u8, len: usize| IVec::from(vec![byte; len]);
-        let mut recent = Recent::new(8 * 1000, 7);
+        let mut recent = RecentChunks::new(8 * 1000, 7);
         recent.extend((7..27).map(|byte| chunk(byte, 100)).collect());
         assert_eq!(
             (recent.get(16), recent.get(17), recent.get(26)),

@@ -10,6 +10,7 @@ mod checkpoint;
 mod chunk;
 mod committer;
 mod dir;
+mod gather;
 mod highwater;
 mod index;
 mod open;
