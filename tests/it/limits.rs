@@ -415,6 +415,8 @@ async fn strangers_are_kept_within_their_share_and_who_shows_a_token_is_none() {
 async fn a_large_body_on_its_way_is_a_connection_of_its_user() {
     let server = connected(Connections { per_user: Some(1), ..Connections::default() });
     server.client("bob").await.ask(create_channel("lobby")).await;
+    // It would be the one too many for the body on its way, which is told so and never looked at again.
+    eventually("the socket has gone", || server.registry.connections().open() == 0).await;
     let post = |text: &str| {
         let body = json!({ "content": { "text": text } }).to_string();
         format!(
