@@ -177,7 +177,7 @@ impl Outbox {
         let mut lanes = self.lanes.borrow_mut();
         if lanes.stage == Stage::Open {
             lanes.pull_wanted = true;
-            lanes.filled();
+            lanes.wake_if_idle();
         }
     }
 
@@ -331,6 +331,7 @@ impl Outbox {
             }
         }
         if !jammed {
+            lanes.stuck_since = None;
             pull = lanes.pull_wanted && lanes.log.is_empty();
             lanes.pull_wanted &= !pull;
             if lanes.stage != Stage::Open && !lanes.held {
@@ -385,6 +386,10 @@ impl Lanes {
         if self.stuck_since.is_none() {
             self.stuck_since = Some(Instant::now());
         }
+        self.wake_if_idle();
+    }
+
+    fn wake_if_idle(&mut self) {
         if self.idle {
             self.wake();
         }
@@ -642,6 +647,13 @@ mod tests {
         assert_eq!(outbox.stuck_since(), since, "more of it makes it no younger");
         take(&outbox);
         assert_eq!(outbox.stuck_since(), None);
+        outbox.want_pull();
+        assert_eq!(outbox.stuck_since(), None, "nothing waits");
+        let one = reader();
+        outbox.push_log(Bytes::from_static(b"record"), 1, one.clone(), at(0));
+        outbox.purge(&one);
+        assert_eq!(take(&outbox), None);
+        assert_eq!(outbox.stuck_since(), None, "what waited has been taken out");
     }
 
     #[test]

@@ -268,10 +268,11 @@ impl Registry {
         command: Command,
         client_id: Option<ClientId>,
     ) -> impl Future<Output = Answer> + use<> {
-        self.submit_with(&mut Sheaf::default(), room, by, command, client_id)
+        let asked = self.submit_with(&mut Sheaf::default(), room, by, command, client_id);
+        async move { asked?.await }
     }
 
-    /// As [`Registry::submit`], and the room has it when the sheaf has been handed over.
+    /// As [`Registry::submit`], and the room has it when the sheaf has been handed over; or why it will not.
     pub fn submit_with(
         self: &Arc<Self>,
         sheaf: &mut Sheaf,
@@ -279,15 +280,21 @@ impl Registry {
         by: Principal,
         command: Command,
         client_id: Option<ClientId>,
-    ) -> impl Future<Output = Answer> + use<> {
+    ) -> Result<impl Future<Output = Answer> + use<>, Refusal> {
         let (asker, kind) = (by.clone(), command.kind());
-        let asked = self.hand_over(sheaf, room, by, command, client_id);
-        let time = self.limits().answer_timeout;
+        let asked = match self.hand_over(sheaf, room, by, command, client_id) {
+            Ok(asked) => asked,
+            Err(refusal) => {
+                self.metrics.command(kind, &Err::<(), _>(refusal.clone()));
+                return Err(refusal);
+            }
+        };
+        let due = tokio::time::Instant::now() + self.limits().answer_timeout;
         let registry = Arc::clone(self);
-        async move {
+        Ok(async move {
             let answer = async {
-                let Asked { answer, room, admission: _admission } = asked?;
-                match tokio::time::timeout(time, answer).await {
+                let Asked { answer, room, admission: _admission } = asked;
+                match tokio::time::timeout_at(due, answer).await {
                     Ok(Ok(answer)) => {
                         // A room that may not be known of says so itself.
                         if answer.as_ref().is_err_and(|refusal| refusal.code() == Rejection::RoomNotFound.code()) {
@@ -312,7 +319,7 @@ impl Registry {
             .await;
             registry.metrics.command(kind, &answer);
             answer
-        }
+        })
     }
 
     fn hand_over(

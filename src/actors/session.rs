@@ -12,9 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, StreamHandler, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, ActorStreamExt, Addr, AsyncContext, Context, Handler, Recipient,
+    StreamHandler, WrapFuture, WrapStream,
 };
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 
 use super::asking::{self, done, publishes};
 use super::batch::Batch;
@@ -28,6 +30,7 @@ use super::pages::FramedPage;
 use super::rates::Limiter;
 use super::reading::open;
 use super::registry::{Registry, Sheaf};
+use super::room::Answer;
 use super::worker::{Follower, Worker};
 use super::world::{Opened, WorldFollow, follow_all};
 use crate::domain::session::Generation;
@@ -237,14 +240,61 @@ impl SessionActor {
         self.queue.len() + self.in_flight + usize::from(self.exclusive)
     }
 
-    /// Looks at the commands that wait, as far as their order allows.
+    /// Looks at the commands that wait, as far as their order allows, and hands those for one room over together.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         let mut sheaf = Sheaf::default();
+        let (mut room, mut asked) = (None, Vec::new());
+        while let Some((request, key, by)) = self.next_for_a_room(ctx) {
+            let Request { id, ask: Ask::Command { command, client_id, .. } } = request else { continue };
+            if room.as_ref() != Some(&key)
+                && let Some(before) = room.replace(key.clone())
+            {
+                self.reply_in_order(before, std::mem::take(&mut asked), ctx);
+            }
+            let publishes = publishes(&command);
+            match self.registry().submit_with(&mut sheaf, &key, by, command, client_id) {
+                Ok(answer) => {
+                    self.in_flight += 1;
+                    if publishes {
+                        asked.push((id, publishes, answer));
+                    } else {
+                        // A removal takes as long as others need to prove it.
+                        self.reply_in_order(key, vec![(id, publishes, answer)], ctx);
+                    }
+                }
+                Err(refusal) => self.reply(&id, &done(key, publishes, Err(refusal))),
+            }
+        }
+        if let Some(room) = room {
+            self.reply_in_order(room, asked, ctx);
+        }
+    }
+
+    /// Replies to commands that were handed to a room together, in their order: the room answers in that, too, those that
+    /// publish.
+    fn reply_in_order(
+        &mut self,
+        room: RoomKey,
+        asked: Vec<(String, bool, impl Future<Output = Answer> + 'static)>,
+        ctx: &mut Context<Self>,
+    ) {
+        let answers = stream::iter(asked).then(|(id, publishes, answer)| async move { (id, publishes, answer.await) });
+        let reply =
+            move |(id, publishes, answer): (String, bool, Answer), session: &mut Self, ctx: &mut Context<Self>| {
+                session.in_flight -= 1;
+                session.reply(&id, &done(room.clone(), publishes, answer));
+                session.pump(ctx);
+            };
+        ctx.spawn(answers.into_actor(self).map(reply).finish());
+    }
+
+    /// The next command for a room that is known, if its turn has come. What is for no room is carried out meanwhile.
+    fn next_for_a_room(&mut self, ctx: &mut Context<Self>) -> Option<(Request, RoomKey, Principal)> {
         while !self.exclusive {
             if self.link.is_revoked() {
-                return self.queue.clear();
+                self.queue.clear();
             }
-            let Some(request) = self.queue.pop_front() else { return };
+            let request = self.queue.pop_front()?;
             let Some(by) = self.principal.clone() else {
                 self.authenticate(request, ctx);
                 continue;
@@ -253,20 +303,22 @@ impl SessionActor {
                 // It may have waited behind others until now.
                 self.refuse(&request.id, Refusal::token_expired());
                 self.queue.clear();
-                return self.link.close(CloseReason::TokenExpired);
+                self.link.close(CloseReason::TokenExpired);
+                return None;
             }
             if let Ask::Command { room, .. } = &request.ask {
                 match self.names.get(room).cloned() {
-                    Some(key) => self.submit(&mut sheaf, request, key, by, ctx),
+                    Some(key) => return Some((request, key, by)),
                     None => self.resolve(request, by, ctx),
                 }
             } else if self.in_flight > 0 {
                 self.queue.push_front(request);
-                return;
+                return None;
             } else {
                 self.ask(request, by, ctx);
             }
         }
+        None
     }
 
     fn authenticate(&mut self, request: Request, ctx: &mut Context<Self>) {
@@ -356,19 +408,6 @@ impl SessionActor {
             self.names.clear();
         }
         self.names.insert(name, key);
-    }
-
-    /// Hands a command to its room; the next one need not wait for the answer.
-    fn submit(&mut self, sheaf: &mut Sheaf, request: Request, key: RoomKey, by: Principal, ctx: &mut Context<Self>) {
-        let Request { id, ask: Ask::Command { command, client_id, .. } } = request else { return };
-        let publishes = publishes(&command);
-        let answer = self.registry().submit_with(sheaf, &key, by, command, client_id);
-        self.in_flight += 1;
-        ctx.spawn(answer.into_actor(self).map(move |answer, session, ctx| {
-            session.in_flight -= 1;
-            session.reply(&id, &done(key, publishes, answer));
-            session.pump(ctx);
-        }));
     }
 
     /// Does something that the commands behind it wait for, within a time limit.

@@ -14,12 +14,17 @@ use super::socket::{Leaving, Socket};
 use super::visit::Visitors;
 use crate::actors::{Kind, Link, Registry, TRAFFIC};
 
+/// How much of what is sent behind the request for a stream is passed over: requests behind it, by mistake.
+const UNASKED_BYTES_MAX: usize = 64 * 1024;
+
 /// Carries until the connection has nothing more to say, or is gone.
 pub struct Carrier {
     socket: Rc<Socket>,
     link: Rc<Link>,
     registry: Arc<Registry>,
     stage: Stage,
+    /// What has come from a client that only listens.
+    unasked: usize,
     /// Who was shown something on the connection before, and is reached through it.
     _visitors: Visitors,
 }
@@ -46,7 +51,7 @@ impl Carrier {
         let socket = Rc::clone(connection.kill.socket());
         socket.leave();
         let visitors = connection.visitors.clone();
-        actix_web::rt::spawn(Self { socket, link, registry, stage: Stage::Opening, _visitors: visitors });
+        actix_web::rt::spawn(Self { socket, link, registry, stage: Stage::Opening, unasked: 0, _visitors: visitors });
         // Its end is the end of the connection.
         response.head_mut().no_chunking(true);
         response.map_body(|_, _| actix_web::body::BoxBody::new(Leaving::default()))
@@ -77,13 +82,18 @@ impl Carrier {
         self.socket.poll_shutdown(cx)
     }
 
-    /// Notices that who only listens has left. What it says is not looked at.
-    fn poll_gone(&self, cx: &mut Context<'_>) -> io::Result<()> {
+    /// Notices that who only listens has left. What it says is not looked at, and who says a lot is let go of.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.link.kind() {
-            Kind::Events => match self.socket.poll_read(cx, &mut [0])? {
-                Poll::Ready(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-                Poll::Ready(_) | Poll::Pending => Ok(()),
-            },
+            Kind::Events => {
+                while let Poll::Ready(bytes) = self.socket.poll_read(cx, &mut [0; 1024])? {
+                    self.unasked += bytes;
+                    if bytes == 0 || self.unasked > UNASKED_BYTES_MAX {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+                Ok(())
+            }
             Kind::Socket | Kind::Request | Kind::Command => Ok(()),
         }
     }

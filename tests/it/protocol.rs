@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
-use crate::harness::{TestServer, create_channel, follow, join, kick, post};
+use crate::harness::{TestServer, create_channel, follow, join, kick, masked, post, raw_frame};
 
 #[tokio::test]
 async fn two_clients_talk_and_see_the_same_order() {
@@ -303,4 +304,50 @@ async fn every_command_has_exactly_one_reply() {
     asked.sort();
     replied.sort();
     assert_eq!(asked, replied);
+}
+
+#[tokio::test]
+async fn commands_for_one_room_that_come_together_are_answered_in_their_order() {
+    let server = TestServer::start();
+    server.client("ann").await.ask(create_channel("lobby")).await;
+    let mut stream = server.raw_socket(Some(&server.token("ann"))).await;
+    let post = |id: u32| json!({"id": id.to_string(), "type": "post", "room": "lobby", "content": {"text": "so"}});
+    let frames: Vec<_> = (0..40).map(|id| masked(0x81, post(id).to_string().as_bytes())).collect();
+    stream.write_all(&frames.concat()).await.unwrap();
+    let mut answered = Vec::new();
+    while answered.len() < 40 {
+        let (_, payload) = raw_frame(&mut stream).await.expect("it goes on");
+        let message: Value = serde_json::from_slice(&payload).unwrap();
+        if message["type"] == "reply" {
+            answered.push((message["id"].as_str().unwrap().parse::<u32>().unwrap(), message["seq"].as_u64().unwrap()));
+        }
+    }
+    assert_eq!(answered, (0..40).map(|id| (id, 3 + u64::from(id))).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn who_posts_behind_a_kick_does_not_wait_for_its_proof() {
+    let server = TestServer::start();
+    server.client("ann").await.ask(create_channel("lobby")).await;
+    server.client("bob").await.ask(join("lobby")).await;
+    let asks = |id: &str, mut command: Value| {
+        command["id"] = json!(id);
+        masked(0x81, command.to_string().as_bytes())
+    };
+    // Nobody reads this one, and so nobody answers the ping behind the kick.
+    let mut bob = server.raw_socket(Some(&server.token("bob"))).await;
+    bob.write_all(&asks("follow", follow("lobby", "now"))).await.unwrap();
+    while !String::from_utf8_lossy(&raw_frame(&mut bob).await.expect("it goes on").1).contains("\"follow\"") {}
+    let mut ann = server.raw_socket(Some(&server.token("ann"))).await;
+    let both = [asks("kick", kick(&json!("lobby"), "bob")), asks("post", post("lobby", "so"))].concat();
+    ann.write_all(&both).await.unwrap();
+    let mut answered = Vec::new();
+    while answered.len() < 2 {
+        let (_, payload) = raw_frame(&mut ann).await.expect("it goes on");
+        let message: Value = serde_json::from_slice(&payload).unwrap_or_default();
+        if message["type"] == "reply" {
+            answered.push(message["id"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(answered, ["post", "kick"]);
 }

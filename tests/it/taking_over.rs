@@ -102,3 +102,23 @@ async fn head(stream: &mut tokio::net::TcpStream) -> String {
     }
     String::from_utf8(head).unwrap()
 }
+
+#[tokio::test]
+async fn who_says_something_behind_a_stream_is_noticed_to_be_gone_all_the_same() {
+    let server = TestServer::start();
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    let request = format!(
+        "GET /v1/rooms/lobby/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+         Accept: text/event-stream\r\n\r\n",
+        server.token("ann")
+    );
+    let mut stream = server.raw(&request).await;
+    head(&mut stream).await;
+    assert_eq!(server.connections().await, 2);
+    stream.write_all(b"and something behind it").await.unwrap();
+    drop(stream);
+    let began = std::time::Instant::now();
+    crate::harness::eventually("it is gone", || server.registry.connections().open() == 1).await;
+    assert!(began.elapsed() < std::time::Duration::from_secs(5), "before any comment would have told");
+}
