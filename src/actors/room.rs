@@ -571,17 +571,15 @@ impl Handler<Submit> for RoomActor {
 impl RoomActor {
     /// Looks at what has come, as far as everything for it is known, and commits what follows from it all together.
     fn work(&mut self, ctx: &mut Context<Self>) {
-        let mut looked_at = 0;
         while !self.held
             && let Some(submit) = self.waiting.pop_front()
         {
-            looked_at += 1;
             match submit.command.target().filter(|target| self.room.known(*target).is_none()) {
                 None => self.consider(submit, ctx),
                 Some(target) => self.load(target, submit, ctx),
             }
         }
-        if looked_at > 1 {
+        if self.gathering.replies.len() != 1 {
             // A death from here on is not known to be any one command's.
             self.watch.at = None;
         }
