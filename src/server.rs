@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::Arbiter;
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, web};
 use ipnet::IpNet;
@@ -82,10 +81,8 @@ pub struct Parts {
     pub metrics: Option<TcpListener>,
     /// What clients are shown where TLS is spoken.
     pub tls: Option<Certificate>,
-    /// Threads that own connections.
+    /// Threads: each owns connections and hosts rooms.
     pub workers: usize,
-    /// Threads that host rooms.
-    pub room_threads: usize,
 }
 
 /// A running server. Lives on the actix system in which it was started.
@@ -98,16 +95,13 @@ pub struct Server {
     admin: Option<Admin>,
     metrics: Option<ServerHandle>,
     forgetting: JoinHandle<()>,
-    arbiters: Vec<Arbiter>,
 }
 
 impl Server {
     /// Serves what connects to `listener`, once it is known whose tokens are revoked.
     pub async fn start(listener: TcpListener, parts: Parts) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        let arbiters: Vec<_> = (0..parts.room_threads.max(1)).map(|_| Arbiter::new()).collect();
-        let handles = arbiters.iter().map(Arbiter::handle).collect();
-        let registry = Registry::new(parts.store, parts.clock, parts.limits, handles);
+        let registry = Registry::new(parts.store, parts.clock, parts.limits);
         registry.seal_with(parts.sealer);
 
         let capacity = connections_max();
@@ -135,7 +129,7 @@ impl Server {
         let admin = parts.admin.and_then(|path| Admin::start_or_warn(path, &registry));
         let metrics = parts.metrics.map(|listener| serve_metrics(listener, &registry)).transpose()?;
         let forgetting = actix_web::rt::spawn(forget_revocations(Arc::clone(&registry)));
-        Ok(Self { address, registry, door, handle, served, admin, metrics, forgetting, arbiters })
+        Ok(Self { address, registry, door, handle, served, admin, metrics, forgetting })
     }
 
     /// Where it listens.
@@ -169,9 +163,6 @@ impl Server {
         }
         self.forgetting.abort();
         self.registry.store().close().await;
-        for arbiter in self.arbiters {
-            arbiter.stop();
-        }
     }
 
     /// Whether the process does its work: every thread with connections answers, and the log has not failed.
@@ -376,7 +367,6 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr
         metrics,
         tls: certificate.clone(),
         workers: threads,
-        room_threads: threads.saturating_sub(1).max(1),
     };
     actix_web::rt::System::new().block_on(async move {
         let mut terminate = signal(SignalKind::terminate())?;

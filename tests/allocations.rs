@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix::{Actor, Arbiter, AsyncContext, System, SystemRunner};
+use actix::{Actor, AsyncContext, System, SystemRunner};
 use bytes::Bytes;
 use chinwag::actors::{Admission, Arrived, Cut, Gate, Limits, Link, Registry, SessionActor, Worker};
 use chinwag::clock::SystemClock;
@@ -143,7 +143,7 @@ impl Chat {
             let hour = Duration::from_secs(3600);
             // Nothing is to happen by the clock while it is counted.
             let limits = Limits { sweep: hour, room_idle: hour, in_flight_per_session: 2 * BATCH, ..Limits::lifted() };
-            let registry = Registry::new(Arc::new(store), Arc::new(SystemClock), limits, vec![Arbiter::current()]);
+            let registry = Registry::new(Arc::new(store), Arc::new(SystemClock), limits);
             let worker = Worker::start(Arc::clone(&registry));
             let publisher = Client::new(&worker, Dialect::NativeJson);
             publisher.says(&Bytes::from_static(br#"{"id":"1","type":"create","kind":"group"}"#));

@@ -225,7 +225,6 @@ impl Drop for UnderWay {
 
 #[cfg(test)]
 mod tests {
-    use actix::Arbiter;
     use uuid::Uuid;
 
     use super::*;
@@ -257,7 +256,7 @@ mod tests {
         let system = actix::System::new();
         system.block_on(async {
             let store = Arc::new(MemoryStore::new());
-            let registry = Registry::new(store, Arc::new(SystemClock), Limits::default(), vec![Arbiter::current()]);
+            let registry = Registry::new(store, Arc::new(SystemClock), Limits::default());
             let pages = Pages::new(registry);
             let text = "x".repeat(100_000);
             for after in 0..200 {

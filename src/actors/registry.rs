@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Addr, ArbiterHandle};
+use actix::{Actor, Addr, Arbiter, ArbiterHandle};
 use arc_swap::ArcSwap;
 use quick_cache::sync::Cache;
 use tokio::sync::oneshot;
@@ -42,7 +42,9 @@ pub struct Registry {
     connections: Connections,
     meters: Meters,
     metrics: Metrics,
-    arbiters: Vec<ArbiterHandle>,
+    /// The thread that started all this; hosts what is started before any has connections.
+    home: ArbiterHandle,
+    hosts: RwLock<Vec<ArbiterHandle>>,
     hasher: RandomState,
     rooms: Sharded<RoomKey, Slot>,
     interest: Sharded<RoomKey, Vec<(RelayId, DialectSet)>>,
@@ -149,13 +151,8 @@ impl Drop for Sheaf {
 }
 
 impl Registry {
-    /// An address book over `store`, for rooms on `arbiters`, of which there is at least one.
-    pub fn new(
-        store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
-        limits: Limits,
-        arbiters: Vec<ArbiterHandle>,
-    ) -> Arc<Self> {
+    /// An address book over `store`. Rooms are hosted by this thread until there are others for them.
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             store,
             limits: ArcSwap::from_pointee(limits),
@@ -163,7 +160,8 @@ impl Registry {
             meters: Meters::new(Arc::clone(&clock)),
             metrics: Metrics::default(),
             clock,
-            arbiters,
+            home: Arbiter::current(),
+            hosts: RwLock::default(),
             hasher: RandomState::new(),
             rooms: Sharded::default(),
             interest: Sharded::default(),
@@ -360,10 +358,21 @@ impl Registry {
         Ok(Asked { answer, room: addr.clone(), admission })
     }
 
+    /// From now on this thread is one of those that host rooms, inboxes and directories.
+    pub fn host_here(&self) {
+        self.hosts.write().unwrap_or_else(PoisonError::into_inner).push(Arbiter::current());
+    }
+
+    /// The thread for whatever has this number.
+    fn host(&self, number: u128) -> ArbiterHandle {
+        let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        let index = number.checked_rem(hosts.len() as u128).map(|index| usize::try_from(index).expect("a place in it"));
+        index.map_or(&self.home, |index| &hosts[index]).clone()
+    }
+
     fn start_room(self: &Arc<Self>, room: &RoomKey, published: Arc<AtomicU64>) -> Addr<RoomActor> {
-        let index = usize::try_from(room.room.0.as_u128() % self.arbiters.len() as u128).expect("less than a length");
         let (registry, key) = (Arc::clone(self), room.clone());
-        RoomActor::start_in_arbiter(&self.arbiters[index], move |ctx| {
+        RoomActor::start_in_arbiter(&self.host(room.room.0.as_u128()), move |ctx| {
             ctx.set_mailbox_capacity(MAILBOX);
             RoomActor::new(registry, key, published)
         })
@@ -580,7 +589,7 @@ impl Registry {
             Some(_) | None => {
                 let nums = Arc::new(Nums::default());
                 let (registry, key, its_nums) = (Arc::clone(self), tenant.clone(), Arc::clone(&nums));
-                let addr = DirectoryActor::start_in_arbiter(&self.arbiters[0], move |ctx| {
+                let addr = DirectoryActor::start_in_arbiter(&self.host(0), move |ctx| {
                     ctx.set_mailbox_capacity(MAILBOX);
                     let (store, limits, its_tenant) =
                         (Arc::clone(registry.store()), Arc::clone(&registry), key.clone());
@@ -600,10 +609,9 @@ impl Registry {
         let key = (tenant.clone(), user.clone());
         let mut inboxes = self.inboxes.lock(&self.hasher, &key);
         let start = || {
-            let index =
-                usize::try_from(self.hasher.hash_one(&key) % self.arbiters.len() as u64).expect("less than a length");
+            let host = self.host(self.hasher.hash_one(&key).into());
             let (registry, owner) = (Arc::clone(self), key.clone());
-            InboxActor::start_in_arbiter(&self.arbiters[index], move |_| InboxActor::new(registry, owner.0, owner.1))
+            InboxActor::start_in_arbiter(&host, move |_| InboxActor::new(registry, owner.0, owner.1))
         };
         let slot = inboxes.entry(key.clone()).or_insert_with(|| InboxSlot { addr: start(), attached: 0 });
         if !slot.addr.connected() {

@@ -295,7 +295,6 @@ mod tests {
     }
 
     fn worker() -> Rc<Worker> {
-        let arbiters = vec![actix::Arbiter::current()];
-        Worker::start(Registry::new(Arc::new(MemoryStore::new()), Arc::new(SystemClock), Limits::default(), arbiters))
+        Worker::start(Registry::new(Arc::new(MemoryStore::new()), Arc::new(SystemClock), Limits::default()))
     }
 }

@@ -219,9 +219,8 @@ mod tests {
     #[test]
     fn a_connection_that_enters_after_its_revocation_is_ended_by_itself() {
         actix::System::new().block_on(async {
-            let arbiters = vec![actix::Arbiter::current()];
             let store = Arc::new(MemoryStore::new());
-            let registry = Registry::new(store, Arc::new(SystemClock), Limits::default(), arbiters);
+            let registry = Registry::new(store, Arc::new(SystemClock), Limits::default());
             let worker = Worker::start(Arc::clone(&registry));
             // Its token has been looked at by now, and found good.
             let ann = ann();
@@ -265,10 +264,9 @@ mod tests {
     #[test]
     fn a_revocation_that_cannot_be_written_holds_all_the_same_and_says_so() {
         actix::System::new().block_on(async {
-            let arbiters = vec![actix::Arbiter::current()];
             let store = Arc::new(MemoryStore::new());
             store.close().await;
-            let registry = Registry::new(store, Arc::new(SystemClock), Limits::default(), arbiters);
+            let registry = Registry::new(store, Arc::new(SystemClock), Limits::default());
             let ann = ann();
             let subject = Subject::User(ann.tenant.clone(), ann.user.clone());
             let revocation = revocation(registry.now(), None, Duration::from_secs(60)).unwrap();

@@ -159,8 +159,8 @@ mod tests {
     use crate::domain::Timestamp;
     use crate::store::memory::MemoryStore;
 
-    #[test]
-    fn only_proxies_are_believed_and_only_as_far_as_they_reach() {
+    #[actix_web::test]
+    async fn only_proxies_are_believed_and_only_as_far_as_they_reach() {
         let door = door(&["10.0.0.0/8", "fd00::/8"]);
         let origin = |peer: &str, header: &str, value: &str| {
             let peer = SocketAddr::new(peer.parse().unwrap(), 1);
@@ -194,7 +194,7 @@ mod tests {
             }
         }
         let store = Arc::new(MemoryStore::new());
-        let registry = Registry::new(store, Arc::new(SystemClock), Limits::default(), Vec::new());
+        let registry = Registry::new(store, Arc::new(SystemClock), Limits::default());
         let proxies: Vec<IpNet> = proxies.iter().map(|network| network.parse().unwrap()).collect();
         Door::new(registry, Arc::new(NoGate), &proxies)
     }

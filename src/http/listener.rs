@@ -65,6 +65,7 @@ pub fn serve(
     let request = serving.registry.limits().request;
     let service = move || {
         let Serving { registry, gate, door, tickets, origins, .. } = serving.clone();
+        registry.host_here();
         let worker = Worker::start(registry);
         let edge = Edge { worker, gate, door: door.clone(), tickets, origins };
         let app = App::new()

@@ -105,7 +105,6 @@ impl TestServer {
                     metrics: None,
                     tls: setup.tls,
                     workers: setup.workers,
-                    room_threads: 1,
                 };
                 let server = Server::start(listener, parts).await.expect("a listener can be listened to");
                 started.send((server.address(), Arc::clone(server.registry()))).expect("the test waits");
