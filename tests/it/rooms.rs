@@ -418,28 +418,20 @@ async fn a_session_that_dies_leaves_nothing_behind_and_costs_the_others_nothing(
     ann.ask(kick(&json!("lobby"), "bob")).await;
 }
 
-/// A clock at which a room, or whatever lives on another thread, dies once, when it looks after having been told to. The thread of rooms is the first arbiter
-/// that a server starts.
+/// A clock at which whoever looks next dies once it has been told to: the first for rooms, which ask it for the time of
+/// their records, the second for sessions, which ask it whether their token has expired.
 #[derive(Default)]
 struct DeadlyClock(AtomicBool, AtomicBool);
 
 impl Clock for DeadlyClock {
     fn now(&self) -> Timestamp {
-        self.look();
+        assert!(!self.0.swap(false, Ordering::Relaxed), "deadly");
         SystemClock.now()
     }
 
     fn instant(&self) -> Instant {
-        self.look();
+        assert!(!self.1.swap(false, Ordering::Relaxed), "deadly");
         SystemClock.instant()
-    }
-}
-
-impl DeadlyClock {
-    fn look(&self) {
-        let of_a_room = std::thread::current().name().is_some_and(|name| name.ends_with("arbiter:0"));
-        let armed = if of_a_room { &self.0 } else { &self.1 };
-        assert!(!armed.swap(false, Ordering::Relaxed), "deadly");
     }
 }
 

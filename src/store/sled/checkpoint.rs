@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use ::sled::Batch;
+use ::sled::IVec;
 
 use super::index::{CHECKPOINT, Tail, Tails, seal, tail_key};
 
@@ -30,7 +30,7 @@ pub(super) struct Checkpoint {
     owed_at_first: usize,
 }
 
-/// What a batch pays.
+/// What a write pays.
 pub(super) struct Payment {
     tails: usize,
     turns: bool,
@@ -44,8 +44,8 @@ impl Checkpoint {
         Self { streams_max, begun, chunks, bytes, streams, owed: Vec::new(), owed_at_first: 0 }
     }
 
-    /// Adds to `batch` what is due: as large a part of what is owed as the generation is full.
-    pub(super) fn pay(&self, tails: &Tails, batch: &mut Batch) -> Payment {
+    /// Adds to `writes` what is due: as large a part of what is owed as the generation is full.
+    pub(super) fn pay(&self, tails: &Tails, writes: &mut Vec<(IVec, IVec)>) -> Payment {
         let parts = [(self.streams.len(), self.streams_max), (self.chunks, CHUNKS_MAX), (self.bytes, BYTES_MAX)];
         let turns = parts.iter().any(|(part, all)| part >= all);
         let due = parts.iter().map(|(part, all)| (self.owed_at_first * part).div_ceil(*all)).max().unwrap_or_default();
@@ -53,11 +53,11 @@ impl Checkpoint {
         let count = if turns { self.owed.len() } else { due.saturating_sub(paid).min(self.owed.len()) };
         for stream in self.next(count) {
             if let Some(tail) = tails.owed(stream) {
-                put_tail(stream, tail, batch);
+                put_tail(stream, tail, writes);
             }
         }
         if turns {
-            put_checkpoint(self.begun, batch);
+            put_checkpoint(self.begun, writes);
         }
         Payment { tails: count, turns }
     }
@@ -67,7 +67,7 @@ impl Checkpoint {
         self.next(payment.tails)
     }
 
-    /// Notes that a payment is on disk. `number` is the last chunk before the batch that held it.
+    /// Notes that a payment is on disk. `number` is the last chunk before the write that held it.
     pub(super) fn paid(&mut self, payment: &Payment, tails: &mut Tails, number: u64) {
         for stream in self.owed.drain(self.owed.len() - payment.tails..) {
             tails.paid(&stream);
@@ -96,22 +96,22 @@ impl Checkpoint {
     }
 }
 
-/// Adds all that the tree does not know to `batch`: `number` is the last chunk.
-pub(super) fn settle(tails: &Tails, number: u64, batch: &mut Batch) {
+/// Adds all that the tree does not know to `writes`: `number` is the last chunk.
+pub(super) fn settle(tails: &Tails, number: u64, writes: &mut Vec<(IVec, IVec)>) {
     for (stream, tail) in tails.iter() {
-        put_tail(stream, tail, batch);
+        put_tail(stream, tail, writes);
     }
-    put_checkpoint(number, batch);
+    put_checkpoint(number, writes);
 }
 
-fn put_tail(stream: &[u8], tail: &Tail, batch: &mut Batch) {
+fn put_tail(stream: &[u8], tail: &Tail, writes: &mut Vec<(IVec, IVec)>) {
     let key = tail_key(stream);
     let value = seal(&key, &tail.encode());
-    batch.insert(key, value);
+    writes.push((key.into(), value.into()));
 }
 
-fn put_checkpoint(number: u64, batch: &mut Batch) {
-    batch.insert(CHECKPOINT, seal(CHECKPOINT, &number.to_le_bytes()));
+fn put_checkpoint(number: u64, writes: &mut Vec<(IVec, IVec)>) {
+    writes.push((CHECKPOINT.into(), seal(CHECKPOINT, &number.to_le_bytes()).into()));
 }
 
 #[cfg(test)]
@@ -120,13 +120,13 @@ mod tests {
     use crate::domain::{Epoch, Position, Seq};
 
     #[test]
-    fn no_batch_pays_much_more_than_it_brings_and_all_is_paid_when_a_generation_is_full() {
+    fn no_write_pays_much_more_than_it_brings_and_all_is_paid_when_a_generation_is_full() {
         const STREAMS: u64 = 1000;
         let mut tails = Tails::default();
         let mut checkpoint = Checkpoint::new(STREAMS * CACHE_BYTES_PER_STREAM, 0, 0, 0, &tails);
         let (mut number, mut turns) = (0, Vec::new());
         for stream in 0..10 * STREAMS {
-            let payment = checkpoint.pay(&tails, &mut Batch::default());
+            let payment = checkpoint.pay(&tails, &mut Vec::new());
             assert!(payment.tails <= 2, "{} tails at stream {stream}", payment.tails);
             if payment.turns {
                 turns.push(stream);
@@ -146,7 +146,7 @@ mod tests {
         let mut tails = Tails::default();
         let mut checkpoint = Checkpoint::new(CACHE_BYTES_PER_STREAM, 0, 0, 0, &tails);
         checkpoint.add(1, 100, vec![(stream.clone(), tail(1))], &mut tails);
-        let payment = checkpoint.pay(&tails, &mut Batch::default());
+        let payment = checkpoint.pay(&tails, &mut Vec::new());
         assert!(payment.turns);
         checkpoint.paid(&payment, &mut tails, 1);
         checkpoint.add(1, 100, vec![(stream.clone(), tail(2))], &mut tails);

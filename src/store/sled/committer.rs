@@ -1,5 +1,5 @@
 //! The one thread that writes. It takes what has gathered while the last write was being synced, joins it into one
-//! batch, syncs, and only then lets anybody know: many commits share one sync.
+//! write, syncs, and only then lets anybody know: many commits share one sync.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ::sled::{Batch, Db, IVec};
+use ::sled::{Batch, Db, IVec, Tree};
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
@@ -50,8 +50,9 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Line {
     requests: VecDeque<Request>,
-    /// Requests that are encoded, and their bytes.
+    /// Requests that are encoded, their records and their bytes.
     encoded: usize,
+    records: usize,
     bytes: usize,
     /// With so many requests the writing thread wants to be woken; with fewer it waits until its time is up.
     wanted: usize,
@@ -136,25 +137,25 @@ impl Queue {
         }
         if let Request::Commit(Body::Encoded(prepared), _) = &request {
             line.encoded += 1;
+            line.records += prepared.records;
             line.bytes += prepared.bytes();
         }
         line.urgent |= !matches!(request, Request::Commit(..));
         line.requests.push_back(request);
-        let enough = line.urgent || line.requests.len() >= line.wanted || line.bytes >= GROUP_BYTES;
+        let enough = line.suffices();
         drop(line);
         if enough {
             self.arrived.notify_one();
         }
     }
 
-    /// Takes what has gathered, at most a group; waits until something has, or until `deadline`. While others than a
-    /// single stream write, more than one is waited for, for a moment.
+    /// Takes what has gathered, at most a group; waits until something has, or until `deadline`. While several write,
+    /// more than one is waited for, for a moment.
     fn take(&self, company: &Company, deadline: Option<Instant>) -> Vec<Request> {
         let mut line = self.line();
         let (wanted, until) = company.awaited(Instant::now());
-        let wanted = wanted.min(GROUP_RECORDS);
         line.wanted = wanted;
-        while line.requests.len() < wanted && !line.urgent && !line.stopped && line.bytes < GROUP_BYTES {
+        while !line.suffices() && !line.stopped {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -181,6 +182,7 @@ impl Queue {
             let Some(request) = line.requests.pop_front() else { break };
             if let Request::Commit(Body::Encoded(prepared), _) = &request {
                 line.encoded -= 1;
+                line.records -= prepared.records;
                 line.bytes -= prepared.bytes();
             }
             group.push(request);
@@ -204,16 +206,15 @@ impl Queue {
     }
 }
 
-impl Request {
-    /// Whose commit it is.
-    fn stream(&self) -> Option<Arc<[u8]>> {
-        match self {
-            Self::Commit(Body::Encoded(prepared), _) => Some(Arc::clone(&prepared.stream)),
-            Self::Commit(Body::Called(commit), _) => Some(codec::stream_key(&commit.stream)),
-            Self::Settle(..) | Self::Close(_) => None,
-        }
+impl Line {
+    /// Whether the writing thread has what it waits for, or a whole group.
+    fn suffices(&self) -> bool {
+        let full = self.records >= GROUP_RECORDS || self.bytes >= GROUP_BYTES;
+        self.urgent || full || self.requests.len() >= self.wanted
     }
+}
 
+impl Request {
     fn size(&self) -> (usize, usize) {
         match self {
             Self::Commit(Body::Encoded(prepared), _) => (prepared.records, prepared.bytes()),
@@ -287,6 +288,7 @@ pub(super) struct Counters {
 /// Everything the writing thread owns.
 pub(super) struct Committer {
     pub(super) queue: Arc<Queue>,
+    pub(super) company: Company,
     pub(super) reader: Reader,
     pub(super) pool: Arc<Pool>,
     pub(super) db: Db,
@@ -347,10 +349,9 @@ impl Committer {
 
     /// Returns who asked to close.
     fn work(&mut self) -> Result<oneshot::Sender<()>, String> {
-        let mut company = Company::default();
         loop {
-            let mut group = self.queue.take(&company, self.deadline());
-            company.came(group.iter().filter_map(Request::stream), Instant::now());
+            let mut group = self.queue.take(&self.company, self.deadline());
+            self.company.begin(Instant::now());
             let closing = group.iter().position(|request| matches!(request, Request::Close(_)));
             let rest = closing.map(|at| group.split_off(at)).unwrap_or_default();
             if self.has_space() {
@@ -443,6 +444,7 @@ impl Committer {
                 }
             };
             self.counters.commits.fetch_add(commits as u64, Ordering::Relaxed);
+            self.company.written(commits, self.queue.len());
             accepted.into_iter().for_each(|done| answer(done, Ok(())));
             if bytes <= ahead::GROUP_BYTES_MAX {
                 self.ahead.extend();
@@ -497,35 +499,32 @@ impl Committer {
 
     /// Writes a plan, syncs it, lets reads see it, and returns how many bytes of records it held.
     fn put(&mut self, plan: Plan) -> Result<usize, Broken> {
-        let mut batch = Batch::default();
+        let mut writes = Writes::default();
         let mut change = Change::default();
         let mut rows = Vec::with_capacity(plan.rows.len());
         for (key, value) in plan.rows {
             rows.push((key.clone(), value.as_deref().map(|sealed| Bytes::copy_from_slice(sealed_value(sealed)))));
             change.old.insert(key.clone(), self.reader.tree.get(&key).map_err(Broken::before)?);
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
+            writes.together.push((key.into(), value.map(IVec::from)));
         }
         let mut rewritten = Vec::with_capacity(plan.rewritten.len());
         for (number, (old, new)) in plan.rewritten {
             let key = chunk_key(number);
             let new = IVec::from(new);
             change.old.insert(key.into(), Some(old));
-            batch.insert(&key, new.clone());
+            writes.together.push((key[..].into(), Some(new.clone())));
             rewritten.push((number, new));
         }
         let durable = self.reader.durable.read().unwrap_or_else(PoisonError::into_inner);
-        let payment = self.checkpoint.pay(&durable.tails, &mut batch);
+        let payment = self.checkpoint.pay(&durable.tails, &mut writes.apart);
         let before = durable.at.clone();
         drop(durable);
-        let LaidOut { last, bytes, chunks, tails } = lay_out(plan.streams, self.epoch, self.number, &mut batch);
+        let LaidOut { last, bytes, chunks, tails } = lay_out(plan.streams, self.epoch, self.number, &mut writes);
 
         let change = Arc::new(change);
         before.next.set(change.clone()).map_err(|_| Broken::before("two writes at once"))?;
         drop(before);
-        self.reader.tree.apply_batch(batch).map_err(Broken::within)?;
+        writes.apply(&self.reader.tree).map_err(Broken::within)?;
         self.sync().map_err(Broken::within)?;
         self.water.write(Mark { chunk: last, epoch: self.epoch, closed: None }).map_err(Broken::within)?;
 
@@ -555,11 +554,11 @@ impl Committer {
 
     /// Brings the tails up to date, lets go of sled, and marks the directory as closed in order.
     fn close(self) -> Result<(), String> {
-        let mut batch = Batch::default();
+        let mut writes = Writes::default();
         let durable = self.reader.durable.read().unwrap_or_else(PoisonError::into_inner);
         if durable.tails.len() > 0 {
-            checkpoint::settle(&durable.tails, self.number, &mut batch);
-            self.reader.tree.apply_batch(batch).map_err(|error| error.to_string())?;
+            checkpoint::settle(&durable.tails, self.number, &mut writes.apart);
+            writes.apply(&self.reader.tree).map_err(|error| error.to_string())?;
         }
         drop(durable);
         self.sync().map_err(|error| error.to_string())?;
@@ -664,7 +663,44 @@ impl Plan {
     }
 }
 
-/// What was put into a batch.
+/// What a group writes.
+#[derive(Default)]
+struct Writes {
+    /// What says nothing but what is on disk already, or nothing at all: may be there without the rest, in this order.
+    apart: Vec<(IVec, IVec)>,
+    /// What is there as a whole or not at all; nothing under a key takes it away.
+    together: Vec<(IVec, Option<IVec>)>,
+}
+
+impl Writes {
+    /// A batch of sled's goes to disk in two steps, its manifest first, one waiting for the other. What is a whole by
+    /// itself, as the one chunk of a group is, goes without.
+    fn apply(self, tree: &Tree) -> ::sled::Result<()> {
+        if self.together.len() <= 1 {
+            for (key, value) in self.apart {
+                tree.insert(key, value)?;
+            }
+            for (key, value) in self.together {
+                match value {
+                    Some(value) => tree.insert(key, value)?,
+                    None => tree.remove(key)?,
+                };
+            }
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        self.apart.into_iter().for_each(|(key, value)| batch.insert(key, value));
+        for (key, value) in self.together {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        tree.apply_batch(batch)
+    }
+}
+
+/// What was put up to be written.
 struct LaidOut {
     /// The number of the last chunk.
     last: u64,
@@ -676,7 +712,7 @@ struct LaidOut {
 
 /// Lays the records out in chunks after `number`.
 /// A group of rows alone gets an empty chunk, so that its loss would be noticed too.
-fn lay_out(streams: Vec<Pending>, epoch: Epoch, number: u64, batch: &mut Batch) -> LaidOut {
+fn lay_out(streams: Vec<Pending>, epoch: Epoch, number: u64, writes: &mut Writes) -> LaidOut {
     let total: usize = streams.iter().flat_map(|stream| &stream.parts).map(|part| part.frames.len()).sum();
     let mut tails = Vec::with_capacity(streams.len());
     let mut chunks = Chunks {
@@ -684,7 +720,7 @@ fn lay_out(streams: Vec<Pending>, epoch: Epoch, number: u64, batch: &mut Batch) 
         left: total + streams.len() * 96,
         bytes: 0,
         written: Vec::new(),
-        batch,
+        writes,
         builder: None,
     };
     for pending in streams {
@@ -727,7 +763,7 @@ struct Chunks<'a> {
     left: usize,
     bytes: usize,
     written: Vec<IVec>,
-    batch: &'a mut Batch,
+    writes: &'a mut Writes,
     builder: Option<Builder>,
 }
 
@@ -750,22 +786,23 @@ impl Chunks<'_> {
         let (after, note) = Tail::after(*tail, head, number, bytes);
         if note {
             let place = place_key(key, run.first);
+            // It tells of the run before.
             let value = seal(&place, &previous.to_le_bytes());
-            self.batch.insert(place, value);
+            self.writes.apart.push((place.into(), value.into()));
         }
         *tail = Some(after);
         OpenRun { first: next, count: 0 }
     }
 
-    /// Hands the chunk to the batch and turns to the next one.
+    /// Puts the chunk up and turns to the next one.
     fn turn(&mut self) {
         let Some(builder) = self.builder.take() else { return };
         let chunk = IVec::from(builder.finish());
         self.written.push(chunk.clone());
         self.bytes += chunk.len();
         self.left = self.left.saturating_sub(chunk.len());
-        self.batch.insert(&chunk_key(self.number), chunk);
-        self.batch.insert(&chunk_key(self.number + BLANKS), BLANK);
+        self.writes.together.push((chunk_key(self.number)[..].into(), Some(chunk)));
+        self.writes.apart.push((chunk_key(self.number + BLANKS)[..].into(), BLANK.into()));
         self.number += 1;
     }
 }

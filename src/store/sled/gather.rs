@@ -1,36 +1,41 @@
 //! Who writes at the same time, and is worth waiting for: a sync costs a tenth of a millisecond of processor time and
 //! more, whatever it takes with it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// While several streams write, a group begins so long after the one before at the latest. With less, a thousand rooms
-/// with five thousand messages a second would have most of their syncs for themselves; who waits longer notices it.
-pub(super) const GATHER: Duration = Duration::from_millis(1);
+/// While several write, a group begins so long after the one before at the latest. With less, a thousand rooms with five
+/// thousand messages a second would have most of their syncs for themselves; who waits longer notices it.
+pub(super) const GATHER: Duration = Duration::from_millis(2);
 
-/// The streams that wrote of late.
+/// How many times those who are known may come, where not all of them are known.
+const OTHERS: usize = 2;
+
+/// The group that was written last.
 #[derive(Default)]
 pub(super) struct Company {
-    streams: HashMap<Arc<[u8]>, Instant>,
-    /// When the last group was taken.
+    /// When it was taken.
     began: Option<Instant>,
+    /// How many commits the next is to have.
+    awaited: usize,
 }
 
 impl Company {
-    /// How many commits the next group is to have, and how long it waits for them: as many as streams have written of
-    /// late, because each has one commit under way and comes again when it has been answered. Who writes alone is not
-    /// waited with.
+    /// How many commits the next group is to have, and until when it waits for them: as many as were in the last, for
+    /// whoever has been answered comes again. Where others came while it was written there may be any number of them. So
+    /// who writes alone, or to one stream after the other, waits for nobody.
     pub(super) fn awaited(&self, now: Instant) -> (usize, Instant) {
         let until = self.began.map_or(now, |began| began + GATHER);
-        (if until > now { self.streams.len().max(1) } else { 1 }, until)
+        (if until > now { self.awaited } else { 1 }, until)
     }
 
-    /// Notes who came with a group.
-    pub(super) fn came(&mut self, streams: impl Iterator<Item = Arc<[u8]>>, now: Instant) {
-        self.streams.retain(|_, wrote| now.duration_since(*wrote) < 2 * GATHER);
-        self.streams.extend(streams.map(|stream| (stream, now)));
-        self.began = Some(now);
+    /// Notes that a group has been taken.
+    pub(super) fn begin(&mut self, now: Instant) {
+        (self.began, self.awaited) = (Some(now), 0);
+    }
+
+    /// Notes of how many commits it was, and how many are in line before any of these has been answered.
+    pub(super) fn written(&mut self, commits: usize, in_line: usize) {
+        self.awaited = if in_line == 0 { commits } else { OTHERS * (commits + in_line) };
     }
 }
 
@@ -44,7 +49,8 @@ mod tests {
         assert_eq!(company.awaited(now).0, 1);
         for commit in 0..100 {
             let now = now + GATHER / 5 * commit;
-            company.came(streams(&["alone"]), now);
+            company.begin(now);
+            company.written(1, 0);
             assert_eq!(company.awaited(now).0, 1);
         }
     }
@@ -52,19 +58,12 @@ mod tests {
     #[test]
     fn those_who_write_together_wait_for_each_other_and_for_no_longer_than_it_is_worth() {
         let (mut company, now) = (Company::default(), Instant::now());
-        company.came(streams(&["one"]), now);
-        company.came(streams(&["another", "third"]), now + GATHER / 2);
-        let until = now + GATHER / 2 + GATHER;
-        assert_eq!(company.awaited(now + GATHER), (3, until));
+        let until = now + GATHER;
+        company.begin(now);
+        company.written(1, 2);
+        assert_eq!(company.awaited(now + GATHER / 2), (OTHERS * 3, until), "two came while one was written");
+        company.written(3, 0);
+        assert_eq!(company.awaited(now + GATHER / 2), (3, until), "all of them may come again");
         assert_eq!(company.awaited(until).0, 1, "their time is up");
-        // Two of them have gone.
-        for later in 1..5 {
-            company.came(streams(&["one"]), now + GATHER * later);
-        }
-        assert_eq!(company.awaited(now + GATHER * 4).0, 1);
-    }
-
-    fn streams(names: &[&'static str]) -> impl Iterator<Item = Arc<[u8]>> {
-        names.iter().map(|name| Arc::from(name.as_bytes()))
     }
 }

@@ -1,7 +1,7 @@
 //! The store that ships: a log in chunks and rows in one tree of sled, whose every write is synced before it is known.
 //!
-//! sled is used in one narrow way, because of what it does otherwise: one thread writes (`committer`), one batch per
-//! group of commits, with a sync of our own behind each; reads see only what is synced (`index`); every record, run,
+//! sled is used in one narrow way, because of what it does otherwise: one thread writes (`committer`), a group of
+//! commits at a time, as a whole or not at all, with a sync of our own behind each; reads see only what is synced (`index`); every record, run,
 //! chunk and row has a checksum; and a mark outside of sled says how far the log had come (`highwater`). What opening
 //! does and refuses is in `open`.
 
@@ -35,6 +35,7 @@ pub use self::verify::{Report, VerifyError, verify};
 
 use self::checkpoint::Checkpoint;
 use self::committer::{Committer, Counters, Queue};
+use self::gather::Company;
 use self::index::{Change, Durable, RecentChunks, Tail, row_key};
 use self::open::Recovered;
 use self::read::{Pool, Reader};
@@ -159,6 +160,7 @@ impl SledStore {
         let hooks = options.hooks.clone();
         let committer = Committer {
             queue: queue.clone(),
+            company: Company::default(),
             reader,
             pool: pool.clone(),
             db: opened.db,
