@@ -23,13 +23,16 @@ mod scene;
 mod table;
 mod websocket;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use table::Table;
+use table::{Kept, Table};
+
+/// What had been reached.
+const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/kept.json");
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -46,6 +49,7 @@ Examples:
   cargo bench --bench broker
   cargo bench --bench broker -- fan_out --quick
   cargo bench --bench broker -- fan_out rooms --repetitions 5 --json
+  cargo bench --bench broker -- connect --keep
   cargo bench --bench broker -- --server target/before/chinwag"
 )]
 struct Args {
@@ -61,6 +65,9 @@ struct Args {
     /// JSON in the place of the table
     #[arg(long)]
     json: bool,
+    /// Keep what is measured: later runs that are much worse say so and fail
+    #[arg(long, conflicts_with = "quick")]
+    keep: bool,
     /// The program to measure, where it is not the one just built
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
@@ -157,7 +164,8 @@ fn drive(args: Args) -> Outcome<()> {
     process::raise_descriptors();
     let bench =
         Bench { server: args.server(), repetitions: args.repetitions, quick: args.quick, pinned: process::cores() > 1 };
-    let mut table = Table::new(args.json, machine());
+    let kept = if bench.quick { Kept::nothing() } else { Kept::read(Path::new(KEPT))? };
+    let mut table = Table::new(args.json, machine(), kept);
     if bench.pinned {
         process::pin(process::LOAD_CORE)?;
     }
@@ -179,7 +187,7 @@ fn drive(args: Args) -> Outcome<()> {
             }
         }
     }
-    table.end()?;
+    table.end(args.keep)?;
     if failed { Err("not everything was measured".into()) } else { Ok(()) }
 }
 

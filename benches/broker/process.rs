@@ -152,10 +152,9 @@ impl Server {
     fn start_in(home: tempfile::TempDir, program: &Path, pinned: bool) -> Outcome<Self> {
         let config = home.path().join("chinwag.toml");
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\ndata = {:?}\ndev = true\n\
-             [limits]\nfollows_per_session = 1000000\nin_flight_per_session = 1000000\nin_flight_per_room = 1000000\n\
-             [log]\nlevel = \"warn\"\n",
+            "[server]\nlisten = \"127.0.0.1:0\"\ndata = {:?}\ndev = true\n[log]\nlevel = \"warn\"\n{}",
             home.path().join("data"),
+            include_str!("../limits.toml"),
         );
         fs::write(&config, text)?;
         let mut command = Command::new(std::env::current_exe()?);

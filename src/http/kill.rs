@@ -3,8 +3,10 @@
 //! `shutdown` on its socket would let a reader that wakes up later still have everything the kernel holds; dissolving
 //! the association (`connect` to no address, see connect(2)) discards it.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::TcpListener;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use actix_web::body::MessageBody;
@@ -15,8 +17,7 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{Error, HttpResponse, web};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, sockopt};
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Edge;
 use super::listener::Connection;
@@ -36,6 +37,9 @@ pub const REQUEST_HEAD: Duration = Duration::from_secs(5);
 /// How long a refusal has to be read while its request is still coming in.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// How often it is looked whose time is up: so much longer anybody may have.
+const ROUND: Duration = Duration::from_millis(250);
+
 /// How often it is looked whether a client that waits is still there.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -52,21 +56,48 @@ struct Handle {
     kept: Cell<bool>,
     /// When it is cut unless it has come further by then.
     due: Cell<Instant>,
-    /// `due` has moved.
-    moved: Rc<Notify>,
 }
 
-/// Sets what the kernel has to know of an accepted connection.
-pub fn prepare(stream: &TcpStream) {
-    let millis = u32::try_from(USER_TIMEOUT.as_millis()).expect("20,000 fits");
-    let set = || {
-        sockopt::set_tcp_nodelay(stream, true)?;
-        sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES)?;
-        sockopt::set_tcp_user_timeout(stream, millis)
-    };
-    if let Err(error) = set() {
-        tracing::debug!(%error, "a socket option could not be set");
+/// Cuts the connections of one thread whose time is up: all of them are looked at together, so that none needs a timer.
+#[derive(Clone)]
+pub struct Watch(Rc<RefCell<Vec<Weak<Handle>>>>);
+
+impl Watch {
+    /// Watches for as long as the thread's event loop runs.
+    pub fn start() -> Self {
+        let watch = Self(Rc::default());
+        let watching = watch.clone();
+        actix_web::rt::spawn(async move {
+            let mut rounds = tokio::time::interval(ROUND);
+            rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                rounds.tick().await;
+                watching.look(Instant::now());
+            }
+        });
+        watch
     }
+
+    fn look(&self, now: Instant) {
+        self.0.borrow_mut().retain(|handle| {
+            // The socket of a connection that has ended is not kept, nor is one that may last watched any more.
+            let Some(handle) = handle.upgrade().filter(|handle| !handle.kept.get()) else { return false };
+            let in_time = now < handle.due.get();
+            if !in_time {
+                KillSwitch(handle).cut();
+            }
+            in_time
+        });
+    }
+}
+
+/// Sets what the kernel has to know of the connections that are going to be accepted: they inherit it (tcp(7), accept(2)
+/// of Linux), which saves each of them the calls.
+pub fn prepare(listener: &TcpListener) -> io::Result<()> {
+    let millis = u32::try_from(USER_TIMEOUT.as_millis()).expect("20,000 fits");
+    sockopt::set_tcp_nodelay(listener, true)?;
+    sockopt::set_socket_send_buffer_size(listener, SEND_BUFFER_BYTES)?;
+    Ok(sockopt::set_tcp_user_timeout(listener, millis)?)
 }
 
 /// Ends a connection before anything is known of it.
@@ -76,11 +107,11 @@ pub fn refuse(stream: &TcpStream) {
 
 impl KillSwitch {
     /// For a connection that has `time` until its first request.
-    pub fn new(socket: Rc<Socket>, time: Duration) -> Self {
-        let (due, moved) = (Cell::new(Instant::now() + time), Rc::new(Notify::new()));
-        let switch = Self(Rc::new(Handle { socket, kept: Cell::new(false), due, moved }));
-        switch.watch();
-        switch
+    pub fn new(socket: Rc<Socket>, time: Duration, watch: &Watch) -> Self {
+        let due = Cell::new(Instant::now() + time);
+        let handle = Rc::new(Handle { socket, kept: Cell::new(false), due });
+        watch.0.borrow_mut().push(Rc::downgrade(&handle));
+        Self(handle)
     }
 
     pub fn socket(&self) -> &Rc<Socket> {
@@ -90,13 +121,11 @@ impl KillSwitch {
     /// Lets the connection last as long as its owner wants.
     pub fn keep(&self) {
         self.0.kept.set(true);
-        self.0.moved.notify_one();
     }
 
     /// Gives the connection so much more time from now on, or so little.
     pub fn allow(&self, time: Duration) {
         self.0.due.set(Instant::now() + time);
-        self.0.moved.notify_one();
     }
 
     /// What comes of `work`, unless the client goes away meanwhile: who is answered by nobody keeps its place no longer.
@@ -126,25 +155,6 @@ impl KillSwitch {
             Err(Errno::AGAIN | Errno::INTR) => false,
             Err(_) => true,
         }
-    }
-
-    /// Cuts the connection when its time is up.
-    fn watch(&self) {
-        // Does not keep the socket of a connection that has ended meanwhile.
-        let (handle, moved) = (Rc::downgrade(&self.0), Rc::clone(&self.0.moved));
-        actix_web::rt::spawn(async move {
-            while let Some(handle) = handle.upgrade().filter(|handle| !handle.kept.get()) {
-                let due = handle.due.get();
-                if due <= Instant::now() {
-                    return Self(handle).cut();
-                }
-                drop(handle);
-                tokio::select! {
-                    () = tokio::time::sleep_until(due) => {}
-                    () = moved.notified() => {}
-                }
-            }
-        });
     }
 }
 
@@ -195,5 +205,22 @@ impl Cut for KillSwitch {
     /// and neither has one that was reset (tcp(7), ip(7)).
     fn is_settled(&self) -> bool {
         self.0.socket.with_fd(|fd| net::getpeername(fd)).is_err_and(|error| error == Errno::NOTCONN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_accepted_inherits_what_was_set() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        prepare(&listener).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert!(sockopt::tcp_nodelay(&accepted).unwrap());
+        // Linux gives twice what is asked for, for its own use (socket(7)).
+        assert_eq!(sockopt::socket_send_buffer_size(&accepted).unwrap(), 2 * SEND_BUFFER_BYTES);
+        assert_eq!(u128::from(sockopt::tcp_user_timeout(&accepted).unwrap()), USER_TIMEOUT.as_millis());
     }
 }

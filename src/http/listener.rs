@@ -18,7 +18,7 @@ use actix_web::{App, web};
 use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 
-use super::kill::{self, KillSwitch, REQUEST_HEAD};
+use super::kill::{self, KillSwitch, REQUEST_HEAD, Watch};
 use super::origin::{self, Origins};
 use super::socket::{Io, Lent, Socket};
 use super::tickets::Tickets;
@@ -61,6 +61,7 @@ pub fn serve(
     connections_per_worker: usize,
 ) -> io::Result<Server> {
     let address = listener.local_addr()?;
+    kill::prepare(&listener)?;
     let tls = serving.tls.clone().map(TlsAcceptor::from);
     let request = serving.registry.limits().request;
     let service = move || {
@@ -87,10 +88,10 @@ pub fn serve(
                 extensions.insert(lent.connection().clone());
             })
             .h1(map_config(app, |()| AppConfig::default()));
-        let tls = tls.clone();
+        let (tls, watch) = (tls.clone(), Watch::start());
         fn_service(move |stream: TcpStream| {
-            let (door, tls) = (door.clone(), tls.clone());
-            async move { accept(stream, &door, tls).await.map_err(DispatchError::Io) }
+            let (door, tls, watch) = (door.clone(), tls.clone(), watch.clone());
+            async move { accept(stream, &door, tls, &watch).await.map_err(DispatchError::Io) }
         })
         .and_then(http)
     };
@@ -103,10 +104,14 @@ pub fn serve(
         .run())
 }
 
-/// Counts an accepted connection, for as long as it is there, and prepares it. One that is not let in ends here, before
+/// Counts an accepted connection, for as long as it is there. One that is not let in ends here, before
 /// a byte of it is read.
-async fn accept(stream: TcpStream, door: &Door, tls: Option<TlsAcceptor>) -> io::Result<(Lent, Option<SocketAddr>)> {
-    kill::prepare(&stream);
+async fn accept(
+    stream: TcpStream,
+    door: &Door,
+    tls: Option<TlsAcceptor>,
+    watch: &Watch,
+) -> io::Result<(Lent, Option<SocketAddr>)> {
     let peer = stream.peer_addr().ok();
     let Some(seat) = door.accept(peer) else {
         kill::refuse(&stream);
@@ -119,6 +124,6 @@ async fn accept(stream: TcpStream, door: &Door, tls: Option<TlsAcceptor>) -> io:
         }
         None => Io::Plain(stream),
     };
-    let kill = KillSwitch::new(Socket::new(io), door.time_to_ask());
+    let kill = KillSwitch::new(Socket::new(io), door.time_to_ask(), watch);
     Ok((Lent::new(Connection { kill, visitors: Visitors::default(), seat }), peer))
 }

@@ -473,6 +473,8 @@ pub const ROUTES: &[Route] = &[
 pub fn mount(config: &mut web::ServiceConfig) {
     let mut paths: Vec<&'static str> = ROUTES.iter().map(|route| route.path).collect();
     paths.dedup();
+    // They are tried in their order, and most connections come for a socket.
+    paths.sort_by_key(|path| !ROUTES.iter().any(|route| route.path == *path && matches!(route.serves, Serves::Socket)));
     for path in paths {
         let mut resource = web::resource(path);
         let mut allowed = Vec::new();

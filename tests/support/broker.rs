@@ -13,6 +13,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Longer than any start may take; a start that hangs fails the test.
 const START_MAX: Duration = Duration::from_secs(60);
 
+/// As the server is measured, so it is killed.
+const LIMITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/limits.toml");
+
 /// A server process. Killed when dropped, also by a panic, also when it has been stopped.
 pub struct Broker {
     child: Child,
@@ -25,10 +28,10 @@ impl Broker {
     /// Starts a server on `data`; `port` 0 takes a free one. Its log goes to `data` with `.log` behind its name, so
     /// outside the directory itself.
     pub fn start(data: &Path, port: u16) -> Self {
-        Self::start_with(data, port, &[])
+        Self::start_with(data, port, &["--config".as_ref(), LIMITS.as_ref()])
     }
 
-    /// The same, with more on the command line.
+    /// The same, with this on the command line in the place of the limits that are measured with.
     pub fn start_with(data: &Path, port: u16, more: &[&OsStr]) -> Self {
         let log = data.with_extension("log");
         let mut child = program()
