@@ -31,7 +31,7 @@ pub mod world;
 pub use connections::{Address, ConnectionGuard, Seat};
 pub use limits::Limits;
 pub use link::{Cut, Kind, Link};
-pub use outbox::Outbox;
+pub use outbox::{Outbox, Sink};
 pub use registry::Registry;
 pub use session::{Admission, Arrived, Gate, SessionActor};
 pub use worker::Worker;

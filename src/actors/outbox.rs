@@ -1,8 +1,9 @@
 //! What waits to be written to one connection: bounded, already framed, in four lanes.
 //!
-//! An outbox lives on the worker thread that owns the connection. The session and the relay put frames in; the
-//! carrier only writes them to the socket, from where they lie. When the log lane is full it is emptied and its followers go back to reading
-//! the log, so a slow reader costs its own place in the log and no memory.
+//! An outbox lives on the worker thread that owns the connection. The session and the relay put frames in; what is
+//! published goes to the socket at once while nothing waits before it, and everything else is written by the carrier, from
+//! where it lies. When the log lane is full it is emptied and its followers go back to reading the log, so a slow reader
+//! costs its own place in the log and no memory.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -39,6 +40,13 @@ pub trait Source {
     fn rewind(&self, to: Position);
 }
 
+/// Takes bytes for one connection, as many as go without waiting.
+pub trait Sink {
+    /// How much of `slices` was taken; an error where there is anything to wait for, or something is wrong: the carrier
+    /// finds out what.
+    fn try_send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+}
+
 /// Frames on their way to one connection.
 #[derive(Default)]
 pub struct Outbox {
@@ -68,6 +76,8 @@ struct Lanes {
     /// A follower has to read the log as soon as the connection takes bytes again and no record is waiting.
     pull_wanted: bool,
     stage: Stage,
+    /// Where what is published goes while nothing else waits; none where that is always the carrier's work.
+    sink: Option<Rc<dyn Sink>>,
     carrier: Option<Waker>,
     /// The carrier waits for something to carry, and not for the socket.
     idle: bool,
@@ -118,6 +128,16 @@ impl Outbox {
 
     /// Adds `records` records of `source`, which stood at `from` before them. An empty lane takes any amount.
     pub fn push_log(&self, frames: Bytes, records: u64, source: Rc<dyn Source>, from: Position) -> Pushed {
+        let pushed = self.lay_log(frames, records, source, from);
+        let mut lanes = self.lanes.borrow_mut();
+        if lanes.stage == Stage::Open {
+            lanes.filled();
+        }
+        pushed
+    }
+
+    /// As [`Outbox::push_log`], for a caller that calls [`Outbox::send`] behind all that it adds.
+    pub fn lay_log(&self, frames: Bytes, records: u64, source: Rc<dyn Source>, from: Position) -> Pushed {
         let mut lanes = self.lanes.borrow_mut();
         if lanes.stage != Stage::Open {
             return Pushed::Waiting;
@@ -129,8 +149,31 @@ impl Outbox {
             lanes.take_back();
             return Pushed::TakenBack;
         }
-        lanes.filled();
         Pushed::Waiting
+    }
+
+    /// Sends what waits, once, as far as the socket takes it now. What is left is the carrier's, and so is everything
+    /// while the carrier is at work: then it goes together with what waited before.
+    pub fn send(&self) {
+        let mut lanes = self.lanes.borrow_mut();
+        if lanes.is_empty() {
+            return;
+        }
+        if lanes.idle && lanes.send().is_ok() && lanes.is_empty() {
+            if lanes.pull_wanted {
+                lanes.wake();
+            }
+            return;
+        }
+        lanes.filled();
+    }
+
+    /// Has [`Outbox::send`] give what waits to `sink`.
+    pub fn connect(&self, sink: Rc<dyn Sink>) {
+        let mut lanes = self.lanes.borrow_mut();
+        if lanes.stage == Stage::Open {
+            lanes.sink = Some(sink);
+        }
     }
 
     /// Adds a frame behind every record that is waiting now; with a `source`, one that is about its follow.
@@ -375,6 +418,17 @@ impl Outbox {
 }
 
 impl Lanes {
+    /// Gives the sink what goes into one call.
+    fn send(&mut self) -> io::Result<()> {
+        let sink = self.sink.clone().ok_or(io::ErrorKind::NotConnected)?;
+        self.skip_empty();
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let pieces = self.gather(&mut slices);
+        let sent = sink.try_send(&slices[..pieces])?;
+        self.sent(sent);
+        Ok(())
+    }
+
     fn push_entry(&mut self, entry: LogEntry) {
         self.log_bytes += entry.frames.len();
         self.log_records += entry.records;
@@ -686,6 +740,79 @@ mod tests {
     impl Wake for Count {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn what_is_laid_goes_past_an_idle_carrier_as_far_as_the_socket_takes_it() {
+        let (outbox, reader, sink) = (Outbox::default(), reader(), Rc::new(Room::default()));
+        let (woken, waker) = counting();
+        let mut cx = Context::from_waker(&waker);
+        outbox.connect(sink.clone());
+        outbox.lay_log(Bytes::from_static(b"at once "), 1, reader.clone(), at(0));
+        outbox.send();
+        assert_eq!(sink.taken(), "", "no carrier is there yet, and something may stand before it");
+
+        let taken = Cell::new(0);
+        let all = |_: &mut Context<'_>, slices: &[IoSlice<'_>]| {
+            taken.set(taken.get() + slices[0].len());
+            Poll::Ready(Ok(slices[0].len()))
+        };
+        assert!(outbox.poll_send(&mut cx, all, || {}).is_pending());
+        assert_eq!(taken.get(), 8);
+        sink.0.set(6);
+        outbox.lay_log(Bytes::from_static(b"all"), 1, reader.clone(), at(1));
+        outbox.send();
+        assert_eq!((sink.taken().as_str(), woken.0.load(Ordering::Relaxed)), ("all", 0));
+        assert_eq!((outbox.bytes(), outbox.stuck_since()), (0, None));
+
+        outbox.lay_log(Bytes::from_static(b"partly"), 1, reader.clone(), at(2));
+        outbox.send();
+        assert_eq!((sink.taken().as_str(), woken.0.load(Ordering::Relaxed)), ("allpar", 1));
+        assert!(outbox.stuck_since().is_some());
+        sink.0.set(100);
+        outbox.lay_log(Bytes::from_static(b" more"), 1, reader, at(3));
+        outbox.send();
+        assert_eq!(sink.taken(), "allpar", "the carrier is at work and does the rest");
+        assert_eq!(send(&outbox, 100), "tly");
+        assert_eq!(send(&outbox, 100), " more");
+    }
+
+    #[test]
+    fn a_pull_that_is_wanted_is_made_also_when_nothing_was_left_for_the_carrier() {
+        let (outbox, reader, sink) = (Outbox::default(), reader(), Rc::new(Room::default()));
+        let (woken, waker) = counting();
+        let mut cx = Context::from_waker(&waker);
+        outbox.connect(sink.clone());
+        assert!(outbox.poll_take(&mut cx, || {}).is_pending());
+        sink.0.set(100);
+        outbox.lay_log(Bytes::from_static(b"record"), 1, reader, at(0));
+        outbox.lanes.borrow_mut().pull_wanted = true;
+        outbox.send();
+        assert_eq!((sink.taken().as_str(), woken.0.load(Ordering::Relaxed)), ("record", 1));
+    }
+
+    fn counting() -> (Arc<Count>, Waker) {
+        let count = Arc::new(Count::default());
+        (Arc::clone(&count), Waker::from(count))
+    }
+
+    /// Takes so many bytes, and keeps them.
+    #[derive(Default)]
+    struct Room(Cell<usize>, RefCell<Vec<u8>>);
+
+    impl Room {
+        fn taken(&self) -> String {
+            String::from_utf8(self.1.borrow().clone()).unwrap()
+        }
+    }
+
+    impl Sink for Room {
+        fn try_send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let part: Vec<u8> = slices.iter().flat_map(|slice| slice.iter()).copied().take(self.0.get()).collect();
+            self.0.set(self.0.get() - part.len());
+            self.1.borrow_mut().extend_from_slice(&part);
+            if part.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(part.len()) }
         }
     }
 

@@ -83,8 +83,8 @@ impl Handler<Publication> for RelayActor {
     type Result = ();
 
     fn handle(&mut self, publication: Publication, ctx: &mut Self::Context) {
-        for batch in &publication.batches {
-            let cutting = self.worker.deliver(&publication.room, batch);
+        for (behind, batch) in (0..publication.batches.len()).rev().zip(&publication.batches) {
+            let cutting = self.worker.deliver(&publication.room, batch, behind > 0);
             self.await_proof(cutting, ctx);
         }
     }

@@ -328,10 +328,11 @@ impl RoomActor {
             return self.fail(gathered.replies, &commit_failed(error));
         }
         let before = std::mem::replace(&mut self.committed, gathered.records.last().map(|record| record.position));
+        let (removals, others): (Vec<_>, Vec<_>) = gathered.replies.into_iter().partition(|reply| reply.removes);
+        // First, so that who follows as well gets answer and record in one.
+        send_all(others);
         let removed = self.publish(&gathered.records, ctx);
         self.has_published(self.committed);
-        let (removals, others): (Vec<_>, Vec<_>) = gathered.replies.into_iter().partition(|reply| reply.removes);
-        send_all(others);
         if !removals.is_empty() {
             self.answer_when_removed(removed, removals, before, ctx);
         }

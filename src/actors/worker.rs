@@ -374,10 +374,11 @@ impl Worker {
         }
     }
 
-    /// Hands a batch to every follower of its room. A removal in it ends the follows of its user, and asks all of the
+    /// Hands a batch to every follower of its room, and sends it on where no `more` come behind it at once. A removal in
+    /// it ends the follows of its user, and asks all of the
     /// user's connections for the proof that nothing of the room is on its way any more: those that do not follow may
     /// have been shown its history.
-    pub(super) fn deliver(&self, room: &RoomKey, batch: &Batch) -> Vec<Cutting> {
+    pub(super) fn deliver(&self, room: &RoomKey, batch: &Batch, more: bool) -> Vec<Cutting> {
         let mut ended = Vec::new();
         if let Some(followers) = self.rooms.borrow().get(room) {
             let (mut records, mut overflows) = (0, 0);
@@ -387,6 +388,9 @@ impl Worker {
                 overflows += u64::from(handed.overflowed);
                 if let Some(removal) = handed.removal {
                     ended.push((Rc::clone(follower), removal));
+                }
+                if !more {
+                    follower.link.outbox.send();
                 }
             }
             self.registry.metrics().deliveries.inc_by(records);
@@ -499,7 +503,7 @@ fn hand_over<'a>(follower: &Rc<Follower>, batch: &'a Batch) -> Handed<'a> {
             Some(frames) => {
                 records = Batch::count(from.seq, until);
                 // When that is too much, the follower has been set back and reads the log.
-                let pushed = follower.link.outbox.push_log(frames, records, follower.clone(), from);
+                let pushed = follower.link.outbox.lay_log(frames, records, follower.clone(), from);
                 overflowed = pushed == Pushed::TakenBack;
             }
             None => follower.rewind(from),

@@ -87,6 +87,15 @@ impl Socket {
         }
     }
 
+    /// Writes as much as goes without waiting, to a socket that takes bytes as they are.
+    pub fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match (&*self.io.borrow(), slices) {
+            (Io::Plain(stream), [only]) => stream.try_write(only),
+            (Io::Plain(stream), _) => stream.try_write_vectored(slices),
+            (Io::Tls(_), _) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
     /// Sends what TLS may still hold.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io.borrow_mut().poll_flush(cx)
