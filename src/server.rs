@@ -427,7 +427,10 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr
 }
 
 fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).map_err(|source| ServeError::Listen { address, setting, source })
+    let listener = TcpListener::bind(address);
+    // At once: it may be connected to long before it is served.
+    let prepared = listener.and_then(|listener| http::prepare(&listener).map(|()| listener));
+    prepared.map_err(|source| ServeError::Listen { address, setting, source })
 }
 
 const MINUTE: Duration = Duration::from_secs(60);

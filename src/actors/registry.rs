@@ -358,9 +358,11 @@ impl Registry {
         Ok(Asked { answer, room: addr.clone(), admission })
     }
 
-    /// From now on this thread is one of those that host rooms, inboxes and directories.
+    /// From now on this thread is one of those that host rooms, inboxes and directories; one that has ended no more.
     pub fn host_here(&self) {
-        self.hosts.write().unwrap_or_else(PoisonError::into_inner).push(Arbiter::current());
+        let mut hosts = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
+        hosts.retain(ArbiterHandle::alive);
+        hosts.push(Arbiter::current());
     }
 
     /// The thread for whatever has this number.

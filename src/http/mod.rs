@@ -35,8 +35,8 @@ use actix_web::middleware::DefaultHeaders;
 use actix_web::{HttpResponse, web};
 
 pub use door::Door;
-pub use kill::REQUEST_HEAD;
 use kill::timed;
+pub use kill::{REQUEST_HEAD, prepare};
 
 use crate::actors::{Gate, Registry, Worker};
 use origin::Origins;

@@ -663,6 +663,9 @@ impl Plan {
     }
 }
 
+/// How much goes with a chunk that is no batch: each takes some hundred bytes of a segment of 8 MiB, the chunk 64 KiB.
+const APART_MAX: usize = 256;
+
 /// What a group writes.
 #[derive(Default)]
 struct Writes {
@@ -674,19 +677,16 @@ struct Writes {
 
 impl Writes {
     /// A batch of sled's goes to disk in two steps, its manifest first, one waiting for the other. What is a whole by
-    /// itself, as the one chunk of a group is, goes without.
+    /// itself, as the one chunk of a group is, goes without. Little goes with it: sled looks for holes only in the
+    /// segments since the last that it believes to be on disk, so what might take several of them has to be a batch.
     fn apply(self, tree: &Tree) -> ::sled::Result<()> {
-        if self.together.len() <= 1 {
+        if let [(key, Some(value))] = &self.together[..]
+            && self.apart.len() <= APART_MAX
+        {
             for (key, value) in self.apart {
                 tree.insert(key, value)?;
             }
-            for (key, value) in self.together {
-                match value {
-                    Some(value) => tree.insert(key, value)?,
-                    None => tree.remove(key)?,
-                };
-            }
-            return Ok(());
+            return tree.insert(key, value).map(|_| ());
         }
         let mut batch = Batch::default();
         self.apart.into_iter().for_each(|(key, value)| batch.insert(key, value));
