@@ -107,6 +107,10 @@ pub struct RoomActor {
     gathering: Gathered,
     in_flight: Option<Gathered>,
     relays: HashMap<RelayId, RelayLink>,
+    /// Commits with a removal that has not reached everybody yet.
+    removals: usize,
+    /// Answers that would tell of one of these.
+    late: Vec<Reply>,
     nums: Arc<Nums>,
     last_command: Instant,
     watch: Watch,
@@ -125,8 +129,17 @@ struct Gathered {
 struct Reply {
     to: Asker,
     answer: Answer,
-    /// The command removes somebody: the answer waits for every follower too.
-    removes: bool,
+    waits: Waits,
+}
+
+/// What an answer waits for besides what is to be committed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    Nothing,
+    /// That those whom its own commit removes are reached by nothing more.
+    Removal,
+    /// The same of all who are being removed: it may tell of any of them.
+    Removals,
 }
 
 /// What one relay has been sent.
@@ -168,6 +181,8 @@ impl RoomActor {
             gathering: Gathered::default(),
             in_flight: None,
             relays: HashMap::new(),
+            removals: 0,
+            late: Vec::new(),
             nums,
             last_command: Instant::now(),
             registry,
@@ -181,7 +196,7 @@ impl RoomActor {
     }
 
     fn carry_out(&mut self, submit: Submission, ctx: &mut Context<Self>) {
-        let now = self.now();
+        let (now, removes) = (self.now(), submit.command.removes());
         if let Some(client_id) = &submit.client_id {
             let seen = self.recent.seen(&submit.by.user, client_id, &submit.command, now);
             let answer = match seen {
@@ -190,12 +205,12 @@ impl RoomActor {
                 Seen::Otherwise => Some(Err(Rejection::ClientIdReused.into())),
             };
             if let Some(answer) = answer {
-                return self.answer(submit.asker, answer);
+                return self.answer(submit.asker, answer, removes);
             }
         }
         match self.room.decide(&submit.by, submit.command) {
-            Err(rejection) => self.answer(submit.asker, Err(rejection.into())),
-            Ok(events) if events.is_empty() => self.answer(submit.asker, self.unchanged()),
+            Err(rejection) => self.answer(submit.asker, Err(rejection.into()), removes),
+            Ok(events) if events.is_empty() => self.answer(submit.asker, self.unchanged(), removes),
             Ok(events) => match self.nums.take(events.len()) {
                 Some(num) => self.record(submit.by, submit.client_id, submit.asker, events, num, now),
                 None => self.lease(submit.by, submit.client_id, submit.asker, events, ctx),
@@ -226,8 +241,8 @@ impl RoomActor {
                     let now = room.now();
                     room.record(by, client_id, asker, events, num, now);
                 }
-                Ok(Ok(Err(refusal))) => room.answer(asker, Err(refusal)),
-                Ok(Err(_)) | Err(_) => room.answer(asker, Err(Refusal::unavailable())),
+                Ok(Ok(Err(refusal))) => room.answer(asker, Err(refusal), false),
+                Ok(Err(_)) | Err(_) => room.answer(asker, Err(Refusal::unavailable()), false),
             }
             room.work(ctx);
         }));
@@ -269,18 +284,27 @@ impl RoomActor {
         self.gathering.replies.push(Reply {
             to: asker,
             answer: Ok(Done { receipt, duplicate: false }),
-            removes: removing,
+            waits: if removing { Waits::Removal } else { Waits::Nothing },
         });
     }
 
     /// Answers at once, or, where something is applied that is not on disk yet, after it is: an answer may depend on
-    /// it.
-    fn answer(&mut self, to: Asker, answer: Answer) {
+    /// it. That of a command that `removes` may depend on a removal that has not reached everybody.
+    fn answer(&mut self, to: Asker, answer: Answer, removes: bool) {
+        let reply = Reply { to, answer, waits: if removes { Waits::Removals } else { Waits::Nothing } };
         if self.in_flight.is_none() && self.gathering.records.is_empty() {
-            to.tell(answer);
+            self.settle(vec![reply]);
         } else {
-            self.gathering.replies.push(Reply { to, answer, removes: false });
+            self.gathering.replies.push(reply);
         }
+    }
+
+    /// Answers what stands on nothing that has still to be committed.
+    fn settle(&mut self, replies: Vec<Reply>) {
+        let (late, others): (Vec<_>, Vec<_>) =
+            replies.into_iter().partition(|reply| reply.waits == Waits::Removals && self.removals > 0);
+        self.late.extend(late);
+        send_all(others);
     }
 
     fn unchanged(&self) -> Answer {
@@ -296,7 +320,7 @@ impl RoomActor {
         }
         let mut gathered = std::mem::take(&mut self.gathering);
         if gathered.records.is_empty() {
-            return send_all(gathered.replies);
+            return self.settle(gathered.replies);
         }
         let commit = Commit {
             stream: self.key.stream(),
@@ -328,9 +352,11 @@ impl RoomActor {
             return self.fail(gathered.replies, &commit_failed(error));
         }
         let before = std::mem::replace(&mut self.committed, gathered.records.last().map(|record| record.position));
-        let (removals, others): (Vec<_>, Vec<_>) = gathered.replies.into_iter().partition(|reply| reply.removes);
+        let (removals, others): (Vec<_>, Vec<_>) =
+            gathered.replies.into_iter().partition(|reply| reply.waits == Waits::Removal);
+        self.removals += usize::from(!removals.is_empty());
         // First, so that who follows as well gets answer and record in one.
-        send_all(others);
+        self.settle(others);
         let removed = self.publish(&gathered.records, ctx);
         self.has_published(self.committed);
         if !removals.is_empty() {
@@ -400,8 +426,13 @@ impl RoomActor {
     ) {
         let reached = async move { tokio::time::timeout(REMOVAL_TIME, removed.recv()).await };
         ctx.spawn(reached.into_actor(self).map(move |reached, room, ctx| {
+            room.removals -= 1;
             if reached.is_ok() {
-                return send_all(replies);
+                send_all(replies);
+                if room.removals == 0 {
+                    send_all(std::mem::take(&mut room.late));
+                }
+                return;
             }
             tracing::error!(room = %room.key.room, "a removal was not confirmed by every relay in time");
             room.has_published(before);
@@ -461,7 +492,8 @@ impl RoomActor {
     }
 
     fn fail(&mut self, replies: Vec<Reply>, refusal: &Refusal) {
-        for reply in replies.into_iter().chain(std::mem::take(&mut self.gathering.replies)) {
+        let others = std::mem::take(&mut self.gathering.replies).into_iter().chain(std::mem::take(&mut self.late));
+        for reply in replies.into_iter().chain(others) {
             reply.to.tell(Err(refusal.clone()));
         }
     }
@@ -601,7 +633,7 @@ impl RoomActor {
                     }
                     room.consider(submit, ctx);
                 }
-                Err(error) => room.answer(submit.asker, Err(read_failed(&error))),
+                Err(error) => room.answer(submit.asker, Err(read_failed(&error)), false),
             }
             room.work(ctx);
         }));

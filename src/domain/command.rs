@@ -47,6 +47,22 @@ impl Command {
         }
     }
 
+    /// Whether it ends somebody's membership.
+    pub fn removes(&self) -> bool {
+        match self {
+            Self::Leave | Self::Kick { .. } => true,
+            Self::Create(_)
+            | Self::Update { .. }
+            | Self::Archive
+            | Self::Join
+            | Self::Invite { .. }
+            | Self::ChangeRole { .. }
+            | Self::Post { .. }
+            | Self::Edit { .. }
+            | Self::Delete { .. } => false,
+        }
+    }
+
     /// The message this command is about, which the room has to know before it decides.
     pub fn target(&self) -> Option<RecordId> {
         match self {

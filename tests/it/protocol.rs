@@ -326,7 +326,7 @@ async fn commands_for_one_room_that_come_together_are_answered_in_their_order() 
 }
 
 #[tokio::test]
-async fn who_posts_behind_a_kick_does_not_wait_for_its_proof() {
+async fn who_posts_behind_a_kick_does_not_wait_for_its_proof_and_who_kicks_again_does() {
     let server = TestServer::start();
     server.client("ann").await.ask(create_channel("lobby")).await;
     server.client("bob").await.ask(join("lobby")).await;
@@ -339,15 +339,19 @@ async fn who_posts_behind_a_kick_does_not_wait_for_its_proof() {
     bob.write_all(&asks("follow", follow("lobby", "now"))).await.unwrap();
     while !String::from_utf8_lossy(&raw_frame(&mut bob).await.expect("it goes on").1).contains("\"follow\"") {}
     let mut ann = server.raw_socket(Some(&server.token("ann"))).await;
-    let both = [asks("kick", kick(&json!("lobby"), "bob")), asks("post", post("lobby", "so"))].concat();
-    ann.write_all(&both).await.unwrap();
+    let kicked = |id: &str| asks(id, kick(&json!("lobby"), "bob"));
+    ann.write_all(&[kicked("kick"), asks("post", post("lobby", "so"))].concat()).await.unwrap();
     let mut answered = Vec::new();
-    while answered.len() < 2 {
+    while answered.len() < 3 {
         let (_, payload) = raw_frame(&mut ann).await.expect("it goes on");
         let message: Value = serde_json::from_slice(&payload).unwrap_or_default();
         if message["type"] == "reply" {
             answered.push(message["id"].as_str().unwrap().to_owned());
+            if answered.len() == 1 {
+                // Finds him gone already, and says so no sooner than the other.
+                ann.write_all(&kicked("again")).await.unwrap();
+            }
         }
     }
-    assert_eq!(answered, ["post", "kick"]);
+    assert_eq!(answered, ["post", "kick", "again"]);
 }
