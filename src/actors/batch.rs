@@ -38,8 +38,8 @@ pub type Pending = mpsc::Sender<std::convert::Infallible>;
 
 impl Batch {
     /// Frames `records`, which are consecutive and at least one, in each of `dialects`. `pending` is held by every
-    /// removal among them.
-    pub fn new(room: &RoomKey, records: &[Record], dialects: DialectSet, pending: &Pending) -> Arc<Self> {
+    /// removal among them; there is one where there are any.
+    pub fn new(room: &RoomKey, records: &[Record], dialects: DialectSet, pending: Option<&Pending>) -> Arc<Self> {
         let (first, last) = match records {
             [first, .., last] => (first, last),
             [only] => (only, only),
@@ -47,7 +47,8 @@ impl Batch {
         };
         let frames = Dialect::ALL
             .map(|dialect| dialects.has(dialect).then(|| Frames::new(dialect, room, first.position.seq, records)));
-        let removals = records.iter().filter_map(|record| removal(record, pending)).collect();
+        let removals = pending
+            .map_or_else(Vec::new, |pending| records.iter().filter_map(|record| removal(record, pending)).collect());
         Arc::new(Self { first: first.position.seq, last: last.position, frames, removals })
     }
 

@@ -246,7 +246,7 @@ mod tests {
             let relay = || registry.relay(registry.relays()[0]).unwrap();
             let room = RoomKey { tenant: TenantId::default_tenant(), room: RoomId(Uuid::nil()) };
             let (pending, _removed) = mpsc::channel(1);
-            let batch = Batch::new(&room, &[kick_of(&bob.user)], DialectSet::default(), &pending);
+            let batch = Batch::new(&room, &[kick_of(&bob.user)], DialectSet::default(), Some(&pending));
             assert!(relay().send(Publication { room, batches: vec![batch] }).await.is_err());
             while !relay().connected() {
                 tokio::task::yield_now().await;

@@ -116,6 +116,9 @@ pub struct RoomActor {
     watch: Watch,
 }
 
+/// Says when the removals of a publication have reached every follower.
+type Removed = mpsc::Receiver<std::convert::Infallible>;
+
 /// What goes into one commit.
 #[derive(Default)]
 struct Gathered {
@@ -301,8 +304,10 @@ impl RoomActor {
 
     /// Answers what stands on nothing that has still to be committed.
     fn settle(&mut self, replies: Vec<Reply>) {
-        let (late, others): (Vec<_>, Vec<_>) =
-            replies.into_iter().partition(|reply| reply.waits == Waits::Removals && self.removals > 0);
+        if self.removals == 0 {
+            return send_all(replies);
+        }
+        let (late, others): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.waits == Waits::Removals);
         self.late.extend(late);
         send_all(others);
     }
@@ -359,7 +364,7 @@ impl RoomActor {
         self.settle(others);
         let removed = self.publish(&gathered.records, ctx);
         self.has_published(self.committed);
-        if !removals.is_empty() {
+        if let Some(removed) = removed {
             self.answer_when_removed(removed, removals, before, ctx);
         }
         self.tell_inboxes(&gathered.records);
@@ -369,21 +374,21 @@ impl RoomActor {
         self.flush(ctx);
     }
 
-    /// Frames the records for whoever follows and sends them on their way. The receiver is done when every removal
-    /// among them has reached every follower.
-    fn publish(&mut self, records: &[Record], ctx: &mut Context<Self>) -> mpsc::Receiver<std::convert::Infallible> {
-        let (pending, removed) = mpsc::channel(1);
+    /// Frames the records for whoever follows and sends them on their way. With a removal among them there is a receiver,
+    /// which is done when every removal has reached every follower.
+    fn publish(&mut self, records: &[Record], ctx: &mut Context<Self>) -> Option<Removed> {
+        let (pending, removed) = records.iter().any(removes).then(|| mpsc::channel(1)).unzip();
         // Read after the commit: a follower that registers later finds these records, and this membership, on disk.
         let interest = self.registry.interest(&self.key);
         let dialects = interest.iter().fold(DialectSet::default(), |all, (_, dialects)| all.union(*dialects));
         let mut relays: Vec<RelayId> = interest.into_iter().map(|(relay, _)| relay).collect();
-        if records.iter().any(removes) {
+        if removed.is_some() {
             relays = self.registry.relays();
         }
         if relays.is_empty() {
             return removed;
         }
-        let batch = Batch::new(&self.key, records, dialects, &pending);
+        let batch = Batch::new(&self.key, records, dialects, pending.as_ref());
         for relay in relays {
             let link = self.relays.entry(relay).or_default();
             if link.backlog.len() >= BACKLOG_MAX && batch.removals().is_empty() {
@@ -419,7 +424,7 @@ impl RoomActor {
     /// command until it has been confirmed.
     fn answer_when_removed(
         &mut self,
-        mut removed: mpsc::Receiver<std::convert::Infallible>,
+        mut removed: Removed,
         replies: Vec<Reply>,
         before: Option<Position>,
         ctx: &mut Context<Self>,
@@ -449,7 +454,7 @@ impl RoomActor {
             // The others are read by their followers, who have been told where the room stands.
             return;
         }
-        let mut removed = self.publish(unpublished, ctx);
+        let Some(mut removed) = self.publish(unpublished, ctx) else { return };
         let reached = async move { tokio::time::timeout(REMOVAL_TIME, removed.recv()).await };
         ctx.wait(reached.into_actor(self).map(move |reached, room, ctx| {
             if reached.is_err() {
