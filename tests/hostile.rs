@@ -7,7 +7,11 @@
 //! before, without a connection. It comes from another address than the others do.
 //!
 //! Of the attacks, dripped heads are the dearest: the reader of requests begins each head anew whenever a byte of it has
-//! come. What bounds them is how many connections of an address may be without a request.
+//! come. What bounds them is in how many pieces a head may come, and how many connections of an address may be without a
+//! request.
+//!
+//! What is left of a flood of connections is the kernel's, and with more threads than processors a thread waits for
+//! another one's time slice now and then, however short its own work is. Waiting of so little time counts as none.
 
 #[path = "it/harness.rs"]
 #[allow(dead_code, reason = "shared with the other tests of the server")]
@@ -40,6 +44,10 @@ const SWEEPS_MAX: usize = 2;
 /// first alone, up to nine times.
 const RATIO_MAX: f64 = 1.5;
 const RATIO_OF_ONE_MAX: f64 = 3.0;
+
+/// Nobody notices that others wait no longer than that: Linux gives a thread 3 ms at a time (`base_slice_ns`), and looks
+/// whose turn it is every 4 ms where it is built with `CONFIG_HZ=250`.
+const SLICE: Duration = Duration::from_millis(5);
 
 /// How many rounds there are of an attack beside which the others seem to wait.
 const ROUNDS_MAX: usize = 5;
@@ -105,21 +113,21 @@ async fn a_hostile_client_at_line_speed_makes_nobody_else_wait() {
             all.hostile.extend(&times.hostile);
         }
         println!("all: {all}; {sent} frames sent, {taken} posted");
-        if all.ratio() <= RATIO_MAX {
+        if !all.exceeds(RATIO_MAX) {
             break;
         }
         // Whatever else runs on the machine may have met one kind of round more often than the other.
         assert!(sweep < SWEEPS_MAX, "the others wait: {all}");
     }
     for (attacks, times) in measured.iter_mut().filter(|(attacks, _)| attacks.len() == 1) {
-        while times.ratio() > RATIO_OF_ONE_MAX && times.hostile.len() < ROUNDS_MAX {
+        while times.exceeds(RATIO_OF_ONE_MAX) && times.hostile.len() < ROUNDS_MAX {
             // Two more, because the median of an even number leans to the slower.
             for _ in 0..2 {
                 (_, talkers) = duel(&server, attacks, times, talkers).await;
             }
         }
         println!("{attacks:?}: {times}");
-        assert!(times.ratio() <= RATIO_OF_ONE_MAX, "{attacks:?} makes the others wait: {times}");
+        assert!(!times.exceeds(RATIO_OF_ONE_MAX), "{attacks:?} makes the others wait: {times}");
     }
     assert!(taken > 0 && sent > 10 * taken, "it was no flood: {sent} frames sent, {taken} posted");
     for talker in &mut talkers {
@@ -135,6 +143,11 @@ struct Times {
 }
 
 impl Times {
+    /// Whether the others wait so many times longer beside the attacker, and notice it.
+    fn exceeds(&self, ratio: f64) -> bool {
+        self.ratio() > ratio && median(&self.hostile) > SLICE
+    }
+
     /// How many times longer the others wait beside the attacker.
     fn ratio(&self) -> f64 {
         median(&self.hostile).as_secs_f64() / median(&self.quiet).as_secs_f64()

@@ -174,6 +174,7 @@ pub async fn timed(
             // It came behind the request of something that lasts, and the connection is HTTP's no longer.
             return Ok(request.into_response(HttpResponse::BadRequest().finish()).map_into_right_body());
         }
+        kill.socket().requested();
         if let Some(edge) = edge {
             seat.requested(&edge.worker.registry().limits());
         }
@@ -184,7 +185,12 @@ pub async fn timed(
     let (mut to_stay, draining) = (true, edge.worker.registry().draining());
     if let Some(Connection { kill, seat, .. }) = &connection {
         let unread = answered.response().extensions().get::<Unread>().is_some();
-        kill.allow(if unread { LAST_WORDS } else { time + REQUEST_HEAD });
+        if unread {
+            kill.allow(LAST_WORDS);
+        } else {
+            kill.allow(time + REQUEST_HEAD);
+            kill.socket().answered();
+        }
         to_stay = seat.may_stay(&edge.worker.registry().limits());
     }
     if !to_stay || draining {

@@ -19,6 +19,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 use super::listener::Connection;
+use crate::actors::Cut;
+
+/// A read of less than this is a piece.
+const PIECE_BYTES: usize = 1024;
+
+/// In so many pieces the head of a request may come: more than a slow line makes of it. One that drips ends its
+/// connection: actix-http 3.20 begins the head anew with each piece, and a client makes pieces as cheaply as bytes.
+const HEAD_PIECES_MAX: u8 = 64;
 
 /// A socket that HTTP and its later owner share, on one thread.
 pub struct Socket {
@@ -28,6 +36,8 @@ pub struct Socket {
     head: RefCell<BytesMut>,
     /// Who waits for the socket to be its own.
     owner: Cell<Option<Waker>>,
+    /// In how many pieces the head of the next request has come; `None` while one is answered.
+    head_pieces: Cell<Option<u8>>,
 }
 
 /// What is spoken on it.
@@ -53,7 +63,26 @@ impl Socket {
             stage: Cell::new(Stage::Lent),
             head: RefCell::default(),
             owner: Cell::default(),
+            head_pieces: Cell::new(Some(0)),
         })
+    }
+
+    /// The head of a request has come whole.
+    pub fn requested(&self) {
+        self.head_pieces.set(None);
+    }
+
+    /// What comes next is the head of another request.
+    pub fn answered(&self) {
+        self.head_pieces.set(Some(0));
+    }
+
+    /// Whether the head drips, now that so many bytes have come at once.
+    fn drips(&self, bytes: usize) -> bool {
+        let Some(pieces) = self.head_pieces.get() else { return false };
+        let pieces = if bytes < PIECE_BYTES { pieces.saturating_add(1) } else { pieces };
+        self.head_pieces.set(Some(pieces));
+        pieces > HEAD_PIECES_MAX
     }
 
     /// The head that HTTP writes next is its last; the connection is its caller's from then on.
@@ -168,10 +197,22 @@ impl Lent {
     }
 }
 
+impl Lent {
+    fn poll_request(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(self.socket().io.borrow_mut().poll_read(cx, buffer))?;
+        if self.socket().drips(buffer.filled().len() - before) {
+            self.connection.kill.cut();
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl AsyncRead for Lent {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.socket().stage.get() {
-            Stage::Lent => self.socket().io.borrow_mut().poll_read(cx, buffer),
+            Stage::Lent => self.poll_request(cx, buffer),
             // What comes is its owner's; the flush behind the head has HTTP look again.
             Stage::Leaving => Poll::Pending,
             Stage::Left => Poll::Ready(Ok(())),

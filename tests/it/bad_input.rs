@@ -592,6 +592,34 @@ async fn a_request_that_drips_in_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_head_that_comes_in_too_many_pieces_ends_its_connection() {
+    let server = &TestServer::start();
+    let mut bystander = Bystander::on(server).await;
+    let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n";
+    // The second behind an answer on the same connection.
+    for before in ["", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+        // A slow line is no harm, and each head is counted for itself.
+        let mut stream = server.raw(before).await;
+        stream.set_nodelay(true).unwrap();
+        for _ in 0..2 {
+            for byte in request.bytes().chain(*b"\r\n") {
+                stream.write_all(&[byte]).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+        let began = Instant::now();
+        let mut dripped = 0;
+        while stream.write_all(b"x").await.is_ok() {
+            dripped += 1;
+            assert!(dripped < 200 && began.elapsed() < Duration::from_secs(4), "it is still there");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(dripped >= 60, "cut after {dripped} bytes");
+    }
+    bystander.still_talks().await;
+}
+
+#[tokio::test]
 async fn a_request_whose_body_does_not_end_is_given_up() {
     let server = &TestServer::start();
     let requests = [
