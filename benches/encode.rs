@@ -146,13 +146,13 @@ mod worlds {
     #[divan::bench(args = EXCEPTIONS)]
     fn seal(bencher: Bencher, exceptions: u64) {
         let (sealer, world) = (sealer(), world(exceptions));
-        let owner = sealer.owner(&room().tenant, &author());
-        bencher.bench_local(|| sealer.seal(&owner, EPOCH, black_box(&world)));
+        let (room, author) = (room(), author());
+        bencher.bench_local(|| sealer.seal(&room.tenant, &author, EPOCH, black_box(&world)));
     }
 
     #[divan::bench(args = Dialect::ALL)]
     fn splice(bencher: Bencher, dialect: Dialect) {
-        let cursor = sealer().seal(&sealer().owner(&room().tenant, &author()), EPOCH, &world(8));
+        let cursor = sealer().seal(&room().tenant, &author(), EPOCH, &world(8));
         let mut framed = BytesMut::new();
         dialect.put_record(&mut framed, &room(), &posted(7, line()));
         bencher.bench_local(|| {

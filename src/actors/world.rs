@@ -40,7 +40,7 @@ use crate::domain::world::{Pass, RoomTag, Stand, World};
 use crate::domain::{Mark, Position, Principal, RoomId, RoomKey, Seq, StreamId};
 use crate::store::rows::{self, Row};
 use crate::store::{At, Store, StoreError};
-use crate::wire::{Absence, CloseReason, CursorText, Dialect, From as Since, Notice, Owner, Refusal, world_cursor};
+use crate::wire::{Absence, CloseReason, CursorText, Dialect, From as Since, Notice, Refusal, world_cursor};
 
 /// How many rooms a world may have. What one costs in memory is a follower, less than a KiB.
 pub const ROOMS_MAX: usize = 10_000;
@@ -56,7 +56,6 @@ pub struct Track {
     registry: Arc<Registry>,
     by: Principal,
     /// Whose cursors these are.
-    owner: Owner,
     world: RefCell<World>,
     /// Nothing is handed over: a pass is about to begin.
     paused: Cell<bool>,
@@ -66,9 +65,8 @@ pub struct Track {
 
 impl Track {
     fn new(registry: &Arc<Registry>, by: Principal, world: World) -> Self {
-        let owner = registry.sealer().owner(&by.tenant, &by.user);
         let (world, paused, ended) = (RefCell::new(world), Cell::new(true), Cell::new(false));
-        Self { registry: Arc::clone(registry), by, owner, world, paused, ended }
+        Self { registry: Arc::clone(registry), by, world, paused, ended }
     }
 
     /// Whether records of `room` may be handed over as they are published.
@@ -109,7 +107,7 @@ impl Track {
 
     fn sealed(&self) -> CursorText<{ world_cursor::TEXT_BYTES_MAX }> {
         let epoch = self.registry.store().epoch();
-        self.registry.sealer().seal(&self.owner, epoch, &self.world.borrow())
+        self.registry.sealer().seal(&self.by.tenant, &self.by.user, epoch, &self.world.borrow())
     }
 }
 

@@ -31,7 +31,7 @@ pub use native::{DEPTH_MAX, Kind, decode_request};
 pub use refusal::{Refusal, Retry};
 pub use reply::{About, Absence, Listed, ListedMember, Notice, Removal, Reply};
 pub use request::{Ask, DecodeError, From, Request};
-pub use world_cursor::{Owner, Sealer};
+pub use world_cursor::Sealer;
 
 use crate::domain::{Record, RoomKey};
 use frame::Opcode;

@@ -7,10 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use aes::cipher::{BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser};
-use aes::{Aes128Enc, Block};
-use aes_siv::KeyInit;
 use aes_siv::siv::{Aes128Siv, IV_SIZE};
+use aes_siv::{Key, KeyInit};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -34,42 +32,16 @@ pub const TEXT_BYTES_MAX: usize = (1 + IV_SIZE + PLAIN_BYTES_MAX).div_ceil(3) * 
 const TEXT_BYTES_MIN: usize = ((1 + IV_SIZE + 1 + 1 + 8 + 1) * 8).div_ceil(6);
 
 /// Seals worlds into cursors and opens them again.
-///
-/// A cursor is sealed for every record that a reader of a world is handed, so sealing is done here, from the parts that
-/// AES-SIV is made of, with what depends on the key and the user alone worked out before. Opening is the library's: what
-/// is sealed wrongly opens nowhere.
-pub struct Sealer {
-    key: [u8; KEY_BYTES],
-    /// Of the first half, with the two blocks that CMAC makes of it (RFC 4493, section 2.3).
-    mac: Aes128Enc,
-    whole: u128,
-    padded: u128,
-    /// Of the second half.
-    cipher: Aes128Enc,
-}
-
-/// Whose cursors are sealed: what S2V (RFC 5297, section 2.4) makes of the tenant and the user.
-#[derive(Clone, Copy)]
-pub struct Owner(u128);
+pub struct Sealer(Key<Aes128Siv>);
 
 impl Sealer {
     /// Seals with the first 32 bytes of `key`; `None` where it has fewer. Cursors are good for as long as it is the same.
     pub fn new(key: &[u8]) -> Option<Self> {
-        let key: [u8; KEY_BYTES] = *key.first_chunk()?;
-        let (mac, cipher) = key.split_at(KEY_BYTES / 2);
-        let (mac, cipher) = (Aes128Enc::new_from_slice(mac).ok()?, Aes128Enc::new_from_slice(cipher).ok()?);
-        let whole = doubled(encrypted(&mac, 0));
-        Some(Self { key, mac, whole, padded: doubled(whole), cipher })
-    }
-
-    /// Whose cursors are to be sealed.
-    pub fn owner(&self, tenant: &TenantId, user: &UserId) -> Owner {
-        let bind = |so_far: u128, part: &[u8]| doubled(so_far) ^ self.mac(part);
-        Owner(bound(tenant, user).into_iter().fold(self.mac(&[0; IV_SIZE]), bind))
+        key.first_chunk().map(|key: &[u8; KEY_BYTES]| Self((*key).into()))
     }
 
     /// The cursor of `world`, for one user.
-    pub fn seal(&self, owner: &Owner, epoch: Epoch, world: &World) -> CursorText<TEXT_BYTES_MAX> {
+    pub fn seal(&self, tenant: &TenantId, user: &UserId, epoch: Epoch, world: &World) -> CursorText<TEXT_BYTES_MAX> {
         let mut bytes = [0; 1 + IV_SIZE + PLAIN_BYTES_MAX];
         let mut end = 1 + IV_SIZE;
         let mut put = |part: &[u8]| {
@@ -89,50 +61,10 @@ impl Sealer {
             put_stand(&mut put, room, seq);
         }
         let (head, plain) = bytes[..end].split_at_mut(1 + IV_SIZE);
-        let synthetic = self.synthesize(*owner, plain);
+        let sealed = Aes128Siv::new(&self.0).encrypt_inout_detached(bound(tenant, user), plain.into());
         head[0] = SEALED;
-        head[1..].copy_from_slice(&synthetic.to_be_bytes());
-        // Section 2.5: the counter begins without the top bits of its last two words.
-        let mut counter = synthetic & !(1 << 63 | 1 << 31);
-        let mut keys = [Block::default(); PLAIN_BYTES_MAX.div_ceil(IV_SIZE)];
-        let keys = &mut keys[..plain.len().div_ceil(IV_SIZE)];
-        for key in &mut *keys {
-            *key = counter.to_be_bytes().into();
-            counter = counter.wrapping_add(1);
-        }
-        self.cipher.encrypt_blocks(keys);
-        for (block, key) in plain.chunks_mut(IV_SIZE).zip(keys) {
-            block.iter_mut().zip(key.iter()).for_each(|(byte, key)| *byte ^= key);
-        }
+        head[1..].copy_from_slice(&sealed.expect("two headers are not too many"));
         CursorText::of(&bytes[..end])
-    }
-
-    /// The end of S2V, with the last of what is bound together. `plain` is as it was afterwards.
-    fn synthesize(&self, Owner(bound): Owner, plain: &mut [u8]) -> u128 {
-        if plain.len() < IV_SIZE {
-            return self.mac(&(padded(plain) ^ doubled(bound)).to_be_bytes());
-        }
-        let mix = |plain: &mut [u8]| {
-            let last = plain.iter_mut().rev().take(IV_SIZE).rev();
-            last.zip(bound.to_be_bytes()).for_each(|(byte, other)| *byte ^= other);
-        };
-        mix(plain);
-        let synthetic = self.mac(plain);
-        mix(plain);
-        synthetic
-    }
-
-    /// CMAC (RFC 4493, section 2.4).
-    fn mac(&self, message: &[u8]) -> u128 {
-        let (before, last) = message.split_at(message.len().saturating_sub(1) / IV_SIZE * IV_SIZE);
-        let (before, _) = before.as_chunks();
-        let last = match last.try_into() {
-            Ok(last) => u128::from_be_bytes(last) ^ self.whole,
-            Err(_) => padded(last) ^ self.padded,
-        };
-        let mut chained = 0;
-        self.mac.encrypt_with_backend(Chain { before, last, chained: &mut chained });
-        chained
     }
 
     /// Opens a cursor that was sealed for this user, in this epoch.
@@ -145,7 +77,7 @@ impl Sealer {
         }
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| CursorError::Invalid)?;
         let sealed = bytes.strip_prefix(&[SEALED]).filter(|sealed| sealed.len() > IV_SIZE);
-        let plain = Aes128Siv::new(&self.key.into()).decrypt(bound(tenant, user), sealed.ok_or(CursorError::Invalid)?);
+        let plain = Aes128Siv::new(&self.0).decrypt(bound(tenant, user), sealed.ok_or(CursorError::Invalid)?);
         let (found, world) = plain.ok().and_then(|plain| parse(&plain)).ok_or(CursorError::Invalid)?;
         if found != epoch {
             return Err(CursorError::EpochChanged);
@@ -163,48 +95,6 @@ pub(super) fn looks_sealed(text: &str) -> bool {
 /// What a cursor is bound to.
 fn bound<'a>(tenant: &'a TenantId, user: &'a UserId) -> [&'a [u8]; 2] {
     [tenant.as_str().as_bytes(), user.as_str().as_bytes()]
-}
-
-/// The blocks of a message, each encrypted with the one before it in it. All at once, because the cipher prepares itself
-/// for every call.
-struct Chain<'a> {
-    before: &'a [[u8; IV_SIZE]],
-    last: u128,
-    chained: &'a mut u128,
-}
-
-impl BlockSizeUser for Chain<'_> {
-    type BlockSize = <Aes128Enc as BlockSizeUser>::BlockSize;
-}
-
-impl BlockCipherEncClosure for Chain<'_> {
-    fn call<B: BlockCipherEncBackend<BlockSize = Self::BlockSize>>(self, backend: &B) {
-        let blocks = self.before.iter().map(|block| u128::from_be_bytes(*block));
-        for block in blocks.chain([self.last]) {
-            let mut block = Block::from((*self.chained ^ block).to_be_bytes());
-            backend.encrypt_block((&mut block).into());
-            *self.chained = u128::from_be_bytes(block.into());
-        }
-    }
-}
-
-fn encrypted(cipher: &Aes128Enc, block: u128) -> u128 {
-    let mut block = block.to_be_bytes().into();
-    cipher.encrypt_block(&mut block);
-    u128::from_be_bytes(block.into())
-}
-
-/// Less than a block, with a one and zeros behind it.
-fn padded(bytes: &[u8]) -> u128 {
-    let mut block = [0; IV_SIZE];
-    block[..bytes.len()].copy_from_slice(bytes);
-    block[bytes.len()] = 0x80;
-    u128::from_be_bytes(block)
-}
-
-/// `dbl`, multiplication by x (RFC 5297, section 2.3).
-fn doubled(block: u128) -> u128 {
-    (block << 1) ^ ((block >> 127) * 0x87)
 }
 
 fn put_stand(put: &mut impl FnMut(&[u8]), room: RoomTag, seq: Seq) {
@@ -263,7 +153,7 @@ mod tests {
         let far = Seq(SEQ_MAX);
         let exceptions = (1..=EXCEPTIONS_MAX as u64).map(|room| (RoomTag(u64::MAX - room), far)).collect();
         let widest = World::restored(Mark(0), exceptions, Some((Mark(u64::MAX), RoomTag(0), far))).unwrap();
-        let longest = sealer().seal(&sealer().owner(&tenant(), &user()), Epoch(u64::MAX), &widest);
+        let longest = sealer().seal(&tenant(), &user(), Epoch(u64::MAX), &widest);
         assert!(longest.len() <= TEXT_BYTES_MAX && longest.len() > TEXT_BYTES_MAX - 4, "{}", longest.len());
         assert_eq!(sealer().open(&tenant(), &user(), Epoch(u64::MAX), &longest), Ok(widest));
     }
@@ -292,7 +182,7 @@ mod tests {
     fn the_ends_of_tenant_and_user_are_told_apart() {
         let name = |text| (TenantId::new(text).unwrap(), UserId::new(text).unwrap());
         let ((a, _), (ab, _)) = (name("a"), name("ab"));
-        let text = sealer().seal(&sealer().owner(&a, &UserId::new("bc").unwrap()), EPOCH, &World::at(Mark(7)));
+        let text = sealer().seal(&a, &UserId::new("bc").unwrap(), EPOCH, &World::at(Mark(7)));
         assert_eq!(sealer().open(&ab, &UserId::new("c").unwrap(), EPOCH, &text), Err(CursorError::Invalid));
     }
 
@@ -351,7 +241,7 @@ mod tests {
     }
 
     fn seal(world: &World) -> String {
-        sealer().seal(&sealer().owner(&tenant(), &user()), EPOCH, world).to_string()
+        sealer().seal(&tenant(), &user(), EPOCH, world).to_string()
     }
 
     fn open(text: &str) -> Result<World, CursorError> {
