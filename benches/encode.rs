@@ -2,6 +2,14 @@
 //! of the same members beside it as the limit. `cargo bench --bench encode`.
 //!
 //! Nothing here waits or talks to anybody: what connections cost is measured by the other benches of this folder.
+//!
+//! A run of everything holds what it costs beside the limit against what was kept; with `--keep` it keeps that instead.
+
+#[path = "kept/mod.rs"]
+mod kept;
+
+use std::process::ExitCode;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use chinwag::domain::world::{RoomTag, World};
@@ -13,11 +21,80 @@ use chinwag::wire::guard::Limits;
 use chinwag::wire::{Assembler, Cursor, Dialect, Sealer};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
+use kept::{Figure, Kept};
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-fn main() {
-    divan::main();
+fn main() -> ExitCode {
+    let asked: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let keep = asked == ["--keep"];
+    if !keep {
+        divan::main();
+    }
+    if !keep && !asked.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    match hold(keep) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("encode: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How many rounds of ours and of the limit are made in turn, and how long one takes.
+const ROUNDS: usize = 31;
+const ROUND: Duration = Duration::from_millis(5);
+
+/// Holds the share of the limit that is reached.
+fn hold(keep: bool) -> Result<(), String> {
+    let mut kept = Kept::read()?;
+    let json = |dialect| share(records::ours(dialect, line(), 16), records::limit_json(16));
+    let shares = [
+        ("a record as JSON", json(Dialect::NativeJson)),
+        ("as a server-sent event", json(Dialect::NativeSse)),
+        ("as MessagePack", share(records::ours(Dialect::NativeMsgpack, line(), 16), records::limit_msgpack(16))),
+        ("a publish, read from JSON", share(publishes::ours(), publishes::limit())),
+    ];
+    println!();
+    for (case, share) in shares {
+        let lost = kept.hold(&format!("encode: {case}"), Figure::Share(share)).unwrap_or_default();
+        println!("{case:<26} {share:>4.0} % of the limit {lost}");
+    }
+    // No library seals the same with less, so there is no limit.
+    let nanos = 1e9 / per_second(worlds::ours(0));
+    let lost = kept.hold("encode: a world's cursor, ns", Figure::Cost(nanos)).unwrap_or_default();
+    println!("{:<26} {nanos:>4.0} ns {lost}", "a world's cursor");
+    kept.end(keep)
+}
+
+/// How much of the limit's speed is ours, in per cent: the median of rounds in turn.
+fn share<A, B>(mut ours: impl FnMut() -> A, mut limit: impl FnMut() -> B) -> f64 {
+    let mut shares: Vec<f64> = (0..ROUNDS).map(|_| 100.0 * per_second(&mut ours) / per_second(&mut limit)).collect();
+    shares.sort_unstable_by(f64::total_cmp);
+    shares[ROUNDS / 2]
+}
+
+/// Of the thread's own time: who else wants the processor does not count.
+fn per_second<T>(mut work: impl FnMut() -> T) -> f64 {
+    let (began, mut done) = (thread_time(), 0_u32);
+    loop {
+        for _ in 0..64 {
+            black_box(work());
+        }
+        done += 64;
+        let took = thread_time() - began;
+        if took >= ROUND {
+            return f64::from(done) / took.as_secs_f64();
+        }
+    }
+}
+
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// How many records a batch has.
@@ -34,63 +111,71 @@ mod records {
 
     #[divan::bench(args = BATCHES)]
     fn json(bencher: Bencher, count: usize) {
-        ours(bencher, Dialect::NativeJson, line(), count);
+        bencher.counter(ItemsCount::new(count)).bench_local(ours(Dialect::NativeJson, line(), count));
     }
 
     #[divan::bench(args = BATCHES)]
     fn json_of_a_program(bencher: Bencher, count: usize) {
-        ours(bencher, Dialect::NativeJson, program(), count);
+        bencher.counter(ItemsCount::new(count)).bench_local(ours(Dialect::NativeJson, program(), count));
     }
 
     #[divan::bench(args = BATCHES)]
     fn sse(bencher: Bencher, count: usize) {
-        ours(bencher, Dialect::NativeSse, line(), count);
+        bencher.counter(ItemsCount::new(count)).bench_local(ours(Dialect::NativeSse, line(), count));
     }
 
     #[divan::bench(args = BATCHES)]
     fn msgpack(bencher: Bencher, count: usize) {
-        ours(bencher, Dialect::NativeMsgpack, line(), count);
+        bencher.counter(ItemsCount::new(count)).bench_local(ours(Dialect::NativeMsgpack, line(), count));
     }
 
     #[divan::bench(args = BATCHES)]
     fn msgpack_of_a_program(bencher: Bencher, count: usize) {
-        ours(bencher, Dialect::NativeMsgpack, program(), count);
+        bencher.counter(ItemsCount::new(count)).bench_local(ours(Dialect::NativeMsgpack, program(), count));
     }
 
     #[divan::bench(args = BATCHES)]
     fn limit_serde_json(bencher: Bencher, count: usize) {
-        let records = shapes(count);
-        bencher.counter(ItemsCount::new(count)).bench_local(|| {
-            let mut out = Vec::with_capacity(count * 512);
-            for record in &records {
-                serde_json::to_writer(&mut out, black_box(record)).expect("it is JSON");
-            }
-            out.len()
-        });
+        bencher.counter(ItemsCount::new(count)).bench_local(limit_json(count));
     }
 
     #[divan::bench(args = BATCHES)]
     fn limit_rmp_serde(bencher: Bencher, count: usize) {
-        let records = shapes(count);
-        bencher.counter(ItemsCount::new(count)).bench_local(|| {
-            let mut out = Vec::with_capacity(count * 512);
-            for record in &records {
-                rmp_serde::encode::write_named(&mut out, black_box(record)).expect("it is MessagePack");
-            }
-            out.len()
-        });
+        bencher.counter(ItemsCount::new(count)).bench_local(limit_msgpack(count));
     }
 
-    fn ours(bencher: Bencher, dialect: Dialect, content: Content, count: usize) {
+    pub fn ours(dialect: Dialect, content: Content, count: usize) -> impl FnMut() -> usize {
         let records: Vec<_> = (1..=count as u64).map(|seq| posted(seq, content.clone())).collect();
         let room = room();
-        bencher.counter(ItemsCount::new(count)).bench_local(|| {
+        move || {
             let mut out = BytesMut::with_capacity(count * 512);
             for record in &records {
                 dialect.put_record(&mut out, &room, black_box(record));
             }
             out.freeze().len()
-        });
+        }
+    }
+
+    pub fn limit_json(count: usize) -> impl FnMut() -> usize {
+        let records = shapes(count);
+        move || {
+            let mut out = Vec::with_capacity(count * 512);
+            for record in &records {
+                serde_json::to_writer(&mut out, black_box(record)).expect("it is JSON");
+            }
+            out.len()
+        }
+    }
+
+    pub fn limit_msgpack(count: usize) -> impl FnMut() -> usize {
+        let records = shapes(count);
+        move || {
+            let mut out = Vec::with_capacity(count * 512);
+            for record in &records {
+                rmp_serde::encode::write_named(&mut out, black_box(record)).expect("it is MessagePack");
+            }
+            out.len()
+        }
     }
 
     /// The members of a record, every text of them made already.
@@ -145,9 +230,12 @@ mod worlds {
 
     #[divan::bench(args = EXCEPTIONS)]
     fn seal(bencher: Bencher, exceptions: u64) {
-        let (sealer, world) = (sealer(), world(exceptions));
-        let (room, author) = (room(), author());
-        bencher.bench_local(|| sealer.seal(&room.tenant, &author, EPOCH, black_box(&world)));
+        bencher.bench_local(ours(exceptions));
+    }
+
+    pub fn ours(exceptions: u64) -> impl FnMut() -> usize {
+        let (sealer, world, room, author) = (sealer(), world(exceptions), room(), author());
+        move || sealer.seal(&room.tenant, &author, EPOCH, black_box(&world)).len()
     }
 
     #[divan::bench(args = Dialect::ALL)]
@@ -178,8 +266,7 @@ mod publishes {
 
     #[divan::bench]
     fn json(bencher: Bencher) {
-        let frame = publish(&serde_json::json!({ "text": LINE }));
-        bencher.bench_local(|| Dialect::NativeJson.decode(black_box(frame.as_bytes())));
+        bencher.bench_local(ours());
     }
 
     #[divan::bench]
@@ -197,8 +284,17 @@ mod publishes {
 
     #[divan::bench]
     fn limit_serde_json(bencher: Bencher) {
+        bencher.bench_local(limit());
+    }
+
+    pub fn ours() -> impl FnMut() -> bool {
         let frame = publish(&serde_json::json!({ "text": LINE }));
-        bencher.bench_local(|| serde_json::from_slice::<Shape>(black_box(frame.as_bytes())).map(Shape::owned));
+        move || black_box(Dialect::NativeJson.decode(black_box(frame.as_bytes()))).is_ok()
+    }
+
+    pub fn limit() -> impl FnMut() -> bool {
+        let frame = publish(&serde_json::json!({ "text": LINE }));
+        move || black_box(serde_json::from_slice::<Shape>(black_box(frame.as_bytes())).map(Shape::owned)).is_ok()
     }
 
     /// One masked frame, from the socket's bytes to a message.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use chinwag::store::Store;
 use tempfile::TempDir;
 
+use crate::kept::{Figure, Kept};
 use crate::load::{Drive, Writer, encoded, micros, open, percentile, runtime};
 use crate::speed::latest;
 
@@ -19,7 +20,7 @@ const ROOMS: u64 = 1000;
 const PER_COMMIT: usize = 4;
 const AT_ONCE: usize = 128;
 
-pub fn grow(dir: &Path, sizes: &[u64]) {
+pub fn grow(dir: &Path, sizes: &[u64], kept: &mut Kept) {
     println!();
     println!("a log as it grows: {ROOMS} rooms in turn, {PER_COMMIT} records per commit, {AT_ONCE} commits under way");
     println!(
@@ -61,6 +62,15 @@ pub fn grow(dir: &Path, sizes: &[u64]) {
             read[2],
             read[3],
         );
+        let costs = [
+            ("space, times the records", space / logical),
+            ("MB resident while filled", filled[2]),
+            ("MB resident after opening", opened[1]),
+        ];
+        for (what, cost) in costs {
+            let lost = kept.hold(&format!("append: {records} records, {what}"), Figure::Cost(cost));
+            lost.into_iter().for_each(|lost| println!("{:>9} {what}: {lost}", ""));
+        }
     }
     println!("space: of the disk, in times of the records' own bytes; MB: resident, at the end of the step");
     println!(

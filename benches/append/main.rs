@@ -6,12 +6,16 @@
 //! of sled with one key per record.
 
 mod growth;
+#[path = "../kept/mod.rs"]
+mod kept;
 mod load;
 mod speed;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
+use kept::Kept;
 
 #[derive(Parser)]
 #[command(name = "append", about = "Measures the log")]
@@ -34,6 +38,9 @@ struct Args {
     /// Where the data is kept meanwhile: on the disk that is to be measured.
     #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
     dir: PathBuf,
+    /// Keep what is measured: later runs that are much worse say so and fail.
+    #[arg(long, conflicts_with = "quick")]
+    keep: bool,
     /// What cargo says to every bench.
     #[arg(long, hide = true)]
     bench: bool,
@@ -50,17 +57,29 @@ enum Part {
     Growth,
 }
 
-fn main() {
+fn main() -> ExitCode {
     let args = Args::parse();
     if let [step, dir, records, rooms] = &args.child[..] {
         let number = |text: &str| text.parse().expect("the parent passes numbers");
-        return growth::child(step, dir.as_ref(), number(records), number(rooms));
+        growth::child(step, dir.as_ref(), number(records), number(rooms));
+        return ExitCode::SUCCESS;
     }
+    match measure(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("append: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(args: &Args) -> Result<(), String> {
+    let mut kept = if args.quick { Kept::nothing() } else { Kept::read()? };
     let wanted = |part| args.only.is_none_or(|only| only == part);
     let scale = if args.quick { 0.1 } else { 1.0 };
     if wanted(Part::Speed) {
         let rounds = if args.quick { 3 } else { args.rounds };
-        speed::compare(&args.dir, rounds, args.per_commit);
+        speed::compare(&args.dir, rounds, args.per_commit, &mut kept);
     }
     if wanted(Part::Rooms) {
         speed::many_rooms(&args.dir, scale);
@@ -74,6 +93,7 @@ fn main() {
             ([], false) => vec![1_000_000, 5_000_000],
             (given, _) => given.to_vec(),
         };
-        growth::grow(&args.dir, &sizes);
+        growth::grow(&args.dir, &sizes, &mut kept);
     }
+    kept.end(args.keep)
 }

@@ -10,6 +10,7 @@ use chinwag::store::Store;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use crate::kept::{Figure, Kept};
 use crate::load::{Drive, Driven, Writer, cpu, encoded, median, micros, open, percentile, runtime, spread, stream};
 
 /// Where the records of one commit go.
@@ -20,6 +21,15 @@ enum Shape {
     /// Each in another room: as many commits, gathered by the committer. Twice as many rooms as records per sync have
     /// one under way, so that the next group gathers while one is synced.
     OtherRooms,
+}
+
+impl Shape {
+    fn name(self) -> &'static str {
+        match self {
+            Self::OneRoom => "one room",
+            Self::OtherRooms => "each another",
+        }
+    }
 }
 
 struct Rates {
@@ -40,10 +50,10 @@ impl Rates {
 }
 
 /// Prints the table of the README's figures.
-pub fn compare(dir: &Path, rounds: usize, only: Option<usize>) {
+pub fn compare(dir: &Path, rounds: usize, only: Option<usize>, kept: &mut Kept) {
     println!("synced appends, records/s: medians of {rounds} rounds in turn; +-: half of the rounds are so near");
     println!(
-        "{:>6} {:<10} {:>8} {:>4} {:>8} {:>4} {:>5} {:>4} {:>8} {:>6} {:>8} {:>9} {:>9} {:>7}",
+        "{:>6} {:<12} {:>8} {:>4} {:>8} {:>4} {:>5} {:>4} {:>8} {:>6} {:>8} {:>9} {:>9} {:>7}",
         "commit",
         "rooms",
         "ours",
@@ -63,7 +73,7 @@ pub fn compare(dir: &Path, rounds: usize, only: Option<usize>) {
     for shape in [Shape::OneRoom, Shape::OtherRooms] {
         for (records, commits) in [(1, 300), (16, 250), (256, 80), (1024, 30)] {
             if only.is_none_or(|only| only == records) {
-                row(dir, &runtime, shape, records, commits, rounds);
+                row(dir, &runtime, (shape, records, commits), rounds, kept);
             }
         }
     }
@@ -75,7 +85,13 @@ fn scaled(commits: usize, scale: f64) -> usize {
     scaled.max(30)
 }
 
-fn row(dir: &Path, runtime: &Runtime, shape: Shape, records: usize, commits: usize, rounds: usize) {
+fn row(
+    dir: &Path,
+    runtime: &Runtime,
+    (shape, records, commits): (Shape, usize, usize),
+    rounds: usize,
+    kept: &mut Kept,
+) {
     let (mut ours, mut file, mut keys) = (Rates::new(), Rates::new(), Rates::new());
     let (mut syncs, mut written, mut slowest) = (0, 0, Vec::new());
     let home = TempDir::new_in(dir).expect("the directory can be written to");
@@ -111,8 +127,8 @@ fn row(dir: &Path, runtime: &Runtime, shape: Shape, records: usize, commits: usi
     let ratio = |other: &Rates| ours.per_second.iter().zip(&other.per_second).map(|(a, b)| a / b).collect::<Vec<_>>();
     let (of_file, of_keys) = (ratio(&file), ratio(&keys));
     println!(
-        "{records:>6} {:<10} {:>8.0} {:>4.0} {:>8.0} {:>4.0} {:>5.0} {:>4.0} {:>8.0} {:>6.1} {:>8.2} {:>9.2} {per_sync:>9.1} {:>7.0}",
-        if shape == Shape::OneRoom { "one" } else { "each other" },
+        "{records:>6} {:<12} {:>8.0} {:>4.0} {:>8.0} {:>4.0} {:>5.0} {:>4.0} {:>8.0} {:>6.1} {:>8.2} {:>9.2} {per_sync:>9.1} {:>7.0}",
+        shape.name(),
         median(&ours.per_second),
         spread(&ours.per_second),
         median(&file.per_second),
@@ -125,6 +141,9 @@ fn row(dir: &Path, runtime: &Runtime, shape: Shape, records: usize, commits: usi
         median(&file.cpu),
         micros(percentile(&mut slowest, 0.99)),
     );
+    let name = format!("append: {records} per sync, {}", shape.name());
+    let lost = kept.hold(&name, Figure::Share(100.0 * median(&of_file)));
+    lost.into_iter().for_each(|lost| println!("{:>6} {lost}", ""));
 }
 
 /// The limit: one file, with one write and one sync for each group.

@@ -10,6 +10,8 @@ mod fan_out;
 mod figures;
 mod generator;
 mod growth;
+#[path = "../kept/mod.rs"]
+mod kept;
 mod latency;
 mod limit;
 mod message;
@@ -23,16 +25,14 @@ mod scene;
 mod table;
 mod websocket;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use table::{Kept, Table};
-
-/// What had been reached.
-const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/kept.json");
+use kept::Kept;
+use table::Table;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -164,7 +164,7 @@ fn drive(args: Args) -> Outcome<()> {
     process::raise_descriptors();
     let bench =
         Bench { server: args.server(), repetitions: args.repetitions, quick: args.quick, pinned: process::cores() > 1 };
-    let kept = if bench.quick { Kept::nothing() } else { Kept::read(Path::new(KEPT))? };
+    let kept = if bench.quick { Kept::nothing() } else { Kept::read()? };
     let mut table = Table::new(args.json, machine(), kept);
     if bench.pinned {
         process::pin(process::LOAD_CORE)?;

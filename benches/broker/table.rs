@@ -1,24 +1,15 @@
 //! What was measured, as one table for people or as JSON for programs.
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write};
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::Outcome;
+use super::kept::{Figure, Kept};
 
 /// The generator has no time left above this share of a core: then it may be what was measured.
 const GENERATOR_BUSY: f64 = 0.9;
-
-/// A relation to the limit is lost when it is less than this part of what was kept: from run to run it changes by a tenth.
-const PART_KEPT: f64 = 0.75;
-
-/// A figure of ours that has no limit beside it is lost when it is more than so many times what was kept: it changes with
-/// the machine, too.
-const TIMES_KEPT: f64 = 1.5;
 
 /// The lines below a row are about as wide as it.
 const DETAILS_WIDTH: usize = 140;
@@ -169,22 +160,12 @@ impl Row {
 
     /// What is kept of a row: how it stands to the limit, or our own figure, where that is a cost and not a time that
     /// something else may have taken.
-    fn to_keep(&self) -> Option<f64> {
+    fn to_keep(&self) -> Option<Figure> {
         match &self.limit {
-            Some((_, Against::Percent, relation)) => Some(relation.median()),
+            Some((_, Against::Percent, relation)) => Some(Figure::Share(relation.median())),
             Some((_, Against::Times, _)) => None,
-            None => (self.unit.contains("CPU") || self.unit.contains("KiB")).then(|| self.ours.median()),
+            None => (self.unit.contains("CPU") || self.unit.contains("KiB")).then(|| Figure::Cost(self.ours.median())),
         }
-    }
-
-    /// Why the row is worse than what was kept, if it is.
-    fn lost(&self, kept: f64) -> Option<String> {
-        let now = self.to_keep()?;
-        let (lost, sign) = match self.limit {
-            Some(_) => (now < PART_KEPT * kept, " %"),
-            None => (now > TIMES_KEPT * kept, ""),
-        };
-        lost.then(|| format!("LOST: {}{sign}, where {}{sign} had been reached", number(now), number(kept)))
     }
 
     fn name(&self) -> String {
@@ -257,26 +238,6 @@ pub struct Table {
     json: bool,
     #[serde(skip)]
     kept: Kept,
-    #[serde(skip)]
-    lost: usize,
-}
-
-/// What had been reached, by bench and case.
-pub struct Kept {
-    file: PathBuf,
-    figures: BTreeMap<String, f64>,
-}
-
-impl Kept {
-    /// For a run whose figures mean nothing.
-    pub fn nothing() -> Self {
-        Self { file: PathBuf::new(), figures: BTreeMap::new() }
-    }
-
-    pub fn read(file: &Path) -> Outcome<Self> {
-        let figures = serde_json::from_slice(&fs::read(file)?)?;
-        Ok(Self { file: file.to_owned(), figures })
-    }
 }
 
 impl Table {
@@ -291,13 +252,12 @@ impl Table {
                  figures are medians (least - most) over the repetitions"
             );
         }
-        Self { machine, rows: Vec::new(), json, kept, lost: 0 }
+        Self { machine, rows: Vec::new(), json, kept }
     }
 
     /// Takes a row, and shows it at once: a run is long.
     pub fn add(&mut self, mut row: Row) {
-        let lost = self.kept.figures.get(&row.name()).and_then(|kept| row.lost(*kept));
-        self.lost += usize::from(lost.is_some());
+        let lost = row.to_keep().and_then(|figure| self.kept.hold(&row.name(), figure));
         row.remarks(lost);
         if !self.json {
             print!("{row}");
@@ -306,20 +266,11 @@ impl Table {
     }
 
     /// Ends the table; with `keep` what was measured is what is kept from now on. An error where something was lost.
-    pub fn end(mut self, keep: bool) -> Outcome<()> {
+    pub fn end(self, keep: bool) -> Outcome<()> {
         if self.json {
             println!("{}", serde_json::to_string_pretty(&self)?);
         }
-        if keep {
-            let figures = self.rows.iter().filter_map(|row| Some((row.name(), rounded(row.to_keep()?))));
-            self.kept.figures.extend(figures);
-            fs::write(&self.kept.file, serde_json::to_string_pretty(&self.kept.figures)? + "\n")?;
-            return Ok(());
-        }
-        match self.lost {
-            0 => Ok(()),
-            lost => Err(format!("{lost} figures are worse than what had been reached").into()),
-        }
+        Ok(self.kept.end(keep)?)
     }
 }
 
@@ -332,8 +283,4 @@ fn number(value: f64) -> String {
         _ => write!(text, "{value:.2}"),
     };
     text
-}
-
-fn rounded(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }
