@@ -359,7 +359,7 @@ fn posted(seq: u64, content: Content) -> Record {
         at,
         author: author(),
         client_id: Some(ClientId::new("device-4-981273").expect("it is one")),
-        event: Event::Room(RoomEvent::MessagePosted { content }),
+        event: Event::Room(RoomEvent::posted(content)),
     }
 }
 

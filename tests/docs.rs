@@ -12,8 +12,8 @@ use chinwag::config::{Config, Flags};
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
 use chinwag::domain::{
-    Alias, ClientId, Content, Epoch, Event, Num, Position, Principal, Record, RecordId, Rejection, RoomEvent, RoomId,
-    RoomKey, Seq, TenantId, Timestamp, UserId,
+    Alias, ClientId, Content, Epoch, Event, InReplyTo, Num, Position, Principal, Record, RecordId, Rejection,
+    RoomEvent, RoomId, RoomKey, Seq, TenantId, Timestamp, UserId,
 };
 use chinwag::http::routes::{ROUTES, Serves};
 use chinwag::wire::close::CloseReason;
@@ -347,9 +347,22 @@ fn sent() -> Vec<Value> {
         at,
         author: user.clone(),
         client_id: Some(ClientId::new("c-1").unwrap()),
+        event: Event::Room(RoomEvent::posted(Content {
+            text: Some("hello".into()),
+            body: Some(r#"{"mood":"fine"}"#.into()),
+        })),
+    };
+    let answer = Record {
+        position: position(5),
+        id: RecordId(uuid("0192f0c1-2345-7abc-8def-000000000005")),
+        num: Num(13),
+        client_id: None,
         event: Event::Room(RoomEvent::MessagePosted {
-            content: Content { text: Some("hello".into()), body: Some(r#"{"mood":"fine"}"#.into()) },
+            content: Content::text("@bob look"),
+            reply: Some(Box::new(InReplyTo { message: posted.id, by: user.clone(), thread: posted.id })),
+            mentions: [UserId::new("bob").unwrap()].into(),
         }),
+        ..posted.clone()
     };
     let principal = Principal {
         tenant: room.tenant.clone(),
@@ -383,6 +396,7 @@ fn sent() -> Vec<Value> {
         (Some("7"), Reply::Following { room: room.clone(), at: position(3), head: Seq(5) }),
         (Some("8"), Reply::Unfollowed { room: room.room }),
         (Some("10"), Reply::History { room: room.clone(), records: vec![posted.clone()], before: Some(position(4)) }),
+        (Some("16"), Reply::Thread { room: room.clone(), thread: posted.id, records: vec![answer], after: None }),
         (Some("12"), Reply::FollowingAll { cursor: "IKm3J0hP8yTfWcB1uLxNqQvEoZr7sDgA5kX2bVtYw9R".into(), rooms: 3 }),
         (Some("13"), Reply::UnfollowedAll),
         (Some("14"), Reply::Room { room: room.clone(), about }),

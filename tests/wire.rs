@@ -11,8 +11,8 @@ use bytes::Bytes;
 use chinwag::domain::policy::{Role, RoomKind, Standing};
 use chinwag::domain::recent::Receipt;
 use chinwag::domain::{
-    Alias, ClientId, Command, Content, DirectoryEvent, Epoch, Event, Name, Num, Position, Principal, Record, RecordId,
-    Rejection, RoomEvent, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId,
+    Alias, ClientId, Command, Content, DirectoryEvent, Epoch, Event, InReplyTo, Name, Num, Position, Principal, Record,
+    RecordId, Rejection, RoomEvent, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId,
 };
 use chinwag::wire::frame::{self, Opcode};
 use chinwag::wire::guard::{FrameGuard, Limits};
@@ -77,17 +77,31 @@ fn every_command_is_understood_in_both_notations() {
             r#""type":"post","room":"R","content":{"text":"hi","mood":[1,2.5]},"client_id":"c-1""#,
             Ask::Command {
                 room: room(),
-                command: Command::Post {
-                    content: Content { text: Some("hi".into()), body: Some(r#"{"mood":[1,2.5]}"#.into()) },
-                },
+                command: Command::post(Content { text: Some("hi".into()), body: Some(r#"{"mood":[1,2.5]}"#.into()) }),
                 client_id: Some(client_id("c-1")),
             },
+        ),
+        (
+            r#""type":"post","room":"R","content":{"text":"hi"},"reply_to":"M","mentions":["bob","ann","bob"]"#,
+            asked(Command::Post {
+                content: Content::text("hi"),
+                reply_to: Some(post()),
+                mentions: vec![user("bob"), user("ann"), user("bob")],
+            }),
+        ),
+        (
+            r#""type":"edit","room":"R","message":"M","content":{"text":"ho"},"mentions":["bob"]"#,
+            asked(Command::Edit { message: post(), content: Content::text("ho"), mentions: vec![user("bob")] }),
+        ),
+        (
+            r#""type":"thread","room":"R","message":"M","after":"x","limit":7"#,
+            Ask::Thread { room: room(), thread: post(), after: Some("x".to_owned()), limit: 7 },
         ),
         (
             r#""type":"edit","room":"R","message":"M","content":{"text":"ho"},"client_id":"c-2""#,
             Ask::Command {
                 room: room(),
-                command: Command::Edit { message: post(), content: Content::text("ho") },
+                command: Command::Edit { message: post(), content: Content::text("ho"), mentions: Vec::new() },
                 client_id: Some(client_id("c-2")),
             },
         ),
@@ -244,16 +258,18 @@ fn every_event_has_its_shape() {
             RoomEvent::RoleChanged { user: user("bob"), role: Role::Owner, was: Role::Viewer },
             r#""event":"role_changed","user":"bob","role":"owner","was":"viewer""#,
         ),
+        (RoomEvent::posted(content()), r#""event":"message_posted","content":{"text":"say \"hi\"\n","mood":[1,2.5]}"#),
         (
-            RoomEvent::MessagePosted { content: content() },
-            r#""event":"message_posted","content":{"text":"say \"hi\"\n","mood":[1,2.5]}"#,
-        ),
-        (
-            RoomEvent::MessagePosted { content: Content { text: None, ..content() } },
+            RoomEvent::posted(Content { text: None, ..content() }),
             r#""event":"message_posted","content":{"mood":[1,2.5]}"#,
         ),
         (
-            RoomEvent::MessageEdited { message: post(), by: user("ann"), content: Content::text("ho") },
+            RoomEvent::MessageEdited {
+                message: post(),
+                by: user("ann"),
+                content: Content::text("ho"),
+                mentions: [].into(),
+            },
             r#""event":"message_edited","message":"M","by":"ann","content":{"text":"ho"}"#,
         ),
         (
@@ -487,10 +503,10 @@ proptest! {
         let post = json!({"id": "7", "type": "post", "room": ROOM, "content": content}).to_string();
         let requests = [Dialect::NativeJson.decode(post.as_bytes()), Dialect::NativeMsgpack.decode(&msgpack(&post))];
         for request in requests {
-            let Ask::Command { command: Command::Post { content: posted }, .. } = request.unwrap().ask else {
+            let Ask::Command { command: Command::Post { content: posted, .. }, .. } = request.unwrap().ask else {
                 panic!("a post is a post");
             };
-            let record = Record { event: Event::Room(RoomEvent::MessagePosted { content: posted }), ..record() };
+            let record = Record { event: Event::Room(RoomEvent::posted(posted)), ..record() };
             let json: Value = serde_json::from_slice(&Dialect::NativeJson.encode_record(&room(), &record)).unwrap();
             prop_assert_eq!(&json["content"], &content);
             let msgpack: Value =
@@ -771,12 +787,17 @@ fn records() -> impl Strategy<Value = Record> {
         Content { text: text.map(Into::into), body }
     });
     let ids = any::<u128>().prop_map(|it| RecordId(Uuid::from_u128(it)));
+    let mentions = prop::collection::vec(users.clone(), 0..3).prop_map(Vec::into_boxed_slice);
     let events = prop_oneof![
-        contents.clone().prop_map(|content| RoomEvent::MessagePosted { content }),
-        (ids.clone(), users.clone(), contents).prop_map(|(message, by, content)| RoomEvent::MessageEdited {
-            message,
-            by,
-            content
+        contents.clone().prop_map(RoomEvent::posted),
+        (contents.clone(), prop::option::of((ids.clone(), users.clone(), ids.clone())), mentions.clone()).prop_map(
+            |(content, reply, mentions)| {
+                let reply = reply.map(|(message, by, thread)| Box::new(InReplyTo { message, by, thread }));
+                RoomEvent::MessagePosted { content, reply, mentions }
+            }
+        ),
+        (ids.clone(), users.clone(), contents, mentions).prop_map(|(message, by, content, mentions)| {
+            RoomEvent::MessageEdited { message, by, content, mentions }
         }),
         (ids.clone(), users.clone()).prop_map(|(message, by)| RoomEvent::MessageDeleted { message, by }),
         (ids.clone(), users.clone()).prop_map(|(joined, user)| RoomEvent::MemberLeft { user, joined }),

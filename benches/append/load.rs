@@ -62,9 +62,10 @@ impl Writer {
                     at: now,
                     author: self.author.clone(),
                     client_id: Some(ClientId::new(&format!("c-{:08}", self.num)).expect("a plain name")),
-                    event: Event::Room(RoomEvent::MessagePosted {
-                        content: Content { text: None, body: Some(Arc::from(self.body.as_str())) },
-                    }),
+                    event: Event::Room(RoomEvent::posted(Content {
+                        text: None,
+                        body: Some(Arc::from(self.body.as_str())),
+                    })),
                 }
             })
             .collect();

@@ -35,6 +35,13 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
             };
             counted(registry, "history", registry.look_up(&by, read).await)
         }
+        Ask::Thread { room, thread, after, limit } => {
+            let read = async {
+                let key = registry.resolve_for(&by, &room).await?;
+                reading::thread(worker, link, key, by.user.clone(), thread, after, limit).await
+            };
+            counted(registry, "thread", registry.look_up(&by, read).await)
+        }
         Ask::Rooms { after, limit } => counted(registry, "rooms", list_rooms(registry, &by, after, limit).await),
         Ask::Room { room } => {
             let read = async {

@@ -278,7 +278,7 @@ mod tests {
     }
 
     fn posted(seq: u64, text: &str) -> Record {
-        record(seq, RoomEvent::MessagePosted { content: Content::text(text) })
+        record(seq, RoomEvent::posted(Content::text(text)))
     }
 
     fn record(seq: u64, event: RoomEvent) -> Record {

@@ -43,7 +43,11 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
                 erase.extend_from_slice(&known.edits);
             }
         }
-        RoomEvent::MessagePosted { .. } | RoomEvent::MessageErased => {}
+        RoomEvent::MessagePosted { reply: Some(reply), .. } => {
+            let key = rows::threaded(reply.thread.seq(), record.position.seq);
+            puts.push(rows.own(key, Some(Bytes::new())));
+        }
+        RoomEvent::MessagePosted { reply: None, .. } | RoomEvent::MessageErased => {}
     }
 }
 

@@ -11,9 +11,9 @@ use super::registry::Registry;
 use super::worker::{Follower, Worker};
 use crate::domain::policy::Standing;
 use crate::domain::room::{Header, Member};
-use crate::domain::{Position, Rejection, Role, RoomKey, Seq, UserId};
+use crate::domain::{Content, Event, Position, Record, RecordId, Rejection, Role, RoomKey, Seq, StreamId, UserId};
 use crate::store::rows::{self, Row};
-use crate::store::{Store, StoreError};
+use crate::store::{PAGE_BYTES, Store, StoreError};
 use crate::wire::{About, Cursor, From as Since, ListedMember, Refusal, Reply};
 
 /// Admits a registered follower and lets it have what is published from now on, where it has nothing to read before.
@@ -132,6 +132,70 @@ async fn read_history(
     }
     let before = page.records.first().filter(|_| !page.complete).map(|record| record.position);
     Ok(Reply::History { room: key.clone(), records: page.records, before })
+}
+
+/// The replies of a thread, by its index. As with [`history`], nothing is shown to who was removed meanwhile.
+pub async fn thread(
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    key: RoomKey,
+    user: UserId,
+    thread: RecordId,
+    after: Option<String>,
+    limit: usize,
+) -> Result<Reply, Refusal> {
+    let reader = worker.register(key, user, link);
+    read_thread(&**worker.registry().store(), reader.follower(), thread, after, limit).await
+}
+
+async fn read_thread(
+    store: &dyn Store,
+    reader: &Rc<Follower>,
+    thread: RecordId,
+    after: Option<String>,
+    limit: usize,
+) -> Result<Reply, Refusal> {
+    let key = reader.room();
+    let failed = |error: StoreError| read_failed(&error);
+    let member = membership(store, key, reader.user()).await?;
+    let stream = key.stream();
+    let head = store.head(&stream).await.map_err(failed)?;
+    let head = head.ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
+    let root = record_at(store, &stream, thread.seq()).await.map_err(failed)?;
+    if root.is_none_or(|root| root.id != thread) {
+        return Err(Rejection::MessageNotFound.into());
+    }
+    let after = match after {
+        Some(text) => Some(position(store, key, &text, head).await?),
+        None => None,
+    };
+    let from = after.map(|after| rows::threaded(thread.seq(), after.seq));
+    let index = store.scan(&stream, &rows::thread(thread.seq()), from.as_deref(), limit + 1).await.map_err(failed)?;
+    let (mut records, mut bytes, mut more) = (Vec::new(), 0, index.len() > limit);
+    for (row, _) in index.iter().take(limit) {
+        let seq = rows::seq_of(row).map_err(failed)?;
+        let record = record_at(store, &stream, seq).await.map_err(failed)?;
+        let record = record.ok_or_else(|| failed(StoreError::Damaged(format!("a thread names {seq:?}"))))?;
+        if let Event::Room(event) = &record.event {
+            bytes += event.content().map_or(0, Content::bytes);
+        }
+        if bytes > PAGE_BYTES && !records.is_empty() {
+            more = true;
+            break;
+        }
+        records.push(record);
+    }
+    if !reader.follow().borrow().stands(member.joined.seq()) {
+        return Err(Rejection::NotMember.into());
+    }
+    let after = records.last().filter(|_| more).map(|record| record.position);
+    Ok(Reply::Thread { room: key.clone(), thread, records, after })
+}
+
+async fn record_at(store: &dyn Store, stream: &StreamId, seq: Seq) -> Result<Option<Record>, StoreError> {
+    let Some(before) = seq.0.checked_sub(1) else { return Ok(None) };
+    let page = store.read(stream, Seq(before), 1).await?;
+    Ok(page.records.into_iter().next().filter(|record| record.position.seq == seq))
 }
 
 /// What a room is. Where it stands is for its members.

@@ -754,10 +754,5 @@ async fn load(store: Arc<dyn Store>, key: RoomKey, id: RecordId) -> Result<Optio
     }
     let page = store.read(&stream, Seq(id.seq().0 - 1), 1).await?;
     let found = page.records.into_iter().next().filter(|record| record.id == id);
-    Ok(found.and_then(|record| match record.event {
-        Event::Room(RoomEvent::MessagePosted { .. }) => {
-            Some(Message { id, author: record.author, edits: Vec::new(), deleted: false })
-        }
-        Event::Room(_) | Event::Directory(_) => None,
-    }))
+    Ok(found.as_ref().and_then(Message::of))
 }

@@ -228,6 +228,7 @@ impl SessionActor {
             | Ask::FollowAll { .. }
             | Ask::UnfollowAll
             | Ask::History { .. }
+            | Ask::Thread { .. }
             | Ask::Rooms { .. }
             | Ask::Room { .. }
             | Ask::Members { .. }
@@ -462,7 +463,12 @@ impl SessionActor {
                 }),
                 None => self.refuse(&id, Refusal::not_following()),
             },
-            Ask::Create { .. } | Ask::History { .. } | Ask::Rooms { .. } | Ask::Room { .. } | Ask::Members { .. } => {
+            Ask::Create { .. }
+            | Ask::History { .. }
+            | Ask::Thread { .. }
+            | Ask::Rooms { .. }
+            | Ask::Room { .. }
+            | Ask::Members { .. } => {
                 let (worker, link) = (Rc::clone(&self.worker), Rc::clone(&self.link));
                 let answer = async move { asking::answer(&worker, &link, by, ask).await };
                 self.exclusively(ctx, answer, move |session, answered| {

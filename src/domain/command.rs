@@ -6,16 +6,38 @@ use super::{Alias, Content, Name, Num, RecordId, Role, RoomKind, UserId};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
     Create(Create),
-    Update { name: Option<Name> },
+    Update {
+        name: Option<Name>,
+    },
     Archive,
     Join,
     Leave,
-    Invite { user: UserId, role: Role },
-    Kick { user: UserId, reason: Option<Name> },
-    ChangeRole { user: UserId, role: Role },
-    Post { content: Content },
-    Edit { message: RecordId, content: Content },
-    Delete { message: RecordId },
+    Invite {
+        user: UserId,
+        role: Role,
+    },
+    Kick {
+        user: UserId,
+        reason: Option<Name>,
+    },
+    ChangeRole {
+        user: UserId,
+        role: Role,
+    },
+    /// `mentions` are members; in any order, and again as often as one likes.
+    Post {
+        content: Content,
+        reply_to: Option<RecordId>,
+        mentions: Vec<UserId>,
+    },
+    Edit {
+        message: RecordId,
+        content: Content,
+        mentions: Vec<UserId>,
+    },
+    Delete {
+        message: RecordId,
+    },
 }
 
 /// What a new room is to be. `num` and `alias` have been reserved in the tenant's directory.
@@ -30,6 +52,11 @@ pub struct Create {
 }
 
 impl Command {
+    /// A message that answers nothing and mentions nobody.
+    pub fn post(content: Content) -> Self {
+        Self::Post { content, reply_to: None, mentions: Vec::new() }
+    }
+
     /// What it is called.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -67,6 +94,7 @@ impl Command {
     pub fn target(&self) -> Option<RecordId> {
         match self {
             Self::Edit { message, .. } | Self::Delete { message } => Some(*message),
+            Self::Post { reply_to, .. } => *reply_to,
             Self::Create(_)
             | Self::Update { .. }
             | Self::Archive
@@ -74,8 +102,7 @@ impl Command {
             | Self::Leave
             | Self::Invite { .. }
             | Self::Kick { .. }
-            | Self::ChangeRole { .. }
-            | Self::Post { .. } => None,
+            | Self::ChangeRole { .. } => None,
         }
     }
 }

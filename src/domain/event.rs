@@ -26,6 +26,22 @@ pub enum Event {
     Directory(DirectoryEvent),
 }
 
+/// What a message answers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InReplyTo {
+    pub message: RecordId,
+    /// The author of that message.
+    pub by: UserId,
+    /// The message that the thread began with: the first that was not a reply.
+    pub thread: RecordId,
+}
+
+/// The most users that one message mentions.
+pub const MENTIONS_MAX: usize = 50;
+
+/// Who is mentioned: each once, in the order of the ids.
+pub type Mentions = Box<[UserId]>;
+
 /// What happened in a room.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RoomEvent {
@@ -66,12 +82,15 @@ pub enum RoomEvent {
     },
     MessagePosted {
         content: Content,
+        reply: Option<Box<InReplyTo>>,
+        mentions: Mentions,
     },
-    /// `by` is the author of the message.
+    /// `by` is the author of the message. Its `mentions` take the place of those before.
     MessageEdited {
         message: RecordId,
         by: UserId,
         content: Content,
+        mentions: Mentions,
     },
     /// `by` is the author of the message. Its content is gone from the log; its place stays.
     MessageDeleted {
@@ -80,4 +99,45 @@ pub enum RoomEvent {
     },
     /// Stands where a message was posted or edited that has since been deleted.
     MessageErased,
+}
+
+impl RoomEvent {
+    /// Of a message that answers nothing and mentions nobody.
+    pub fn posted(content: Content) -> Self {
+        Self::MessagePosted { content, reply: None, mentions: Mentions::default() }
+    }
+
+    /// What it says, where it is a message or an edit of one.
+    pub fn content(&self) -> Option<&Content> {
+        match self {
+            Self::MessagePosted { content, .. } | Self::MessageEdited { content, .. } => Some(content),
+            Self::RoomCreated { .. }
+            | Self::RoomUpdated { .. }
+            | Self::RoomArchived
+            | Self::MemberJoined { .. }
+            | Self::MemberInvited { .. }
+            | Self::MemberLeft { .. }
+            | Self::MemberKicked { .. }
+            | Self::RoleChanged { .. }
+            | Self::MessageDeleted { .. }
+            | Self::MessageErased => None,
+        }
+    }
+
+    /// Whom it mentions.
+    pub fn mentions(&self) -> &[UserId] {
+        match self {
+            Self::MessagePosted { mentions, .. } | Self::MessageEdited { mentions, .. } => mentions,
+            Self::RoomCreated { .. }
+            | Self::RoomUpdated { .. }
+            | Self::RoomArchived
+            | Self::MemberJoined { .. }
+            | Self::MemberInvited { .. }
+            | Self::MemberLeft { .. }
+            | Self::MemberKicked { .. }
+            | Self::RoleChanged { .. }
+            | Self::MessageDeleted { .. }
+            | Self::MessageErased => &[],
+        }
+    }
 }

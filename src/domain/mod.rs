@@ -21,7 +21,7 @@ pub mod world;
 pub use command::{Command, Create};
 pub use content::Content;
 pub use directory::DirectoryEvent;
-pub use event::{Event, Record, RoomEvent};
+pub use event::{Event, InReplyTo, Mentions, Record, RoomEvent};
 pub use ids::{
     Alias, ClientId, Epoch, Mark, Name, Num, Position, RecordId, RoomId, RoomKey, RoomName, Seq, StreamId, TenantId,
     Timestamp, TokenId, UserId,

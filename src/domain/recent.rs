@@ -1,6 +1,6 @@
 //! The publications of late by their authors' own ids, so that sending one again leads to the same record.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{ClientId, Command, Content, Event, Num, Position, Record, RecordId, RoomEvent, Seq, Timestamp, UserId};
 
@@ -42,7 +42,8 @@ struct Entry {
 /// What was published, as far as it takes to tell whether a repetition says the same.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Said {
-    Posted(u64),
+    /// With what it answers.
+    Posted(Option<RecordId>, u64),
     Edited(RecordId, u64),
     Deleted(RecordId),
     /// Its content is gone; whatever is repeated counts as the same.
@@ -100,8 +101,15 @@ impl Recent {
 
 fn asked(command: &Command) -> Option<Said> {
     match command {
-        Command::Post { content } => Some(Said::Posted(digest(content))),
-        Command::Edit { message, content } => Some(Said::Edited(*message, digest(content))),
+        Command::Post { content, reply_to, mentions } => {
+            // As the room takes them.
+            let mentions: BTreeSet<&UserId> = mentions.iter().collect();
+            Some(Said::Posted(*reply_to, digest(content, mentions)))
+        }
+        Command::Edit { message, content, mentions } => {
+            let mentions: BTreeSet<&UserId> = mentions.iter().collect();
+            Some(Said::Edited(*message, digest(content, mentions)))
+        }
         Command::Delete { message } => Some(Said::Deleted(*message)),
         Command::Create(_)
         | Command::Update { .. }
@@ -116,8 +124,12 @@ fn asked(command: &Command) -> Option<Said> {
 
 fn said(event: &RoomEvent) -> Option<Said> {
     match event {
-        RoomEvent::MessagePosted { content } => Some(Said::Posted(digest(content))),
-        RoomEvent::MessageEdited { message, content, .. } => Some(Said::Edited(*message, digest(content))),
+        RoomEvent::MessagePosted { content, reply, mentions } => {
+            Some(Said::Posted(reply.as_ref().map(|reply| reply.message), digest(content, mentions)))
+        }
+        RoomEvent::MessageEdited { message, content, mentions, .. } => {
+            Some(Said::Edited(*message, digest(content, mentions)))
+        }
         RoomEvent::MessageDeleted { message, .. } => Some(Said::Deleted(*message)),
         RoomEvent::MessageErased => Some(Said::Erased),
         RoomEvent::RoomCreated { .. }
@@ -132,10 +144,11 @@ fn said(event: &RoomEvent) -> Option<Said> {
 }
 
 /// FNV-1a, 64 bits: tells an honest client's mistake, not an attacker's: authors only ever meet their own ids.
-fn digest(content: &Content) -> u64 {
+fn digest<'a>(content: &Content, mentions: impl IntoIterator<Item = &'a UserId>) -> u64 {
     let text = content.text.as_deref().unwrap_or_default();
     let body = content.body.as_deref().unwrap_or_default();
-    let separated = text.bytes().chain([0xff]).chain(body.bytes());
+    let mentions = mentions.into_iter().flat_map(|user| std::iter::once(0xff).chain(user.as_str().bytes()));
+    let separated = text.bytes().chain([0xff]).chain(body.bytes()).chain(mentions);
     separated.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
@@ -159,7 +172,7 @@ mod tests {
 
     #[test]
     fn text_and_body_are_not_confused() {
-        let split = |text: &str, body: &str| digest(&Content { text: Some(text.into()), body: Some(body.into()) });
+        let split = |text: &str, body: &str| digest(&Content { text: Some(text.into()), body: Some(body.into()) }, []);
         assert_ne!(split("ab", "c"), split("a", "bc"));
     }
 
@@ -206,12 +219,12 @@ mod tests {
             at: at(millis),
             author: user(author),
             client_id: Some(client_id(id)),
-            event: Event::Room(RoomEvent::MessagePosted { content: Content::text(text) }),
+            event: Event::Room(RoomEvent::posted(Content::text(text))),
         }
     }
 
     fn post(text: &str) -> Command {
-        Command::Post { content: Content::text(text) }
+        Command::post(Content::text(text))
     }
 
     fn user(name: &str) -> UserId {

@@ -37,6 +37,8 @@ pub enum Rejection {
     NotAuthor,
     #[error("the message has been edited as often as it may be")]
     TooManyEdits,
+    #[error("a message mentions at most 50 users")]
+    TooManyMentions,
     #[error("the content is empty or larger than 32768 bytes")]
     ContentSize,
     #[error("this client id was used already for something else")]
@@ -44,7 +46,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::RoomNotFound,
         Self::RoomExists,
         Self::RoomArchived,
@@ -61,6 +63,7 @@ impl Rejection {
         Self::MessageDeleted,
         Self::NotAuthor,
         Self::TooManyEdits,
+        Self::TooManyMentions,
         Self::ContentSize,
         Self::ClientIdReused,
     ];
@@ -84,6 +87,7 @@ impl Rejection {
             Self::MessageDeleted => "message_deleted",
             Self::NotAuthor => "not_author",
             Self::TooManyEdits => "too_many_edits",
+            Self::TooManyMentions => "too_many_mentions",
             Self::ContentSize => "content_size",
             Self::ClientIdReused => "client_id_reused",
         }

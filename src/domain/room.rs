@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::event::MENTIONS_MAX;
 use super::policy::{Entry, Leave, Policy};
 use super::{
-    Alias, Command, Content, Create, Event, Name, Num, Position, Principal, Record, RecordId, Rejection, Role,
-    RoomEvent, RoomKind, Seq, Timestamp, UserId,
+    Alias, Command, Content, Create, Event, InReplyTo, Mentions, Name, Num, Position, Principal, Record, RecordId,
+    Rejection, Role, RoomEvent, RoomKind, Seq, Timestamp, UserId,
 };
 
 /// The most members a room may have.
@@ -41,9 +42,20 @@ pub struct Member {
 pub struct Message {
     pub id: RecordId,
     pub author: UserId,
+    /// The message that its thread began with, where it is a reply.
+    pub thread: Option<RecordId>,
     /// Where its edits are recorded, oldest first.
     pub edits: Vec<Seq>,
     pub deleted: bool,
+}
+
+impl Message {
+    /// Of the record by which it was posted; `None` where that posted none.
+    pub fn of(record: &Record) -> Option<Self> {
+        let Event::Room(RoomEvent::MessagePosted { reply, .. }) = &record.event else { return None };
+        let thread = reply.as_ref().map(|reply| reply.thread);
+        Some(Self { id: record.id, author: record.author.clone(), thread, edits: Vec::new(), deleted: false })
+    }
 }
 
 /// A room's state.
@@ -211,12 +223,13 @@ impl Room {
                 }
                 RoomEvent::RoleChanged { user: target, role, was }
             }
-            Command::Post { content } => {
+            Command::Post { content, reply_to, mentions } => {
                 self.acting(header, policy, user, Some(policy.post))?;
                 checked(&content)?;
-                RoomEvent::MessagePosted { content }
+                let reply = reply_to.map(|message| self.in_reply_to(message)).transpose()?;
+                RoomEvent::MessagePosted { content, reply: reply.map(Box::new), mentions: self.mentioned(mentions)? }
             }
-            Command::Edit { message, content } => {
+            Command::Edit { message, content, mentions } => {
                 self.acting(header, policy, user, Some(policy.post))?;
                 let message = self.standing(message)?;
                 if message.author != *user {
@@ -226,7 +239,8 @@ impl Room {
                     return Err(Rejection::TooManyEdits);
                 }
                 checked(&content)?;
-                RoomEvent::MessageEdited { message: message.id, by: message.author.clone(), content }
+                let (message, by) = (message.id, message.author.clone());
+                RoomEvent::MessageEdited { message, by, content, mentions: self.mentioned(mentions)? }
             }
             Command::Delete { message } => {
                 let member = self.acting(header, policy, user, Some(Role::Viewer))?;
@@ -378,6 +392,25 @@ impl Room {
     fn standing(&self, id: RecordId) -> Result<&Message, Rejection> {
         let message = self.known(id).ok_or(Rejection::MessageNotFound)?;
         if message.deleted { Err(Rejection::MessageDeleted) } else { Ok(message) }
+    }
+
+    fn in_reply_to(&self, message: RecordId) -> Result<InReplyTo, Rejection> {
+        let message = self.standing(message)?;
+        let (id, by) = (message.id, message.author.clone());
+        Ok(InReplyTo { message: id, by, thread: message.thread.unwrap_or(id) })
+    }
+
+    /// Each of them once; all have to be members.
+    fn mentioned(&self, mut users: Vec<UserId>) -> Result<Mentions, Rejection> {
+        users.sort_unstable();
+        users.dedup();
+        if users.len() > MENTIONS_MAX {
+            return Err(Rejection::TooManyMentions);
+        }
+        if users.iter().any(|user| !self.members.contains_key(user)) {
+            return Err(Rejection::NoSuchMember);
+        }
+        Ok(users.into())
     }
 
     fn owners(&self) -> usize {

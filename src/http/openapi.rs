@@ -21,6 +21,7 @@ use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref,
 
 use super::rest::{IDEMPOTENCY_KEY, json, takes_client_id};
 use super::routes::{EVERYWHERE, ROUTES, Route, Serves, Shape, Verb, WITH_TOKEN};
+use crate::domain::event::MENTIONS_MAX;
 use crate::domain::{ClientId, Name, Role, RoomKind, UserId};
 use crate::wire::Kind;
 use crate::wire::refusal::CODES;
@@ -225,6 +226,12 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let page = needed_list(needed(object(), "room", uuid()), "records", record());
     let page = page.property("cursor", text()).property("before", or_null(text()));
     let page = page.property("head", integer()).property("complete", ObjectBuilder::new().schema_type(Type::Boolean));
+    let thread = needed(needed(object(), "room", uuid()), "thread", uuid());
+    let thread = needed_list(thread, "records", record());
+    let mentioning = |shape: ObjectBuilder| {
+        let mentions = ArrayBuilder::new().items(user()).max_items(Some(MENTIONS_MAX));
+        shape.property("mentions", mentions).property("client_id", client_id())
+    };
     let world_page = needed(needed_list(object(), "records", record()), "cursor", text());
     let world_page = needed_list(world_page, "notices", record());
     let world_page = needed(world_page, "complete", ObjectBuilder::new().schema_type(Type::Boolean));
@@ -238,14 +245,15 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Invite", object().property("role", role()).into()),
         ("Kick", object().property("reason", name_text()).into()),
         ("ChangeRole", needed(object(), "role", role()).into()),
-        ("Post", needed(object(), "content", content()).property("client_id", client_id()).into()),
-        ("Edit", needed(object(), "content", content()).property("client_id", client_id()).into()),
+        ("Post", mentioning(needed(object(), "content", content())).property("reply_to", uuid()).into()),
+        ("Edit", mentioning(needed(object(), "content", content())).into()),
         ("Delete", object().property("client_id", client_id()).into()),
         ("Me", me.into()),
         ("Rooms", needed(rooms, "after", or_null(uuid())).into()),
         ("Created", needed(needed(place(object()), "num", integer()), "alias", or_null(text())).into()),
         ("Room", room.into()),
         ("Page", page.into()),
+        ("Thread", needed(thread, "after", or_null(text())).into()),
         ("WorldPage", world_page.into()),
         ("Ticket", needed(needed(object(), "ticket", text()), "expires_at", integer()).into()),
         ("Members", needed(members, "after", or_null(user())).into()),

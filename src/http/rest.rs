@@ -94,6 +94,7 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
         | Ask::Auth { .. }
         | Ask::Create { .. }
         | Ask::History { .. }
+        | Ask::Thread { .. }
         | Ask::Room { .. }
         | Ask::Members { .. }
         | Ask::Follow { .. }
@@ -111,7 +112,7 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
 /// Whether the answer shows what is for members only.
 fn reads_a_room(kind: Kind) -> bool {
     match kind {
-        Kind::History | Kind::Room | Kind::Members => true,
+        Kind::History | Kind::Thread | Kind::Room | Kind::Members => true,
         Kind::Auth
         | Kind::Create
         | Kind::Update
@@ -151,6 +152,7 @@ fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
         | Reply::FollowingAll { .. }
         | Reply::UnfollowedAll
         | Reply::History { .. }
+        | Reply::Thread { .. }
         | Reply::Page { .. }
         | Reply::Rooms { .. }
         | Reply::Room { .. }
@@ -185,6 +187,7 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::FollowAll
         | Kind::UnfollowAll
         | Kind::History
+        | Kind::Thread
         | Kind::Rooms
         | Kind::Room
         | Kind::Members => false,

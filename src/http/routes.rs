@@ -348,7 +348,7 @@ pub const ROUTES: &[Route] = &[
         body: Some(&Body {
             required: true,
             shape: "Post",
-            example: r#"{"content":{"text":"hello","mood":"fine"},"client_id":"c-1"}"#,
+            example: r#"{"content":{"text":"@bob look"},"reply_to":"0192f0c1-2345-7abc-8def-000000000004","mentions":["bob"],"client_id":"c-1"}"#,
         }),
         success: &[(201, Shape::Json("Published")), (200, Shape::Json("Published"))],
         codes: with_body![
@@ -357,8 +357,22 @@ pub const ROUTES: &[Route] = &[
             "kind_forbids",
             "content_size",
             "client_id_reused",
-            "room_archived"
+            "room_archived",
+            "message_not_found",
+            "message_deleted",
+            "no_such_member",
+            "too_many_mentions",
         ],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/v1/rooms/{room}/messages/{message}/thread",
+        serves: Serves::Command(Kind::Thread),
+        summary: "The replies of the thread that began with a message",
+        query: &[Query { name: "after", about: "the cursor after which the page starts" }, PAGE],
+        body: None,
+        success: &[(200, Shape::Json("Thread"))],
+        codes: of_a_room!["not_member", "message_not_found", "cursor_invalid", "cursor_foreign", "epoch_changed"],
     },
     Route {
         verb: Verb::Put,
@@ -369,7 +383,7 @@ pub const ROUTES: &[Route] = &[
         body: Some(&Body {
             required: true,
             shape: "Edit",
-            example: r#"{"content":{"text":"hello all"},"client_id":"c-2"}"#,
+            example: r#"{"content":{"text":"hello all"},"mentions":[],"client_id":"c-2"}"#,
         }),
         success: &[(200, Shape::Json("Published"))],
         codes: with_body![
@@ -383,6 +397,8 @@ pub const ROUTES: &[Route] = &[
             "not_author",
             "too_many_edits",
             "room_archived",
+            "no_such_member",
+            "too_many_mentions",
         ],
     },
     Route {

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::domain::{
-    Alias, ClientId, Content, DirectoryEvent, Event, Name, Num, Position, Record, RecordId, Role, RoomEvent, RoomId,
-    RoomKey, RoomKind, StreamId, TenantId, Timestamp, UserId,
+    Alias, ClientId, Content, DirectoryEvent, Event, InReplyTo, Mentions, Name, Num, Position, Record, RecordId, Role,
+    RoomEvent, RoomId, RoomKey, RoomKind, StreamId, TenantId, Timestamp, UserId,
 };
 
 /// The version of the shapes below. A new one gets a new number, and the old stays readable.
@@ -204,6 +204,16 @@ enum StoredEvent<'a> {
     MessagePosted { text: Option<&'a str>, body: Option<&'a str> },
     #[serde(rename = "e")]
     MessageEdited { message: Id, by: &'a str, text: Option<&'a str>, body: Option<&'a str> },
+    /// Of a message that mentions nobody and answers nothing, as most are, these members take no place.
+    #[serde(rename = "q")]
+    MessagePostedTo {
+        text: Option<&'a str>,
+        body: Option<&'a str>,
+        reply: Option<StoredReply<'a>>,
+        mentions: Vec<&'a str>,
+    },
+    #[serde(rename = "f")]
+    MessageEditedTo { message: Id, by: &'a str, text: Option<&'a str>, body: Option<&'a str>, mentions: Vec<&'a str> },
     #[serde(rename = "d")]
     MessageDeleted { message: Id, by: &'a str },
     #[serde(rename = "x")]
@@ -212,6 +222,13 @@ enum StoredEvent<'a> {
     RoomReserved { room: Id, num: u64, alias: Option<&'a str> },
     #[serde(rename = "dl")]
     NumsLeased { before: u64 },
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredReply<'a> {
+    message: Id,
+    by: &'a str,
+    thread: Id,
 }
 
 impl<'a> StoredEvent<'a> {
@@ -248,15 +265,26 @@ impl<'a> StoredEvent<'a> {
             RoomEvent::RoleChanged { user, role, was } => {
                 Self::RoleChanged { user: user.as_str(), role: (*role).into(), was: (*was).into() }
             }
-            RoomEvent::MessagePosted { content } => {
-                Self::MessagePosted { text: content.text.as_deref(), body: content.body.as_deref() }
+            RoomEvent::MessagePosted { content, reply, mentions } => {
+                let (text, body) = (content.text.as_deref(), content.body.as_deref());
+                if reply.is_none() && mentions.is_empty() {
+                    return Self::MessagePosted { text, body };
+                }
+                let reply = reply.as_deref().map(|InReplyTo { message, by, thread }| StoredReply {
+                    message: Id(message.0),
+                    by: by.as_str(),
+                    thread: Id(thread.0),
+                });
+                Self::MessagePostedTo { text, body, reply, mentions: names(mentions) }
             }
-            RoomEvent::MessageEdited { message, by, content } => Self::MessageEdited {
-                message: Id(message.0),
-                by: by.as_str(),
-                text: content.text.as_deref(),
-                body: content.body.as_deref(),
-            },
+            RoomEvent::MessageEdited { message, by, content, mentions } => {
+                let (message, by) = (Id(message.0), by.as_str());
+                let (text, body) = (content.text.as_deref(), content.body.as_deref());
+                if mentions.is_empty() {
+                    return Self::MessageEdited { message, by, text, body };
+                }
+                Self::MessageEditedTo { message, by, text, body, mentions: names(mentions) }
+            }
             RoomEvent::MessageDeleted { message, by } => {
                 Self::MessageDeleted { message: Id(message.0), by: by.as_str() }
             }
@@ -282,10 +310,29 @@ impl<'a> StoredEvent<'a> {
             Self::RoleChanged { user: who, role, was } => {
                 RoomEvent::RoleChanged { user: user(who)?, role: role.into(), was: was.into() }
             }
-            Self::MessagePosted { text, body } => RoomEvent::MessagePosted { content: content(text, body) },
-            Self::MessageEdited { message, by, text, body } => {
-                RoomEvent::MessageEdited { message: RecordId(message.0), by: user(by)?, content: content(text, body) }
+            Self::MessagePosted { text, body } => {
+                RoomEvent::MessagePosted { content: content(text, body), reply: None, mentions: Mentions::default() }
             }
+            Self::MessagePostedTo { text, body, reply, mentions } => {
+                let reply = reply.map(|StoredReply { message, by, thread }| {
+                    let (message, thread) = (RecordId(message.0), RecordId(thread.0));
+                    user(by).map(|by| Box::new(InReplyTo { message, by, thread }))
+                });
+                let mentions = users(mentions)?;
+                RoomEvent::MessagePosted { content: content(text, body), reply: reply.transpose()?, mentions }
+            }
+            Self::MessageEdited { message, by, text, body } => RoomEvent::MessageEdited {
+                message: RecordId(message.0),
+                by: user(by)?,
+                content: content(text, body),
+                mentions: Mentions::default(),
+            },
+            Self::MessageEditedTo { message, by, text, body, mentions } => RoomEvent::MessageEdited {
+                message: RecordId(message.0),
+                by: user(by)?,
+                content: content(text, body),
+                mentions: users(mentions)?,
+            },
             Self::MessageDeleted { message, by } => {
                 RoomEvent::MessageDeleted { message: RecordId(message.0), by: user(by)? }
             }
@@ -299,6 +346,14 @@ impl<'a> StoredEvent<'a> {
             }
         }))
     }
+}
+
+fn names(users: &[UserId]) -> Vec<&str> {
+    users.iter().map(UserId::as_str).collect()
+}
+
+fn users(names: Vec<&str>) -> Result<Mentions, StoreError> {
+    names.into_iter().map(user).collect()
 }
 
 fn content(text: Option<&str>, body: Option<&str>) -> Content {
@@ -513,8 +568,20 @@ mod tests {
             RoomEvent::RoomArchived,
             RoomEvent::MemberLeft { user: user.clone(), joined: id },
             RoomEvent::MemberKicked { user: user.clone(), joined: id, reason: None },
-            RoomEvent::MessagePosted { content: content.clone() },
-            RoomEvent::MessageEdited { message: id, by: user.clone(), content },
+            RoomEvent::posted(content.clone()),
+            RoomEvent::MessagePosted {
+                content: content.clone(),
+                reply: Some(Box::new(InReplyTo { message: id, by: user.clone(), thread: id })),
+                mentions: Mentions::default(),
+            },
+            RoomEvent::MessagePosted { content: content.clone(), reply: None, mentions: [user.clone()].into() },
+            RoomEvent::MessageEdited {
+                message: id,
+                by: user.clone(),
+                content: content.clone(),
+                mentions: [user.clone()].into(),
+            },
+            RoomEvent::MessageEdited { message: id, by: user.clone(), content, mentions: Mentions::default() },
             RoomEvent::MessageDeleted { message: id, by: user.clone() },
             RoomEvent::MessageErased,
         ]

@@ -48,6 +48,9 @@ pub const INVITATIONS: &[u8] = b"i";
 /// Under a room's stream: before the key of every [`Message`].
 pub const MESSAGES: &[u8] = b"s";
 
+/// Under a room's stream: before the key of every reply, by its thread.
+const THREADS: &[u8] = b"t";
+
 /// Under a user's stream: before the key of every [`Place`].
 pub const PLACES: &[u8] = b"p";
 
@@ -74,6 +77,23 @@ pub fn invitation(user: &UserId) -> Bytes {
 /// Under a room's stream: the [`Message`] that was posted at `seq`. Keys are in the order of the seqs.
 pub fn message(seq: Seq) -> Bytes {
     joined(MESSAGES, &seq.0.to_be_bytes())
+}
+
+/// Under a room's stream: before the keys of the replies of the thread that began at `root`.
+pub fn thread(root: Seq) -> Bytes {
+    joined(THREADS, &root.0.to_be_bytes())
+}
+
+/// Under a room's stream: a row without a value, for the reply at `seq` in the thread that began at `root`. Keys are in
+/// the order of the seqs.
+pub fn threaded(root: Seq, seq: Seq) -> Bytes {
+    joined(&thread(root), &seq.0.to_be_bytes())
+}
+
+/// At which seq the reply is that [`threaded`] made the key of.
+pub fn seq_of(key: &[u8]) -> Result<Seq, StoreError> {
+    let seq = key.strip_prefix(THREADS).and_then(|key| key.get(8..)).and_then(|seq| seq.try_into().ok());
+    Ok(Seq(u64::from_be_bytes(seq.ok_or_else(|| damage("a key that names no reply"))?)))
 }
 
 /// Under a user's stream: the [`Place`] of `room` in the user's list.
@@ -248,6 +268,7 @@ impl Row for Message {
             author: self.author.as_str(),
             edits: self.edits.iter().map(|seq| seq.0).collect(),
             deleted: self.deleted,
+            thread: self.thread.map(|thread| Id(thread.0)),
         };
         codec::version(&stored).into()
     }
@@ -259,6 +280,7 @@ impl Row for Message {
             author: codec::user(stored.author)?,
             edits: stored.edits.into_iter().map(Seq).collect(),
             deleted: stored.deleted,
+            thread: stored.thread.map(|thread| RecordId(thread.0)),
         })
     }
 }
@@ -270,6 +292,9 @@ struct StoredMessage<'a> {
     author: &'a str,
     edits: Vec<u64>,
     deleted: bool,
+    /// Rows that were written before there were threads have none.
+    #[serde(default)]
+    thread: Option<Id>,
 }
 
 impl Row for Reservation {
@@ -356,7 +381,7 @@ mod tests {
             archived: true,
         });
         round(Member { role: Role::Admin, joined: id });
-        round(Message { id, author: ann(), edits: vec![Seq(4), Seq(u64::MAX)], deleted: false });
+        round(Message { id, author: ann(), thread: None, edits: vec![Seq(4), Seq(u64::MAX)], deleted: false });
         round(Reservation { room: RoomId(Uuid::from_u128(1)), num: Num(1 << 40), alias });
         round(Num(u64::MAX));
         round(RoomCount(u64::MAX));

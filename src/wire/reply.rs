@@ -55,6 +55,14 @@ pub enum Reply {
         records: Vec<Record>,
         before: Option<Position>,
     },
+    /// Replies of the thread that began with the message `thread`, oldest first. `after` is where the next page starts;
+    /// `None` when there are no more.
+    Thread {
+        room: RoomKey,
+        thread: RecordId,
+        records: Vec<Record>,
+        after: Option<Position>,
+    },
     /// Records after some place; `cursor` is where the next page continues. `complete` says that nothing lay beyond it
     /// when it was read, and the log reached to `head`.
     Page {

@@ -1,6 +1,6 @@
 //! What a client asks, whatever its dialect.
 
-use crate::domain::{Alias, ClientId, Command, Name, Role, RoomId, RoomKind, RoomName, UserId};
+use crate::domain::{Alias, ClientId, Command, Name, RecordId, Role, RoomId, RoomKind, RoomName, UserId};
 
 use super::Refusal;
 
@@ -45,6 +45,13 @@ pub enum Ask {
     History {
         room: RoomName,
         before: Option<String>,
+        limit: usize,
+    },
+    /// The replies of a thread. `after` is a cursor, read once the room is known.
+    Thread {
+        room: RoomName,
+        thread: RecordId,
+        after: Option<String>,
         limit: usize,
     },
     Rooms {

@@ -25,5 +25,6 @@ mod support;
 mod switching;
 mod taking_over;
 mod tenants;
+mod threads;
 mod tls;
 mod worlds;

@@ -74,12 +74,18 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     let message = posted["record"].as_str().unwrap();
     let places = [("room", room), ("message", message)];
     walk.ok(&bob, "edit", &places, Some(json!({ "content": { "text": "hello all" } }))).await;
+    let answer = json!({ "content": { "text": "and to you" }, "reply_to": message, "mentions": ["bob"] });
+    let answered = walk.answer(&ann, "post", &[("room", room)], Some(answer)).await.json();
+    let thread = walk.ok(&bob, "thread", &places, None).await;
+    assert_eq!(thread["records"][0]["id"], answered["record"]);
+    assert_eq!(thread["records"][0]["reply_to"], json!({ "message": message, "by": "bob", "thread": message }));
+    assert_eq!(thread["records"][0]["mentions"], json!(["bob"]));
     walk.ok(&bob, "delete", &places, None).await;
     walk.ok(&ann, "kick", &[("room", room), ("user", "eve"), ("reason", "so it goes")], None).await;
     walk.ok(&bob, "leave", &[("room", room)], None).await;
     walk.ok(&ann, "archive", &[("room", room)], None).await;
     let about = walk.ok(&ann, "room", &[("room", room)], None).await;
-    assert_eq!((&about["archived"], &about["head"]), (&json!(true), &json!(14)));
+    assert_eq!((&about["archived"], &about["head"]), (&json!(true), &json!(15)));
     let rooms = walk.ok(&ann, "rooms", &[("limit", "1")], None).await;
     assert_eq!(rooms["rooms"][0]["room"], room);
 
@@ -97,13 +103,14 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
         "role_changed",
         "message_erased",
         "message_erased",
+        "message_posted",
         "message_deleted",
         "member_kicked",
         "member_left",
         "room_archived",
     ];
     assert_eq!(events, expected);
-    assert_eq!(page["records"][11]["reason"], "so it goes");
+    assert_eq!(page["records"][12]["reason"], "so it goes");
 
     let page = walk.ok(&ann, "history", &[("room", room), ("limit", "1")], None).await;
     assert_eq!(page["records"][0]["event"], "room_created");

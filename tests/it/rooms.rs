@@ -444,7 +444,7 @@ fn faulty() -> (TestServer, Faults) {
 
 fn says(commit: &Commit, word: &str) -> bool {
     commit.records.iter().any(|record| match &record.event {
-        Event::Room(RoomEvent::MessagePosted { content }) => {
+        Event::Room(RoomEvent::MessagePosted { content, .. }) => {
             content.text.as_deref().is_some_and(|text| text.starts_with(word))
         }
         Event::Room(_) | Event::Directory(_) => false,

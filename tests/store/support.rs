@@ -29,7 +29,7 @@ pub fn text(position: Position, text: &str) -> Record {
         at: Timestamp(1_700_000_000_000),
         author: UserId::new("ann").unwrap(),
         client_id: Some(ClientId::new("c-1").unwrap()),
-        event: Event::Room(RoomEvent::MessagePosted { content: Content::text(text) }),
+        event: Event::Room(RoomEvent::posted(Content::text(text))),
     }
 }
 
@@ -71,7 +71,7 @@ pub async fn post(store: &dyn Store, stream: &StreamId, after: u64, texts: &[&st
 
 pub fn said(records: &[Record]) -> Vec<String> {
     let words = |record: &Record| match &record.event {
-        Event::Room(RoomEvent::MessagePosted { content }) => content.text.as_deref().unwrap_or_default().to_owned(),
+        Event::Room(RoomEvent::MessagePosted { content, .. }) => content.text.as_deref().unwrap_or_default().to_owned(),
         Event::Room(RoomEvent::MessageErased) => "(erased)".to_owned(),
         event => panic!("not a message: {event:?}"),
     };

@@ -136,8 +136,13 @@ fn the_last_owner_stays_while_others_remain() {
 fn authors_edit_their_own_and_moderators_delete_any() {
     let lobby = given(channel("ann")).and("bob", Command::Join).and("cas", Command::Join).and("bob", post("hi"));
     let message = lobby.last_id();
-    let edit = Command::Edit { message, content: Content::text("ho") };
-    let edited = RoomEvent::MessageEdited { message, by: user("bob"), content: Content::text("ho") };
+    let edit = Command::Edit { message, content: Content::text("ho"), mentions: Vec::new() };
+    let edited = RoomEvent::MessageEdited {
+        message,
+        by: user("bob"),
+        content: Content::text("ho"),
+        mentions: Mentions::default(),
+    };
     let deleted = RoomEvent::MessageDeleted { message, by: user("bob") };
     lobby.clone().when("bob", edit.clone()).then([edited]);
     lobby.clone().when("ann", edit.clone()).refused(Rejection::NotAuthor);
@@ -150,13 +155,59 @@ fn authors_edit_their_own_and_moderators_delete_any() {
 }
 
 #[test]
+fn a_message_answers_one_of_its_room_and_belongs_to_its_thread() {
+    let lobby = given(channel("ann")).and("bob", Command::Join).and("bob", post("shall we?"));
+    let first = lobby.last_id();
+    let answered = |message, by, thread| {
+        let reply = Some(Box::new(InReplyTo { message, by: user(by), thread }));
+        [RoomEvent::MessagePosted { content: Content::text("yes"), reply, mentions: Mentions::default() }]
+    };
+    lobby.clone().when("ann", answer("yes", first)).then(answered(first, "bob", first));
+    let lobby = lobby.and("ann", answer("yes", first));
+    let second = lobby.last_id();
+    lobby.clone().when("bob", answer("yes", second)).then(answered(second, "ann", first));
+    // What was deleted, or never was, has no answers; those that it has stay in its thread.
+    let gone = lobby.and("bob", Command::Delete { message: first });
+    gone.clone().when("ann", answer("yes", first)).refused(Rejection::MessageDeleted);
+    gone.clone().when("ann", answer("yes", RecordId(Uuid::from_u128(7)))).refused(Rejection::MessageNotFound);
+    gone.when("bob", answer("yes", second)).then(answered(second, "ann", first));
+}
+
+#[test]
+fn members_are_mentioned_each_once_and_not_too_many() {
+    let names: Vec<String> = (0..=MENTIONS_MAX).map(|n| format!("u{n:02}")).collect();
+    let mention = |users: &[&str]| Command::Post {
+        content: Content::text("hi"),
+        reply_to: None,
+        mentions: users.iter().map(|name| user(name)).collect(),
+    };
+    let lobby = names.iter().fold(given(channel("ann")), |lobby, name| lobby.and(name, Command::Join));
+    let mentioned = |users: &[&str]| {
+        let mentions = users.iter().map(|name| user(name)).collect();
+        [RoomEvent::MessagePosted { content: Content::text("hi"), reply: None, mentions }]
+    };
+    lobby.clone().when("ann", mention(&["u02", "ann", "u01", "u02"])).then(mentioned(&["ann", "u01", "u02"]));
+    lobby.clone().when("ann", mention(&["zoe"])).refused(Rejection::NoSuchMember);
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    lobby.clone().when("ann", mention(&all)).refused(Rejection::TooManyMentions);
+    lobby.clone().when("ann", mention(&all[1..])).then(mentioned(&all[1..]));
+    let lobby = lobby.and("ann", post("hi"));
+    let message = lobby.last_id();
+    let edit = |name: &str| Command::Edit { message, content: Content::text("ho"), mentions: vec![user(name)] };
+    lobby.clone().when("ann", edit("u01")).accepted();
+    lobby.when("ann", edit("zoe")).refused(Rejection::NoSuchMember);
+}
+
+#[test]
 fn a_message_is_edited_a_bounded_number_of_times() {
     let mut lobby = given(channel("ann")).and("ann", post("0"));
     let message = lobby.last_id();
     for _ in 0..EDITS_MAX {
-        lobby = lobby.and("ann", Command::Edit { message, content: Content::text("again") });
+        lobby = lobby.and("ann", Command::Edit { message, content: Content::text("again"), mentions: Vec::new() });
     }
-    lobby.when("ann", Command::Edit { message, content: Content::text("again") }).refused(Rejection::TooManyEdits);
+    lobby
+        .when("ann", Command::Edit { message, content: Content::text("again"), mentions: Vec::new() })
+        .refused(Rejection::TooManyEdits);
 }
 
 #[test]
@@ -169,7 +220,7 @@ fn an_unknown_message_is_not_found() {
 fn only_messages_with_uncommitted_changes_have_to_stay_known() {
     let mut room = Room::default();
     for seq in [3, 4, 5] {
-        room.know(Message { id: id_at(seq), author: user("ann"), edits: Vec::new(), deleted: false });
+        room.know(Message { id: id_at(seq), author: user("ann"), thread: None, edits: Vec::new(), deleted: false });
     }
     room.forget_messages(&BTreeSet::from([Seq(4), Seq(9)]));
     let known = |seq| room.known(id_at(seq)).is_some();
@@ -327,8 +378,8 @@ impl Given {
     /// Does what a room's host does before a command about a message.
     fn know(&mut self, command: &Command) {
         let found = command.target().and_then(|id| self.records.iter().find(|record| record.id == id));
-        if let Some(Record { id, author, event: Event::Room(RoomEvent::MessagePosted { .. }), .. }) = found {
-            self.room.know(Message { id: *id, author: author.clone(), edits: Vec::new(), deleted: false });
+        if let Some(message) = found.and_then(Message::of) {
+            self.room.know(message);
         }
     }
 }
@@ -365,15 +416,19 @@ fn create(kind: RoomKind, alias: Option<&str>, members: &[&str]) -> Command {
 }
 
 fn post(text: &str) -> Command {
-    Command::Post { content: Content { text: (!text.is_empty()).then(|| text.into()), body: None } }
+    Command::post(Content { text: (!text.is_empty()).then(|| text.into()), body: None })
 }
 
 fn kick(name: &str) -> Command {
     Command::Kick { user: user(name), reason: None }
 }
 
+fn answer(text: &str, message: RecordId) -> Command {
+    Command::Post { content: Content::text(text), reply_to: Some(message), mentions: Vec::new() }
+}
+
 fn posted(text: &str) -> RoomEvent {
-    RoomEvent::MessagePosted { content: Content::text(text) }
+    RoomEvent::posted(Content::text(text))
 }
 
 fn joined(name: &str, role: Role) -> RoomEvent {
@@ -407,7 +462,7 @@ fn everything(other: &str) -> Vec<Command> {
         kick(other),
         Command::ChangeRole { user: user(other), role: Role::Member },
         post("hi"),
-        Command::Edit { message, content: Content::text("hi") },
+        Command::Edit { message, content: Content::text("hi"), mentions: Vec::new() },
         Command::Delete { message },
     ]
 }
@@ -423,7 +478,7 @@ fn steps() -> impl Strategy<Value = Vec<(&'static str, Command)>> {
         1 => (name(), role()).prop_map(|(name, role)| Command::ChangeRole { user: user(name), role }),
         3 => "[a-z]{0,4}".prop_map(|text| post(&text)),
         1 => (1_u64..40).prop_map(|seq| Command::Delete { message: id_at(seq) }),
-        1 => (1_u64..40).prop_map(|seq| Command::Edit { message: id_at(seq), content: Content::text("new") }),
+        1 => (1_u64..40).prop_map(|seq| Command::Edit { message: id_at(seq), content: Content::text("new"), mentions: Vec::new() }),
         1 => Just(Command::Update { name: None }),
     ];
     let kind = prop::sample::select(RoomKind::ALL.to_vec());

@@ -391,7 +391,7 @@ mod tests {
             at: Timestamp(5),
             author: UserId::new("ann").unwrap(),
             client_id: None,
-            event: Event::Room(RoomEvent::MessagePosted { content: Content::text(text) }),
+            event: Event::Room(RoomEvent::posted(Content::text(text))),
         }
     }
 

@@ -13,6 +13,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializ
 
 use super::DEPTH_MAX;
 use super::content::{Content, Text};
+use crate::domain::event::MENTIONS_MAX;
 use crate::domain::ids::IdError;
 use crate::domain::room::MEMBERS_MAX;
 use crate::domain::{
@@ -209,12 +210,14 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             command(room, Command::ChangeRole { user: user.0, role: role.0 })
         }
         Kind::Post => {
-            let Post { room, content, client_id } = payload.read()?;
-            publish(room, Command::Post { content: filled(content)? }, client_id)
+            let Post { room, content, reply_to, mentions, client_id } = payload.read()?;
+            let (reply_to, mentions) = (reply_to.map(|it| it.0), mentions.unwrap_or_default().0);
+            publish(room, Command::Post { content: filled(content)?, reply_to, mentions }, client_id)
         }
         Kind::Edit => {
-            let Edit { room, message, content, client_id } = payload.read()?;
-            publish(room, Command::Edit { message: message.0, content: filled(content)? }, client_id)
+            let Edit { room, message, content, mentions, client_id } = payload.read()?;
+            let (message, mentions) = (message.0, mentions.unwrap_or_default().0);
+            publish(room, Command::Edit { message, content: filled(content)?, mentions }, client_id)
         }
         Kind::Delete => {
             let Delete { room, message, client_id } = payload.read()?;
@@ -240,6 +243,11 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             let History { room, before, limit } = payload.read()?;
             let before = before.map(|Text(before)| before.into_owned());
             Ask::History { room: room.0, before, limit: page(limit.unwrap_or(HISTORY_PAGE))? }
+        }
+        Kind::Thread => {
+            let Thread { room, message, after, limit } = payload.read()?;
+            let after = after.map(|Text(after)| after.into_owned());
+            Ask::Thread { room: room.0, thread: message.0, after, limit: page(limit.unwrap_or(HISTORY_PAGE))? }
         }
         Kind::Rooms => {
             let Rooms { after, limit } = payload.read()?;
@@ -304,13 +312,14 @@ pub enum Kind {
     FollowAll,
     UnfollowAll,
     History,
+    Thread,
     Rooms,
     Room,
     Members,
 }
 
 impl Kind {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -328,6 +337,7 @@ impl Kind {
         Self::FollowAll,
         Self::UnfollowAll,
         Self::History,
+        Self::Thread,
         Self::Rooms,
         Self::Room,
         Self::Members,
@@ -352,6 +362,7 @@ impl Kind {
             Self::FollowAll => "follow_all",
             Self::UnfollowAll => "unfollow_all",
             Self::History => "history",
+            Self::Thread => "thread",
             Self::Rooms => "rooms",
             Self::Room => "room",
             Self::Members => "members",
@@ -460,6 +471,8 @@ struct ChangeRole {
 struct Post {
     room: RoomText,
     content: Content,
+    reply_to: Option<Parsed<RecordId>>,
+    mentions: Option<Mentioned>,
     client_id: Option<Parsed<ClientId>>,
 }
 
@@ -468,6 +481,7 @@ struct Edit {
     room: RoomText,
     message: Parsed<RecordId>,
     content: Content,
+    mentions: Option<Mentioned>,
     client_id: Option<Parsed<ClientId>>,
 }
 
@@ -503,6 +517,15 @@ struct History<'a> {
 }
 
 #[derive(Deserialize)]
+struct Thread<'a> {
+    room: RoomText,
+    message: Parsed<RecordId>,
+    #[serde(borrow)]
+    after: Option<Text<'a>>,
+    limit: Option<u64>,
+}
+
+#[derive(Deserialize)]
 struct Rooms {
     after: Option<Parsed<RoomId>>,
     limit: Option<u64>,
@@ -513,6 +536,38 @@ struct Members {
     room: RoomText,
     after: Option<Parsed<UserId>>,
     limit: Option<u64>,
+}
+
+/// `mentions` of a message: at most twice as many as there may be, since the same may be there again.
+#[derive(Default)]
+struct Mentioned(Vec<UserId>);
+
+impl<'de> Deserialize<'de> for Mentioned {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+
+        impl<'de> Visitor<'de> for List {
+            type Value = Vec<UserId>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of user ids")
+            }
+
+            /// Grows with what is there, as above.
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut users = Vec::new();
+                while let Some(Parsed(user)) = seq.next_element()? {
+                    if users.len() >= 2 * MENTIONS_MAX {
+                        return Err(A::Error::custom("`mentions` has far more users than a message may mention"));
+                    }
+                    users.push(user);
+                }
+                Ok(users)
+            }
+        }
+
+        deserializer.deserialize_any(List).map(Self)
+    }
 }
 
 /// `members` of a new room.

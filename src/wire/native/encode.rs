@@ -1,10 +1,10 @@
 //! What clients are sent, as objects: records, replies and notices, each described once for both notations.
 
 use super::PROTOCOL;
-use super::writer::Writer;
+use super::writer::{Plain, Writer};
 use crate::domain::{
-    Alias, Content, DirectoryEvent, Event, Name, Position, Record, RecordId, RoomEvent, RoomId, RoomKey, Timestamp,
-    UserId,
+    Alias, Content, DirectoryEvent, Event, InReplyTo, Name, Position, Record, RecordId, RoomEvent, RoomId, RoomKey,
+    Timestamp, UserId,
 };
 use crate::wire::{About, Cursor, Listed, ListedMember, Notice, Refusal, Reply};
 
@@ -107,28 +107,18 @@ pub fn notice(out: &mut impl Writer, notice: &Notice) {
 
 /// What a record will probably take at most: where a content has much to escape, the buffer grows.
 pub fn record_bytes(record: &Record) -> usize {
-    let content = match &record.event {
-        Event::Room(RoomEvent::MessagePosted { content } | RoomEvent::MessageEdited { content, .. }) => content.bytes(),
-        Event::Room(
-            RoomEvent::RoomCreated { .. }
-            | RoomEvent::RoomUpdated { .. }
-            | RoomEvent::RoomArchived
-            | RoomEvent::MemberJoined { .. }
-            | RoomEvent::MemberInvited { .. }
-            | RoomEvent::MemberLeft { .. }
-            | RoomEvent::MemberKicked { .. }
-            | RoomEvent::RoleChanged { .. }
-            | RoomEvent::MessageDeleted { .. }
-            | RoomEvent::MessageErased,
-        )
-        | Event::Directory(_) => 0,
-    };
-    FRAME_BYTES + content + content / 8
+    let Event::Room(event) = &record.event else { return FRAME_BYTES };
+    let content = event.content().map_or(0, Content::bytes);
+    // Each in quotation marks, and a comma; in MessagePack less.
+    let mentions: usize = event.mentions().iter().map(|user| user.as_str().len() + 3).sum();
+    FRAME_BYTES + content + content / 8 + mentions
 }
 
 fn reply_bytes(reply: &Reply) -> usize {
     let list = match reply {
-        Reply::History { records, .. } | Reply::Page { records, .. } => records.iter().map(record_bytes).sum(),
+        Reply::History { records, .. } | Reply::Thread { records, .. } | Reply::Page { records, .. } => {
+            records.iter().map(record_bytes).sum()
+        }
         Reply::Rooms { rooms, .. } => rooms.len() * 128,
         Reply::Members { members, .. } => members.len() * 128,
         Reply::Authenticated { .. }
@@ -209,14 +199,19 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
             out.member("role", role.as_str());
             out.member("was", was.as_str());
         }
-        RoomEvent::MessagePosted { content } => {
+        RoomEvent::MessagePosted { content, reply, mentions } => {
             out.member("event", "message_posted");
+            if let Some(reply) = reply {
+                put_in_reply_to(out, reply);
+            }
+            put_mentions(out, mentions);
             put_content(out, content);
         }
-        RoomEvent::MessageEdited { message, by, content } => {
+        RoomEvent::MessageEdited { message, by, content, mentions } => {
             out.member("event", "message_edited");
             put_record_id(out, "message", *message);
             out.member("by", by.as_str());
+            put_mentions(out, mentions);
             put_content(out, content);
         }
         RoomEvent::MessageDeleted { message, by } => {
@@ -272,6 +267,12 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             put_room(out, "room", room.room);
             put_records(out, room, records);
             out.member("before", &before.map(|before| Cursor::encode(room, before)).as_deref());
+        }
+        Reply::Thread { room, thread, records, after } => {
+            put_room(out, "room", room.room);
+            put_record_id(out, "thread", *thread);
+            put_records(out, room, records);
+            out.member("after", &after.map(|after| Cursor::encode(room, after)).as_deref());
         }
         Reply::Page { room, records, cursor, complete, head } => {
             put_room(out, "room", room.room);
@@ -364,6 +365,29 @@ fn put_error(out: &mut impl Writer, refusal: &Refusal) {
         out.member("limit", limit);
     }
     out.close_map(open);
+}
+
+fn put_in_reply_to(out: &mut impl Writer, InReplyTo { message, by, thread }: &InReplyTo) {
+    out.key("reply_to");
+    let open = out.open_map();
+    put_record_id(out, "message", *message);
+    out.member("by", by.as_str());
+    put_record_id(out, "thread", *thread);
+    out.close_map(open);
+}
+
+/// Most messages mention nobody, and do not say so.
+fn put_mentions(out: &mut impl Writer, mentions: &[UserId]) {
+    if mentions.is_empty() {
+        return;
+    }
+    out.key("mentions");
+    let open = out.open_list();
+    for user in mentions {
+        out.item();
+        user.as_str().put(out);
+    }
+    out.close_list(open);
 }
 
 /// The content as the one object it was posted as.

@@ -168,7 +168,9 @@ mod tests {
     fn a_command_is_joined_from_its_address_its_headers_and_its_body() {
         let given = [ROOM, ("client_id", "c-1")];
         let asked = decode(Kind::Post, &given, br#"{"content":{"text":"hi"},"more":[1]}"#).unwrap();
-        let Ask::Command { room, command: Command::Post { content }, client_id } = asked else { panic!("{asked:?}") };
+        let Ask::Command { room, command: Command::Post { content, .. }, client_id } = asked else {
+            panic!("{asked:?}")
+        };
         assert_eq!(room, RoomName::parse("lobby").unwrap());
         assert_eq!(content.text.as_deref(), Some("hi"));
         assert_eq!(client_id, Some(ClientId::new("c-1").unwrap()));
