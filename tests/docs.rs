@@ -12,7 +12,7 @@ use chinwag::config::{Config, Flags};
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
 use chinwag::domain::{
-    Alias, ClientId, Content, Epoch, Event, InReplyTo, Num, Position, Principal, Record, RecordId, Rejection,
+    Alias, ClientId, Content, Emoji, Epoch, Event, InReplyTo, Num, Position, Principal, Record, RecordId, Rejection,
     RoomEvent, RoomId, RoomKey, Seq, TenantId, Timestamp, UserId,
 };
 use chinwag::http::routes::{ROUTES, Serves};
@@ -128,6 +128,8 @@ fn the_page_of_the_protocol_lists_every_event() {
         "message_posted",
         "message_edited",
         "message_deleted",
+        "reaction_added",
+        "reaction_removed",
         "message_erased",
     ];
     assert_eq!(rows, events);
@@ -395,8 +397,36 @@ fn sent() -> Vec<Value> {
         (Some("4"), Reply::Published { room: room.clone(), receipt: receipt(4), duplicate: true }),
         (Some("7"), Reply::Following { room: room.clone(), at: position(3), head: Seq(5) }),
         (Some("8"), Reply::Unfollowed { room: room.room }),
-        (Some("10"), Reply::History { room: room.clone(), records: vec![posted.clone()], before: Some(position(4)) }),
-        (Some("16"), Reply::Thread { room: room.clone(), thread: posted.id, records: vec![answer], after: None }),
+        (
+            Some("10"),
+            Reply::History {
+                room: room.clone(),
+                records: vec![posted.clone()],
+                reactions: Vec::new(),
+                before: Some(position(4)),
+            },
+        ),
+        (
+            Some("16"),
+            Reply::Thread {
+                room: room.clone(),
+                thread: posted.id,
+                records: vec![answer],
+                reactions: Vec::new(),
+                after: None,
+            },
+        ),
+        (
+            Some("18"),
+            Reply::Reactions {
+                room: room.clone(),
+                message: posted.id,
+                emoji: Emoji::new("👍").unwrap(),
+                count: 2,
+                users: ["ann", "bob"].map(|user| UserId::new(user).unwrap()).into(),
+                after: None,
+            },
+        ),
         (Some("12"), Reply::FollowingAll { cursor: "IKm3J0hP8yTfWcB1uLxNqQvEoZr7sDgA5kX2bVtYw9R".into(), rooms: 3 }),
         (Some("13"), Reply::UnfollowedAll),
         (Some("14"), Reply::Room { room: room.clone(), about }),

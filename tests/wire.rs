@@ -337,11 +337,11 @@ fn every_reply_has_its_shape() {
         ),
         (Reply::Unfollowed { room: room().room }, r#""room":"R""#.to_owned()),
         (
-            Reply::History { room: room(), records: vec![archived.clone(), archived], before: Some(position) },
+            Reply::History { room: room(), records: vec![archived.clone(), archived], reactions: Vec::new(), before: Some(position) },
             format!(r#""room":"R","records":[{archived_text},{archived_text}],"before":"C""#),
         ),
         (
-            Reply::History { room: room(), records: Vec::new(), before: None },
+            Reply::History { room: room(), records: Vec::new(), reactions: Vec::new(), before: None },
             r#""room":"R","records":[],"before":null"#.to_owned(),
         ),
         (

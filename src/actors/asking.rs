@@ -42,6 +42,13 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
             };
             counted(registry, "thread", registry.look_up(&by, read).await)
         }
+        Ask::Reactions { room, message, emoji, after, limit } => {
+            let read = async {
+                let key = registry.resolve_for(&by, &room).await?;
+                reading::reactions(worker, link, key, by.user.clone(), (message, emoji), after, limit).await
+            };
+            counted(registry, "reactions", registry.look_up(&by, read).await)
+        }
         Ask::Rooms { after, limit } => counted(registry, "rooms", list_rooms(registry, &by, after, limit).await),
         Ask::Room { room } => {
             let read = async {

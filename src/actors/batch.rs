@@ -124,6 +124,8 @@ pub fn removal_of(record: &Record) -> Option<(&UserId, bool)> {
         | RoomEvent::MessagePosted { .. }
         | RoomEvent::MessageEdited { .. }
         | RoomEvent::MessageDeleted { .. }
+        | RoomEvent::ReactionAdded { .. }
+        | RoomEvent::ReactionRemoved { .. }
         | RoomEvent::MessageErased => None,
     }
 }

@@ -43,6 +43,13 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
                 erase.extend_from_slice(&known.edits);
             }
         }
+        RoomEvent::ReactionAdded { message, .. } | RoomEvent::ReactionRemoved { message, .. } => {
+            if let (Some(known), Some(own)) = (room.known(*message), room.reactions_of(*message, &record.author)) {
+                puts.push(rows.own(rows::message(message.seq()), Some(known.encode())));
+                let row = (!own.is_empty()).then(|| own.encode());
+                puts.push(rows.own(rows::reactions_of(message.seq(), &record.author), row));
+            }
+        }
         RoomEvent::MessagePosted { reply: Some(reply), .. } => {
             let key = rows::threaded(reply.thread.seq(), record.position.seq);
             puts.push(rows.own(key, Some(Bytes::new())));

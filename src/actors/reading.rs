@@ -3,18 +3,26 @@
 //! Reads go to the store and wake no room. Each reader is registered as a follower first, so that a removal meanwhile is
 //! noticed.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
+
+use bytes::Bytes;
 
 use super::failure::read_failed;
 use super::link::Link;
 use super::registry::Registry;
 use super::worker::{Follower, Worker};
 use crate::domain::policy::Standing;
-use crate::domain::room::{Header, Member};
-use crate::domain::{Content, Event, Position, Record, RecordId, Rejection, Role, RoomKey, Seq, StreamId, UserId};
+use crate::domain::room::{Header, Member, Message};
+use crate::domain::{
+    Content, Emoji, Event, Position, Record, RecordId, Rejection, Role, RoomEvent, RoomKey, Seq, StreamId, UserId,
+};
 use crate::store::rows::{self, Row};
 use crate::store::{PAGE_BYTES, Store, StoreError};
-use crate::wire::{About, Cursor, From as Since, ListedMember, Refusal, Reply};
+use crate::wire::{About, Cursor, From as Since, ListedMember, Refusal, Reply, Tally};
+
+/// How many users that have reacted to a message are looked at at once.
+const REACTORS_PER_SCAN: usize = 1000;
 
 /// Admits a registered follower and lets it have what is published from now on, where it has nothing to read before.
 pub async fn open(registry: &Registry, follower: &Rc<Follower>, since: Since) -> Result<(Position, Seq), Refusal> {
@@ -127,11 +135,12 @@ async fn read_history(
         None => head.seq.next(),
     };
     let page = store.read_back(&stream, before, limit).await.map_err(|error| read_failed(&error))?;
+    let reactions = tallies(store, &stream, reader.user(), &page.records).await.map_err(|error| read_failed(&error))?;
     if !reader.follow().borrow().stands(member.joined.seq()) {
         return Err(Rejection::NotMember.into());
     }
     let before = page.records.first().filter(|_| !page.complete).map(|record| record.position);
-    Ok(Reply::History { room: key.clone(), records: page.records, before })
+    Ok(Reply::History { room: key.clone(), records: page.records, reactions, before })
 }
 
 /// The replies of a thread, by its index. As with [`history`], nothing is shown to who was removed meanwhile.
@@ -185,11 +194,116 @@ async fn read_thread(
         }
         records.push(record);
     }
+    let reactions = tallies(store, &stream, reader.user(), &records).await.map_err(failed)?;
     if !reader.follow().borrow().stands(member.joined.seq()) {
         return Err(Rejection::NotMember.into());
     }
     let after = records.last().filter(|_| more).map(|record| record.position);
-    Ok(Reply::Thread { room: key.clone(), thread, records, after })
+    Ok(Reply::Thread { room: key.clone(), thread, records, reactions, after })
+}
+
+/// What users feel about the messages among `records`, as it is now, and whether `user` is one of them.
+async fn tallies(
+    store: &dyn Store,
+    stream: &StreamId,
+    user: &UserId,
+    records: &[Record],
+) -> Result<Vec<Tally>, StoreError> {
+    let posted = records.iter().filter(|record| matches!(record.event, Event::Room(RoomEvent::MessagePosted { .. })));
+    let keys: Vec<_> = posted.map(|record| rows::message(record.position.seq)).collect();
+    let mut messages = Vec::new();
+    for row in all(store, stream, &keys).await?.into_iter().flatten() {
+        messages.push(Message::decode(&row)?);
+    }
+    messages.retain(|message| !message.reactions.is_empty());
+    let keys: Vec<_> = messages.iter().map(|message| rows::reactions_of(message.id.seq(), user)).collect();
+    let own = all(store, stream, &keys).await?;
+    let mut tallies = Vec::new();
+    for (message, own) in messages.into_iter().zip(own) {
+        let own: BTreeSet<Emoji> = own.map(|row| Row::decode(&row)).transpose()?.unwrap_or_default();
+        let tally = |(emoji, count)| Tally { message: message.id, mine: own.contains(&emoji), emoji, count };
+        tallies.extend(message.reactions.into_iter().map(tally));
+    }
+    Ok(tallies)
+}
+
+async fn all(store: &dyn Store, stream: &StreamId, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, StoreError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+    store.get_all(stream, &keys).await
+}
+
+/// Who has reacted to a message in one way. As with [`history`], nothing is shown to who was removed meanwhile.
+pub async fn reactions(
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    key: RoomKey,
+    user: UserId,
+    (message, emoji): (RecordId, Emoji),
+    after: Option<UserId>,
+    limit: usize,
+) -> Result<Reply, Refusal> {
+    let reader = worker.register(key, user, link);
+    read_reactions(&**worker.registry().store(), reader.follower(), (message, emoji), after, limit).await
+}
+
+async fn read_reactions(
+    store: &dyn Store,
+    reader: &Rc<Follower>,
+    (message, emoji): (RecordId, Emoji),
+    after: Option<UserId>,
+    limit: usize,
+) -> Result<Reply, Refusal> {
+    let (key, stream) = (reader.room(), reader.room().stream());
+    let failed = |error: StoreError| read_failed(&error);
+    let member = membership(store, key, reader.user()).await?;
+    let known = message_at(store, &stream, message).await.map_err(failed)?;
+    let known = known.ok_or(Rejection::MessageNotFound)?;
+    if known.deleted {
+        return Err(Rejection::MessageDeleted.into());
+    }
+    let prefix = rows::reactions(message.seq());
+    let (mut users, mut more) = (Vec::new(), false);
+    let mut last = after.map(|user| rows::reactions_of(message.seq(), &user));
+    // Filed by user, because that is how the rules ask; those who feel otherwise are passed over.
+    'pages: while known.count(&emoji) > 0 {
+        let page = store.scan(&stream, &prefix, last.as_deref(), REACTORS_PER_SCAN).await.map_err(failed)?;
+        for (key, row) in &page {
+            let own: BTreeSet<Emoji> = Row::decode(row).map_err(failed)?;
+            if !own.contains(&emoji) {
+                continue;
+            }
+            if users.len() == limit {
+                more = true;
+                break 'pages;
+            }
+            users.push(rows::reactor_of(key).map_err(failed)?);
+        }
+        if page.len() < REACTORS_PER_SCAN {
+            break;
+        }
+        last = page.into_iter().last().map(|(key, _)| key);
+    }
+    if !reader.follow().borrow().stands(member.joined.seq()) {
+        return Err(Rejection::NotMember.into());
+    }
+    let after = users.last().filter(|_| more).cloned();
+    let count = known.count(&emoji);
+    Ok(Reply::Reactions { room: key.clone(), message, emoji, count, users, after })
+}
+
+/// What is known of the message of this id; `None` when there is none.
+pub async fn message_at(store: &dyn Store, stream: &StreamId, id: RecordId) -> Result<Option<Message>, StoreError> {
+    if id.seq() == Seq::ZERO {
+        return Ok(None);
+    }
+    if let Some(row) = store.get(stream, &rows::message(id.seq())).await? {
+        return Message::decode(&row).map(|message| Some(message).filter(|message| message.id == id));
+    }
+    let found = record_at(store, stream, id.seq()).await?.filter(|record| record.id == id);
+    Ok(found.as_ref().and_then(Message::of))
 }
 
 async fn record_at(store: &dyn Store, stream: &StreamId, seq: Seq) -> Result<Option<Record>, StoreError> {

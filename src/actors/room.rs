@@ -16,6 +16,7 @@ use super::directory::{LeaseNums, Nums};
 use super::failure::{commit_failed, read_failed};
 use super::inbox::RoomsChanged;
 use super::projection::project;
+use super::reading::message_at;
 use super::registry::{Admission, Registry, RelayId, fingerprint};
 use super::relay::Publication;
 use crate::clock::random_wide;
@@ -23,8 +24,8 @@ use crate::domain::policy::Standing;
 use crate::domain::recent::{AGE_MAX_MS, Receipt, Recent, Seen};
 use crate::domain::room::{Header, Member, Message, Snapshot};
 use crate::domain::{
-    ClientId, Command, Event, Num, Position, Principal, Record, RecordId, Rejection, Role, Room, RoomEvent, RoomKey,
-    Seq, StreamId, Timestamp, UserId,
+    ClientId, Command, Emoji, Event, Num, Position, Principal, Record, RecordId, Rejection, Role, Room, RoomEvent,
+    RoomKey, Seq, StreamId, Timestamp, UserId,
 };
 use crate::store::rows::{self, Row};
 use crate::store::{Commit, CommitError, Store, StoreError};
@@ -490,6 +491,8 @@ impl RoomActor {
                 | RoomEvent::MessagePosted { .. }
                 | RoomEvent::MessageEdited { .. }
                 | RoomEvent::MessageDeleted { .. }
+                | RoomEvent::ReactionAdded { .. }
+                | RoomEvent::ReactionRemoved { .. }
                 | RoomEvent::MessageErased => continue,
             };
             self.registry.rooms_changed(&self.key.tenant, user, change);
@@ -551,9 +554,12 @@ impl Gathered {
 /// Which message a record changes.
 fn changes(record: &Record) -> Option<Seq> {
     match &record.event {
-        Event::Room(RoomEvent::MessageEdited { message, .. } | RoomEvent::MessageDeleted { message, .. }) => {
-            Some(message.seq())
-        }
+        Event::Room(
+            RoomEvent::MessageEdited { message, .. }
+            | RoomEvent::MessageDeleted { message, .. }
+            | RoomEvent::ReactionAdded { message, .. }
+            | RoomEvent::ReactionRemoved { message, .. },
+        ) => Some(message.seq()),
         Event::Room(_) | Event::Directory(_) => None,
     }
 }
@@ -612,7 +618,8 @@ impl RoomActor {
         while !self.held
             && let Some(submit) = self.waiting.pop_front()
         {
-            match submit.command.target().filter(|target| self.room.known(*target).is_none()) {
+            let unknown = !self.room.knows(&submit.by.user, &submit.command);
+            match submit.command.target().filter(|_| unknown) {
                 None => self.consider(submit, ctx),
                 Some(target) => self.load(target, submit, ctx),
             }
@@ -625,16 +632,22 @@ impl RoomActor {
         self.watch.at = None;
     }
 
-    /// Gets the message that a command refers to; nothing else happens meanwhile.
+    /// Gets the message that a command refers to, and what its sender feels about it where that matters; nothing else
+    /// happens meanwhile.
     fn load(&mut self, target: RecordId, submit: Submission, ctx: &mut Context<Self>) {
-        let load = load(Arc::clone(self.registry.store()), self.key.clone(), target);
+        let reactor = submit.command.reacts().then(|| submit.by.user.clone());
+        let load = load(Arc::clone(self.registry.store()), self.key.clone(), target, reactor);
         self.held = true;
         ctx.wait(load.into_actor(self).map(move |loaded, room, ctx| {
             room.held = false;
             match loaded {
-                Ok(message) => {
-                    if let Some(message) = message {
+                Ok(loaded) => {
+                    if let Some((message, reactions)) = loaded {
+                        let target = message.id;
                         room.room.know(message);
+                        if let Some(reactions) = reactions {
+                            room.room.know_reactions(target, submit.by.user.clone(), reactions);
+                        }
                     }
                     room.consider(submit, ctx);
                 }
@@ -743,16 +756,18 @@ async fn scan(
     }
 }
 
-/// Loads what the rules have to know of a message; `None` when there is none of this id.
-async fn load(store: Arc<dyn Store>, key: RoomKey, id: RecordId) -> Result<Option<Message>, StoreError> {
+/// Loads what the rules have to know of a message, and what `reactor` feels about it; `None` when there is none of this
+/// id.
+async fn load(
+    store: Arc<dyn Store>,
+    key: RoomKey,
+    id: RecordId,
+    reactor: Option<UserId>,
+) -> Result<Option<(Message, Option<BTreeSet<Emoji>>)>, StoreError> {
     let stream = key.stream();
-    if id.seq() == Seq::ZERO {
-        return Ok(None);
-    }
-    if let Some(row) = store.get(&stream, &rows::message(id.seq())).await? {
-        return Message::decode(&row).map(|message| Some(message).filter(|message| message.id == id));
-    }
-    let page = store.read(&stream, Seq(id.seq().0 - 1), 1).await?;
-    let found = page.records.into_iter().next().filter(|record| record.id == id);
-    Ok(found.as_ref().and_then(Message::of))
+    let Some(message) = message_at(&*store, &stream, id).await? else { return Ok(None) };
+    let Some(reactor) = reactor else { return Ok(Some((message, None))) };
+    let row = store.get(&stream, &rows::reactions_of(id.seq(), &reactor)).await?;
+    let reactions = row.map(|row| Row::decode(&row)).transpose()?.unwrap_or_default();
+    Ok(Some((message, Some(reactions))))
 }

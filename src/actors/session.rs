@@ -229,6 +229,7 @@ impl SessionActor {
             | Ask::UnfollowAll
             | Ask::History { .. }
             | Ask::Thread { .. }
+            | Ask::Reactions { .. }
             | Ask::Rooms { .. }
             | Ask::Room { .. }
             | Ask::Members { .. }
@@ -466,6 +467,7 @@ impl SessionActor {
             Ask::Create { .. }
             | Ask::History { .. }
             | Ask::Thread { .. }
+            | Ask::Reactions { .. }
             | Ask::Rooms { .. }
             | Ask::Room { .. }
             | Ask::Members { .. } => {

@@ -1,6 +1,6 @@
 //! What is asked. Commands are imperative; what they lead to is in [`super::event`].
 
-use super::{Alias, Content, Name, Num, RecordId, Role, RoomKind, UserId};
+use super::{Alias, Content, Emoji, Name, Num, RecordId, Role, RoomKind, UserId};
 
 /// What somebody asks of a room.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,6 +38,14 @@ pub enum Command {
     Delete {
         message: RecordId,
     },
+    React {
+        message: RecordId,
+        emoji: Emoji,
+    },
+    Unreact {
+        message: RecordId,
+        emoji: Emoji,
+    },
 }
 
 /// What a new room is to be. `num` and `alias` have been reserved in the tenant's directory.
@@ -71,6 +79,8 @@ impl Command {
             Self::Post { .. } => "post",
             Self::Edit { .. } => "edit",
             Self::Delete { .. } => "delete",
+            Self::React { .. } => "react",
+            Self::Unreact { .. } => "unreact",
         }
     }
 
@@ -86,14 +96,24 @@ impl Command {
             | Self::ChangeRole { .. }
             | Self::Post { .. }
             | Self::Edit { .. }
-            | Self::Delete { .. } => false,
+            | Self::Delete { .. }
+            | Self::React { .. }
+            | Self::Unreact { .. } => false,
         }
+    }
+
+    /// Whether the room has to know the reactions of who asks before it decides.
+    pub fn reacts(&self) -> bool {
+        matches!(self, Self::React { .. } | Self::Unreact { .. })
     }
 
     /// The message this command is about, which the room has to know before it decides.
     pub fn target(&self) -> Option<RecordId> {
         match self {
-            Self::Edit { message, .. } | Self::Delete { message } => Some(*message),
+            Self::Edit { message, .. }
+            | Self::Delete { message }
+            | Self::React { message, .. }
+            | Self::Unreact { message, .. } => Some(*message),
             Self::Post { reply_to, .. } => *reply_to,
             Self::Create(_)
             | Self::Update { .. }

@@ -2,7 +2,7 @@
 //! frame is a function of one record, live or replayed.
 
 use super::{
-    Alias, ClientId, Content, DirectoryEvent, Name, Num, Position, RecordId, Role, RoomKind, Timestamp, UserId,
+    Alias, ClientId, Content, DirectoryEvent, Emoji, Name, Num, Position, RecordId, Role, RoomKind, Timestamp, UserId,
 };
 
 /// An event with its place in the log.
@@ -97,6 +97,20 @@ pub enum RoomEvent {
         message: RecordId,
         by: UserId,
     },
+    /// The author feels so about a message of `by`; so many do now.
+    ReactionAdded {
+        message: RecordId,
+        by: UserId,
+        emoji: Emoji,
+        count: u32,
+    },
+    /// The author does no longer; so many do still.
+    ReactionRemoved {
+        message: RecordId,
+        by: UserId,
+        emoji: Emoji,
+        count: u32,
+    },
     /// Stands where a message was posted or edited that has since been deleted.
     MessageErased,
 }
@@ -120,6 +134,8 @@ impl RoomEvent {
             | Self::MemberKicked { .. }
             | Self::RoleChanged { .. }
             | Self::MessageDeleted { .. }
+            | Self::ReactionAdded { .. }
+            | Self::ReactionRemoved { .. }
             | Self::MessageErased => None,
         }
     }
@@ -137,6 +153,8 @@ impl RoomEvent {
             | Self::MemberKicked { .. }
             | Self::RoleChanged { .. }
             | Self::MessageDeleted { .. }
+            | Self::ReactionAdded { .. }
+            | Self::ReactionRemoved { .. }
             | Self::MessageErased => &[],
         }
     }

@@ -74,6 +74,11 @@ fn name_character(c: char) -> bool {
         && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// An emoji may be of several characters, joined by one that cannot be seen (Unicode TR 51, section 2.3).
+fn emoji_character(c: char) -> bool {
+    name_character(c) && !c.is_whitespace()
+}
+
 text_id! {
     /// An isolated namespace with rooms, users and keys of its own.
     TenantId, "the tenant id", max 64, id_character
@@ -93,6 +98,11 @@ text_id! {
 text_id! {
     /// What people call a room; shown, never looked up.
     Name, "the name", max 200, name_character
+}
+
+text_id! {
+    /// What somebody feels about a message: an emoji, or a word that the clients show as one.
+    Emoji, "the emoji", max 64, emoji_character
 }
 
 /// What the ids of users begin with that are the server's own.

@@ -23,8 +23,8 @@ pub use content::Content;
 pub use directory::DirectoryEvent;
 pub use event::{Event, InReplyTo, Mentions, Record, RoomEvent};
 pub use ids::{
-    Alias, ClientId, Epoch, Mark, Name, Num, Position, RecordId, RoomId, RoomKey, RoomName, Seq, StreamId, TenantId,
-    Timestamp, TokenId, UserId,
+    Alias, ClientId, Emoji, Epoch, Mark, Name, Num, Position, RecordId, RoomId, RoomKey, RoomName, Seq, StreamId,
+    TenantId, Timestamp, TokenId, UserId,
 };
 pub use policy::{Role, RoomKind};
 pub use principal::Principal;

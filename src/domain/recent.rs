@@ -118,7 +118,9 @@ fn asked(command: &Command) -> Option<Said> {
         | Command::Leave
         | Command::Invite { .. }
         | Command::Kick { .. }
-        | Command::ChangeRole { .. } => None,
+        | Command::ChangeRole { .. }
+        | Command::React { .. }
+        | Command::Unreact { .. } => None,
     }
 }
 
@@ -139,7 +141,9 @@ fn said(event: &RoomEvent) -> Option<Said> {
         | RoomEvent::MemberInvited { .. }
         | RoomEvent::MemberLeft { .. }
         | RoomEvent::MemberKicked { .. }
-        | RoomEvent::RoleChanged { .. } => None,
+        | RoomEvent::RoleChanged { .. }
+        | RoomEvent::ReactionAdded { .. }
+        | RoomEvent::ReactionRemoved { .. } => None,
     }
 }
 

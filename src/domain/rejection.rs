@@ -39,6 +39,8 @@ pub enum Rejection {
     TooManyEdits,
     #[error("a message mentions at most 50 users")]
     TooManyMentions,
+    #[error("a user reacts to a message in at most 20 ways, and all together in at most 50")]
+    TooManyReactions,
     #[error("the content is empty or larger than 32768 bytes")]
     ContentSize,
     #[error("this client id was used already for something else")]
@@ -46,7 +48,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::RoomNotFound,
         Self::RoomExists,
         Self::RoomArchived,
@@ -64,6 +66,7 @@ impl Rejection {
         Self::NotAuthor,
         Self::TooManyEdits,
         Self::TooManyMentions,
+        Self::TooManyReactions,
         Self::ContentSize,
         Self::ClientIdReused,
     ];
@@ -88,6 +91,7 @@ impl Rejection {
             Self::NotAuthor => "not_author",
             Self::TooManyEdits => "too_many_edits",
             Self::TooManyMentions => "too_many_mentions",
+            Self::TooManyReactions => "too_many_reactions",
             Self::ContentSize => "content_size",
             Self::ClientIdReused => "client_id_reused",
         }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::event::MENTIONS_MAX;
 use super::policy::{Entry, Leave, Policy};
 use super::{
-    Alias, Command, Content, Create, Event, InReplyTo, Mentions, Name, Num, Position, Principal, Record, RecordId,
-    Rejection, Role, RoomEvent, RoomKind, Seq, Timestamp, UserId,
+    Alias, Command, Content, Create, Emoji, Event, InReplyTo, Mentions, Name, Num, Position, Principal, Record,
+    RecordId, Rejection, Role, RoomEvent, RoomKind, Seq, Timestamp, UserId,
 };
 
 /// The most members a room may have.
@@ -17,6 +17,10 @@ pub const MEMBERS_MAX: usize = 10_000;
 
 /// The most edits of one message: each is a record, and deleting the message erases them all.
 pub const EDITS_MAX: usize = 256;
+
+/// In how many ways a user may react to one message, and all users together.
+pub const REACTIONS_OF_ONE_MAX: usize = 20;
+pub const REACTIONS_MAX: usize = 50;
 
 /// What a room is, apart from who is in it: small, and the same until somebody changes the room itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,6 +51,8 @@ pub struct Message {
     /// Where its edits are recorded, oldest first.
     pub edits: Vec<Seq>,
     pub deleted: bool,
+    /// How many users have reacted with what, in the order of the first ones.
+    pub reactions: Vec<(Emoji, u32)>,
 }
 
 impl Message {
@@ -54,7 +60,21 @@ impl Message {
     pub fn of(record: &Record) -> Option<Self> {
         let Event::Room(RoomEvent::MessagePosted { reply, .. }) = &record.event else { return None };
         let thread = reply.as_ref().map(|reply| reply.thread);
-        Some(Self { id: record.id, author: record.author.clone(), thread, edits: Vec::new(), deleted: false })
+        Some(Self {
+            id: record.id,
+            author: record.author.clone(),
+            thread,
+            edits: Vec::new(),
+            deleted: false,
+            reactions: Vec::new(),
+        })
+    }
+}
+
+impl Message {
+    /// How many users have reacted with `emoji`.
+    pub fn count(&self, emoji: &Emoji) -> u32 {
+        self.reactions.iter().find(|(other, _)| other == emoji).map_or(0, |(_, count)| *count)
     }
 }
 
@@ -67,6 +87,8 @@ pub struct Room {
     invited: BTreeMap<UserId, Role>,
     /// The messages that commands referred to of late: see [`Room::know`].
     known: BTreeMap<Seq, Message>,
+    /// What some users feel about some of these.
+    reacted: BTreeMap<(Seq, UserId), BTreeSet<Emoji>>,
 }
 
 /// Everything that a room is at one position, to be kept and woken from.
@@ -87,6 +109,7 @@ impl Room {
             members: snapshot.members,
             invited: snapshot.invited,
             known: BTreeMap::new(),
+            reacted: BTreeMap::new(),
         }
     }
 
@@ -134,15 +157,33 @@ impl Room {
         self.known.get(&id.seq()).filter(|message| message.id == id)
     }
 
+    /// Lets the room know what `user` feels about a message that it knows, as [`Room::know`] does with the message.
+    pub fn know_reactions(&mut self, message: RecordId, user: UserId, emojis: BTreeSet<Emoji>) {
+        self.reacted.entry((message.seq(), user)).or_insert(emojis);
+    }
+
+    /// What `user` feels about a message, if that is known.
+    pub fn reactions_of(&self, message: RecordId, user: &UserId) -> Option<&BTreeSet<Emoji>> {
+        self.reacted.get(&(message.seq(), user.clone()))
+    }
+
+    /// Whether everything is known that `command` of `user` refers to.
+    pub fn knows(&self, user: &UserId, command: &Command) -> bool {
+        command.target().is_none_or(|message| {
+            self.known(message).is_some() && (!command.reacts() || self.reactions_of(message, user).is_some())
+        })
+    }
+
     /// Forgets the known messages but those in `changed`, by the seqs that they were posted at: every message that a
     /// record has changed which is applied and not committed.
     pub fn forget_messages(&mut self, changed: &BTreeSet<Seq>) {
         self.known.retain(|seq, _| changed.contains(seq));
+        self.reacted.retain(|(seq, _), _| changed.contains(seq));
     }
 
-    /// How many messages are known.
+    /// How much is known of messages.
     pub fn known_count(&self) -> usize {
-        self.known.len()
+        self.known.len() + self.reacted.len()
     }
 
     /// Returns the events that `command` leads to, or why not. Changes nothing. No events means that the room is as
@@ -162,7 +203,9 @@ impl Room {
                 | Command::ChangeRole { .. }
                 | Command::Post { .. }
                 | Command::Edit { .. }
-                | Command::Delete { .. } => Err(Rejection::RoomNotFound),
+                | Command::Delete { .. }
+                | Command::React { .. }
+                | Command::Unreact { .. } => Err(Rejection::RoomNotFound),
             };
         };
         let policy = header.kind.policy();
@@ -251,6 +294,29 @@ impl Room {
                 }
                 RoomEvent::MessageDeleted { message: message.id, by: message.author.clone() }
             }
+            Command::React { message, emoji } => {
+                self.acting(header, policy, user, Some(policy.post))?;
+                let message = self.standing(message)?;
+                let own = self.reactions_of(message.id, user).ok_or(Rejection::MessageNotFound)?;
+                if own.contains(&emoji) {
+                    return Ok(Vec::new());
+                }
+                let count = message.count(&emoji);
+                if own.len() >= REACTIONS_OF_ONE_MAX || (count == 0 && message.reactions.len() >= REACTIONS_MAX) {
+                    return Err(Rejection::TooManyReactions);
+                }
+                RoomEvent::ReactionAdded { message: message.id, by: message.author.clone(), emoji, count: count + 1 }
+            }
+            Command::Unreact { message, emoji } => {
+                self.acting(header, policy, user, Some(Role::Viewer))?;
+                let message = self.standing(message)?;
+                let own = self.reactions_of(message.id, user).ok_or(Rejection::MessageNotFound)?;
+                if !own.contains(&emoji) {
+                    return Ok(Vec::new());
+                }
+                let count = message.count(&emoji).saturating_sub(1);
+                RoomEvent::ReactionRemoved { message: message.id, by: message.author.clone(), emoji, count }
+            }
         };
         Ok(vec![event])
     }
@@ -303,6 +369,19 @@ impl Room {
             RoomEvent::MessageDeleted { message, .. } => {
                 if let Some(known) = self.known.get_mut(&message.seq()) {
                     known.deleted = true;
+                    known.reactions.clear();
+                }
+            }
+            RoomEvent::ReactionAdded { message, emoji, count, .. } => {
+                self.reacted_to(*message, emoji, *count);
+                if let Some(own) = self.reacted.get_mut(&(message.seq(), record.author.clone())) {
+                    own.insert(emoji.clone());
+                }
+            }
+            RoomEvent::ReactionRemoved { message, emoji, count, .. } => {
+                self.reacted_to(*message, emoji, *count);
+                if let Some(own) = self.reacted.get_mut(&(message.seq(), record.author.clone())) {
+                    own.remove(emoji);
                 }
             }
             RoomEvent::MessagePosted { .. } | RoomEvent::MessageErased => {}
@@ -392,6 +471,16 @@ impl Room {
     fn standing(&self, id: RecordId) -> Result<&Message, Rejection> {
         let message = self.known(id).ok_or(Rejection::MessageNotFound)?;
         if message.deleted { Err(Rejection::MessageDeleted) } else { Ok(message) }
+    }
+
+    fn reacted_to(&mut self, message: RecordId, emoji: &Emoji, count: u32) {
+        let Some(known) = self.known.get_mut(&message.seq()) else { return };
+        let at = known.reactions.iter().position(|(other, _)| other == emoji);
+        match (at, count) {
+            (Some(at), 0) => drop(known.reactions.remove(at)),
+            (Some(at), count) => known.reactions[at].1 = count,
+            (None, count) => known.reactions.push((emoji.clone(), count)),
+        }
     }
 
     fn in_reply_to(&self, message: RecordId) -> Result<InReplyTo, Rejection> {

@@ -149,6 +149,7 @@ fn about_place(place: &str) -> &'static str {
     match place {
         "room" => "the room's uuid, num or alias; `alias:NAME` is always the alias",
         "user" => "a user id",
+        "emoji" => "an emoji, or a word of at most 64 bytes without spaces, percent-encoded",
         "message" => "the id of the record by which the message was posted",
         _ => "",
     }
@@ -228,6 +229,14 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let page = page.property("head", integer()).property("complete", ObjectBuilder::new().schema_type(Type::Boolean));
     let thread = needed(needed(object(), "room", uuid()), "thread", uuid());
     let thread = needed_list(thread, "records", record());
+    let tally = needed(needed(object(), "message", uuid()), "emoji", text());
+    let tally = needed(tally, "count", integer());
+    let tally = needed(tally, "mine", ObjectBuilder::new().schema_type(Type::Boolean)).build();
+    let tallies = || ArrayBuilder::new().items(tally.clone());
+    let thread = thread.property("reactions", tallies());
+    let page = page.property("reactions", tallies());
+    let reactions = needed(needed(needed(object(), "room", uuid()), "message", uuid()), "emoji", text());
+    let reactions = needed_list(needed(reactions, "count", integer()), "users", user());
     let mentioning = |shape: ObjectBuilder| {
         let mentions = ArrayBuilder::new().items(user()).max_items(Some(MENTIONS_MAX));
         shape.property("mentions", mentions).property("client_id", client_id())
@@ -254,6 +263,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Room", room.into()),
         ("Page", page.into()),
         ("Thread", needed(thread, "after", or_null(text())).into()),
+        ("Reactions", needed(reactions, "after", or_null(user())).into()),
         ("WorldPage", world_page.into()),
         ("Ticket", needed(needed(object(), "ticket", text()), "expires_at", integer()).into()),
         ("Members", needed(members, "after", or_null(user())).into()),

@@ -95,6 +95,7 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
         | Ask::Create { .. }
         | Ask::History { .. }
         | Ask::Thread { .. }
+        | Ask::Reactions { .. }
         | Ask::Room { .. }
         | Ask::Members { .. }
         | Ask::Follow { .. }
@@ -112,7 +113,7 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
 /// Whether the answer shows what is for members only.
 fn reads_a_room(kind: Kind) -> bool {
     match kind {
-        Kind::History | Kind::Thread | Kind::Room | Kind::Members => true,
+        Kind::History | Kind::Thread | Kind::Reactions | Kind::Room | Kind::Members => true,
         Kind::Auth
         | Kind::Create
         | Kind::Update
@@ -125,6 +126,8 @@ fn reads_a_room(kind: Kind) -> bool {
         | Kind::Post
         | Kind::Edit
         | Kind::Delete
+        | Kind::React
+        | Kind::Unreact
         | Kind::Follow
         | Kind::Unfollow
         | Kind::FollowAll
@@ -153,6 +156,7 @@ fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
         | Reply::UnfollowedAll
         | Reply::History { .. }
         | Reply::Thread { .. }
+        | Reply::Reactions { .. }
         | Reply::Page { .. }
         | Reply::Rooms { .. }
         | Reply::Room { .. }
@@ -182,12 +186,15 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::Invite
         | Kind::Kick
         | Kind::Role
+        | Kind::React
+        | Kind::Unreact
         | Kind::Follow
         | Kind::Unfollow
         | Kind::FollowAll
         | Kind::UnfollowAll
         | Kind::History
         | Kind::Thread
+        | Kind::Reactions
         | Kind::Rooms
         | Kind::Room
         | Kind::Members => false,

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::domain::{
-    Alias, ClientId, Content, DirectoryEvent, Event, InReplyTo, Mentions, Name, Num, Position, Record, RecordId, Role,
-    RoomEvent, RoomId, RoomKey, RoomKind, StreamId, TenantId, Timestamp, UserId,
+    Alias, ClientId, Content, DirectoryEvent, Emoji, Event, InReplyTo, Mentions, Name, Num, Position, Record, RecordId,
+    Role, RoomEvent, RoomId, RoomKey, RoomKind, StreamId, TenantId, Timestamp, UserId,
 };
 
 /// The version of the shapes below. A new one gets a new number, and the old stays readable.
@@ -63,6 +63,8 @@ pub(super) fn erased(record: &Record) -> Option<Record> {
             | RoomEvent::MemberKicked { .. }
             | RoomEvent::RoleChanged { .. }
             | RoomEvent::MessageDeleted { .. }
+            | RoomEvent::ReactionAdded { .. }
+            | RoomEvent::ReactionRemoved { .. }
             | RoomEvent::MessageErased,
         )
         | Event::Directory(_) => None,
@@ -156,6 +158,10 @@ pub(super) fn user(text: &str) -> Result<UserId, StoreError> {
     UserId::new(text).map_err(damage)
 }
 
+pub(super) fn emoji(text: &str) -> Result<Emoji, StoreError> {
+    Emoji::new(text).map_err(damage)
+}
+
 pub(super) fn alias(text: Option<&str>) -> Result<Option<Alias>, StoreError> {
     text.map(|text| Alias::forced(text).map_err(damage)).transpose()
 }
@@ -216,6 +222,10 @@ enum StoredEvent<'a> {
     MessageEditedTo { message: Id, by: &'a str, text: Option<&'a str>, body: Option<&'a str>, mentions: Vec<&'a str> },
     #[serde(rename = "d")]
     MessageDeleted { message: Id, by: &'a str },
+    #[serde(rename = "ea")]
+    ReactionAdded { message: Id, by: &'a str, emoji: &'a str, count: u32 },
+    #[serde(rename = "er")]
+    ReactionRemoved { message: Id, by: &'a str, emoji: &'a str, count: u32 },
     #[serde(rename = "x")]
     MessageErased,
     #[serde(rename = "dr")]
@@ -288,6 +298,12 @@ impl<'a> StoredEvent<'a> {
             RoomEvent::MessageDeleted { message, by } => {
                 Self::MessageDeleted { message: Id(message.0), by: by.as_str() }
             }
+            RoomEvent::ReactionAdded { message, by, emoji, count } => {
+                Self::ReactionAdded { message: Id(message.0), by: by.as_str(), emoji: emoji.as_str(), count: *count }
+            }
+            RoomEvent::ReactionRemoved { message, by, emoji, count } => {
+                Self::ReactionRemoved { message: Id(message.0), by: by.as_str(), emoji: emoji.as_str(), count: *count }
+            }
             RoomEvent::MessageErased => Self::MessageErased,
         }
     }
@@ -335,6 +351,14 @@ impl<'a> StoredEvent<'a> {
             },
             Self::MessageDeleted { message, by } => {
                 RoomEvent::MessageDeleted { message: RecordId(message.0), by: user(by)? }
+            }
+            Self::ReactionAdded { message, by, emoji: of, count } => {
+                let (message, by, emoji) = (RecordId(message.0), user(by)?, emoji(of)?);
+                RoomEvent::ReactionAdded { message, by, emoji, count }
+            }
+            Self::ReactionRemoved { message, by, emoji: of, count } => {
+                let (message, by, emoji) = (RecordId(message.0), user(by)?, emoji(of)?);
+                RoomEvent::ReactionRemoved { message, by, emoji, count }
             }
             Self::MessageErased => RoomEvent::MessageErased,
             Self::RoomReserved { room, num, alias: text } => {
@@ -569,6 +593,10 @@ mod tests {
             RoomEvent::MemberLeft { user: user.clone(), joined: id },
             RoomEvent::MemberKicked { user: user.clone(), joined: id, reason: None },
             RoomEvent::posted(content.clone()),
+            RoomEvent::ReactionAdded {
+                message: id, by: user.clone(), emoji: Emoji::new("👩‍🚀").unwrap(), count: 7
+            },
+            RoomEvent::ReactionRemoved { message: id, by: user.clone(), emoji: Emoji::new("+1").unwrap(), count: 0 },
             RoomEvent::MessagePosted {
                 content: content.clone(),
                 reply: Some(Box::new(InReplyTo { message: id, by: user.clone(), thread: id })),

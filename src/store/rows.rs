@@ -3,6 +3,8 @@
 //! A room writes them in the same commit as the events that change them, so they are never older or newer than its
 //! head. Keys and values are this module's; the domain's words go in and come out.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -12,7 +14,7 @@ use super::codec::{self, Id, StoredKind, StoredRole, damage};
 use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::revocation::{Revocation, Subject};
 use crate::domain::room::{Header, Member, Message};
-use crate::domain::{Alias, Name, Num, RecordId, RoomId, Seq, TenantId, Timestamp, TokenId, UserId};
+use crate::domain::{Alias, Emoji, Name, Num, RecordId, RoomId, Seq, TenantId, Timestamp, TokenId, UserId};
 
 /// A value that is kept as a row.
 pub trait Row: Sized {
@@ -51,6 +53,9 @@ pub const MESSAGES: &[u8] = b"s";
 /// Under a room's stream: before the key of every reply, by its thread.
 const THREADS: &[u8] = b"t";
 
+/// Under a room's stream: before the key of what every user feels about a message, by the message.
+const REACTIONS: &[u8] = b"e";
+
 /// Under a user's stream: before the key of every [`Place`].
 pub const PLACES: &[u8] = b"p";
 
@@ -88,6 +93,23 @@ pub fn thread(root: Seq) -> Bytes {
 /// the order of the seqs.
 pub fn threaded(root: Seq, seq: Seq) -> Bytes {
     joined(&thread(root), &seq.0.to_be_bytes())
+}
+
+/// Under a room's stream: before the keys of what users feel about the message that was posted at `seq`.
+pub fn reactions(seq: Seq) -> Bytes {
+    joined(REACTIONS, &seq.0.to_be_bytes())
+}
+
+/// Under a room's stream: the emojis with which `user` has reacted to the message that was posted at `seq`. Keys are in
+/// the order of the users.
+pub fn reactions_of(seq: Seq, user: &UserId) -> Bytes {
+    joined(&reactions(seq), user.as_str().as_bytes())
+}
+
+/// Whose key [`reactions_of`] made.
+pub fn reactor_of(key: &[u8]) -> Result<UserId, StoreError> {
+    let user = key.strip_prefix(REACTIONS).and_then(|key| key.get(8..)).and_then(|user| std::str::from_utf8(user).ok());
+    codec::user(user.ok_or_else(|| damage("a key that names nobody who reacted"))?)
 }
 
 /// At which seq the reply is that [`threaded`] made the key of.
@@ -269,6 +291,7 @@ impl Row for Message {
             edits: self.edits.iter().map(|seq| seq.0).collect(),
             deleted: self.deleted,
             thread: self.thread.map(|thread| Id(thread.0)),
+            reactions: self.reactions.iter().map(|(emoji, count)| (emoji.as_str(), *count)).collect(),
         };
         codec::version(&stored).into()
     }
@@ -281,6 +304,11 @@ impl Row for Message {
             edits: stored.edits.into_iter().map(Seq).collect(),
             deleted: stored.deleted,
             thread: stored.thread.map(|thread| RecordId(thread.0)),
+            reactions: stored
+                .reactions
+                .into_iter()
+                .map(|(emoji, count)| Ok((codec::emoji(emoji)?, count)))
+                .collect::<Result<_, StoreError>>()?,
         })
     }
 }
@@ -292,9 +320,23 @@ struct StoredMessage<'a> {
     author: &'a str,
     edits: Vec<u64>,
     deleted: bool,
-    /// Rows that were written before there were threads have none.
+    /// Rows that were written before there were threads and reactions have none.
     #[serde(default)]
     thread: Option<Id>,
+    #[serde(default)]
+    reactions: Vec<(&'a str, u32)>,
+}
+
+/// What one user feels about one message.
+impl Row for BTreeSet<Emoji> {
+    fn encode(&self) -> Bytes {
+        let emojis: Vec<&str> = self.iter().map(Emoji::as_str).collect();
+        codec::version(&emojis).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        codec::versioned::<Vec<&str>>(bytes)?.into_iter().map(codec::emoji).collect()
+    }
 }
 
 impl Row for Reservation {
@@ -381,7 +423,18 @@ mod tests {
             archived: true,
         });
         round(Member { role: Role::Admin, joined: id });
-        round(Message { id, author: ann(), thread: None, edits: vec![Seq(4), Seq(u64::MAX)], deleted: false });
+        round(Message {
+            id,
+            author: ann(),
+            thread: None,
+            edits: vec![Seq(4), Seq(u64::MAX)],
+            deleted: false,
+            reactions: vec![(Emoji::new("+1").unwrap(), 3)],
+        });
+        round(BTreeSet::from([Emoji::new("+1").unwrap(), Emoji::new("❤").unwrap()]));
+        // As it was written before there were threads and reactions.
+        let short = codec::version(&(Id(Uuid::from_u128(5)), "ann", vec![4_u64], false));
+        assert_eq!(Message::decode(&short).map(|message| (message.thread, message.reactions)), Ok((None, Vec::new())));
         round(Reservation { room: RoomId(Uuid::from_u128(1)), num: Num(1 << 40), alias });
         round(Num(u64::MAX));
         round(RoomCount(u64::MAX));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::recent::Receipt;
 use crate::domain::{
-    Alias, Epoch, Name, Num, Position, Principal, Record, RecordId, RoomId, RoomKey, Seq, Timestamp, UserId,
+    Alias, Emoji, Epoch, Name, Num, Position, Principal, Record, RecordId, RoomId, RoomKey, Seq, Timestamp, UserId,
 };
 
 use super::Refusal;
@@ -53,6 +53,8 @@ pub enum Reply {
     History {
         room: RoomKey,
         records: Vec<Record>,
+        /// What users feel about those of them that are messages, as it is now.
+        reactions: Vec<Tally>,
         before: Option<Position>,
     },
     /// Replies of the thread that began with the message `thread`, oldest first. `after` is where the next page starts;
@@ -61,7 +63,18 @@ pub enum Reply {
         room: RoomKey,
         thread: RecordId,
         records: Vec<Record>,
+        reactions: Vec<Tally>,
         after: Option<Position>,
+    },
+    /// Who has reacted to `message` with `emoji`, in the order of the ids; `count` are they all. `after` is where the next
+    /// page starts; `None` when there are no more.
+    Reactions {
+        room: RoomKey,
+        message: RecordId,
+        emoji: Emoji,
+        count: u32,
+        users: Vec<UserId>,
+        after: Option<UserId>,
     },
     /// Records after some place; `cursor` is where the next page continues. `complete` says that nothing lay beyond it
     /// when it was read, and the log reached to `head`.
@@ -103,6 +116,16 @@ pub struct About {
     pub place: Option<(Role, Standing)>,
     /// Its newest record; for members only, since it tells how much is said.
     pub head: Option<Position>,
+}
+
+/// How many users have reacted to a message in one way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tally {
+    pub message: RecordId,
+    pub emoji: Emoji,
+    pub count: u32,
+    /// The reader is one of them.
+    pub mine: bool,
 }
 
 /// A member in a room's list.

@@ -1,6 +1,6 @@
 //! What a client asks, whatever its dialect.
 
-use crate::domain::{Alias, ClientId, Command, Name, RecordId, Role, RoomId, RoomKind, RoomName, UserId};
+use crate::domain::{Alias, ClientId, Command, Emoji, Name, RecordId, Role, RoomId, RoomKind, RoomName, UserId};
 
 use super::Refusal;
 
@@ -52,6 +52,14 @@ pub enum Ask {
         room: RoomName,
         thread: RecordId,
         after: Option<String>,
+        limit: usize,
+    },
+    /// Who has reacted to a message with an emoji.
+    Reactions {
+        room: RoomName,
+        message: RecordId,
+        emoji: Emoji,
+        after: Option<UserId>,
         limit: usize,
     },
     Rooms {

@@ -14,6 +14,7 @@ mod limits;
 mod listening;
 mod paging;
 mod protocol;
+mod reactions;
 mod requests;
 mod rest;
 mod returning;

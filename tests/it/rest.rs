@@ -80,12 +80,22 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     assert_eq!(thread["records"][0]["id"], answered["record"]);
     assert_eq!(thread["records"][0]["reply_to"], json!({ "message": message, "by": "bob", "thread": message }));
     assert_eq!(thread["records"][0]["mentions"], json!(["bob"]));
+    let liked = [("room", room), ("message", message), ("emoji", "%F0%9F%91%8D")];
+    walk.ok(&ann, "react", &liked, None).await;
+    walk.ok(&bob, "react", &liked, None).await;
+    let who = walk.ok(&ann, "reactions", &liked, None).await;
+    assert_eq!((&who["users"], &who["count"], &who["after"]), (&json!(["ann", "bob"]), &json!(2), &Value::Null));
+    walk.ok(&bob, "unreact", &liked, None).await;
+    let before = [("room", room), ("before", thread["records"][0]["cursor"].as_str().unwrap())];
+    let page = walk.ok(&bob, "history", &before, None).await;
+    let tally = json!([{ "message": message, "emoji": "👍", "count": 1, "mine": false }]);
+    assert_eq!(page["reactions"], tally);
     walk.ok(&bob, "delete", &places, None).await;
     walk.ok(&ann, "kick", &[("room", room), ("user", "eve"), ("reason", "so it goes")], None).await;
     walk.ok(&bob, "leave", &[("room", room)], None).await;
     walk.ok(&ann, "archive", &[("room", room)], None).await;
     let about = walk.ok(&ann, "room", &[("room", room)], None).await;
-    assert_eq!((&about["archived"], &about["head"]), (&json!(true), &json!(15)));
+    assert_eq!((&about["archived"], &about["head"]), (&json!(true), &json!(18)));
     let rooms = walk.ok(&ann, "rooms", &[("limit", "1")], None).await;
     assert_eq!(rooms["rooms"][0]["room"], room);
 
@@ -104,13 +114,16 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
         "message_erased",
         "message_erased",
         "message_posted",
+        "reaction_added",
+        "reaction_added",
+        "reaction_removed",
         "message_deleted",
         "member_kicked",
         "member_left",
         "room_archived",
     ];
     assert_eq!(events, expected);
-    assert_eq!(page["records"][12]["reason"], "so it goes");
+    assert_eq!(page["records"][15]["reason"], "so it goes");
 
     let page = walk.ok(&ann, "history", &[("room", room), ("limit", "1")], None).await;
     assert_eq!(page["records"][0]["event"], "room_created");

@@ -133,7 +133,8 @@ async fn ask(
     room: &str,
 ) -> Answer {
     let mut target = path.to_owned();
-    for (name, ours) in [("room", room), ("user", "olga"), ("message", "0192f0c1-2345-7abc-8def-000000000004")] {
+    let message = "0192f0c1-2345-7abc-8def-000000000004";
+    for (name, ours) in [("room", room), ("user", "olga"), ("message", message), ("emoji", "+1")] {
         let said = if name == member { value } else { ours };
         target = target.replace(&format!("{{{name}}}"), said);
     }

@@ -174,6 +174,50 @@ fn a_message_answers_one_of_its_room_and_belongs_to_its_thread() {
 }
 
 #[test]
+fn a_user_reacts_once_with_the_same_emoji_and_takes_back_only_the_own() {
+    let lobby = given(channel("ann")).and("bob", Command::Join).and("bob", post("hi"));
+    let message = lobby.last_id();
+    let react = |emoji: &str| Command::React { message, emoji: emoji_of(emoji) };
+    let unreact = |emoji: &str| Command::Unreact { message, emoji: emoji_of(emoji) };
+    let by = || user("bob");
+    let added = |emoji: &str, count| [RoomEvent::ReactionAdded { message, by: by(), emoji: emoji_of(emoji), count }];
+    let removed =
+        |emoji: &str, count| [RoomEvent::ReactionRemoved { message, by: by(), emoji: emoji_of(emoji), count }];
+    lobby.clone().when("ann", react("+1")).then(added("+1", 1));
+    lobby.clone().when("ann", unreact("+1")).then([]);
+    lobby.clone().when("zoe", react("+1")).refused(Rejection::NotMember);
+    let lobby = lobby.and("ann", react("+1"));
+    lobby.clone().when("ann", react("+1")).then([]);
+    lobby.clone().when("bob", react("+1")).then(added("+1", 2));
+    lobby.clone().when("bob", unreact("+1")).then([]);
+    lobby.clone().when("ann", unreact("+1")).then(removed("+1", 0));
+    let lobby = lobby.and("bob", react("+1")).and("ann", unreact("+1"));
+    lobby.clone().when("ann", react("+1")).then(added("+1", 2));
+    lobby.clone().and("bob", unreact("+1")).when("bob", react("+1")).then(added("+1", 1));
+    // Who has left has felt so still, and takes it back when they are there again.
+    let left = lobby.clone().and("bob", Command::Leave);
+    left.clone().when("ann", react("+1")).then(added("+1", 2));
+    left.and("bob", Command::Join).when("bob", unreact("+1")).then(removed("+1", 0));
+    let gone = lobby.and("bob", Command::Delete { message });
+    gone.clone().when("ann", react("+1")).refused(Rejection::MessageDeleted);
+    gone.when("bob", unreact("+1")).refused(Rejection::MessageDeleted);
+}
+
+#[test]
+fn a_message_has_a_bounded_number_of_reactions() {
+    let lobby = given(channel("ann")).and("ann", post("hi"));
+    let message = lobby.last_id();
+    let react = |n: usize| Command::React { message, emoji: emoji_of(&format!("e{n}")) };
+    let lobby = (0..REACTIONS_OF_ONE_MAX).fold(lobby, |lobby, n| lobby.and("ann", react(n)));
+    lobby.clone().when("ann", react(REACTIONS_OF_ONE_MAX)).refused(Rejection::TooManyReactions);
+    let lobby = lobby.and("bob", Command::Join).and("cas", Command::Join);
+    let lobby = (20..40).fold(lobby, |lobby, n| lobby.and("bob", react(n)));
+    let lobby = (40..REACTIONS_MAX).fold(lobby, |lobby, n| lobby.and("cas", react(n)));
+    lobby.clone().when("cas", react(REACTIONS_MAX)).refused(Rejection::TooManyReactions);
+    lobby.when("cas", react(0)).accepted();
+}
+
+#[test]
 fn members_are_mentioned_each_once_and_not_too_many() {
     let names: Vec<String> = (0..=MENTIONS_MAX).map(|n| format!("u{n:02}")).collect();
     let mention = |users: &[&str]| Command::Post {
@@ -220,7 +264,14 @@ fn an_unknown_message_is_not_found() {
 fn only_messages_with_uncommitted_changes_have_to_stay_known() {
     let mut room = Room::default();
     for seq in [3, 4, 5] {
-        room.know(Message { id: id_at(seq), author: user("ann"), thread: None, edits: Vec::new(), deleted: false });
+        room.know(Message {
+            id: id_at(seq),
+            author: user("ann"),
+            thread: None,
+            edits: Vec::new(),
+            deleted: false,
+            reactions: Vec::new(),
+        });
     }
     room.forget_messages(&BTreeSet::from([Seq(4), Seq(9)]));
     let known = |seq| room.known(id_at(seq)).is_some();
@@ -346,7 +397,7 @@ fn play(steps: &[(&'static str, Command)]) -> Given {
 impl Given {
     /// Something that was done before.
     fn and(mut self, by: &str, command: Command) -> Self {
-        self.know(&command);
+        self.know(&user(by), &command);
         let events = self.room.decide(&principal(by), command).expect("what is given was accepted");
         for event in events {
             let seq = Seq(self.records.len() as u64 + 1);
@@ -367,7 +418,7 @@ impl Given {
     }
 
     fn when(mut self, by: &str, command: Command) -> Decided {
-        self.know(&command);
+        self.know(&user(by), &command);
         Decided(self.room.decide(&principal(by), command))
     }
 
@@ -376,9 +427,10 @@ impl Given {
     }
 
     /// Does what a room's host does before a command about a message.
-    fn know(&mut self, command: &Command) {
+    fn know(&mut self, by: &UserId, command: &Command) {
         let found = command.target().and_then(|id| self.records.iter().find(|record| record.id == id));
         if let Some(message) = found.and_then(Message::of) {
+            self.room.know_reactions(message.id, by.clone(), BTreeSet::new());
             self.room.know(message);
         }
     }
@@ -421,6 +473,10 @@ fn post(text: &str) -> Command {
 
 fn kick(name: &str) -> Command {
     Command::Kick { user: user(name), reason: None }
+}
+
+fn emoji_of(text: &str) -> Emoji {
+    Emoji::new(text).unwrap()
 }
 
 fn answer(text: &str, message: RecordId) -> Command {

@@ -17,7 +17,7 @@ use crate::domain::event::MENTIONS_MAX;
 use crate::domain::ids::IdError;
 use crate::domain::room::MEMBERS_MAX;
 use crate::domain::{
-    self, Alias, ClientId, Command, Name, Num, RecordId, Rejection, Role, RoomId, RoomKind, RoomName, UserId,
+    self, Alias, ClientId, Command, Emoji, Name, Num, RecordId, Rejection, Role, RoomId, RoomKind, RoomName, UserId,
 };
 use crate::wire::{Ask, DecodeError, From, Refusal, Request};
 
@@ -223,6 +223,14 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             let Delete { room, message, client_id } = payload.read()?;
             publish(room, Command::Delete { message: message.0 }, client_id)
         }
+        Kind::React => {
+            let React { room, message, emoji } = payload.read()?;
+            command(room, Command::React { message: message.0, emoji: emoji.0 })
+        }
+        Kind::Unreact => {
+            let React { room, message, emoji } = payload.read()?;
+            command(room, Command::Unreact { message: message.0, emoji: emoji.0 })
+        }
         Kind::Follow => {
             let Follow { room, from } = payload.read()?;
             Ask::Follow { room: room.0, from: from.map_or(From::Now, |Text(from)| start(&from)) }
@@ -248,6 +256,12 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             let Thread { room, message, after, limit } = payload.read()?;
             let after = after.map(|Text(after)| after.into_owned());
             Ask::Thread { room: room.0, thread: message.0, after, limit: page(limit.unwrap_or(HISTORY_PAGE))? }
+        }
+        Kind::Reactions => {
+            let Reactions { room, message, emoji, after, limit } = payload.read()?;
+            let limit = page(limit.unwrap_or(PAGE_MAX))?;
+            let after = after.map(|it| it.0);
+            Ask::Reactions { room: room.0, message: message.0, emoji: emoji.0, after, limit }
         }
         Kind::Rooms => {
             let Rooms { after, limit } = payload.read()?;
@@ -307,19 +321,22 @@ pub enum Kind {
     Post,
     Edit,
     Delete,
+    React,
+    Unreact,
     Follow,
     Unfollow,
     FollowAll,
     UnfollowAll,
     History,
     Thread,
+    Reactions,
     Rooms,
     Room,
     Members,
 }
 
 impl Kind {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -332,12 +349,15 @@ impl Kind {
         Self::Post,
         Self::Edit,
         Self::Delete,
+        Self::React,
+        Self::Unreact,
         Self::Follow,
         Self::Unfollow,
         Self::FollowAll,
         Self::UnfollowAll,
         Self::History,
         Self::Thread,
+        Self::Reactions,
         Self::Rooms,
         Self::Room,
         Self::Members,
@@ -357,12 +377,15 @@ impl Kind {
             Self::Post => "post",
             Self::Edit => "edit",
             Self::Delete => "delete",
+            Self::React => "react",
+            Self::Unreact => "unreact",
             Self::Follow => "follow",
             Self::Unfollow => "unfollow",
             Self::FollowAll => "follow_all",
             Self::UnfollowAll => "unfollow_all",
             Self::History => "history",
             Self::Thread => "thread",
+            Self::Reactions => "reactions",
             Self::Rooms => "rooms",
             Self::Room => "room",
             Self::Members => "members",
@@ -490,6 +513,22 @@ struct Delete {
     room: RoomText,
     message: Parsed<RecordId>,
     client_id: Option<Parsed<ClientId>>,
+}
+
+#[derive(Deserialize)]
+struct React {
+    room: RoomText,
+    message: Parsed<RecordId>,
+    emoji: Parsed<Emoji>,
+}
+
+#[derive(Deserialize)]
+struct Reactions {
+    room: RoomText,
+    message: Parsed<RecordId>,
+    emoji: Parsed<Emoji>,
+    after: Option<Parsed<UserId>>,
+    limit: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -668,7 +707,7 @@ macro_rules! from_text {
     )*};
 }
 
-from_text! { UserId ClientId Name Alias }
+from_text! { UserId ClientId Emoji Name Alias }
 
 impl FromText for RecordId {
     type Error = &'static str;

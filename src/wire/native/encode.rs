@@ -3,10 +3,10 @@
 use super::PROTOCOL;
 use super::writer::{Plain, Writer};
 use crate::domain::{
-    Alias, Content, DirectoryEvent, Event, InReplyTo, Name, Position, Record, RecordId, RoomEvent, RoomId, RoomKey,
-    Timestamp, UserId,
+    Alias, Content, DirectoryEvent, Emoji, Event, InReplyTo, Name, Position, Record, RecordId, RoomEvent, RoomId,
+    RoomKey, Timestamp, UserId,
 };
-use crate::wire::{About, Cursor, Listed, ListedMember, Notice, Refusal, Reply};
+use crate::wire::{About, Cursor, Listed, ListedMember, Notice, Refusal, Reply, Tally};
 
 /// What a record takes besides its content, or a reply besides its lists: most are half of it.
 const FRAME_BYTES: usize = 384;
@@ -116,9 +116,11 @@ pub fn record_bytes(record: &Record) -> usize {
 
 fn reply_bytes(reply: &Reply) -> usize {
     let list = match reply {
-        Reply::History { records, .. } | Reply::Thread { records, .. } | Reply::Page { records, .. } => {
-            records.iter().map(record_bytes).sum()
+        Reply::History { records, reactions, .. } | Reply::Thread { records, reactions, .. } => {
+            records.iter().map(record_bytes).sum::<usize>() + reactions.len() * 128
         }
+        Reply::Page { records, .. } => records.iter().map(record_bytes).sum(),
+        Reply::Reactions { users, .. } => users.iter().map(|user| user.as_str().len() + 3).sum(),
         Reply::Rooms { rooms, .. } => rooms.len() * 128,
         Reply::Members { members, .. } => members.len() * 128,
         Reply::Authenticated { .. }
@@ -219,6 +221,14 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
             put_record_id(out, "message", *message);
             out.member("by", by.as_str());
         }
+        RoomEvent::ReactionAdded { message, by, emoji, count } => {
+            out.member("event", "reaction_added");
+            put_reaction(out, *message, by, emoji, *count);
+        }
+        RoomEvent::ReactionRemoved { message, by, emoji, count } => {
+            out.member("event", "reaction_removed");
+            put_reaction(out, *message, by, emoji, *count);
+        }
         RoomEvent::MessageErased => out.member("event", "message_erased"),
     }
 }
@@ -263,15 +273,31 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             out.member("rooms", rooms);
         }
         Reply::UnfollowedAll => {}
-        Reply::History { room, records, before } => {
+        Reply::History { room, records, reactions, before } => {
             put_room(out, "room", room.room);
             put_records(out, room, records);
+            put_tallies(out, reactions);
             out.member("before", &before.map(|before| Cursor::encode(room, before)).as_deref());
         }
-        Reply::Thread { room, thread, records, after } => {
+        Reply::Reactions { room, message, emoji, count, users, after } => {
+            put_room(out, "room", room.room);
+            put_record_id(out, "message", *message);
+            out.member("emoji", emoji.as_str());
+            out.member("count", &u64::from(*count));
+            out.key("users");
+            let open = out.open_list();
+            for user in users {
+                out.item();
+                user.as_str().put(out);
+            }
+            out.close_list(open);
+            out.member("after", &after.as_ref().map(UserId::as_str));
+        }
+        Reply::Thread { room, thread, records, reactions, after } => {
             put_room(out, "room", room.room);
             put_record_id(out, "thread", *thread);
             put_records(out, room, records);
+            put_tallies(out, reactions);
             out.member("after", &after.map(|after| Cursor::encode(room, after)).as_deref());
         }
         Reply::Page { room, records, cursor, complete, head } => {
@@ -365,6 +391,32 @@ fn put_error(out: &mut impl Writer, refusal: &Refusal) {
         out.member("limit", limit);
     }
     out.close_map(open);
+}
+
+fn put_reaction(out: &mut impl Writer, message: RecordId, by: &UserId, emoji: &Emoji, count: u32) {
+    put_record_id(out, "message", message);
+    out.member("by", by.as_str());
+    out.member("emoji", emoji.as_str());
+    out.member("count", &u64::from(count));
+}
+
+/// Most pages have none, and do not say so.
+fn put_tallies(out: &mut impl Writer, tallies: &[Tally]) {
+    if tallies.is_empty() {
+        return;
+    }
+    out.key("reactions");
+    let open = out.open_list();
+    for Tally { message, emoji, count, mine } in tallies {
+        out.item();
+        let open = out.open_map();
+        put_record_id(out, "message", *message);
+        out.member("emoji", emoji.as_str());
+        out.member("count", &u64::from(*count));
+        out.member("mine", mine);
+        out.close_map(open);
+    }
+    out.close_list(open);
 }
 
 fn put_in_reply_to(out: &mut impl Writer, InReplyTo { message, by, thread }: &InReplyTo) {
