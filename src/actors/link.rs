@@ -100,6 +100,7 @@ pub enum News {
 }
 
 /// A connection. Shared, on one thread, by its session, the relay, the carrier and the incoming stream.
+#[repr(C)]
 pub struct Link {
     pub outbox: Outbox,
     kind: Kind,

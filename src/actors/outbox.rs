@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::hint;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -45,6 +46,9 @@ pub trait Sink {
     /// How much of `slices` was taken; an error where there is anything to wait for, or something is wrong: the carrier
     /// finds out what.
     fn try_send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Looks at what [`Sink::try_send`] needs, so that the processor fetches it.
+    fn look_ahead(&self);
 }
 
 /// Frames on their way to one connection.
@@ -53,17 +57,26 @@ pub struct Outbox {
     lanes: RefCell<Lanes>,
 }
 
+/// What each publication looks at comes first, and so lies on one line of the processor's cache.
 #[derive(Default)]
+#[repr(C)]
 struct Lanes {
+    /// Where what is published goes while nothing else waits; none where that is always the carrier's work.
+    sink: Option<Rc<dyn Sink>>,
+    stage: Stage,
+    /// The carrier waits for something to carry, and not for the socket: only what has just been laid is here.
+    idle: bool,
+    /// A follower has to read the log as soon as the connection takes bytes again and no record is waiting.
+    pull_wanted: bool,
+    /// Records, in order; never dropped, only taken back to be read again.
+    log: VecDeque<LogEntry>,
+    log_bytes: usize,
+    log_records: u64,
     /// What is left of a piece of which the socket has taken a part: nothing may come between.
     begun: Bytes,
     /// Replies, notices and heartbeats. Bounded by not reading commands while it is long.
     control: VecDeque<Bytes>,
     control_bytes: usize,
-    /// Records, in order; never dropped, only taken back to be read again.
-    log: VecDeque<LogEntry>,
-    log_bytes: usize,
-    log_records: u64,
     /// Latest values by key; a newer one takes the place of an older.
     state: BTreeMap<u64, Bytes>,
     /// Volatile signals; dropped when there are too many.
@@ -73,14 +86,7 @@ struct Lanes {
     last: Option<Bytes>,
     /// The connection does not end with the last frame, but when it is let go.
     held: bool,
-    /// A follower has to read the log as soon as the connection takes bytes again and no record is waiting.
-    pull_wanted: bool,
-    stage: Stage,
-    /// Where what is published goes while nothing else waits; none where that is always the carrier's work.
-    sink: Option<Rc<dyn Sink>>,
     carrier: Option<Waker>,
-    /// The carrier waits for something to carry, and not for the socket.
-    idle: bool,
     reader: Option<Waker>,
     /// Since when something has been waiting without any of it being taken.
     stuck_since: Option<Instant>,
@@ -152,20 +158,52 @@ impl Outbox {
         Pushed::Waiting
     }
 
-    /// Sends what waits, once, as far as the socket takes it now. What is left is the carrier's, and so is everything
-    /// while the carrier is at work: then it goes together with what waited before.
-    pub fn send(&self) {
+    /// As [`Outbox::push_log`], and sends them together with what was laid before, as [`Outbox::send`] does: so many bytes.
+    pub fn publish(&self, frames: Bytes, records: u64, source: Rc<dyn Source>, from: Position) -> (Pushed, usize) {
+        let mut lanes = self.lanes.borrow_mut();
+        if lanes.stage != Stage::Open || !lanes.idle || !lanes.log.is_empty() {
+            drop(lanes);
+            let pushed = self.lay_log(frames, records, source, from);
+            return (pushed, self.send());
+        }
+        let sent = lanes.sink.as_ref().and_then(|sink| sink.try_send(&[IoSlice::new(&frames)]).ok());
+        match sent {
+            Some(sent) if sent == frames.len() => lanes.sent_all(),
+            Some(sent) => {
+                lanes.begun = frames.slice(sent..);
+                lanes.filled();
+            }
+            None => {
+                lanes.push_entry(LogEntry { frames, records, source: Some(source), from: Some(from) });
+                lanes.filled();
+            }
+        }
+        (Pushed::Waiting, sent.unwrap_or(0))
+    }
+
+    /// Sends what waits, once, as far as the socket takes it now: so many bytes. What is left is the carrier's, and so is
+    /// everything while the carrier is at work: then it goes together with what waited before.
+    pub fn send(&self) -> usize {
         let mut lanes = self.lanes.borrow_mut();
         if lanes.is_empty() {
-            return;
+            return 0;
         }
-        if lanes.idle && lanes.send().is_ok() && lanes.is_empty() {
-            if lanes.pull_wanted {
-                lanes.wake();
-            }
-            return;
+        let sent = if lanes.idle { lanes.send().unwrap_or(0) } else { 0 };
+        if sent > 0 && lanes.is_empty() {
+            lanes.sent_all();
+        } else {
+            lanes.filled();
         }
-        lanes.filled();
+        sent
+    }
+
+    /// Has the processor fetch what [`Outbox::publish`] is going to look at.
+    pub fn look_ahead(&self) {
+        let lanes = self.lanes.borrow();
+        hint::black_box(lanes.log.len());
+        if let Some(sink) = &lanes.sink {
+            sink.look_ahead();
+        }
     }
 
     /// Has [`Outbox::send`] give what waits to `sink`.
@@ -419,14 +457,21 @@ impl Outbox {
 
 impl Lanes {
     /// Gives the sink what goes into one call.
-    fn send(&mut self) -> io::Result<()> {
+    fn send(&mut self) -> io::Result<usize> {
         let sink = self.sink.clone().ok_or(io::ErrorKind::NotConnected)?;
         self.skip_empty();
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let pieces = self.gather(&mut slices);
         let sent = sink.try_send(&slices[..pieces])?;
         self.sent(sent);
-        Ok(())
+        Ok(sent)
+    }
+
+    /// Nothing is left for the carrier but to ask for more, where that is wanted.
+    fn sent_all(&mut self) {
+        if self.pull_wanted {
+            self.wake();
+        }
     }
 
     fn push_entry(&mut self, entry: LogEntry) {
@@ -792,6 +837,48 @@ mod tests {
         assert_eq!((sink.taken().as_str(), woken.0.load(Ordering::Relaxed)), ("record", 1));
     }
 
+    #[test]
+    fn what_is_published_goes_past_an_idle_carrier_and_what_is_left_of_it_is_the_carriers() {
+        let (outbox, reader, sink) = (Outbox::default(), reader(), Rc::new(Room::default()));
+        let (woken, waker) = counting();
+        let mut cx = Context::from_waker(&waker);
+        outbox.connect(sink.clone());
+        assert!(outbox.poll_take(&mut cx, || {}).is_pending());
+        let publish = |text: &'static str, seq| {
+            let (pushed, sent) = outbox.publish(Bytes::from_static(text.as_bytes()), 1, reader.clone(), at(seq));
+            assert_eq!(pushed, Pushed::Waiting);
+            sent
+        };
+        sink.0.set(18);
+        assert_eq!((publish("all ", 0), woken.0.load(Ordering::Relaxed)), (4, 0));
+        outbox.lay_log(Bytes::from_static(b"laid "), 1, reader.clone(), at(1));
+        assert_eq!((publish("with it ", 2), woken.0.load(Ordering::Relaxed)), (13, 0));
+        assert_eq!((publish("a part", 3), woken.0.load(Ordering::Relaxed)), (1, 1));
+        assert!(outbox.stuck_since().is_some());
+        sink.0.set(100);
+        assert_eq!(publish(" more", 4), 0, "the carrier is at work");
+        assert_eq!(sink.taken(), "all laid with it a");
+        assert_eq!(send(&outbox, 100), " part");
+        assert_eq!(send(&outbox, 100), " more");
+        sink.0.set(0);
+        assert!(outbox.poll_take(&mut cx, || {}).is_pending());
+        assert_eq!((publish("nothing", 5), outbox.bytes()), (0, 7));
+        assert_eq!(send(&outbox, 100), "nothing");
+    }
+
+    #[test]
+    fn a_connection_that_is_held_for_its_last_word_is_sent_nothing_behind_it() {
+        let (outbox, sink) = (Outbox::default(), Rc::new(Room::default()));
+        outbox.connect(sink.clone());
+        outbox.finish_at_once(Bytes::from_static(b"denied"));
+        assert_eq!(take(&outbox), Some("denied".to_owned()));
+        assert_eq!(take(&outbox), None);
+        assert!(!outbox.is_gone());
+        sink.0.set(100);
+        assert_eq!(outbox.publish(Bytes::from_static(b"record"), 1, reader(), at(0)), (Pushed::Waiting, 0));
+        assert_eq!((sink.taken().as_str(), outbox.bytes()), ("", 0));
+    }
+
     fn counting() -> (Arc<Count>, Waker) {
         let count = Arc::new(Count::default());
         (Arc::clone(&count), Waker::from(count))
@@ -814,6 +901,8 @@ mod tests {
             self.1.borrow_mut().extend_from_slice(&part);
             if part.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(part.len()) }
         }
+
+        fn look_ahead(&self) {}
     }
 
     /// Remembers where it was taken back to.

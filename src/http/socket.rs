@@ -6,8 +6,9 @@
 //! and lets go of the connection. Then [`Socket::poll_own`] is ready: the head goes out together with the first frames.
 
 use std::cell::{Cell, RefCell};
+use std::hint;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -15,11 +16,12 @@ use std::task::{Context, Poll, Waker, ready};
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::rt::net::TcpStream;
 use bytes::{Bytes, BytesMut};
+use rustix::net::{self, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 use super::listener::Connection;
-use crate::actors::Cut;
+use crate::actors::{Cut, Sink};
 
 /// A read of less than this is a piece.
 const PIECE_BYTES: usize = 1024;
@@ -116,15 +118,6 @@ impl Socket {
         }
     }
 
-    /// Writes as much as goes without waiting, to a socket that takes bytes as they are.
-    pub fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match (&*self.io.borrow(), slices) {
-            (Io::Plain(stream), [only]) => stream.try_write(only),
-            (Io::Plain(stream), _) => stream.try_write_vectored(slices),
-            (Io::Tls(_), _) => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    }
-
     /// Sends what TLS may still hold.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io.borrow_mut().poll_flush(cx)
@@ -145,6 +138,22 @@ impl Socket {
         if let Some(owner) = self.owner.take() {
             owner.wake();
         }
+    }
+}
+
+/// The way past the carrier while it has nothing to do, to a socket that takes bytes as they are. It does not ask the
+/// event loop whether the socket takes any: where it does not, the carrier is told so by the socket, too.
+impl Sink for Socket {
+    fn try_send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match (&*self.io.borrow(), slices) {
+            (Io::Plain(stream), [only]) => Ok(net::send(stream, only, SendFlags::NOSIGNAL)?),
+            (Io::Plain(stream), _) => stream.try_write_vectored(slices),
+            (Io::Tls(_), _) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn look_ahead(&self) {
+        hint::black_box(self.io.borrow().tcp().as_raw_fd());
     }
 }
 
