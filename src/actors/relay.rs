@@ -6,7 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, MessageResult};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, ActorResponse, Addr, AsyncContext, Context, Handler, Message, MessageResult,
+    WrapFuture,
+};
 
 use super::batch::{Batch, Pending};
 use super::worker::{Cutting, Worker};
@@ -25,6 +28,12 @@ pub struct RelayActor {
 impl RelayActor {
     pub fn new(worker: Rc<Worker>) -> Self {
         Self { worker, proving: VecDeque::new() }
+    }
+
+    /// Every follower has been handed its part.
+    fn delivered(&mut self, publication: &Publication, ctx: &mut Context<Self>) {
+        let cutting = self.worker.prove(&publication.room, &publication.batches);
+        self.await_proof(cutting, ctx);
     }
 
     fn await_proof(&mut self, cutting: Vec<Cutting>, ctx: &mut Context<Self>) {
@@ -71,7 +80,9 @@ impl Actor for RelayActor {
     }
 }
 
-/// Committed batches of one room, oldest first. Answered when they have been handed over.
+/// Committed batches of one room, oldest first. Answered when they have been handed over; before that, a room sends no
+/// others. What a successor of its sends meanwhile comes too early for those who have not been served: they read the
+/// log.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Publication {
@@ -80,12 +91,24 @@ pub struct Publication {
 }
 
 impl Handler<Publication> for RelayActor {
-    type Result = ();
+    type Result = ActorResponse<Self, ()>;
 
-    fn handle(&mut self, publication: Publication, ctx: &mut Self::Context) {
-        self.worker.deliver(&publication.room, &publication.batches);
-        let cutting = self.worker.prove(&publication.room, &publication.batches);
-        self.await_proof(cutting, ctx);
+    fn handle(&mut self, publication: Publication, ctx: &mut Self::Context) -> Self::Result {
+        let mut left = self.worker.deliver(&publication.room, &publication.batches, usize::MAX);
+        if left == 0 {
+            self.delivered(&publication, ctx);
+            return ActorResponse::reply(());
+        }
+        let worker = Rc::clone(&self.worker);
+        let rest = async move {
+            while left > 0 {
+                tokio::task::yield_now().await;
+                left = worker.deliver(&publication.room, &publication.batches, left);
+            }
+            publication
+        };
+        let delivered = |publication: Publication, relay: &mut Self, ctx: &mut _| relay.delivered(&publication, ctx);
+        ActorResponse::r#async(rest.into_actor(self).map(delivered))
     }
 }
 
@@ -196,6 +219,7 @@ mod tests {
 
     use super::*;
     use crate::actors::batch::DialectSet;
+    use crate::actors::worker::{FOLLOWERS_PER_TURN, Follower};
     use crate::actors::{Cut, Limits, Link, Registry};
     use crate::clock::SystemClock;
     use crate::domain::{
@@ -252,6 +276,52 @@ mod tests {
             }
             assert_eq!(relay().send(CountLinks).await, Ok(2), "their sessions would let go of them");
             assert!(cut.get() && !deadly.get());
+        });
+    }
+
+    #[test]
+    fn a_publication_to_many_leaves_the_thread_to_others_and_passes_nobody_over_who_stays() {
+        actix::System::new().block_on(async {
+            let worker = worker();
+            let room = RoomKey { tenant: TenantId::default_tenant(), room: RoomId(Uuid::nil()) };
+            let begin = Position { epoch: MemoryStore::EPOCH, seq: Seq(2) };
+            let mut followers = Vec::new();
+            for n in 0..4 * FOLLOWERS_PER_TURN {
+                let link = Rc::new(Link::new(Dialect::NativeJson, Box::new(Uncuttable)));
+                let follower = worker.register(room.clone(), UserId::new(&format!("u{n}")).unwrap(), &link).keep();
+                let generation = {
+                    let mut follow = follower.follow().borrow_mut();
+                    follow.admit(begin, Seq(1));
+                    follow.generation()
+                };
+                follower.follow().borrow_mut().page(generation, begin.seq, None, true, []);
+                followers.push((follower, link));
+            }
+            let served = |followers: &[(Rc<Follower>, Rc<Link>)]| {
+                followers.iter().filter(|(_, link)| !link.outbox.log_is_empty()).count()
+            };
+            let registry = worker.registry();
+            let relay = registry.relay(registry.relays()[0]).unwrap();
+            let mut dialects = DialectSet::default();
+            dialects.insert(Dialect::NativeJson);
+            let batch = Batch::new(&room, &[kick_of(&UserId::new("u1").unwrap())], dialects, None);
+            let published = actix::spawn(relay.send(Publication { room, batches: vec![batch] }));
+            let (mut turns, mut gone) = (0, 0);
+            while !published.is_finished() {
+                let now = served(&followers);
+                turns += usize::from(now > 0 && now < followers.len());
+                // One that has been served and one that may not have been leave.
+                for index in [followers.len() - 1, 0] {
+                    let (follower, _) = followers.swap_remove(index);
+                    worker.unregister(&follower);
+                    gone += 1;
+                }
+                tokio::task::yield_now().await;
+            }
+            assert!(turns >= 2, "nobody else had a turn");
+            assert!(gone >= 4);
+            assert_eq!(served(&followers), followers.len());
+            assert!(followers.iter().all(|(follower, _)| follower.follow().borrow().is_live()));
         });
     }
 
