@@ -10,10 +10,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chinwag::store::Store;
+use chinwag::domain::Seq;
 use chinwag::store::sled::{OpenError, Options, SledStore, verify};
+use chinwag::store::{Commit, Store};
 
-use crate::support::{all, copy, open, options, post, room, said};
+use crate::support::{all, copy, open, options, post, posts, room, said};
 
 #[test]
 fn an_absent_directory_is_made_for_its_owner_only() {
@@ -177,7 +178,7 @@ async fn a_log_that_comes_back_shorter_is_refused_and_accepting_that_begins_a_ne
     assert!(accepted.epoch().0 < 1 << 53);
     let head = accepted.head(&room(1)).await.unwrap();
     assert_eq!(head.unwrap().epoch, epoch);
-    let mut next = crate::support::posts(accepted.epoch(), &room(1), 1, &["another two"]);
+    let mut next = posts(accepted.epoch(), &room(1), 1, &["another two"]);
     next.expected = head;
     assert_eq!(accepted.commit(next).await, Ok(()));
     let later = accepted.epoch();
@@ -284,6 +285,18 @@ async fn verifying_counts_everything_and_changes_nothing() {
     assert_eq!((report.records, report.streams, report.rows), (40, 2, 1));
     assert!(report.chunks > 0);
     assert_eq!(files(dir.path()), before);
+}
+
+#[tokio::test]
+async fn verifying_takes_a_log_in_which_something_was_erased_for_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    post(&store, &room(1), 0, &["a secret"]).await.unwrap();
+    let erase = Commit { erase: vec![Seq(1)], ..posts(store.epoch(), &room(1), 1, &["later"]) };
+    store.commit(erase).await.unwrap();
+    store.close().await;
+    let report = verify(dir.path()).unwrap();
+    assert!(report.is_whole(), "{report:?}");
 }
 
 #[test]
