@@ -44,8 +44,8 @@ fn a_directory_with_a_foreign_format_file_is_refused_and_not_touched() {
 fn a_directory_of_a_newer_format_is_refused_and_not_touched() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
-    fs::write(dir.path().join("FORMAT"), "chinwag data directory, format 3\n").unwrap();
-    refused(dir.path(), 65, "format 3");
+    fs::write(dir.path().join("FORMAT"), "chinwag data directory, format 4\n").unwrap();
+    refused(dir.path(), 65, "format 4");
 }
 
 #[test]

@@ -396,6 +396,40 @@ async fn sled_keeps_nothing_in_files_that_it_does_not_sync() {
 }
 
 #[tokio::test]
+async fn records_that_an_erased_one_lay_before_are_found_where_they_are_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Gate::default();
+    let store = SledStore::open(dir.path(), gate.options()).unwrap();
+    let shut = gate.shut();
+    let first = store.commit(posts(store.epoch(), &room(9), 0, &["alone"]));
+    gate.until_reached();
+    let together: Vec<_> = (1..=3).map(|n| store.commit(posts(store.epoch(), &room(n), 0, &["a secret"]))).collect();
+    drop(shut);
+    first.await.unwrap();
+    for commit in together {
+        commit.await.unwrap();
+    }
+    assert_eq!(store.stats().syncs, 2, "the three lie in one chunk");
+    store.commit(Commit { erase: vec![Seq(1)], ..posts(store.epoch(), &room(1), 1, &["later"]) }).await.unwrap();
+    post(&store, &room(2), 1, &["later"]).await.unwrap();
+
+    let found = async |store: &SledStore| {
+        for (number, expected) in [(1, &["(erased)", "later"][..]), (2, &["a secret", "later"]), (3, &["a secret"])] {
+            assert_eq!(said(&all(store, &room(number)).await), expected);
+        }
+    };
+    found(&store).await;
+    drop(store);
+    let report = verify(dir.path()).unwrap();
+    assert!(report.is_whole(), "{report:?}");
+    let store = open(dir.path());
+    found(&store).await;
+    post(&store, &room(3), 1, &["later"]).await.unwrap();
+    drop(store);
+    assert!(verify(dir.path()).unwrap().is_whole());
+}
+
+#[tokio::test]
 async fn what_is_written_is_little_more_than_the_records() {
     const COMMITS: usize = 400;
     let dir = tempfile::tempdir().unwrap();

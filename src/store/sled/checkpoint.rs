@@ -116,6 +116,7 @@ fn put_checkpoint(number: u64, writes: &mut Vec<(IVec, IVec)>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::chunk::Spot;
     use super::*;
     use crate::domain::{Epoch, Position, Seq};
 
@@ -155,6 +156,6 @@ mod tests {
     }
 
     fn tail(number: u64) -> Tail {
-        Tail::after(None, Position { epoch: Epoch(1), seq: Seq(number) }, number, 100).0
+        Tail::after(None, Position { epoch: Epoch(1), seq: Seq(number) }, Spot::new(number, 16), 100).0
     }
 }

@@ -1,12 +1,13 @@
 //! Commit chunks: how the records of one write lie together in one value.
 //!
 //! A chunk is a header and *runs*; a run is the consecutive records of one stream in one chunk, and names the chunk
-//! of the stream's run before, so that a log is walked backwards from its tail. All numbers are little-endian.
+//! and place of the stream's run before, so that a log is walked backwards from its tail without looking at the runs of
+//! others. All numbers are little-endian.
 //!
 //! ```text
-//! chunk   version 1 | zero 1 | runs 2 | number 8 | crc 4, of the twelve bytes before
+//! chunk   version 1 | one where runs have moved 1 | runs 2 | number 8 | crc 4, of the twelve bytes before
 //! run     crc 4, of the rest of the header | stream length 1 | zero 1 | records 2 | bytes of the records 4
-//!         | epoch 8 | first seq 8 | previous chunk 8, zero for none | stream
+//!         | epoch 8 | first seq 8 | previous chunk 6 | where in it 2, both zero for none | stream
 //! record  length 4 | crc 4, see `codec::checksum` | bytes
 //! ```
 
@@ -19,11 +20,39 @@ use crate::domain::{Epoch, Position, Record, Seq};
 /// Where a chunk ends and the next one begins. A record that is larger has a chunk of its own.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// In a chunk's header, where its runs may lie elsewhere than they were written.
+const MOVED: u8 = 1;
 const CHUNK_HEADER: usize = 16;
 const RUN_HEADER: usize = 36;
 /// Before the bytes of each record.
 pub(super) const FRAME_HEADER: usize = 8;
+
+/// Where a run lies. All zero stands for none: numbers begin with one, and a chunk with its header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Spot {
+    pub(super) chunk: u64,
+    /// Where in the chunk it began when that was written; erasing moves what comes after.
+    at: u16,
+}
+
+impl Spot {
+    pub(super) const NONE: Self = Self { chunk: 0, at: 0 };
+    const NUMBER: u64 = (1 << 48) - 1;
+
+    pub(super) fn new(chunk: u64, at: u16) -> Self {
+        Self { chunk, at }
+    }
+
+    pub(super) fn to_le_bytes(self) -> [u8; 8] {
+        (self.chunk | u64::from(self.at) << 48).to_le_bytes()
+    }
+
+    pub(super) fn from_le_bytes(bytes: [u8; 8]) -> Self {
+        let [.., low, high] = bytes;
+        Self { chunk: u64::from_le_bytes(bytes) & Self::NUMBER, at: u16::from_le_bytes([low, high]) }
+    }
+}
 
 /// Appends `record` as it will lie in a chunk. `stream` is the checksum of the stream's name.
 pub(super) fn frame(record: &Record, stream: u32, out: &mut Vec<u8>) {
@@ -70,7 +99,7 @@ impl Builder {
         self.is_empty() || self.bytes.len() + header + frame <= CHUNK_BYTES
     }
 
-    pub(super) fn begin(&mut self, stream: &[u8], epoch: Epoch, first: Seq, previous: u64) {
+    pub(super) fn begin(&mut self, stream: &[u8], epoch: Epoch, first: Seq, previous: Spot) {
         self.open = Some(self.bytes.len());
         self.runs += 1;
         self.bytes.extend_from_slice(&[0; 4]);
@@ -86,21 +115,25 @@ impl Builder {
         self.bytes.extend_from_slice(frame);
     }
 
-    /// Ends the run that was begun, of `count` records, and returns how many bytes these take.
-    pub(super) fn end(&mut self, stream: &[u8], count: u16) -> u32 {
-        let Some(start) = self.open.take() else { return 0 };
+    /// Ends the run that was begun, of `count` records, and returns where it begins and how many bytes these take.
+    pub(super) fn end(&mut self, stream: &[u8], count: u16) -> (u16, u32) {
+        let Some(start) = self.open.take() else { return (0, 0) };
         let records = self.bytes.len() - start - RUN_HEADER - stream.len();
         let records = u32::try_from(records).expect("a chunk is far smaller than 4 GiB");
         seal_run(&mut self.bytes[start..start + RUN_HEADER + stream.len()], count, records);
-        records
+        (u16::try_from(start).expect("a run that is not the first ends within the chunk"), records)
     }
 
     pub(super) fn finish(mut self) -> Vec<u8> {
         self.bytes[2..4].copy_from_slice(&self.runs.to_le_bytes());
-        let crc = crc32c::crc32c(&self.bytes[..12]);
-        self.bytes[12..CHUNK_HEADER].copy_from_slice(&crc.to_le_bytes());
+        seal_chunk(&mut self.bytes[..CHUNK_HEADER]);
         self.bytes
     }
+}
+
+fn seal_chunk(header: &mut [u8]) {
+    let crc = crc32c::crc32c(&header[..12]);
+    header[12..].copy_from_slice(&crc.to_le_bytes());
 }
 
 fn seal_run(header: &mut [u8], count: u16, records: u32) {
@@ -114,7 +147,7 @@ fn seal_run(header: &mut [u8], count: u16, records: u32) {
 #[derive(Clone, Debug)]
 pub(super) struct Run {
     chunk: IVec,
-    header: usize,
+    pub(super) spot: Spot,
     records: usize,
     end: usize,
     /// The checksum of the stream's name.
@@ -122,8 +155,8 @@ pub(super) struct Run {
     pub(super) epoch: Epoch,
     pub(super) first: Seq,
     pub(super) count: u16,
-    /// The chunk of the stream's run before; zero for none.
-    pub(super) previous: u64,
+    /// The stream's run before.
+    pub(super) previous: Spot,
 }
 
 impl Run {
@@ -132,7 +165,12 @@ impl Run {
     }
 
     pub(super) fn stream(&self) -> &[u8] {
-        &self.chunk[self.header + RUN_HEADER..self.records]
+        &self.chunk[self.header()..self.records]
+    }
+
+    /// Where the header ends but for the stream's name.
+    fn header(&self) -> usize {
+        usize::from(self.spot.at) + RUN_HEADER
     }
 
     /// The bytes that the records take.
@@ -193,6 +231,7 @@ impl Frame {
 /// The runs of a chunk, whose headers are checked on the way.
 pub(super) struct Runs {
     chunk: IVec,
+    number: u64,
     at: usize,
     left: u16,
 }
@@ -209,7 +248,16 @@ impl Runs {
             return Err(damage(format!("chunk {number} is of version {}", chunk[0])));
         }
         let left = u16::from_le_bytes([chunk[2], chunk[3]]);
-        Ok(Self { chunk: chunk.clone(), at: CHUNK_HEADER, left })
+        Ok(Self { chunk: chunk.clone(), number, at: CHUNK_HEADER, left })
+    }
+
+    /// The run of `stream` that was written at `spot`, if there is one.
+    pub(super) fn at(mut self, spot: Spot, stream: &[u8]) -> Result<Option<Run>, StoreError> {
+        if self.chunk[1] == MOVED {
+            return self.find(stream);
+        }
+        self.at = usize::from(spot.at);
+        self.run().ok_or_else(damaged_run).map(|run| Some(run).filter(|run| run.stream() == stream))
     }
 
     /// The run of `stream`, if there is one. Of the others no more is read than how long they are.
@@ -248,9 +296,9 @@ impl Runs {
             epoch: Epoch(u64_at(chunk, at + 12)?),
             first: Seq(first),
             count,
-            previous: u64_at(chunk, at + 28)?,
+            previous: Spot::from_le_bytes(*chunk.get(at + 28..)?.first_chunk()?),
             chunk: chunk.clone(),
-            header: at,
+            spot: Spot::new(self.number, u16::try_from(at).ok()?),
             records,
             end,
         })
@@ -308,7 +356,9 @@ pub(super) fn erase(chunk: &IVec, number: u64, stream: &[u8], seq: Seq) -> Resul
     let mut rewritten = Vec::with_capacity(chunk.len());
     rewritten.extend_from_slice(&chunk[..run.records]);
     let records = u32::try_from(frames.len()).expect("a chunk is far smaller than 4 GiB");
-    seal_run(&mut rewritten[run.header..], run.count, records);
+    rewritten[1] = MOVED;
+    seal_chunk(&mut rewritten[..CHUNK_HEADER]);
+    seal_run(&mut rewritten[usize::from(run.spot.at)..], run.count, records);
     rewritten.extend_from_slice(&frames);
     rewritten.extend_from_slice(&chunk[run.end..]);
     Ok(rewritten)
@@ -349,9 +399,23 @@ mod tests {
     fn a_record_longer_than_a_chunk_gets_one_of_its_own() {
         let mut builder = Builder::new(1, 0);
         assert!(builder.fits(b"s", CHUNK_BYTES + 1));
-        builder.begin(b"s", Epoch(1), Seq(1), 0);
+        builder.begin(b"s", Epoch(1), Seq(1), Spot::NONE);
         builder.push(&[0; CHUNK_BYTES + 1]);
         assert!(!builder.fits(b"s", 1));
+    }
+
+    #[test]
+    fn a_run_is_found_where_it_was_written_and_nowhere_else() {
+        let chunk = IVec::from(sample());
+        let at = |at, stream: &[u8]| Runs::of(&chunk, 9).unwrap().at(Spot::new(9, at), stream);
+        for run in runs(&chunk) {
+            assert_eq!(Spot::from_le_bytes(run.spot.to_le_bytes()), run.spot);
+            assert_eq!(at(run.spot.at, run.stream()).unwrap().unwrap().spot, run.spot);
+            assert!(at(run.spot.at, b"other").unwrap().is_none());
+        }
+        for elsewhere in [0, 17, u16::MAX] {
+            assert!(at(elsewhere, b"one").is_err());
+        }
     }
 
     #[test]
@@ -360,7 +424,7 @@ mod tests {
         let crc = crc32c::crc32c(stream);
         let mut builder = Builder::new(9, 0);
         for other in [&b"before"[..], stream, b"behind"] {
-            builder.begin(other, Epoch(1), Seq(5), 3);
+            builder.begin(other, Epoch(1), Seq(5), Spot::new(3, 16));
             for seq in 5..8 {
                 let mut bytes = Vec::new();
                 frame(&message(Seq(seq), &format!("secret {seq}")), crc32c::crc32c(other), &mut bytes);
@@ -372,15 +436,22 @@ mod tests {
         assert!(contains(&chunk, b"secret 6"));
 
         let erased = IVec::from(erase(&chunk, 9, stream, Seq(6)).unwrap());
-        let runs: Vec<Run> = Runs::of(&erased, 9).unwrap().collect::<Result<_, _>>().unwrap();
-        assert_eq!(runs.len(), 3);
-        assert!(runs.iter().all(|run| run.check().is_ok()));
+        assert_eq!(runs(&erased).len(), 3);
+        assert!(runs(&erased).iter().all(|run| run.check().is_ok()));
         let run = Runs::of(&erased, 9).unwrap().find(stream).unwrap().unwrap();
         assert_eq!(run.stream, crc);
         assert!(!contains(&erased[run.records..run.end], b"secret 6"));
         assert!(contains(&erased[run.records..run.end], b"secret 7"));
+        for behind in runs(&chunk) {
+            let found = Runs::of(&erased, 9).unwrap().at(behind.spot, behind.stream()).unwrap().unwrap();
+            assert_eq!(found.stream(), behind.stream());
+        }
         let record = run.decode(&run.frames().unwrap()[1]).unwrap();
         assert_eq!(record, Record { event: Event::Room(RoomEvent::MessageErased), ..message(Seq(6), "") });
+    }
+
+    fn runs(chunk: &IVec) -> Vec<Run> {
+        Runs::of(chunk, 9).unwrap().collect::<Result<_, _>>().unwrap()
     }
 
     fn message(seq: Seq, text: &str) -> Record {
@@ -402,7 +473,7 @@ mod tests {
     fn sample() -> Vec<u8> {
         let mut builder = Builder::new(9, 0);
         for stream in [&b"one"[..], b"two"] {
-            builder.begin(stream, Epoch(1), Seq(5), 3);
+            builder.begin(stream, Epoch(1), Seq(5), Spot::new(3, 16));
             for _ in 0..3 {
                 builder.push(&[4, 0, 0, 0, 1, 2, 3, 4, 9, 9, 9, 9]);
             }
@@ -415,6 +486,7 @@ mod tests {
         let Ok(runs) = Runs::of(chunk, 9) else { return };
         for run in runs.flatten() {
             let _ = (run.last(), run.stream(), run.bytes(), run.check());
+            let _ = Runs::of(chunk, 9).map(|runs| runs.at(run.previous, b"two"));
         }
         let _ = erase(chunk, 9, b"two", Seq(6));
     }

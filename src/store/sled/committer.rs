@@ -17,7 +17,7 @@ use super::super::codec::{self, damage};
 use super::super::{Commit, CommitError, Health, RECORD_BYTES_MAX, StoreError};
 use super::ahead::{self, Ahead};
 use super::checkpoint::{self, Checkpoint};
-use super::chunk::{self, Builder, FRAME_HEADER};
+use super::chunk::{self, Builder, FRAME_HEADER, Spot};
 use super::dir::Ballast;
 use super::gather::Company;
 use super::highwater::{HighWater, Mark};
@@ -736,7 +736,7 @@ fn lay_out(streams: Vec<Pending>, epoch: Epoch, number: u64, writes: &mut Writes
                     chunks.turn();
                 }
                 if run.count == 0 {
-                    chunks.builder().begin(&key, epoch, run.first, tail.map_or(0, |tail| tail.chunk));
+                    chunks.builder().begin(&key, epoch, run.first, tail.map_or(Spot::NONE, |tail| tail.run));
                 }
                 chunks.builder().push(frame);
                 run.count += 1;
@@ -778,12 +778,12 @@ impl Chunks<'_> {
         if run.count == 0 {
             return run;
         }
-        let number = self.number;
-        let bytes = self.builder().end(key, run.count);
+        let (at, bytes) = self.builder().end(key, run.count);
+        let spot = Spot::new(self.number, at);
         let next = Seq(run.first.0 + u64::from(run.count));
         let head = Position { epoch, seq: Seq(next.0 - 1) };
-        let previous = tail.map_or(0, |tail| tail.chunk);
-        let (after, note) = Tail::after(*tail, head, number, bytes);
+        let previous = tail.map_or(Spot::NONE, |tail| tail.run);
+        let (after, note) = Tail::after(*tail, head, spot, bytes);
         if note {
             let place = place_key(key, run.first);
             // It tells of the run before.

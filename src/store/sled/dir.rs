@@ -21,8 +21,9 @@ use rustix::fs::{FallocateFlags, FlockOperation};
 
 use super::OpenError;
 
-/// The format that this program reads and writes. Format 1, of before a release, made no blanks for chunks ahead.
-const FORMAT: u32 = 2;
+/// The format that this program reads and writes. Of those before, all of before a release, 1 made no blanks for chunks
+/// ahead, and 2 said only in which chunk a run lies.
+const FORMAT: u32 = 3;
 
 const FORMAT_LINE: &str = "chinwag data directory, format ";
 

@@ -10,7 +10,7 @@ use ::sled::IVec;
 
 use super::super::codec::damage;
 use super::super::{At, StoreError};
-use super::chunk::Run;
+use super::chunk::{Run, Spot};
 use crate::domain::{Epoch, Mark, Position, Seq};
 
 /// A place is noted for every so many runs of a stream, so that reading from the middle walks over few of them.
@@ -86,8 +86,8 @@ pub(super) fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Result<&'a [u8], Store
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Tail {
     pub(super) head: Position,
-    /// The chunk of its latest run.
-    pub(super) chunk: u64,
+    /// Its latest run.
+    pub(super) run: Spot,
     /// Runs and bytes since the last place was noted.
     runs: u8,
     bytes: u32,
@@ -95,30 +95,30 @@ pub(super) struct Tail {
 
 impl Tail {
     /// The tail after a run, and whether the run's beginning is to be noted as a place.
-    pub(super) fn after(before: Option<Self>, head: Position, chunk: u64, bytes: u32) -> (Self, bool) {
-        let Some(before) = before else { return (Self { head, chunk, runs: 1, bytes }, false) };
+    pub(super) fn after(before: Option<Self>, head: Position, run: Spot, bytes: u32) -> (Self, bool) {
+        let Some(before) = before else { return (Self { head, run, runs: 1, bytes }, false) };
         if before.runs >= RUNS_PER_PLACE || before.bytes >= BYTES_PER_PLACE {
-            return (Self { head, chunk, runs: 1, bytes }, true);
+            return (Self { head, run, runs: 1, bytes }, true);
         }
         let bytes = before.bytes.saturating_add(bytes);
-        (Self { head, chunk, runs: before.runs + 1, bytes }, false)
+        (Self { head, run, runs: before.runs + 1, bytes }, false)
     }
 
     /// The tail after a run that was read back.
-    pub(super) fn after_run(before: Option<Self>, run: &Run, chunk: u64) -> (Self, bool) {
-        Self::after(before, run.last(), chunk, run.bytes())
+    pub(super) fn after_run(before: Option<Self>, run: &Run) -> Self {
+        Self::after(before, run.last(), run.spot, run.bytes()).0
     }
 
     /// Where the stream stands and stood at `mark`, where that is the same place.
     pub(super) fn at_mark(&self, mark: Mark) -> Option<At> {
-        (self.chunk <= mark.0).then_some(At { head: Some(self.head), seq: self.head.seq })
+        (self.run.chunk <= mark.0).then_some(At { head: Some(self.head), seq: self.head.seq })
     }
 
     pub(super) fn encode(&self) -> [u8; 29] {
         let mut bytes = [0; 29];
         bytes[..8].copy_from_slice(&self.head.epoch.0.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.head.seq.0.to_le_bytes());
-        bytes[16..24].copy_from_slice(&self.chunk.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.run.to_le_bytes());
         bytes[24..28].copy_from_slice(&self.bytes.to_le_bytes());
         bytes[28] = self.runs;
         bytes
@@ -126,10 +126,11 @@ impl Tail {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         let bytes: &[u8; 29] = bytes.try_into().map_err(|_| damage("a tail of another length"))?;
-        let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        let eight = |at: usize| bytes[at..at + 8].try_into().expect("eight bytes");
+        let number = |at| u64::from_le_bytes(eight(at));
         Ok(Self {
             head: Position { epoch: Epoch(number(0)), seq: Seq(number(8)) },
-            chunk: number(16),
+            run: Spot::from_le_bytes(eight(16)),
             bytes: u32::from_le_bytes(bytes[24..28].try_into().expect("four bytes")),
             runs: bytes[28],
         })

@@ -449,16 +449,15 @@ fn replay(tree: &Tree, tails: &mut Tails, chunk: &::sled::IVec, number: u64) -> 
             }
         };
         // A tail may have been written to the tree since the checkpoint.
-        if before.is_some_and(|tail| tail.chunk >= number && tail.head.seq >= run.last().seq) {
+        if before.is_some_and(|tail| tail.run.chunk >= number && tail.head.seq >= run.last().seq) {
             continue;
         }
-        let (head, chunk) = before.map_or((Seq::ZERO, 0), |tail| (tail.head.seq, tail.chunk));
-        if run.first != head.next() || run.previous != chunk {
+        let (head, chunk) = before.map_or((Seq::ZERO, 0), |tail| (tail.head.seq, tail.run.chunk));
+        if run.first != head.next() || run.previous.chunk != chunk {
             let stream = split_stream(stream).map(|(stream, _)| stream);
             return Err(damage(format!("records of {stream:?} before {} are missing", run.first)));
         }
-        let (tail, _) = Tail::after_run(before, &run, number);
-        tails.insert(stream.into(), tail);
+        tails.insert(stream.into(), Tail::after_run(before, &run));
     }
     Ok(())
 }

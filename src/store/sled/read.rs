@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::super::codec::damage;
 use super::super::{At, PAGE_BYTES, Page, StoreError, StoreFuture};
-use super::chunk::{Frame, Run, Runs};
+use super::chunk::{Frame, Run, Runs, Spot};
 use super::dir::Lock;
 use super::index::{BLANK, Change, Durable, PLACES, ROWS, Tail, chunk_key, place_key, row_key, tail_key, unseal};
 use super::recent::Recent;
@@ -39,8 +39,8 @@ pub(super) struct Reader {
 
 /// A stretch of a stream between two noted places.
 struct Stretch {
-    /// The chunk of its last run.
-    chunk: u64,
+    /// Its last run.
+    run: Spot,
     last: Seq,
 }
 
@@ -60,7 +60,7 @@ impl Reader {
         let mut seq = tail.head.seq;
         self.runs_back_while(&at, stream, self.stretch_beyond(stream, mark, &tail)?, |run| {
             seq = Seq(run.first.0.saturating_sub(1));
-            run.previous > mark.0
+            run.previous.chunk > mark.0
         })?;
         Ok(At { head: Some(tail.head), seq })
     }
@@ -210,11 +210,9 @@ impl Reader {
     /// The chunk that holds the record of `stream` at `seq`, which has to be on disk.
     pub(super) fn locate(&self, stream: &[u8], seq: Seq, tail: &Tail) -> Result<u64, StoreError> {
         let stretch = self.stretch(stream, seq, tail)?;
-        let mut chunk = stretch.chunk;
-        let mut found = chunk;
+        let mut found = stretch.run.chunk;
         self.runs_back_while(&Arc::new(Change::default()), stream, stretch, |run| {
-            found = chunk;
-            chunk = run.previous;
+            found = run.spot.chunk;
             run.first > seq
         })?;
         Ok(found)
@@ -250,12 +248,12 @@ impl Reader {
     /// The stretch in which the record at `seq` lies: it ends before the next noted place, or at the tail.
     fn stretch(&self, stream: &[u8], seq: Seq, tail: &Tail) -> Result<Stretch, StoreError> {
         if seq == tail.head.seq {
-            return Ok(Stretch { chunk: tail.chunk, last: seq });
+            return Ok(Stretch { run: tail.run, last: seq });
         }
         let from = place_key(stream, seq.next());
         let to = place_key(stream, tail.head.seq);
         let Some(place) = self.tree.range(from..=to).next() else {
-            return Ok(Stretch { chunk: tail.chunk, last: tail.head.seq });
+            return Ok(Stretch { run: tail.run, last: tail.head.seq });
         };
         stretch_before(place)
     }
@@ -263,7 +261,7 @@ impl Reader {
     /// The first stretch that ends beyond `mark`, as the tail does. Chunks grow along a stream, so the noted places are
     /// searched by halves.
     fn stretch_beyond(&self, stream: &[u8], mark: Mark, tail: &Tail) -> Result<Stretch, StoreError> {
-        let mut found = Stretch { chunk: tail.chunk, last: tail.head.seq };
+        let mut found = Stretch { run: tail.run, last: tail.head.seq };
         // What ends before the places up to `low` lies at or below the mark; places beyond `high` come after the one found.
         let (mut low, mut high) = (0, tail.head.seq.0);
         while low < high {
@@ -272,7 +270,7 @@ impl Reader {
             let mut places = self.tree.range(place_key(stream, Seq(middle))..=place_key(stream, Seq(high)));
             let stretch = places.next().map(stretch_before).transpose()?;
             match stretch {
-                Some(stretch) if stretch.chunk <= mark.0 => low = stretch.last.next().0,
+                Some(stretch) if stretch.run.chunk <= mark.0 => low = stretch.last.next().0,
                 Some(stretch) => (high, found) = (middle - 1, stretch),
                 None => high = middle - 1,
             }
@@ -304,9 +302,9 @@ impl Reader {
         stretch: Stretch,
         mut more: impl FnMut(&Run) -> bool,
     ) -> Result<(), StoreError> {
-        let Stretch { mut chunk, mut last } = stretch;
+        let Stretch { run: mut spot, mut last } = stretch;
         loop {
-            let run = self.run(at, stream, chunk)?;
+            let run = self.run(at, stream, spot)?;
             if run.last().seq != last {
                 return Err(damage(format!("the records before {} are missing", last.next())));
             }
@@ -314,19 +312,19 @@ impl Reader {
                 return Ok(());
             }
             match (run.first, run.previous) {
-                (Seq(1), 0) => return Ok(()),
-                (Seq(0 | 1), _) | (_, 0) => {
+                (Seq(1), Spot::NONE) => return Ok(()),
+                (Seq(0 | 1), _) | (_, Spot::NONE) => {
                     return Err(damage(format!("the records before {} are missing", run.first)));
                 }
-                (first, previous) if previous < chunk => (chunk, last) = (previous, Seq(first.0 - 1)),
+                (first, previous) if previous.chunk < spot.chunk => (spot, last) = (previous, Seq(first.0 - 1)),
                 (..) => return Err(damage("a run names a later one as the one before")),
             }
         }
     }
 
-    fn run(&self, at: &Change, stream: &[u8], number: u64) -> Result<Run, StoreError> {
-        let run = Runs::of(&self.chunk(at, number)?, number)?.find(stream)?;
-        run.ok_or_else(|| damage(format!("chunk {number} does not hold the run it should")))
+    fn run(&self, at: &Change, stream: &[u8], spot: Spot) -> Result<Run, StoreError> {
+        let run = Runs::of(&self.chunk(at, spot.chunk)?, spot.chunk)?.at(spot, stream)?;
+        run.ok_or_else(|| damage(format!("chunk {} does not hold the run it should", spot.chunk)))
     }
 
     fn chunk(&self, at: &Change, number: u64) -> Result<IVec, StoreError> {
@@ -342,10 +340,10 @@ impl Reader {
 /// The stretch that ends before a noted place.
 fn stretch_before(place: ::sled::Result<(IVec, IVec)>) -> Result<Stretch, StoreError> {
     let (key, value) = place.map_err(failure)?;
-    let previous = unseal(&key, &value)?.try_into().map(u64::from_le_bytes);
+    let previous = unseal(&key, &value)?.try_into().map(Spot::from_le_bytes);
     let first = key[key.len() - 8..].try_into().map(u64::from_be_bytes);
     match (previous, first) {
-        (Ok(chunk), Ok(first @ 1..)) => Ok(Stretch { chunk, last: Seq(first - 1) }),
+        (Ok(run), Ok(first @ 1..)) => Ok(Stretch { run, last: Seq(first - 1) }),
         _ => Err(damage("a noted place has another length")),
     }
 }

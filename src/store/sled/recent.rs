@@ -99,6 +99,7 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
+    use super::super::chunk::Spot;
     use super::super::index::{RecentChunks, Tails};
     use super::*;
     use crate::domain::{Epoch, Mark, Position, Seq};
@@ -130,7 +131,7 @@ mod tests {
     #[test]
     fn a_tail_whose_stream_was_written_while_it_was_read_is_not_kept() {
         let (recent, durable) = (Recent::new(8 << 20), durable());
-        let tail = |seq| Tail::after(None, Position { epoch: Epoch(1), seq: Seq(seq) }, seq, 100).0;
+        let tail = |seq| Tail::after(None, Position { epoch: Epoch(1), seq: Seq(seq) }, Spot::new(seq, 16), 100).0;
         let known = |stream: &[u8]| recent.tail(&durable.read().unwrap(), stream);
         durable.write().unwrap().tails.insert(b"written"[..].into(), tail(2));
         recent.keep_tail(&durable, 0, b"written", tail(1));

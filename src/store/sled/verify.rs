@@ -131,7 +131,7 @@ fn scan(tree: &Tree, recovered: &Recovered, report: &mut Report) {
             None => tree.get(&key).ok().flatten().and_then(|row| Tail::decode(unseal(&key, &row).ok()?).ok()),
         };
         // What has been erased since the tail was written is no longer in the bytes that it counts.
-        let end = |tail: Tail| (tail.head, tail.chunk);
+        let end = |tail: Tail| (tail.head, tail.run.chunk);
         if known.map(end) != Some(end(*tail)) {
             let stream = split_stream(stream).map(|(stream, _)| stream);
             report.damage.push(format!("the tail of {stream:?} does not agree with its records"));
@@ -152,10 +152,10 @@ fn check_chunk(
             report.records += 1;
         }
         let before = tails.get(run.stream()).copied();
-        let (head, last) = before.map_or((Seq::ZERO, 0), |tail| (tail.head.seq, tail.chunk));
+        let (head, last) = before.map_or((Seq::ZERO, 0), |tail| (tail.head.seq, tail.run.chunk));
         // Taken note of first, so that one gap is told once.
-        tails.insert(run.stream().into(), Tail::after_run(before, &run, number).0);
-        if run.first != head.next() || run.previous != last {
+        tails.insert(run.stream().into(), Tail::after_run(before, &run));
+        if run.first != head.next() || run.previous.chunk != last {
             let stream = split_stream(run.stream()).map(|(stream, _)| stream);
             return Err(damage(format!("records of {stream:?} before {} are missing", run.first)));
         }
