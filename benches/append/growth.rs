@@ -173,8 +173,9 @@ pub fn child(step: &str, data: &Path, records: u64, rooms: u64) {
             writeln!(out, "{} {}", figures.0, figures.1).expect("the parent listens");
         }
         "read" => {
-            let mut first = latest(&runtime, &store, rooms, rooms);
-            let mut again = latest(&runtime, &store, rooms, 4 * rooms);
+            let reads = u32::try_from(rooms).expect("a thousand");
+            let mut first = latest(&runtime, &store, rooms, reads);
+            let mut again = latest(&runtime, &store, rooms, 4 * reads);
             let figures = [percentile(&mut first, 0.5), percentile(&mut first, 0.99), percentile(&mut again, 0.99)];
             let [p50, p99, again] = figures.map(micros);
             writeln!(out, "{p50} {p99} {again} {}", resident()).expect("the parent listens");

@@ -104,6 +104,8 @@ pub struct Drive {
 pub struct Driven {
     pub took: Duration,
     pub cpu: Duration,
+    /// Of it, what the thread had that calls and is answered: the bench's own part, and what the store does in a call.
+    pub caller: Duration,
     /// Of each commit, from the call to the answer, in the order of the calls.
     pub commits: Vec<Duration>,
     pub records: usize,
@@ -117,7 +119,7 @@ impl Drive {
         let mut prepared = prepared.collect::<Vec<_>>().into_iter().enumerate();
         let mut times = vec![Duration::ZERO; self.commits];
         let syncs = store.stats().syncs;
-        let (began, cpu) = (Instant::now(), cpu());
+        let (began, cpu, caller) = (Instant::now(), cpu(), time(ClockId::ThreadCPUTime));
         runtime.block_on(async {
             // A room's next commit is called when its last one is answered: rooms come in turn, so whoever is next in
             // turn has been answered when only the oldest answers are waited for. Those that are late are kept back.
@@ -143,15 +145,20 @@ impl Drive {
                 busy[usize::try_from(room).expect("rooms fit in memory")] = false;
             }
         });
-        let cpu = self::cpu() - cpu;
+        let (cpu, caller) = (self::cpu() - cpu, time(ClockId::ThreadCPUTime) - caller);
         let syncs = store.stats().syncs - syncs;
-        Driven { took: began.elapsed(), cpu, commits: times, records: self.commits * self.per_commit, syncs }
+        let records = self.commits * self.per_commit;
+        Driven { took: began.elapsed(), cpu, caller, commits: times, records, syncs }
     }
 }
 
 /// The time that this process has had on any core.
 pub fn cpu() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time(ClockId::ProcessCPUTime)
+}
+
+fn time(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 

@@ -35,6 +35,9 @@ struct Args {
     /// Only commits of so many records.
     #[arg(long)]
     per_commit: Option<usize>,
+    /// Only so many rooms that take turns.
+    #[arg(long)]
+    rooms: Option<u64>,
     /// Where the data is kept meanwhile: on the disk that is to be measured.
     #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
     dir: PathBuf,
@@ -82,7 +85,7 @@ fn measure(args: &Args) -> Result<(), String> {
         speed::compare(&args.dir, rounds, args.per_commit, &mut kept);
     }
     if wanted(Part::Rooms) {
-        speed::many_rooms(&args.dir, scale);
+        speed::many_rooms(&args.dir, scale, args.rooms);
     }
     if wanted(Part::Pauses) {
         speed::pauses(&args.dir, scale);

@@ -53,7 +53,7 @@ impl Rates {
 pub fn compare(dir: &Path, rounds: usize, only: Option<usize>, kept: &mut Kept) {
     println!("synced appends, records/s: medians of {rounds} rounds in turn; +-: half of the rounds are so near");
     println!(
-        "{:>6} {:<12} {:>8} {:>4} {:>8} {:>4} {:>5} {:>4} {:>8} {:>6} {:>8} {:>9} {:>9} {:>7}",
+        "{:>6} {:<12} {:>8} {:>4} {:>8} {:>4} {:>5} {:>4} {:>8} {:>6} {:>8} {:>8} {:>9} {:>9} {:>7}",
         "commit",
         "rooms",
         "ours",
@@ -65,6 +65,7 @@ pub fn compare(dir: &Path, rounds: usize, only: Option<usize>, kept: &mut Kept) 
         "key each",
         "times",
         "cpu/rec",
+        "caller",
         "file cpu",
         "per sync",
         "p99 us"
@@ -93,7 +94,7 @@ fn row(
     kept: &mut Kept,
 ) {
     let (mut ours, mut file, mut keys) = (Rates::new(), Rates::new(), Rates::new());
-    let (mut syncs, mut written, mut slowest) = (0, 0, Vec::new());
+    let (mut syncs, mut written, mut slowest, mut callers) = (0, 0, Vec::new(), Vec::new());
     let home = TempDir::new_in(dir).expect("the directory can be written to");
     let store = open(&home.path().join("store"));
     let (mut bare, mut plain) = (Bare::new(home.path()), Plain::new(home.path()));
@@ -114,9 +115,11 @@ fn row(
         let driven = drive.run(runtime, &store, &mut writer);
         let by_key = plain.append(&groups);
         if round > 0 {
-            let Driven { took, cpu, commits: times, records: wrote, syncs: made } = driven;
+            let Driven { took, cpu, caller, commits: times, records: wrote, syncs: made } = driven;
             file.add(commits * records, by_file);
             ours.add(wrote, (took, cpu));
+            #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
+            callers.push(micros(caller) / wrote as f64);
             keys.add(commits * records, by_key);
             (syncs, written) = (syncs + made, written + wrote);
             slowest.extend(times);
@@ -127,7 +130,7 @@ fn row(
     let ratio = |other: &Rates| ours.per_second.iter().zip(&other.per_second).map(|(a, b)| a / b).collect::<Vec<_>>();
     let (of_file, of_keys) = (ratio(&file), ratio(&keys));
     println!(
-        "{records:>6} {:<12} {:>8.0} {:>4.0} {:>8.0} {:>4.0} {:>5.0} {:>4.0} {:>8.0} {:>6.1} {:>8.2} {:>9.2} {per_sync:>9.1} {:>7.0}",
+        "{records:>6} {:<12} {:>8.0} {:>4.0} {:>8.0} {:>4.0} {:>5.0} {:>4.0} {:>8.0} {:>6.1} {:>8.2} {:>8.2} {:>9.2} {per_sync:>9.1} {:>7.0}",
         shape.name(),
         median(&ours.per_second),
         spread(&ours.per_second),
@@ -138,6 +141,7 @@ fn row(
         median(&keys.per_second),
         median(&of_keys),
         median(&ours.cpu),
+        median(&callers),
         median(&file.cpu),
         micros(percentile(&mut slowest, 0.99)),
     );
@@ -194,27 +198,35 @@ impl Plain {
     }
 }
 
+/// How often the latest of a room are read.
+const READS: u32 = 4000;
+
 /// What more rooms cost: one record per commit, 512 of these under way.
-pub fn many_rooms(dir: &Path, scale: f64) {
+pub fn many_rooms(dir: &Path, scale: f64, only: Option<u64>) {
     println!();
     println!("rooms that take turns, a record each, 512 under way");
     println!(
-        "{:>8} {:>9} {:>8} {:>9} {:>12} {:>12}",
-        "rooms", "records/s", "cpu/rec", "per sync", "50 p50 us", "50 p99 us"
+        "{:>8} {:>9} {:>8} {:>9} {:>12} {:>12} {:>12}",
+        "rooms", "records/s", "cpu/rec", "per sync", "50 p50 us", "50 p99 us", "50 cpu us"
     );
     let runtime = runtime();
-    for rooms in [512, 4_096, 20_000, 100_000] {
+    for rooms in [512, 1_000, 4_096, 20_000, 100_000] {
+        if only.is_some_and(|only| only != rooms) {
+            continue;
+        }
         let home = TempDir::new_in(dir).expect("the directory can be written to");
         let store = open(&home.path().join("store"));
         let mut writer = Writer::new(store.epoch());
         let commits = scaled(500_000, scale).max(usize::try_from(2 * rooms).expect("rooms fit in memory"));
         let drive = Drive { rooms, at_once: 512, per_commit: 1, commits };
         let driven = drive.run(&runtime, &store, &mut writer);
-        let mut latest = latest(&runtime, &store, rooms, 2000);
+        let before = cpu();
+        let mut latest = latest(&runtime, &store, rooms, READS);
+        let reading = micros(cpu() - before) / f64::from(READS);
         #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
         let (records, syncs) = (driven.records as f64, driven.syncs as f64);
         println!(
-            "{rooms:>8} {:>9.0} {:>8.2} {:>9.1} {:>12.0} {:>12.0}",
+            "{rooms:>8} {:>9.0} {:>8.2} {:>9.1} {:>12.0} {:>12.0} {reading:>12.1}",
             records / driven.took.as_secs_f64(),
             micros(driven.cpu) / records,
             records / syncs,
@@ -225,7 +237,7 @@ pub fn many_rooms(dir: &Path, scale: f64) {
 }
 
 /// How long the latest 50 records of rooms take, one read at a time, rooms without an order.
-pub fn latest(runtime: &Runtime, store: &dyn Store, rooms: u64, reads: u64) -> Vec<Duration> {
+pub fn latest(runtime: &Runtime, store: &dyn Store, rooms: u64, reads: u32) -> Vec<Duration> {
     let read = |at: u64| {
         let room = at.wrapping_mul(0x9e37_79b9_7f4a_7c15) % rooms;
         let began = Instant::now();
@@ -233,7 +245,7 @@ pub fn latest(runtime: &Runtime, store: &dyn Store, rooms: u64, reads: u64) -> V
         assert!(!page.records.is_empty(), "every room has records");
         began.elapsed()
     };
-    (0..reads).map(read).collect()
+    (0..u64::from(reads)).map(read).collect()
 }
 
 /// How long single commits take over a run of a million records, one room's at a time and with many under way.
