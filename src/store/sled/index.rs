@@ -200,9 +200,9 @@ pub(super) struct RecentChunks {
 }
 
 impl RecentChunks {
-    /// Takes an eighth of what sled may keep in memory, and shares its values while sled keeps them, too.
+    /// Takes a quarter of what sled may keep in memory, and shares its values while sled keeps them, too.
     pub(super) fn new(cache_bytes: u64, next: u64) -> Self {
-        let bytes_max = usize::try_from(cache_bytes / 8).unwrap_or(usize::MAX);
+        let bytes_max = usize::try_from(cache_bytes / 4).unwrap_or(usize::MAX);
         Self { first: next, chunks: VecDeque::new(), bytes: 0, bytes_max }
     }
 
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn the_chunks_of_late_stay_within_their_bytes_and_lose_what_is_erased() {
         let chunk = |byte: u8, len: usize| IVec::from(vec![byte; len]);
-        let mut recent = RecentChunks::new(8 * 1000, 7);
+        let mut recent = RecentChunks::new(4 * 1000, 7);
         recent.extend((7..27).map(|byte| chunk(byte, 100)).collect());
         assert_eq!(
             (recent.get(16), recent.get(17), recent.get(26)),
