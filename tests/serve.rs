@@ -263,8 +263,8 @@ fn a_directory_that_is_not_ours_or_too_new_is_left_alone() {
     let newer = TempDir::new().unwrap();
     drop(Server::start(newer.path()));
     let format = newer.path().join("FORMAT");
-    let raised = fs::read_to_string(&format).unwrap().replace('2', "9");
-    fs::write(&format, &raised).unwrap();
+    let raised = "chinwag data directory, format 9999\n";
+    fs::write(&format, raised).unwrap();
     for dir in [&foreign, &newer] {
         let before = listing(dir.path());
         let refused = run(serve(dir.path(), "127.0.0.1:0"));

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use crate::domain::policy::Standing;
-use crate::domain::{Event, Record, Role, Room, RoomEvent, RoomKey, RoomKind, Seq, StreamId, UserId};
+use crate::domain::room::Message;
+use crate::domain::{Event, Record, RecordId, Role, Room, RoomEvent, RoomKey, RoomKind, Seq, StreamId, UserId};
 use crate::store::Put;
 use crate::store::rows::{self, Place, Row};
 
@@ -32,23 +33,19 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
             puts.push(rows.place(user, None));
         }
         RoomEvent::MessageEdited { message, .. } => {
-            if let Some(known) = room.known(*message) {
-                puts.push(rows.own(rows::message(message.seq()), Some(known.encode())));
-            }
+            let known = known(room, *message);
+            puts.push(rows.own(rows::message(message.seq()), Some(known.encode())));
         }
         RoomEvent::MessageDeleted { message, .. } => {
-            if let Some(known) = room.known(*message) {
-                puts.push(rows.own(rows::message(message.seq()), Some(known.encode())));
-                erase.push(message.seq());
-                erase.extend_from_slice(&known.edits);
-            }
+            let known = known(room, *message);
+            puts.push(rows.own(rows::message(message.seq()), Some(known.encode())));
+            erase.push(message.seq());
+            erase.extend_from_slice(&known.edits);
         }
         RoomEvent::ReactionAdded { message, .. } | RoomEvent::ReactionRemoved { message, .. } => {
-            if let (Some(known), Some(own)) = (room.known(*message), room.reactions_of(*message, &record.author)) {
-                puts.push(rows.own(rows::message(message.seq()), Some(known.encode())));
-                let row = (!own.is_empty()).then(|| own.encode());
-                puts.push(rows.own(rows::reactions_of(message.seq(), &record.author), row));
-            }
+            puts.push(rows.own(rows::message(message.seq()), Some(known(room, *message).encode())));
+            let own = room.reactions_of(*message, &record.author).filter(|own| !own.is_empty());
+            puts.push(rows.own(rows::reactions_of(message.seq(), &record.author), own.map(Row::encode)));
         }
         RoomEvent::MessagePosted { reply: Some(reply), .. } => {
             let key = rows::threaded(reply.thread.seq(), record.position.seq);
@@ -56,6 +53,12 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
         }
         RoomEvent::MessagePosted { reply: None, .. } | RoomEvent::MessageErased => {}
     }
+}
+
+/// A message that a record changes. Were it not known, its content would not be erased: better that the room starts again
+/// and nobody is told that it was.
+fn known(room: &Room, message: RecordId) -> &Message {
+    room.known(message).expect("a room knows the messages that it changes")
 }
 
 struct Rows<'a> {

@@ -369,9 +369,7 @@ impl RoomActor {
             self.answer_when_removed(removed, removals, before, ctx);
         }
         self.tell_inboxes(&gathered.records);
-        if self.room.known_count() > KNOWN_MAX {
-            self.room.forget_messages(&self.gathering.changed_messages());
-        }
+        self.forget();
         self.flush(ctx);
     }
 
@@ -508,7 +506,9 @@ impl RoomActor {
 
     /// `announce` says that records may be on disk that no follower has heard of.
     fn end(&mut self, announce: bool, ctx: &mut Context<Self>) {
-        self.registry.room_stopped(&self.key, &ctx.address(), announce);
+        // What a relay has not taken goes with this actor; its followers have to be told that there is more.
+        let owed = self.relays.values().any(|link| link.unacknowledged || !link.backlog.is_empty());
+        self.registry.room_stopped(&self.key, &ctx.address(), announce || owed);
         ctx.stop();
     }
 
@@ -618,7 +618,7 @@ impl RoomActor {
         while !self.held
             && let Some(submit) = self.waiting.pop_front()
         {
-            let unknown = !self.room.knows(&submit.by.user, &submit.command);
+            let unknown = !self.room.can_decide(&submit.by.user, &submit.command);
             match submit.command.target().filter(|_| unknown) {
                 None => self.consider(submit, ctx),
                 Some(target) => self.load(target, submit, ctx),
@@ -630,6 +630,18 @@ impl RoomActor {
         }
         self.flush(ctx);
         self.watch.at = None;
+        self.forget();
+    }
+
+    /// Lets go of the messages that no record under way changes, when there are many. Not while a command is held: what
+    /// follows from it has been decided and not been applied.
+    fn forget(&mut self) {
+        if self.held || self.room.known_count() <= KNOWN_MAX {
+            return;
+        }
+        let under_way = self.in_flight.iter().chain([&self.gathering]);
+        let changed = under_way.flat_map(Gathered::changed_messages).collect();
+        self.room.forget_messages(&changed);
     }
 
     /// Gets the message that a command refers to, and what its sender feels about it where that matters; nothing else

@@ -74,9 +74,11 @@ fn name_character(c: char) -> bool {
         && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// An emoji may be of several characters, joined by one that cannot be seen (Unicode TR 51, section 2.3).
+/// An emoji may be of several characters, joined by one that cannot be seen (Unicode TR 51, section 2.3). Others that
+/// cannot be seen would make two that look the same.
 fn emoji_character(c: char) -> bool {
-    name_character(c) && !c.is_whitespace()
+    let unseen = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2064}');
+    name_character(c) && !c.is_whitespace() && !unseen
 }
 
 text_id! {

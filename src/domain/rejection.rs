@@ -39,7 +39,7 @@ pub enum Rejection {
     TooManyEdits,
     #[error("a message mentions at most 50 users")]
     TooManyMentions,
-    #[error("a user reacts to a message in at most 20 ways, and all together in at most 50")]
+    #[error("a user reacts to a message in at most 10 ways, and all together in at most 20")]
     TooManyReactions,
     #[error("the content is empty or larger than 32768 bytes")]
     ContentSize,

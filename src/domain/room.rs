@@ -19,8 +19,8 @@ pub const MEMBERS_MAX: usize = 10_000;
 pub const EDITS_MAX: usize = 256;
 
 /// In how many ways a user may react to one message, and all users together.
-pub const REACTIONS_OF_ONE_MAX: usize = 20;
-pub const REACTIONS_MAX: usize = 50;
+pub const REACTIONS_OF_ONE_MAX: usize = 10;
+pub const REACTIONS_MAX: usize = 20;
 
 /// What a room is, apart from who is in it: small, and the same until somebody changes the room itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -167,11 +167,14 @@ impl Room {
         self.reacted.get(&(message.seq(), user.clone()))
     }
 
-    /// Whether everything is known that `command` of `user` refers to.
-    pub fn knows(&self, user: &UserId, command: &Command) -> bool {
-        command.target().is_none_or(|message| {
+    /// Whether everything is known that it takes to decide about `command`: what it refers to matters only where its
+    /// sender can do anything at all.
+    pub fn can_decide(&self, user: &UserId, command: &Command) -> bool {
+        let acts = self.members.contains_key(user) && self.header.as_ref().is_some_and(|header| !header.archived);
+        let knows = |message| {
             self.known(message).is_some() && (!command.reacts() || self.reactions_of(message, user).is_some())
-        })
+        };
+        !acts || command.target().is_none_or(knows)
     }
 
     /// Forgets the known messages but those in `changed`, by the seqs that they were posted at: every message that a
@@ -479,6 +482,7 @@ impl Room {
         match (at, count) {
             (Some(at), 0) => drop(known.reactions.remove(at)),
             (Some(at), count) => known.reactions[at].1 = count,
+            (None, 0) => {}
             (None, count) => known.reactions.push((emoji.clone(), count)),
         }
     }

@@ -49,6 +49,16 @@ fn a_directory_of_a_newer_format_is_refused_and_not_touched() {
 }
 
 #[test]
+fn a_directory_of_an_older_format_is_refused_and_not_touched() {
+    for format in ["1", "2"] {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()));
+        fs::write(dir.path().join("FORMAT"), format!("chinwag data directory, format {format}\n")).unwrap();
+        refused(dir.path(), 65, &format!("format {format}"));
+    }
+}
+
+#[test]
 fn a_directory_that_lost_its_format_file_is_refused_and_not_made_anew() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));

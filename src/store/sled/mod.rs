@@ -47,7 +47,8 @@ use crate::domain::{Epoch, Mark, Position, Seq, StreamId};
 /// How a directory is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What sled may keep in memory, about; what the store keeps itself is less than as much again.
+    /// What sled may keep in memory, about; what the store keeps itself is less than as much again, and some 3 MB
+    /// for the tails of rooms.
     pub cache_bytes: u64,
     /// Below so much free space commits are refused with [`CommitError::Full`].
     pub free_bytes_min: u64,
