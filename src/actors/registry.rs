@@ -701,7 +701,7 @@ struct Asked {
 pub struct Admission(Arc<AtomicUsize>);
 
 impl Admission {
-    fn new(in_flight: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+    pub(super) fn new(in_flight: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
         let admitted = in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < max).then_some(n + 1));
         admitted.ok().map(|_| Self(Arc::clone(in_flight)))
     }

@@ -783,3 +783,67 @@ async fn load(
     let reactions = row.map(|row| Row::decode(&row)).transpose()?.unwrap_or_default();
     Ok(Some((message, Some(reactions))))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::actors::Limits;
+    use crate::clock::SystemClock;
+    use crate::domain::{Content, Create, RoomId, RoomKind, TenantId};
+    use crate::store::memory::MemoryStore;
+
+    #[derive(ActorMessage)]
+    #[rtype(result = "usize")]
+    struct Known;
+
+    impl Handler<Known> for RoomActor {
+        type Result = usize;
+
+        fn handle(&mut self, _: Known, _: &mut Self::Context) -> usize {
+            self.room.known_count()
+        }
+    }
+
+    #[test]
+    fn commands_that_lead_to_nothing_leave_nothing_behind() {
+        let system = actix::System::new();
+        system.block_on(async {
+            let registry = Registry::new(Arc::new(MemoryStore::new()), Arc::new(SystemClock), Limits::default());
+            registry.host_here();
+            let key = RoomKey { tenant: TenantId::default_tenant(), room: RoomId(Uuid::from_u128(5)) };
+            let room = RoomActor::new(registry, key, Arc::default()).start();
+            let ann = Principal {
+                tenant: TenantId::default_tenant(),
+                user: UserId::new("ann").unwrap(),
+                token: None,
+                issued_at: Timestamp(0),
+                expires_at: Timestamp(i64::MAX),
+            };
+            let ask = async |command| {
+                let (to, answer) = oneshot::channel();
+                let admission = Admission::new(&Arc::new(AtomicUsize::new(0)), 1).expect("there is room for one");
+                let asker = Asker::new(to, Arc::new(admission));
+                let submission = Submission { by: ann.clone(), command, client_id: None, asker };
+                room.send(Submit(vec![submission])).await.unwrap();
+                answer.await.unwrap().unwrap().receipt.id
+            };
+            let (kind, num) = (RoomKind::Group, Num(1));
+            ask(Command::Create(Create { kind, num, alias: None, name: None, members: Vec::new() })).await;
+            let mut messages = Vec::new();
+            for _ in 0..2 * KNOWN_MAX {
+                messages.push(ask(Command::post(Content::text("hi"))).await);
+            }
+            // Nothing is committed from here on.
+            for message in messages {
+                ask(Command::Unreact { message, emoji: Emoji::new("+1").unwrap() }).await;
+                let known = room.send(Known).await.unwrap();
+                // A message, and what somebody feels about it.
+                assert!(known <= KNOWN_MAX + 2, "{known} are known");
+            }
+        });
+    }
+}
