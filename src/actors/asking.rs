@@ -9,10 +9,10 @@ use std::sync::Arc;
 use super::failure::read_failed;
 use super::inbox;
 use super::link::Link;
-use super::reading::{self, history};
+use super::reading;
 use super::registry::Registry;
 use super::room::Answer;
-use super::worker::Worker;
+use super::worker::{Follower, Worker};
 use crate::domain::recent::Receipt;
 use crate::domain::{
     Alias, ClientId, Command, Create, Name, Principal, Rejection, Role, RoomId, RoomKey, RoomKind, RoomName, Seq,
@@ -29,40 +29,30 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
         Ask::Command { room, command, client_id } => submit(registry, by, room, command, client_id).await,
         Ask::Create { kind, alias, name, members } => create(registry, by, kind, alias, name, members).await,
         Ask::History { room, before, limit } => {
-            let read = async {
-                let key = registry.resolve_for(&by, &room).await?;
-                history(worker, link, key, by.user.clone(), before, limit).await
+            let history = async move |store: &dyn Store, reader: &Rc<Follower>| {
+                reading::history(store, reader, before, limit).await
             };
-            counted(registry, "history", registry.look_up(&by, read).await)
+            read("history", worker, link, &by, &room, history).await
         }
         Ask::Thread { room, thread, after, limit } => {
-            let read = async {
-                let key = registry.resolve_for(&by, &room).await?;
-                reading::thread(worker, link, key, by.user.clone(), thread, after, limit).await
+            let thread = async move |store: &dyn Store, reader: &Rc<Follower>| {
+                reading::thread(store, reader, thread, after, limit).await
             };
-            counted(registry, "thread", registry.look_up(&by, read).await)
+            read("thread", worker, link, &by, &room, thread).await
         }
         Ask::Reactions { room, message, emoji, after, limit } => {
-            let read = async {
-                let key = registry.resolve_for(&by, &room).await?;
-                reading::reactions(worker, link, key, by.user.clone(), (message, emoji), after, limit).await
+            let reactions = async move |store: &dyn Store, reader: &Rc<Follower>| {
+                reading::reactions(store, reader, (message, emoji), after, limit).await
             };
-            counted(registry, "reactions", registry.look_up(&by, read).await)
+            read("reactions", worker, link, &by, &room, reactions).await
         }
         Ask::Rooms { after, limit } => counted(registry, "rooms", list_rooms(registry, &by, after, limit).await),
-        Ask::Room { room } => {
-            let read = async {
-                let key = registry.resolve_for(&by, &room).await?;
-                reading::room(worker, link, key, by.user.clone()).await
-            };
-            counted(registry, "room", registry.look_up(&by, read).await)
-        }
+        Ask::Room { room } => read("room", worker, link, &by, &room, reading::room).await,
         Ask::Members { room, after, limit } => {
-            let read = async {
-                let key = registry.resolve_for(&by, &room).await?;
-                reading::members(worker, link, key, by.user.clone(), after, limit).await
+            let members = async move |store: &dyn Store, reader: &Rc<Follower>| {
+                reading::members(store, reader, after, limit).await
             };
-            counted(registry, "members", registry.look_up(&by, read).await)
+            read("members", worker, link, &by, &room, members).await
         }
         Ask::Auth { .. } => Err(Refusal::already_authenticated()),
         Ask::NotYet => Err(Refusal::unauthenticated()),
@@ -72,6 +62,24 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
         Ask::UnfollowAll => Err(Refusal::unknown_command("unfollow_all")),
     };
     answered.unwrap_or_else(Reply::Refused)
+}
+
+/// Reads something of a room for `by`, who is registered as a follower meanwhile.
+async fn read(
+    kind: &'static str,
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    by: &Principal,
+    room: &RoomName,
+    read: impl AsyncFnOnce(&dyn Store, &Rc<Follower>) -> Result<Reply, Refusal>,
+) -> Result<Reply, Refusal> {
+    let registry = worker.registry();
+    let reads = async {
+        let key = registry.resolve_for(by, room).await?;
+        let reader = worker.register(key, by.user.clone(), link);
+        read(&**registry.store(), reader.follower()).await
+    };
+    counted(registry, kind, registry.look_up(by, reads).await)
 }
 
 /// Notes what came of what is not for a room alone; its commands are counted where it answers.

@@ -9,13 +9,12 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::failure::read_failed;
-use super::link::Link;
 use super::registry::Registry;
-use super::worker::{Follower, Worker};
+use super::worker::Follower;
 use crate::domain::policy::Standing;
 use crate::domain::room::{Header, Member, Message};
 use crate::domain::{
-    Content, Emoji, Event, Position, Record, RecordId, Rejection, Role, RoomEvent, RoomKey, Seq, StreamId, UserId,
+    Emoji, Event, Position, Record, RecordId, Rejection, Role, RoomEvent, RoomKey, Seq, StreamId, UserId,
 };
 use crate::store::rows::{self, Row};
 use crate::store::{PAGE_BYTES, Store, StoreError};
@@ -105,21 +104,9 @@ async fn position(store: &dyn Store, key: &RoomKey, text: &str, head: Position) 
     }
 }
 
-/// A page of what was before. The reader is registered as a follower meanwhile, so that a removal while it reads is
-/// noticed, and nothing is shown to who was removed.
+/// A page of what was before. As with everything that is read here, `reader` has been registered as a follower, so that a
+/// removal meanwhile is noticed, and nothing is shown to who was removed.
 pub async fn history(
-    worker: &Rc<Worker>,
-    link: &Rc<Link>,
-    key: RoomKey,
-    user: UserId,
-    before: Option<String>,
-    limit: usize,
-) -> Result<Reply, Refusal> {
-    let reader = worker.register(key, user, link);
-    read_history(&**worker.registry().store(), reader.follower(), before, limit).await
-}
-
-async fn read_history(
     store: &dyn Store,
     reader: &Rc<Follower>,
     before: Option<String>,
@@ -143,21 +130,8 @@ async fn read_history(
     Ok(Reply::History { room: key.clone(), records: page.records, reactions, before })
 }
 
-/// The replies of a thread, by its index. As with [`history`], nothing is shown to who was removed meanwhile.
+/// The replies of a thread, by its index.
 pub async fn thread(
-    worker: &Rc<Worker>,
-    link: &Rc<Link>,
-    key: RoomKey,
-    user: UserId,
-    thread: RecordId,
-    after: Option<String>,
-    limit: usize,
-) -> Result<Reply, Refusal> {
-    let reader = worker.register(key, user, link);
-    read_thread(&**worker.registry().store(), reader.follower(), thread, after, limit).await
-}
-
-async fn read_thread(
     store: &dyn Store,
     reader: &Rc<Follower>,
     thread: RecordId,
@@ -186,7 +160,7 @@ async fn read_thread(
         let record = record_at(store, &stream, seq).await.map_err(failed)?;
         let Some(record) = record.filter(|record| belongs(record, thread)) else { continue };
         if let Event::Room(event) = &record.event {
-            bytes += event.content().map_or(0, Content::bytes);
+            bytes += event.said().map_or(0, |(content, _)| content.bytes());
         }
         if bytes > PAGE_BYTES && !records.is_empty() {
             more = true;
@@ -235,21 +209,8 @@ async fn all(store: &dyn Store, stream: &StreamId, keys: &[Bytes]) -> Result<Vec
     store.get_all(stream, &keys).await
 }
 
-/// Who has reacted to a message in one way. As with [`history`], nothing is shown to who was removed meanwhile.
+/// Who has reacted to a message in one way.
 pub async fn reactions(
-    worker: &Rc<Worker>,
-    link: &Rc<Link>,
-    key: RoomKey,
-    user: UserId,
-    (message, emoji): (RecordId, Emoji),
-    after: Option<UserId>,
-    limit: usize,
-) -> Result<Reply, Refusal> {
-    let reader = worker.register(key, user, link);
-    read_reactions(&**worker.registry().store(), reader.follower(), (message, emoji), after, limit).await
-}
-
-async fn read_reactions(
     store: &dyn Store,
     reader: &Rc<Follower>,
     (message, emoji): (RecordId, Emoji),
@@ -330,18 +291,13 @@ async fn record_at(store: &dyn Store, stream: &StreamId, seq: Seq) -> Result<Opt
 }
 
 /// What a room is. Where it stands is for its members.
-pub async fn room(worker: &Rc<Worker>, link: &Rc<Link>, key: RoomKey, user: UserId) -> Result<Reply, Refusal> {
-    let reader = worker.register(key, user, link);
-    let about = read_room(&**worker.registry().store(), reader.follower()).await?;
-    Ok(Reply::Room { room: reader.follower().room().clone(), about })
-}
-
-async fn read_room(store: &dyn Store, reader: &Rc<Follower>) -> Result<About, Refusal> {
+pub async fn room(store: &dyn Store, reader: &Rc<Follower>) -> Result<Reply, Refusal> {
     let (key, user) = (reader.room(), reader.user());
     let (stream, failed) = (key.stream(), |error: StoreError| read_failed(&error));
     let Some(row) = store.get(&stream, &rows::member(user)).await.map_err(failed)? else {
         let (header, invited) = acquaintance(store, key, user).await?;
-        return Ok(about(header, invited.map(|role| (role, Standing::Invited)), None));
+        let about = about(header, invited.map(|role| (role, Standing::Invited)), None);
+        return Ok(Reply::Room { room: key.clone(), about });
     };
     let member = Member::decode(&row).map_err(failed)?;
     let header = store.get(&stream, rows::HEADER).await.map_err(failed)?;
@@ -351,7 +307,8 @@ async fn read_room(store: &dyn Store, reader: &Rc<Follower>) -> Result<About, Re
     if !reader.follow().borrow().stands(member.joined.seq()) {
         return Err(Rejection::NotMember.into());
     }
-    Ok(about(header, Some((member.role, Standing::Member)), head))
+    let about = about(header, Some((member.role, Standing::Member)), head);
+    Ok(Reply::Room { room: key.clone(), about })
 }
 
 fn about(header: Header, place: Option<(Role, Standing)>, head: Option<Position>) -> About {
@@ -361,18 +318,6 @@ fn about(header: Header, place: Option<(Role, Standing)>, head: Option<Position>
 
 /// Who is in a room, in the order of the users' ids. For members.
 pub async fn members(
-    worker: &Rc<Worker>,
-    link: &Rc<Link>,
-    key: RoomKey,
-    user: UserId,
-    after: Option<UserId>,
-    limit: usize,
-) -> Result<Reply, Refusal> {
-    let reader = worker.register(key, user, link);
-    read_members(&**worker.registry().store(), reader.follower(), after, limit).await
-}
-
-async fn read_members(
     store: &dyn Store,
     reader: &Rc<Follower>,
     after: Option<UserId>,

@@ -54,8 +54,8 @@ const LOOK_UPS: usize = 16;
 /// How far a world has got, shared by its followers.
 pub struct Track {
     registry: Arc<Registry>,
-    by: Principal,
     /// Whose cursors these are.
+    by: Principal,
     world: RefCell<World>,
     /// Nothing is handed over: a pass is about to begin.
     paused: Cell<bool>,

@@ -121,10 +121,12 @@ impl RoomEvent {
         Self::MessagePosted { content, reply: None, mentions: Mentions::default() }
     }
 
-    /// What it says, where it is a message or an edit of one.
-    pub fn content(&self) -> Option<&Content> {
+    /// What it says and whom it mentions, where it is a message or an edit of one.
+    pub fn said(&self) -> Option<(&Content, &[UserId])> {
         match self {
-            Self::MessagePosted { content, .. } | Self::MessageEdited { content, .. } => Some(content),
+            Self::MessagePosted { content, mentions, .. } | Self::MessageEdited { content, mentions, .. } => {
+                Some((content, mentions))
+            }
             Self::RoomCreated { .. }
             | Self::RoomUpdated { .. }
             | Self::RoomArchived
@@ -137,25 +139,6 @@ impl RoomEvent {
             | Self::ReactionAdded { .. }
             | Self::ReactionRemoved { .. }
             | Self::MessageErased => None,
-        }
-    }
-
-    /// Whom it mentions.
-    pub fn mentions(&self) -> &[UserId] {
-        match self {
-            Self::MessagePosted { mentions, .. } | Self::MessageEdited { mentions, .. } => mentions,
-            Self::RoomCreated { .. }
-            | Self::RoomUpdated { .. }
-            | Self::RoomArchived
-            | Self::MemberJoined { .. }
-            | Self::MemberInvited { .. }
-            | Self::MemberLeft { .. }
-            | Self::MemberKicked { .. }
-            | Self::RoleChanged { .. }
-            | Self::MessageDeleted { .. }
-            | Self::ReactionAdded { .. }
-            | Self::ReactionRemoved { .. }
-            | Self::MessageErased => &[],
         }
     }
 }

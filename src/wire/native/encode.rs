@@ -108,9 +108,10 @@ pub fn notice(out: &mut impl Writer, notice: &Notice) {
 /// What a record will probably take at most: where a content has much to escape, the buffer grows.
 pub fn record_bytes(record: &Record) -> usize {
     let Event::Room(event) = &record.event else { return FRAME_BYTES };
-    let content = event.content().map_or(0, Content::bytes);
+    let Some((content, mentions)) = event.said() else { return FRAME_BYTES };
+    let content = content.bytes();
     // Each in quotation marks, and a comma; in MessagePack less.
-    let mentions: usize = event.mentions().iter().map(|user| user.as_str().len() + 3).sum();
+    let mentions: usize = mentions.iter().map(|user| user.as_str().len() + 3).sum();
     FRAME_BYTES + content + content / 8 + mentions
 }
 
