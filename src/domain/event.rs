@@ -2,7 +2,8 @@
 //! frame is a function of one record, live or replayed.
 
 use super::{
-    Alias, ClientId, Content, DirectoryEvent, Emoji, Name, Num, Position, RecordId, Role, RoomKind, Timestamp, UserId,
+    Alias, ClientId, Content, DirectoryEvent, Emoji, InboxEvent, Name, Num, Position, RecordId, Role, RoomKind,
+    Timestamp, UserId,
 };
 
 /// An event with its place in the log.
@@ -24,6 +25,7 @@ pub struct Record {
 pub enum Event {
     Room(RoomEvent),
     Directory(DirectoryEvent),
+    Inbox(InboxEvent),
 }
 
 /// What a message answers.

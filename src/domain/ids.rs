@@ -185,6 +185,11 @@ impl RoomId {
         Self(Uuid::new_v5(&Self::DIRECT, pair.as_bytes()))
     }
 
+    /// By what the inbox of a user is told from rooms: the id of no room.
+    pub fn inbox(tenant: &TenantId, user: &UserId) -> Self {
+        Self(Uuid::new_v5(&Self::INBOXES, format!("{tenant}\n{user}").as_bytes()))
+    }
+
     /// A new room's id (RFC 9562, section 5.7).
     pub fn new(now: Timestamp, random: u128) -> Self {
         Self(uuid_v7(now, random))
@@ -192,6 +197,9 @@ impl RoomId {
 
     /// The namespace of direct rooms: drawn once, at random.
     const DIRECT: Uuid = Uuid::from_u128(0x6f0b_32c1_90a5_4f0e_9a57_1d2c_b58e_7f43);
+
+    /// The namespace of inboxes: drawn once, at random.
+    const INBOXES: Uuid = Uuid::from_u128(0x1c8e_6a94_50fd_4b39_8f22_c4b7_03d9_6e15);
 }
 
 impl fmt::Display for RoomId {

@@ -9,6 +9,7 @@ pub mod content;
 pub mod directory;
 pub mod event;
 pub mod ids;
+pub mod inbox;
 pub mod policy;
 pub mod principal;
 pub mod recent;
@@ -26,6 +27,7 @@ pub use ids::{
     Alias, ClientId, Emoji, Epoch, Mark, Name, Num, Position, RecordId, RoomId, RoomKey, RoomName, Seq, StreamId,
     TenantId, Timestamp, TokenId, UserId,
 };
+pub use inbox::InboxEvent;
 pub use policy::{Role, RoomKind};
 pub use principal::Principal;
 pub use rejection::Rejection;

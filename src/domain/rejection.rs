@@ -43,12 +43,14 @@ pub enum Rejection {
     TooManyReactions,
     #[error("the content is empty or larger than 32768 bytes")]
     ContentSize,
+    #[error("the room has not come so far: there is no record of this seq yet")]
+    NotThereYet,
     #[error("this client id was used already for something else")]
     ClientIdReused,
 }
 
 impl Rejection {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::RoomNotFound,
         Self::RoomExists,
         Self::RoomArchived,
@@ -68,6 +70,7 @@ impl Rejection {
         Self::TooManyMentions,
         Self::TooManyReactions,
         Self::ContentSize,
+        Self::NotThereYet,
         Self::ClientIdReused,
     ];
 
@@ -93,6 +96,7 @@ impl Rejection {
             Self::TooManyMentions => "too_many_mentions",
             Self::TooManyReactions => "too_many_reactions",
             Self::ContentSize => "content_size",
+            Self::NotThereYet => "not_there_yet",
             Self::ClientIdReused => "client_id_reused",
         }
     }

@@ -11,9 +11,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use super::StoreError;
+use crate::domain::inbox::Reached;
 use crate::domain::{
-    Alias, ClientId, Content, DirectoryEvent, Emoji, Event, InReplyTo, Mentions, Name, Num, Position, Record, RecordId,
-    Role, RoomEvent, RoomId, RoomKey, RoomKind, StreamId, TenantId, Timestamp, UserId,
+    Alias, ClientId, Content, DirectoryEvent, Emoji, Epoch, Event, InReplyTo, InboxEvent, Mentions, Name, Num,
+    Position, Record, RecordId, Role, RoomEvent, RoomId, RoomKey, RoomKind, Seq, StreamId, TenantId, Timestamp, UserId,
 };
 
 /// The version of the shapes below. A new one gets a new number, and the old stays readable.
@@ -67,7 +68,8 @@ pub(super) fn erased(record: &Record) -> Option<Record> {
             | RoomEvent::ReactionRemoved { .. }
             | RoomEvent::MessageErased,
         )
-        | Event::Directory(_) => None,
+        | Event::Directory(_)
+        | Event::Inbox(_) => None,
     }
 }
 
@@ -232,6 +234,24 @@ enum StoredEvent<'a> {
     RoomReserved { room: Id, num: u64, alias: Option<&'a str> },
     #[serde(rename = "dl")]
     NumsLeased { before: u64 },
+    #[serde(rename = "iu")]
+    EntryUpdated { room: Id, delivered: StoredReached, read: StoredReached },
+}
+
+/// Epoch and seq.
+#[derive(Serialize, Deserialize, Clone, Copy, Default)]
+pub(super) struct StoredReached(u64, u64);
+
+impl From<Reached> for StoredReached {
+    fn from(Reached(position): Reached) -> Self {
+        Self(position.epoch.0, position.seq.0)
+    }
+}
+
+impl From<StoredReached> for Reached {
+    fn from(StoredReached(epoch, seq): StoredReached) -> Self {
+        Self(Position { epoch: Epoch(epoch), seq: Seq(seq) })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -249,6 +269,9 @@ impl<'a> StoredEvent<'a> {
                 Self::RoomReserved { room: Id(room.0), num: num.0, alias: alias.as_ref().map(Alias::as_str) }
             }
             Event::Directory(DirectoryEvent::NumsLeased { before }) => Self::NumsLeased { before: before.0 },
+            Event::Inbox(InboxEvent::EntryUpdated { room, delivered, read }) => {
+                Self::EntryUpdated { room: Id(room.0), delivered: (*delivered).into(), read: (*read).into() }
+            }
         }
     }
 
@@ -367,6 +390,10 @@ impl<'a> StoredEvent<'a> {
             }
             Self::NumsLeased { before } => {
                 return Ok(Event::Directory(DirectoryEvent::NumsLeased { before: Num(before) }));
+            }
+            Self::EntryUpdated { room, delivered, read } => {
+                let (room, delivered, read) = (RoomId(room.0), delivered.into(), read.into());
+                return Ok(Event::Inbox(InboxEvent::EntryUpdated { room, delivered, read }));
             }
         }))
     }
@@ -582,6 +609,7 @@ mod tests {
     }
 
     fn every_event() -> Vec<Event> {
+        let reached = Reached(PLACE);
         let user = UserId::new("bob").unwrap();
         let alias = Some(Alias::new("lobby").unwrap());
         let name = Some(Name::new("Lobby, the").unwrap());
@@ -628,6 +656,7 @@ mod tests {
         let room = RoomId(Uuid::from_u128(9));
         events.push(Event::Directory(DirectoryEvent::RoomReserved { room, num: Num(1), alias }));
         events.push(Event::Directory(DirectoryEvent::NumsLeased { before: Num(1000) }));
+        events.push(Event::Inbox(InboxEvent::EntryUpdated { room, delivered: reached, read: Reached::NOTHING }));
         events
     }
 }

@@ -4,13 +4,15 @@
 //! head. Keys and values are this module's; the domain's words go in and come out.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::StoreError;
-use super::codec::{self, Id, StoredKind, StoredRole, damage};
+use super::codec::{self, Id, StoredKind, StoredReached, StoredRole, damage};
+use crate::domain::inbox::{Entry, Reached};
 use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::revocation::{Revocation, Subject};
 use crate::domain::room::{Header, Member, Message};
@@ -36,6 +38,8 @@ pub struct Place {
     pub kind: RoomKind,
     pub role: Role,
     pub standing: Standing,
+    /// The record by which the membership began; 0 for who is invited, and in rows of before they said so.
+    pub joined: Seq,
 }
 
 /// Under a room's stream: what the room is, a [`Header`].
@@ -58,6 +62,27 @@ const REACTIONS: &[u8] = b"e";
 
 /// Under a user's stream: before the key of every [`Place`].
 pub const PLACES: &[u8] = b"p";
+
+/// Under a user's stream: before the key of every [`Kept`] entry of the inbox.
+pub const ENTRIES: &[u8] = b"k";
+
+/// Under a room's stream: before the key of how far each user has got, a [`Progress`].
+pub const PROGRESS: &[u8] = b"q";
+
+/// An entry of a user's inbox as it is kept.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Kept {
+    pub entry: Entry,
+    /// The record of the user's stream that it has changed with last.
+    pub changed: Seq,
+}
+
+/// How far a user has got in a room, as others may know: what follows from the entry in the user's inbox.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    pub delivered: Reached,
+    pub read: Reached,
+}
 
 /// Under a directory's stream: the [`Num`] below which all may have been used.
 pub const LEASE: &[u8] = b"l";
@@ -123,6 +148,16 @@ pub fn place(room: RoomId) -> Bytes {
     joined(PLACES, room.0.as_bytes())
 }
 
+/// Under a user's stream: the [`Kept`] entry of `room`.
+pub fn entry(room: RoomId) -> Bytes {
+    joined(ENTRIES, room.0.as_bytes())
+}
+
+/// Under a room's stream: the [`Progress`] of `user`. Written by the user's inbox.
+pub fn progress(user: &UserId) -> Bytes {
+    joined(PROGRESS, user.as_str().as_bytes())
+}
+
 /// Under a directory's stream: the [`Reservation`] of an alias.
 pub fn alias(alias: &Alias) -> Bytes {
     joined(b"a", alias.as_str().as_bytes())
@@ -184,16 +219,18 @@ pub fn subject_of(key: &[u8]) -> Result<Subject, StoreError> {
     subject(key).ok_or_else(|| damage("a key that names nobody whose tokens could be denied"))
 }
 
-/// Whose key [`member`] or [`invitation`] made.
+/// Whose key [`member`], [`invitation`] or [`progress`] made.
 pub fn user_of(key: &[u8]) -> Result<UserId, StoreError> {
-    let text = key.strip_prefix(MEMBERS).or_else(|| key.strip_prefix(INVITATIONS));
+    let prefixes = [MEMBERS, INVITATIONS, PROGRESS];
+    let text = prefixes.into_iter().find_map(|prefix| key.strip_prefix(prefix));
     let text = text.and_then(|text| std::str::from_utf8(text).ok());
     codec::user(text.ok_or_else(|| damage("a key that names no user"))?)
 }
 
-/// Of which room [`place`] made the key.
+/// Of which room [`place`] or [`entry`] made the key.
 pub fn room_of(key: &[u8]) -> Result<RoomId, StoreError> {
-    let id = key.strip_prefix(PLACES).and_then(|id| Uuid::from_slice(id).ok());
+    let id = key.strip_prefix(PLACES).or_else(|| key.strip_prefix(ENTRIES));
+    let id = id.and_then(|id| Uuid::from_slice(id).ok());
     id.map(RoomId).ok_or_else(|| damage("a key that names no room"))
 }
 
@@ -365,13 +402,14 @@ impl Row for Place {
             Standing::Member => false,
             Standing::Invited => true,
         };
-        codec::version(&StoredPlace { kind: self.kind.into(), role: self.role.into(), invited }).into()
+        let (kind, role, joined) = (self.kind.into(), self.role.into(), self.joined.0);
+        codec::version(&StoredPlace { kind, role, invited, joined }).into()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         let stored: StoredPlace = codec::versioned(bytes)?;
         let standing = if stored.invited { Standing::Invited } else { Standing::Member };
-        Ok(Self { kind: stored.kind.into(), role: stored.role.into(), standing })
+        Ok(Self { kind: stored.kind.into(), role: stored.role.into(), standing, joined: Seq(stored.joined) })
     }
 }
 
@@ -380,6 +418,55 @@ struct StoredPlace {
     kind: StoredKind,
     role: StoredRole,
     invited: bool,
+    #[serde(default)]
+    joined: u64,
+}
+
+impl Row for Kept {
+    fn encode(&self) -> Bytes {
+        let Entry { delivered, read, muted_until, pinned, archived, draft } = &self.entry;
+        let stored = StoredEntry {
+            delivered: (*delivered).into(),
+            read: (*read).into(),
+            muted_until: muted_until.map(|until| until.0),
+            pinned: *pinned,
+            archived: *archived,
+            draft: draft.as_deref(),
+            changed: self.changed.0,
+        };
+        codec::version(&stored).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let StoredEntry { delivered, read, muted_until, pinned, archived, draft, changed } = codec::versioned(bytes)?;
+        let muted_until = muted_until.map(Timestamp);
+        let (delivered, read, draft) = (delivered.into(), read.into(), draft.map(Arc::from));
+        let entry = Entry { delivered, read, muted_until, pinned, archived, draft };
+        Ok(Self { entry, changed: Seq(changed) })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredEntry<'a> {
+    delivered: StoredReached,
+    read: StoredReached,
+    muted_until: Option<i64>,
+    pinned: bool,
+    archived: bool,
+    #[serde(borrow)]
+    draft: Option<&'a str>,
+    changed: u64,
+}
+
+impl Row for Progress {
+    fn encode(&self) -> Bytes {
+        codec::version(&(StoredReached::from(self.delivered), StoredReached::from(self.read))).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let (delivered, read): (StoredReached, StoredReached) = codec::versioned(bytes)?;
+        Ok(Self { delivered: delivered.into(), read: read.into() })
+    }
 }
 
 impl Row for Num {
@@ -409,6 +496,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::inbox::FOREVER;
+    use crate::domain::{Epoch, Position};
 
     #[test]
     fn every_row_comes_back_as_it_was() {
@@ -437,13 +526,28 @@ mod tests {
         assert_eq!(Message::decode(&short).map(|message| (message.thread, message.reactions)), Ok((None, Vec::new())));
         round(Reservation { room: RoomId(Uuid::from_u128(1)), num: Num(1 << 40), alias });
         round(Num(u64::MAX));
+        let reached = |epoch, seq| Reached(Position { epoch: Epoch(epoch), seq: Seq(seq) });
+        let entry = Entry {
+            delivered: reached(1, u64::MAX),
+            read: reached(0, 3),
+            muted_until: Some(FOREVER),
+            pinned: true,
+            archived: false,
+            draft: Some("what I wanted to say".into()),
+        };
+        round(Kept { entry, changed: Seq(9) });
+        round(Kept::default());
+        round(Progress { delivered: reached(2, 7), read: Reached::NOTHING });
         round(RoomCount(u64::MAX));
         for role in Role::ALL {
             round(role);
         }
         for standing in [Standing::Member, Standing::Invited] {
-            round(Place { kind: RoomKind::Direct, role: Role::Owner, standing });
+            round(Place { kind: RoomKind::Direct, role: Role::Owner, standing, joined: Seq(7) });
         }
+        // As it was written before places said since when.
+        let short = codec::version(&(StoredKind::from(RoomKind::Group), StoredRole::from(Role::Guest), false));
+        assert_eq!(Place::decode(&short).map(|place| place.joined), Ok(Seq::ZERO));
     }
 
     #[test]
@@ -451,7 +555,9 @@ mod tests {
         let id = RoomId(Uuid::from_u128(77));
         assert_eq!(user_of(&member(&ann())), Ok(ann()));
         assert_eq!(user_of(&invitation(&ann())), Ok(ann()));
+        assert_eq!(user_of(&progress(&ann())), Ok(ann()));
         assert_eq!(room_of(&place(id)), Ok(id));
+        assert_eq!(room_of(&entry(id)), Ok(id));
         assert!(room_of(&member(&ann())).is_err());
         assert!(user_of(HEADER).is_err());
     }
@@ -470,6 +576,8 @@ mod tests {
             let _ = Message::decode(&bytes);
             let _ = Reservation::decode(&bytes);
             let _ = Place::decode(&bytes);
+            let _ = Kept::decode(&bytes);
+            let _ = Progress::decode(&bytes);
             let _ = Num::decode(&bytes);
             let _ = user_of(&bytes);
             let _ = room_of(&bytes);
