@@ -9,6 +9,7 @@ use chinwag::actors;
 use chinwag::actors::limits::{self, Rate};
 use chinwag::config::table::{self, Reload};
 use chinwag::config::{Config, Flags};
+use chinwag::domain::inbox::{Entry as InboxEntry, Last, Reached, Unread};
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
 use chinwag::domain::{
@@ -20,7 +21,8 @@ use chinwag::wire::close::CloseReason;
 use chinwag::wire::guard::Limits;
 use chinwag::wire::refusal::CODES;
 use chinwag::wire::{
-    About, Absence, Ask, DEPTH_MAX, Dialect, Kind, Listed, ListedMember, Notice, Refusal, Removal, Reply,
+    About, Absence, Activity, Ask, Change, Changes, DEPTH_MAX, Dialect, Inbox, InboxRoom, Kind, Listed, ListedMember,
+    Notice, Reader, Readers, Refusal, Removal, Reply,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -387,6 +389,28 @@ fn sent() -> Vec<Value> {
     };
     let listed_member =
         ListedMember { user: UserId::new("ann").unwrap(), role: Role::Owner, joined: RecordId(uuid(POST)) };
+    let owner = RoomKey { tenant: room.tenant.clone(), room: RoomId::inbox(&room.tenant, &posted.author) };
+    let reached = |seq| Reached(position(seq));
+    let draft = Some("what I was".into());
+    let entry = InboxEntry { delivered: reached(4), read: reached(3), draft, ..InboxEntry::default() };
+    let change = Change { room: room.room, entry: entry.clone(), position: position(9) };
+    let unread = Unread { messages: 1, mentions: 0, more: false };
+    let in_inbox = InboxRoom {
+        room: room.room,
+        kind: RoomKind::Channel,
+        role: Role::Owner,
+        num: Num(3),
+        alias: alias.clone(),
+        name: about.name.clone(),
+        created_at: at,
+        head: Seq(5),
+        last: Some(Last { id: posted.id, at, author: posted.author.clone(), text: Some("hello".into()) }),
+        unread,
+        entry,
+    };
+    let bob = UserId::new("bob").unwrap();
+    let reader = Reader { user: bob.clone(), delivered_to: Seq(5), read_to: Seq(5) };
+    let readers = Readers { members: 2, delivered: 2, read: 1, users: vec![reader] };
     let replies = [
         (Some("1"), Reply::Authenticated { principal }),
         (Some("9"), Reply::Refused(Rejection::NotMember.into())),
@@ -429,6 +453,28 @@ fn sent() -> Vec<Value> {
         ),
         (Some("12"), Reply::FollowingAll { cursor: "IKm3J0hP8yTfWcB1uLxNqQvEoZr7sDgA5kX2bVtYw9R".into(), rooms: 3 }),
         (Some("13"), Reply::UnfollowedAll),
+        (
+            Some("19"),
+            Reply::Inbox(Inbox {
+                owner: owner.clone(),
+                rooms: vec![in_inbox],
+                after: Some(Activity { at, room: room.room }),
+                unread: 7,
+                mentions: 2,
+                cursor: change.position,
+            }),
+        ),
+        (Some("20"), Reply::InboxUpdated { owner: owner.clone(), change: change.clone(), unread }),
+        (
+            Some("21"),
+            Reply::InboxChanges(Changes {
+                owner: owner.clone(),
+                changes: vec![change.clone()],
+                cursor: change.position,
+                complete: true,
+            }),
+        ),
+        (Some("22"), Reply::Readers { room: room.clone(), message: posted.id, readers, after: Some(bob) }),
         (Some("14"), Reply::Room { room: room.clone(), about }),
         (Some("15"), Reply::Members { room: room.clone(), members: vec![listed_member], after: None }),
         (Some("11"), Reply::Rooms { rooms: vec![listed], after: Some(room.room) }),
@@ -438,6 +484,7 @@ fn sent() -> Vec<Value> {
         Notice::Removed { room: room.room, reason: Removal::Kicked },
         Notice::RoomGained { room: room.room, standing: Standing::Invited, role: Role::Guest },
         Notice::RoomLost { room: room.room },
+        Notice::InboxUpdated { owner, change },
         Notice::Gap { room: room.room, from: Seq(2), to: Seq(3), reason: Absence::NotMember },
         Notice::FollowFailed { room: room.room, refusal: Refusal::unavailable() },
         Notice::Restarting { retry_after: Duration::from_millis(2_500) },
@@ -464,8 +511,18 @@ fn examples() -> Vec<(String, Value)> {
 }
 
 fn is_from_server(example: &Value) -> bool {
-    let notices =
-        ["hello", "reply", "record", "removed", "room_gained", "room_lost", "gap", "follow_failed", "restarting"];
+    let notices = [
+        "hello",
+        "reply",
+        "record",
+        "removed",
+        "room_gained",
+        "room_lost",
+        "inbox_updated",
+        "gap",
+        "follow_failed",
+        "restarting",
+    ];
     notices.contains(&example["type"].as_str().unwrap())
 }
 

@@ -7,19 +7,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::failure::read_failed;
-use super::inbox;
+use super::inbox::list_rooms as rooms_of;
 use super::link::Link;
+use super::overview::{self, Wanted};
 use super::reading;
 use super::registry::Registry;
 use super::room::Answer;
 use super::worker::{Follower, Worker};
+use crate::domain::inbox::Update;
 use crate::domain::recent::Receipt;
 use crate::domain::{
     Alias, ClientId, Command, Create, Name, Principal, Rejection, Role, RoomId, RoomKey, RoomKind, RoomName, Seq,
     UserId,
 };
 use crate::store::Store;
-use crate::wire::{Ask, Refusal, Reply};
+use crate::wire::{Ask, Cursor, Refusal, Reply};
 
 /// Carries out `ask` for `by`, whose connection is `link`. What only a session can do, because it lasts longer than the
 /// answer, is refused as unknown.
@@ -53,6 +55,23 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
                 reading::members(store, reader, after, limit).await
             };
             read("members", worker, link, &by, &room, members).await
+        }
+        Ask::Readers { room, message, after, limit } => {
+            let readers = async move |store: &dyn Store, reader: &Rc<Follower>| {
+                reading::readers(store, reader, message, after, limit).await
+            };
+            read("readers", worker, link, &by, &room, readers).await
+        }
+        Ask::Inbox { archived, after, limit } => {
+            let wanted = Wanted { archived, after, limit };
+            counted(registry, "inbox", inbox(registry, link, by, wanted).await)
+        }
+        Ask::InboxChanges { since, limit } => {
+            counted(registry, "inbox_changes", inbox_changes(registry, &by, &since, limit).await)
+        }
+        Ask::InboxUpdate { room, update } => {
+            let update = async |_: &dyn Store, reader: &Rc<Follower>| inbox_update(registry, &by, reader, update).await;
+            read("inbox_update", worker, link, &by, &room, update).await
         }
         Ask::Auth { .. } => Err(Refusal::already_authenticated()),
         Ask::NotYet => Err(Refusal::unauthenticated()),
@@ -120,10 +139,51 @@ async fn list_rooms(
     after: Option<RoomId>,
     limit: usize,
 ) -> Result<Reply, Refusal> {
-    let listing = inbox::list_rooms(&**registry.store(), &by.tenant, &by.user, after, limit).await;
+    let listing = rooms_of(&**registry.store(), &by.tenant, &by.user, after, limit).await;
     let listing = listing.map_err(|error| read_failed(&error))?;
     let after = listing.rooms.last().filter(|_| listing.more).map(|listed| listed.room);
     Ok(Reply::Rooms { rooms: listing.rooms, after })
+}
+
+/// How often a list of rooms is made again because a membership ended meanwhile.
+const LISTINGS_MAX: usize = 4;
+
+/// The user's rooms, with nothing of one that the user has been removed from meanwhile.
+async fn inbox(registry: &Arc<Registry>, link: &Link, by: Principal, wanted: Wanted) -> Result<Reply, Refusal> {
+    registry.meters().user(&registry.limits().rates, &by)?;
+    for _ in 0..LISTINGS_MAX {
+        let removals = link.removals();
+        // On its own, so that others have their turn on the thread where there are many rooms.
+        let overview = actix::spawn(overview::overview(Arc::clone(registry), by.clone(), wanted));
+        let inbox = overview.await.map_err(|_| Refusal::unavailable())??;
+        if link.removals() == removals {
+            return Ok(Reply::Inbox(inbox));
+        }
+    }
+    Err(Refusal::unavailable())
+}
+
+async fn inbox_changes(registry: &Registry, by: &Principal, since: &str, limit: usize) -> Result<Reply, Refusal> {
+    let since = Cursor::parse(since, &overview::inbox_key(by))?;
+    Ok(Reply::InboxChanges(overview::changes(registry, by, since, limit).await?))
+}
+
+async fn inbox_update(
+    registry: &Arc<Registry>,
+    by: &Principal,
+    reader: &Rc<Follower>,
+    update: Update,
+) -> Result<Reply, Refusal> {
+    let (room, store) = (reader.room(), &**registry.store());
+    let member = reading::membership(store, room, &by.user).await?;
+    let updated = registry.change_inbox(by, room.room, update).await?;
+    let joined = member.joined.seq();
+    let unread = overview::unread(registry, room, &by.user, updated.entry.read, joined).await;
+    let unread = unread.map_err(|error| read_failed(&error))?;
+    if !reader.follow().borrow().stands(joined) {
+        return Err(Rejection::NotMember.into());
+    }
+    Ok(Reply::InboxUpdated { owner: overview::inbox_key(by), change: updated.change(), unread })
 }
 
 /// Reserves a room's names, then creates it.

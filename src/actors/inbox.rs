@@ -1,28 +1,105 @@
-//! A user's inbox: the rooms the user is in, and the live sessions that want to hear when that changes.
+//! A user's inbox: what each of the user's rooms is to the user, put in order, and the live sessions that want to hear
+//! when that changes, or when a room is gained or lost.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, WrapFuture};
+use tokio::sync::oneshot;
 
+use super::failure::{commit_failed, read_failed};
 use super::registry::Registry;
+use crate::clock::random_wide;
+use crate::domain::inbox::{Entry, Update};
 use crate::domain::policy::Standing;
-use crate::domain::{Role, RoomId, StreamId, TenantId, UserId};
-use crate::store::rows::{self, Place, Row};
-use crate::store::{Store, StoreError};
-use crate::wire::Listed;
+use crate::domain::{
+    Event, InboxEvent, Num, Position, Record, RecordId, Rejection, Role, RoomId, RoomKey, Seq, StreamId, TenantId,
+    Timestamp, UserId,
+};
+use crate::store::rows::{self, Kept, Place, Progress, Row};
+use crate::store::{Commit, Put, Store, StoreError};
+use crate::wire::{self, Listed, Refusal};
 
-/// Hosts one user's inbox while the user has sessions here.
+/// How many changes of entries wait for an inbox.
+const WAITING_MAX: usize = 256;
+
+/// How many of them are written together.
+const TOGETHER_MAX: usize = 64;
+
+/// Hosts one user's inbox while the user has sessions here, or something is to be changed.
 pub struct InboxActor {
     registry: Arc<Registry>,
     tenant: TenantId,
     user: UserId,
     sessions: Vec<Recipient<RoomsChanged>>,
-    attached: u64,
+    /// How many sessions and changes have come.
+    taken: u64,
+    /// Where the user's stream ends on disk.
+    head: Head,
+    waiting: VecDeque<Change>,
+    /// Some are being written.
+    busy: bool,
+}
+
+/// Where a stream ends.
+#[derive(Clone, Copy)]
+enum Head {
+    /// Something may be under way, of a predecessor or by a commit whose end is not known.
+    Unknown,
+    Known(Option<Position>),
 }
 
 impl InboxActor {
     pub fn new(registry: Arc<Registry>, tenant: TenantId, user: UserId) -> Self {
-        Self { registry, tenant, user, sessions: Vec::new(), attached: 0 }
+        Self {
+            registry,
+            tenant,
+            user,
+            sessions: Vec::new(),
+            taken: 0,
+            head: Head::Unknown,
+            waiting: VecDeque::new(),
+            busy: false,
+        }
+    }
+
+    /// Writes what has come, unless something is being written.
+    fn work(&mut self, ctx: &mut Context<Self>) {
+        if self.busy || self.waiting.is_empty() {
+            return;
+        }
+        self.busy = true;
+        let changes: Vec<Change> = self.waiting.drain(..self.waiting.len().min(TOGETHER_MAX)).collect();
+        let owner = (self.tenant.clone(), self.user.clone());
+        let written = write(Arc::clone(&self.registry), owner, self.head, changes);
+        ctx.spawn(written.into_actor(self).map(|written, inbox, ctx| {
+            inbox.busy = false;
+            inbox.head = written.head;
+            for updated in &written.updated {
+                inbox.tell(&RoomsChanged::Updated(Arc::clone(updated)));
+            }
+            for (change, answer) in written.answers {
+                // Whoever asked may be gone.
+                let _ = change.send(answer);
+            }
+            inbox.work(ctx);
+            inbox.rest(ctx);
+        }));
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "one per session and committed change")]
+    fn tell(&self, change: &RoomsChanged) {
+        for session in &self.sessions {
+            session.do_send(change.clone());
+        }
+    }
+
+    /// Ends when nobody needs it any more.
+    fn rest(&self, ctx: &mut Context<Self>) {
+        let idle = self.sessions.is_empty() && self.waiting.is_empty() && !self.busy;
+        if idle && self.registry.retire_inbox(&self.tenant, &self.user, &ctx.address(), self.taken) {
+            ctx.stop();
+        }
     }
 }
 
@@ -41,7 +118,7 @@ impl Handler<Attach> for InboxActor {
     type Result = ();
 
     fn handle(&mut self, attach: Attach, _: &mut Self::Context) {
-        self.attached += 1;
+        self.taken += 1;
         self.sessions.push(attach.session);
     }
 }
@@ -58,30 +135,213 @@ impl Handler<Detach> for InboxActor {
 
     fn handle(&mut self, detach: Detach, ctx: &mut Self::Context) {
         self.sessions.retain(|session| *session != detach.session && session.connected());
-        if self.sessions.is_empty()
-            && self.registry.retire_inbox(&self.tenant, &self.user, &ctx.address(), self.attached)
-        {
-            ctx.stop();
-        }
+        self.rest(ctx);
     }
 }
 
-/// The user gained or lost a room, or became something else in it. It is on disk already.
-#[derive(Message, Clone, Copy, Debug)]
+/// What the user's sessions hear. It is on disk already.
+#[derive(Message, Clone, Debug)]
 #[rtype(result = "()")]
 pub enum RoomsChanged {
-    Gained { room: RoomId, role: Role, standing: Standing },
-    Lost { room: RoomId },
+    /// The user gained a room, or became something else in it.
+    Gained {
+        room: RoomId,
+        role: Role,
+        standing: Standing,
+    },
+    Lost {
+        room: RoomId,
+    },
+    /// What a room is to the user has changed.
+    Updated(Arc<Updated>),
 }
 
 impl Handler<RoomsChanged> for InboxActor {
     type Result = ();
 
-    #[expect(clippy::disallowed_methods, reason = "one per session and committed change of a membership")]
     fn handle(&mut self, change: RoomsChanged, _: &mut Self::Context) {
-        for session in &self.sessions {
-            session.do_send(change);
+        self.tell(&change);
+    }
+}
+
+/// An entry as it is now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Updated {
+    pub room: RoomId,
+    pub entry: Entry,
+    /// Where in the user's stream it has come to be so.
+    pub position: Position,
+}
+
+impl Updated {
+    pub fn change(&self) -> wire::Change {
+        wire::Change { room: self.room, entry: self.entry.clone(), position: self.position }
+    }
+}
+
+/// Changes what a room is to the user. Answered when that is on disk.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Change {
+    pub room: RoomId,
+    pub update: Update,
+    pub to: oneshot::Sender<Result<Arc<Updated>, Refusal>>,
+}
+
+impl Handler<Change> for InboxActor {
+    type Result = ();
+
+    fn handle(&mut self, change: Change, ctx: &mut Self::Context) {
+        self.taken += 1;
+        if self.waiting.len() >= WAITING_MAX {
+            let _ = change.to.send(Err(Refusal::busy(super::registry::BUSY)));
+            return;
         }
+        self.waiting.push_back(change);
+        self.work(ctx);
+    }
+}
+
+/// What came of some changes.
+struct Written {
+    head: Head,
+    updated: Vec<Arc<Updated>>,
+    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
+}
+
+type Answer = Result<Arc<Updated>, Refusal>;
+
+/// Carries out changes in their order, and writes what follows from them all at once.
+async fn write(registry: Arc<Registry>, owner: (TenantId, UserId), head: Head, changes: Vec<Change>) -> Written {
+    let mut answers = Vec::with_capacity(changes.len());
+    let decided = decide(&registry, &owner, head, changes, &mut answers).await;
+    let (mut head, updated, commit) = match decided {
+        Ok(Decided { head, updated, commit }) => (Head::Known(head), updated, commit),
+        Err(error) => {
+            let refusal = read_failed(&error);
+            let answers = answers.into_iter().map(|(to, _)| (to, Err(refusal.clone()))).collect();
+            return Written { head: Head::Unknown, updated: Vec::new(), answers };
+        }
+    };
+    let Some(last) = commit.records.last().map(|record| record.position) else {
+        return Written { head, updated: Vec::new(), answers };
+    };
+    match registry.store().commit(commit).await {
+        Ok(()) => {
+            head = Head::Known(Some(last));
+            Written { head, updated, answers }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "an inbox could not be written");
+            let refusal = commit_failed(error);
+            let answers = answers.into_iter().map(|(to, _)| (to, Err(refusal.clone()))).collect();
+            Written { head: Head::Unknown, updated: Vec::new(), answers }
+        }
+    }
+}
+
+/// What follows from some changes.
+struct Decided {
+    head: Option<Position>,
+    updated: Vec<Arc<Updated>>,
+    commit: Commit,
+}
+
+async fn decide(
+    registry: &Registry,
+    (tenant, user): &(TenantId, UserId),
+    head: Head,
+    changes: Vec<Change>,
+    answers: &mut Vec<(oneshot::Sender<Answer>, Answer)>,
+) -> Result<Decided, StoreError> {
+    let store = &**registry.store();
+    let stream = StreamId::User(tenant.clone(), user.clone());
+    // None is left without an answer, whatever fails below.
+    let mut wanted = Vec::with_capacity(changes.len());
+    for Change { room, update, to } in changes {
+        answers.push((to, Err(Refusal::unavailable())));
+        wanted.push((room, update));
+    }
+    let head = match head {
+        Head::Known(head) => head,
+        Head::Unknown => store.settle(&stream).await?,
+    };
+    let mut entries: BTreeMap<RoomId, Standpoint> = BTreeMap::new();
+    for (room, _) in &wanted {
+        if !entries.contains_key(room) {
+            let key = RoomKey { tenant: tenant.clone(), room: *room };
+            entries.insert(*room, standpoint(store, &stream, &key).await?);
+        }
+    }
+    let mut next = head.map_or(Seq::ZERO, |head| head.seq);
+    let (epoch, at) = (store.epoch(), registry.now());
+    let mut commit = Commit { stream, expected: head, records: Vec::new(), puts: Vec::new(), erase: Vec::new() };
+    let mut updated = Vec::new();
+    for ((room, update), (_, answer)) in wanted.into_iter().zip(answers) {
+        let point = entries.get_mut(&room).expect("each has been looked up");
+        let entry = point.head.ok_or(Rejection::NotMember).and_then(|head| point.kept.entry.updated(update, head));
+        *answer = match entry {
+            Err(rejection) => Err(rejection.into()),
+            Ok(entry) => {
+                let changed = entry != point.kept.entry;
+                if changed {
+                    next = next.next();
+                    point.kept = Kept { entry: entry.clone(), changed: next };
+                    let position = Position { epoch, seq: next };
+                    commit.records.push(record(user, position, at, room, &entry));
+                }
+                let position = Position { epoch, seq: point.kept.changed };
+                let now = Arc::new(Updated { room, entry, position });
+                if changed {
+                    updated.push(Arc::clone(&now));
+                }
+                Ok(now)
+            }
+        };
+    }
+    for (room, Standpoint { kept, was, .. }) in entries {
+        if kept.changed == was {
+            continue;
+        }
+        let key = RoomKey { tenant: tenant.clone(), room };
+        let progress = Progress { delivered: kept.entry.delivered, read: kept.entry.read };
+        commit.puts.push(Put { under: commit.stream.clone(), key: rows::entry(room), value: Some(kept.encode()) });
+        commit.puts.push(Put { under: key.stream(), key: rows::progress(user), value: Some(progress.encode()) });
+    }
+    Ok(Decided { head, updated, commit })
+}
+
+/// How a user stands to a room.
+struct Standpoint {
+    /// The end of the room; `None` for who is no member.
+    head: Option<Position>,
+    kept: Kept,
+    /// `kept.changed` as it is on disk.
+    was: Seq,
+}
+
+async fn standpoint(store: &dyn Store, stream: &StreamId, room: &RoomKey) -> Result<Standpoint, StoreError> {
+    let (place, entry) = (rows::place(room.room), rows::entry(room.room));
+    let mut found = store.get_all(stream, &[&place, &entry]).await?.into_iter();
+    let place = found.next().flatten().map(|row| Place::decode(&row)).transpose()?;
+    let kept = found.next().flatten().map(|row| Kept::decode(&row)).transpose()?.unwrap_or_default();
+    let head = match place {
+        Some(Place { standing: Standing::Member, .. }) => store.head(&room.stream()).await?,
+        Some(Place { standing: Standing::Invited, .. }) | None => None,
+    };
+    Ok(Standpoint { head, was: kept.changed, kept })
+}
+
+fn record(user: &UserId, position: Position, at: Timestamp, room: RoomId, entry: &Entry) -> Record {
+    let (delivered, read) = (entry.delivered, entry.read);
+    Record {
+        position,
+        id: RecordId::new(at, position.seq, random_wide()),
+        num: Num(0),
+        at,
+        author: user.clone(),
+        client_id: None,
+        event: Event::Inbox(InboxEvent::EntryUpdated { room, delivered, read }),
     }
 }
 

@@ -126,6 +126,7 @@ pub struct Link {
     /// A command has come by it, or is still coming, and has not been answered.
     under_way: Cell<bool>,
     proofs: RefCell<VecDeque<Proof>>,
+    removals: Cell<u64>,
     /// How many reasons there are not to look at what comes in for now; and who wants to know when there is none.
     pauses: Cell<u32>,
     reader: Cell<Option<Waker>>,
@@ -180,6 +181,7 @@ impl Link {
             revoked: Cell::new(false),
             under_way: Cell::new(kind == Kind::Command),
             proofs: RefCell::new(VecDeque::new()),
+            removals: Cell::new(0),
             pauses: Cell::new(0),
             reader: Cell::new(None),
             guard: RefCell::new(None),
@@ -348,6 +350,7 @@ impl Link {
     /// connection, proves that none of them is still on the way. Returns the token of the ping, by which to ask for it.
     pub fn prove(&self, pending: Pending) -> u64 {
         let token = crate::clock::random();
+        self.removals.set(self.removals.get() + 1);
         if !self.outbox.is_open() || !self.kind.answers_pings() {
             // Whatever it still holds is thrown away with it.
             self.cut();
@@ -356,6 +359,11 @@ impl Link {
         self.proofs.borrow_mut().push_back(Proof { token, pending });
         self.outbox.push_behind_log(frame::ping(token), None);
         token
+    }
+
+    /// How many removals of its user have reached it.
+    pub fn removals(&self) -> u64 {
+        self.removals.get()
     }
 
     /// A pong came in: it stands for every proof up to the one with this token.

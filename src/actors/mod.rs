@@ -7,12 +7,14 @@
 pub mod asking;
 mod batch;
 pub mod connections;
+mod digests;
 pub mod directory;
 pub mod failure;
 pub mod inbox;
 pub mod limits;
 pub mod link;
 pub mod outbox;
+mod overview;
 pub mod pages;
 pub mod paging;
 mod projection;

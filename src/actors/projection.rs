@@ -21,12 +21,12 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
             if let Some(member) = room.member(user) {
                 puts.push(rows.own(rows::member(user), Some(member.encode())));
                 puts.push(rows.own(rows::invitation(user), None));
-                puts.push(rows.place(user, Some((member.role, Standing::Member))));
+                puts.push(rows.place(user, Some((member.role, Standing::Member, member.joined.seq()))));
             }
         }
         RoomEvent::MemberInvited { user, role } => {
             puts.push(rows.own(rows::invitation(user), Some(role.encode())));
-            puts.push(rows.place(user, Some((*role, Standing::Invited))));
+            puts.push(rows.place(user, Some((*role, Standing::Invited, Seq::ZERO))));
         }
         RoomEvent::MemberLeft { user, .. } | RoomEvent::MemberKicked { user, .. } => {
             puts.push(rows.own(rows::member(user), None));
@@ -73,11 +73,11 @@ impl Rows<'_> {
     }
 
     /// The room's row filed under a user.
-    fn place(&self, user: &UserId, place: Option<(Role, Standing)>) -> Put {
+    fn place(&self, user: &UserId, place: Option<(Role, Standing, Seq)>) -> Put {
         Put {
             under: StreamId::User(self.key.tenant.clone(), user.clone()),
             key: rows::place(self.key.room),
-            value: place.map(|(role, standing)| Place { kind: self.kind, role, standing }.encode()),
+            value: place.map(|(role, standing, joined)| Place { kind: self.kind, role, standing, joined }.encode()),
         }
     }
 }

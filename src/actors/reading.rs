@@ -16,9 +16,9 @@ use crate::domain::room::{Header, Member, Message};
 use crate::domain::{
     Emoji, Event, Position, Record, RecordId, Rejection, Role, RoomEvent, RoomKey, Seq, StreamId, UserId,
 };
-use crate::store::rows::{self, Row};
+use crate::store::rows::{self, Progress, Row};
 use crate::store::{PAGE_BYTES, Store, StoreError};
-use crate::wire::{About, Cursor, From as Since, ListedMember, Refusal, Reply, Tally};
+use crate::wire::{About, Cursor, From as Since, ListedMember, Reader, Readers, Refusal, Reply, Tally};
 
 /// How many users that have reacted to a message are looked at at once.
 const REACTORS_PER_SCAN: usize = 1000;
@@ -53,7 +53,7 @@ pub async fn admit(registry: &Registry, follower: &Rc<Follower>, since: Since) -
 }
 
 /// The membership of `user`, or why there is none, without waking the room.
-async fn membership(store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<Member, Refusal> {
+pub async fn membership(store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<Member, Refusal> {
     let stream = key.stream();
     let failed = |error: StoreError| read_failed(&error);
     if let Some(row) = store.get(&stream, &rows::member(user)).await.map_err(failed)? {
@@ -280,7 +280,7 @@ fn belongs(record: &Record, thread: RecordId) -> bool {
             reply.as_ref().is_some_and(|reply| reply.thread == thread)
         }
         Event::Room(RoomEvent::MessageErased) => true,
-        Event::Room(_) | Event::Directory(_) => false,
+        Event::Room(_) | Event::Directory(_) | Event::Inbox(_) => false,
     }
 }
 
@@ -338,4 +338,59 @@ pub async fn members(
     let members = members.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     let after = members.last().filter(|_| found.len() > limit).map(|member| member.user.clone());
     Ok(Reply::Members { room: key.clone(), members, after })
+}
+
+/// How many rows of members are read at once.
+const MEMBERS_PER_SCAN: usize = 1000;
+
+/// How far the members of a room have got, seen from one message. Looks at each member once, however many messages
+/// there are.
+pub async fn readers(
+    store: &dyn Store,
+    reader: &Rc<Follower>,
+    message: RecordId,
+    after: Option<UserId>,
+    limit: usize,
+) -> Result<Reply, Refusal> {
+    let (key, stream) = (reader.room(), reader.room().stream());
+    let failed = |error: StoreError| read_failed(&error);
+    let reads = membership(store, key, reader.user()).await?;
+    let known = message_at(store, &stream, message).await.map_err(failed)?.ok_or(Rejection::MessageNotFound)?;
+    if known.deleted {
+        return Err(Rejection::MessageDeleted.into());
+    }
+    let posted = record_at(store, &stream, message.seq()).await.map_err(failed)?.ok_or(Rejection::MessageNotFound)?;
+    let mut readers = Readers::default();
+    let (mut more, mut last) = (false, None);
+    loop {
+        let members = store.scan(&stream, rows::MEMBERS, last.as_deref(), MEMBERS_PER_SCAN).await.map_err(failed)?;
+        let users = members.iter().map(|(key, _)| rows::user_of(key));
+        let users = users.filter(|user| user.as_ref().is_ok_and(|user| *user != known.author) || user.is_err());
+        let users = users.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        let keys: Vec<_> = users.iter().map(rows::progress).collect();
+        for (user, row) in users.into_iter().zip(all(store, &stream, &keys).await.map_err(failed)?) {
+            let progress = row.map(|row| Progress::decode(&row)).transpose().map_err(failed)?.unwrap_or_default();
+            readers.members += 1;
+            readers.delivered += u32::from(progress.delivered.covers(posted.position));
+            readers.read += u32::from(progress.read.covers(posted.position));
+            if after.as_ref().is_some_and(|after| user <= *after) {
+                continue;
+            }
+            if readers.users.len() == limit {
+                more = true;
+                continue;
+            }
+            let (delivered_to, read_to) = (progress.delivered.0.seq, progress.read.0.seq);
+            readers.users.push(Reader { user, delivered_to, read_to });
+        }
+        if members.len() < MEMBERS_PER_SCAN {
+            break;
+        }
+        last = members.into_iter().last().map(|(key, _)| key);
+    }
+    if !reader.follow().borrow().stands(reads.joined.seq()) {
+        return Err(Rejection::NotMember.into());
+    }
+    let after = readers.users.last().filter(|_| more).map(|reader| reader.user.clone());
+    Ok(Reply::Readers { room: key.clone(), message, readers, after })
 }

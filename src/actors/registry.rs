@@ -17,15 +17,17 @@ use tokio::sync::oneshot;
 
 use super::batch::DialectSet;
 use super::connections::Connections;
+use super::digests::Digests;
 use super::directory::{DirectoryActor, Nums, Reserve};
 use super::failure::read_failed;
-use super::inbox::{Attach, InboxActor, RoomsChanged};
+use super::inbox::{Attach, Change, InboxActor, RoomsChanged, Updated};
 use super::limits::{Limits, names};
 use super::rates::{Limiter, Meters};
 use super::reading;
 use super::relay::{Announce, RelayAddr};
 use super::room::{Answer, Asker, RoomActor, Submission, Submit};
 use crate::clock::Clock;
+use crate::domain::inbox;
 use crate::domain::{
     ClientId, Command, Principal, Rejection, Revocations, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId,
 };
@@ -54,6 +56,7 @@ pub struct Registry {
     names: Cache<(TenantId, RoomName), RoomId>,
     relays: RwLock<Vec<RelayAddr>>,
     draining: AtomicBool,
+    digests: Digests,
     sealer: OnceLock<Sealer>,
     /// Whose tokens are denied.
     pub(super) revocations: ArcSwap<Revocations>,
@@ -82,7 +85,8 @@ struct Death {
 
 struct InboxSlot {
     addr: Addr<InboxActor>,
-    attached: u64,
+    /// How many sessions and changes it has been sent.
+    sent: u64,
 }
 
 #[derive(Clone)]
@@ -114,7 +118,7 @@ const NOWHERE: RoomId = RoomId(uuid::Uuid::nil());
 const NAMES_MAX: usize = 16_384;
 
 /// How long somebody is asked to wait where a room has too many commands under way.
-const BUSY: Duration = Duration::from_millis(100);
+pub(super) const BUSY: Duration = Duration::from_millis(100);
 
 /// How many messages a room's mailbox holds: more than its admission lets in, so that none is ever refused there.
 pub const MAILBOX: usize = 4096;
@@ -170,6 +174,7 @@ impl Registry {
             names: Cache::new(NAMES_MAX),
             relays: RwLock::default(),
             draining: AtomicBool::new(false),
+            digests: Digests::default(),
             sealer: OnceLock::new(),
             revocations: ArcSwap::default(),
         })
@@ -608,6 +613,37 @@ impl Registry {
     /// Attaches a session to its user's inbox.
     #[expect(clippy::disallowed_methods, reason = "once per session")]
     pub fn attach(self: &Arc<Self>, tenant: &TenantId, user: &UserId, attach: Attach) -> Addr<InboxActor> {
+        self.with_inbox(tenant, user, |inbox| inbox.do_send(attach))
+    }
+
+    /// Changes what `room` is to a user. Resolves when that is on disk.
+    #[expect(clippy::disallowed_methods, reason = "an inbox refuses what comes while too many wait")]
+    pub async fn change_inbox(
+        self: &Arc<Self>,
+        by: &Principal,
+        room: RoomId,
+        update: inbox::Update,
+    ) -> Result<Arc<Updated>, Refusal> {
+        if let Some(refusal) = self.unready() {
+            return Err(refusal);
+        }
+        self.meters.user(&self.limits().rates, by)?;
+        self.meters.tenant(&self.limits(), &by.tenant)?;
+        let (to, answer) = oneshot::channel();
+        self.with_inbox(&by.tenant, &by.user, |inbox| inbox.do_send(Change { room, update, to }));
+        match tokio::time::timeout(self.limits().answer_timeout, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(Refusal::unavailable()),
+        }
+    }
+
+    /// Sends something to a user's inbox, which is started where there is none.
+    fn with_inbox(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        user: &UserId,
+        send: impl FnOnce(&Addr<InboxActor>),
+    ) -> Addr<InboxActor> {
         let key = (tenant.clone(), user.clone());
         let mut inboxes = self.inboxes.lock(&self.hasher, &key);
         let start = || {
@@ -615,27 +651,32 @@ impl Registry {
             let (registry, owner) = (Arc::clone(self), key.clone());
             InboxActor::start_in_arbiter(&host, move |_| InboxActor::new(registry, owner.0, owner.1))
         };
-        let slot = inboxes.entry(key.clone()).or_insert_with(|| InboxSlot { addr: start(), attached: 0 });
+        let slot = inboxes.entry(key.clone()).or_insert_with(|| InboxSlot { addr: start(), sent: 0 });
         if !slot.addr.connected() {
-            *slot = InboxSlot { addr: start(), attached: 0 };
+            *slot = InboxSlot { addr: start(), sent: 0 };
         }
-        slot.attached += 1;
-        slot.addr.do_send(attach);
+        slot.sent += 1;
+        send(&slot.addr);
         slot.addr.clone()
     }
 
-    /// An inbox without sessions wants to end; true unless a session is on its way to it.
-    pub fn retire_inbox(&self, tenant: &TenantId, user: &UserId, addr: &Addr<InboxActor>, attached: u64) -> bool {
+    /// An inbox that nobody needs wants to end; true unless something is on its way to it.
+    pub fn retire_inbox(&self, tenant: &TenantId, user: &UserId, addr: &Addr<InboxActor>, taken: u64) -> bool {
         let key = (tenant.clone(), user.clone());
         let mut inboxes = self.inboxes.lock(&self.hasher, &key);
         match inboxes.get(&key) {
-            Some(slot) if slot.addr == *addr && slot.attached == attached => {
+            Some(slot) if slot.addr == *addr && slot.sent == taken => {
                 inboxes.remove(&key);
                 true
             }
             Some(slot) => slot.addr != *addr,
             None => true,
         }
+    }
+
+    /// What is known of rooms' latest messages.
+    pub fn digests(&self) -> &Digests {
+        &self.digests
     }
 
     /// Tells a user's live sessions that its rooms have changed. The change itself is in the log already.

@@ -369,6 +369,7 @@ impl RoomActor {
             self.answer_when_removed(removed, removals, before, ctx);
         }
         self.tell_inboxes(&gathered.records);
+        self.registry.digests().committed(&self.key, &gathered.records);
         self.forget();
         self.flush(ctx);
     }
@@ -560,7 +561,7 @@ fn changes(record: &Record) -> Option<Seq> {
             | RoomEvent::ReactionAdded { message, .. }
             | RoomEvent::ReactionRemoved { message, .. },
         ) => Some(message.seq()),
-        Event::Room(_) | Event::Directory(_) => None,
+        Event::Room(_) | Event::Directory(_) | Event::Inbox(_) => None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! looked at, and everything else waits until the commands before it have been answered. The session never writes to
 //! a socket; replies and pages go into the link's outbox.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
@@ -26,6 +27,7 @@ use super::inbox::{Attach, Detach, InboxActor, RoomsChanged};
 use super::limits::{Rate, names};
 use super::link::{Kind, Link, News};
 use super::outbox;
+use super::overview;
 use super::pages::FramedPage;
 use super::rates::Limiter;
 use super::reading::open;
@@ -45,8 +47,8 @@ const BAD_FRAMES_MAX: u32 = 16;
 /// How long a connection with too many commands under way is asked to wait.
 const BUSY: Duration = Duration::from_millis(100);
 
-/// With so much waiting in the control lane a connection is not told of changes in its rooms any more, but closed:
-/// replies to its own commands never come to so much.
+/// With so much more waiting in the control lane than after the last reply to a command of its own, a connection is not
+/// told of changes in its rooms any more, but closed.
 const NOTICES_BYTES_MAX: usize = 4 * outbox::CONTROL_BYTES_MAX;
 
 /// How many frames of any kind a connection may send for each that changes a room: enough to follow all of its rooms
@@ -94,6 +96,8 @@ pub struct SessionActor {
     /// The room whose page was read last, so that the others get their turn.
     pulled: Option<RoomId>,
     bad_frames: u32,
+    /// How many bytes waited in the control lane after the last reply: a list of many rooms is long.
+    own_bytes: Cell<usize>,
     /// How many commands that change a room it has sent, and how many frames of any kind.
     messages: Limiter,
     frames: Limiter,
@@ -117,6 +121,7 @@ impl SessionActor {
             pulling: false,
             pulled: None,
             bad_frames: 0,
+            own_bytes: Cell::new(0),
             messages: Limiter::default(),
             frames: Limiter::default(),
         }
@@ -161,6 +166,7 @@ impl SessionActor {
             self.registry().metrics().refused(refusal);
         }
         self.link.reply(Some(id), reply);
+        self.own_bytes.set(self.link.outbox.control_bytes());
     }
 
     fn refuse(&self, id: &str, refusal: Refusal) {
@@ -216,7 +222,7 @@ impl SessionActor {
     /// Counts what changes a room against the connection's own rate; the others are counted where all transports meet.
     fn count(&mut self, ask: &Ask) -> Result<(), Refusal> {
         match ask {
-            Ask::Command { .. } | Ask::Create { .. } => {
+            Ask::Command { .. } | Ask::Create { .. } | Ask::InboxUpdate { .. } => {
                 let registry = self.worker.registry();
                 let rate = registry.limits().rates.messages_per_session;
                 let checked = self.messages.check(rate, registry.meters().time());
@@ -233,6 +239,9 @@ impl SessionActor {
             | Ask::Rooms { .. }
             | Ask::Room { .. }
             | Ask::Members { .. }
+            | Ask::Readers { .. }
+            | Ask::Inbox { .. }
+            | Ask::InboxChanges { .. }
             | Ask::NotYet => Ok(()),
         }
     }
@@ -470,7 +479,11 @@ impl SessionActor {
             | Ask::Reactions { .. }
             | Ask::Rooms { .. }
             | Ask::Room { .. }
-            | Ask::Members { .. } => {
+            | Ask::Members { .. }
+            | Ask::Readers { .. }
+            | Ask::Inbox { .. }
+            | Ask::InboxChanges { .. }
+            | Ask::InboxUpdate { .. } => {
                 let (worker, link) = (Rc::clone(&self.worker), Rc::clone(&self.link));
                 let answer = async move { asking::answer(&worker, &link, by, ask).await };
                 self.exclusively(ctx, answer, move |session, answered| {
@@ -740,7 +753,7 @@ impl Handler<RoomsChanged> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, change: RoomsChanged, _: &mut Self::Context) {
-        if self.link.outbox.control_bytes() > NOTICES_BYTES_MAX {
+        if self.link.outbox.control_bytes() > self.own_bytes.get() + NOTICES_BYTES_MAX {
             // Others decide how many of these there are; a client that does not keep up reads its list of rooms again.
             self.link.close(CloseReason::SlowConsumer);
             return self.link.cut();
@@ -748,6 +761,11 @@ impl Handler<RoomsChanged> for SessionActor {
         self.notify(&match change {
             RoomsChanged::Gained { room, role, standing } => Notice::RoomGained { room, role, standing },
             RoomsChanged::Lost { room } => Notice::RoomLost { room },
+            RoomsChanged::Updated(updated) => {
+                let Some(by) = &self.principal else { return };
+                let (owner, change) = (overview::inbox_key(by), updated.change());
+                Notice::InboxUpdated { owner, change }
+            }
         });
     }
 }

@@ -682,7 +682,7 @@ impl Handler<RoomsChanged> for WorldActor {
                     self.gained.insert(room);
                 }
             }
-            RoomsChanged::Gained { standing: Standing::Invited, .. } => {}
+            RoomsChanged::Gained { standing: Standing::Invited, .. } | RoomsChanged::Updated(_) => {}
             RoomsChanged::Lost { room } => {
                 self.gained.remove(&room);
                 self.again.remove(&room);

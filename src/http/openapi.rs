@@ -22,6 +22,7 @@ use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref,
 use super::rest::{IDEMPOTENCY_KEY, json, takes_client_id};
 use super::routes::{EVERYWHERE, ROUTES, Route, Serves, Shape, Verb, WITH_TOKEN};
 use crate::domain::event::MENTIONS_MAX;
+use crate::domain::inbox::DRAFT_BYTES_MAX;
 use crate::domain::{ClientId, Name, Role, RoomKind, UserId};
 use crate::wire::Kind;
 use crate::wire::refusal::CODES;
@@ -92,7 +93,7 @@ fn operation(route: &'static Route) -> OperationBuilder {
     }
     for query in route.query {
         let parameter = ParameterBuilder::new().name(query.name).parameter_in(ParameterIn::Query);
-        let schema = if query.name == "limit" { integer().minimum(Some(1)).maximum(Some(100)) } else { text() };
+        let schema = query.most.map_or_else(text, |most| integer().minimum(Some(1)).maximum(Some(most)));
         let parameter = parameter.required(Required::False).description(Some(query.about)).schema(Some(schema));
         operation = operation.parameter(parameter);
     }
@@ -241,6 +242,30 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         let mentions = ArrayBuilder::new().items(user()).max_items(Some(MENTIONS_MAX));
         shape.property("mentions", mentions).property("client_id", client_id())
     };
+    let reader = needed(needed(object(), "user", user()), "delivered_to", integer());
+    let readers = needed(needed(needed(object(), "room", uuid()), "message", uuid()), "members", integer());
+    let readers = needed(needed(readers, "delivered", integer()), "read", integer());
+    let readers = needed_list(readers, "users", needed(reader, "read_to", integer()));
+    let settings = |shape: ObjectBuilder| {
+        let shape = shape.property("muted_until", or_null(millis())).property("pinned", flag());
+        shape.property("archived", flag()).property("draft", or_null(text().max_length(Some(DRAFT_BYTES_MAX))))
+    };
+    let entry = |shape: ObjectBuilder| {
+        let shape = needed(needed(shape, "room", uuid()), "delivered_to", integer());
+        settings(needed(shape, "read_to", integer()))
+    };
+    let counted = |shape: ObjectBuilder| {
+        needed(needed(shape, "unread", integer()), "mentions", integer()).property("more_unread", flag())
+    };
+    let inbox_update = settings(object().property("delivered_to", integer()).property("read_to", integer()));
+    let last = needed(needed(needed(object(), "id", uuid()), "seq", integer()), "at", millis());
+    let last = needed(needed(last, "author", user()), "text", or_null(text()));
+    let inbox_room = needed(needed(needed(object(), "kind", kind()), "role", role()), "num", integer());
+    let inbox_room = needed(needed(inbox_room, "alias", or_null(text())), "name", or_null(name_text()));
+    let inbox_room = counted(entry(needed(needed(inbox_room, "head", integer()), "last", or_null(last))));
+    let inbox = needed(needed_list(object(), "rooms", inbox_room), "after", or_null(text()));
+    let inbox = needed(inbox, "unread", integer());
+    let changes = needed_list(object(), "changes", entry(needed(object(), "cursor", text())));
     let world_page = needed(needed_list(object(), "records", record()), "cursor", text());
     let world_page = needed_list(world_page, "notices", record());
     let world_page = needed(world_page, "complete", ObjectBuilder::new().schema_type(Type::Boolean));
@@ -269,6 +294,11 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Members", needed(members, "after", or_null(user())).into()),
         ("Changed", place(object()).into()),
         ("Published", published.into()),
+        ("Readers", needed(readers, "after", or_null(user())).into()),
+        ("Inbox", needed(needed(inbox, "mentions", integer()), "cursor", text()).into()),
+        ("InboxChanges", needed(needed(changes, "cursor", text()), "complete", flag()).into()),
+        ("InboxUpdate", inbox_update.into()),
+        ("InboxEntry", counted(entry(needed(object(), "cursor", text()))).into()),
         ("Description", object().additional_properties(Some(AdditionalProperties::FreeForm(true))).into()),
         ("Problem", problem().into()),
     ]
@@ -301,6 +331,10 @@ fn text() -> ObjectBuilder {
 
 fn integer() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Integer)
+}
+
+fn flag() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Boolean)
 }
 
 fn millis() -> ObjectBuilder {

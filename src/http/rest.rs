@@ -98,6 +98,10 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
         | Ask::Reactions { .. }
         | Ask::Room { .. }
         | Ask::Members { .. }
+        | Ask::Readers { .. }
+        | Ask::Inbox { .. }
+        | Ask::InboxChanges { .. }
+        | Ask::InboxUpdate { .. }
         | Ask::Follow { .. }
         | Ask::Unfollow { .. }
         | Ask::FollowAll { .. }
@@ -113,7 +117,14 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
 /// Whether the answer shows what is for members only.
 fn reads_a_room(kind: Kind) -> bool {
     match kind {
-        Kind::History | Kind::Thread | Kind::Reactions | Kind::Room | Kind::Members => true,
+        Kind::History
+        | Kind::Thread
+        | Kind::Reactions
+        | Kind::Room
+        | Kind::Members
+        | Kind::Readers
+        | Kind::Inbox
+        | Kind::InboxUpdate => true,
         Kind::Auth
         | Kind::Create
         | Kind::Update
@@ -132,7 +143,8 @@ fn reads_a_room(kind: Kind) -> bool {
         | Kind::Unfollow
         | Kind::FollowAll
         | Kind::UnfollowAll
-        | Kind::Rooms => false,
+        | Kind::Rooms
+        | Kind::InboxChanges => false,
     }
 }
 
@@ -160,7 +172,11 @@ fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
         | Reply::Page { .. }
         | Reply::Rooms { .. }
         | Reply::Room { .. }
-        | Reply::Members { .. } => Ok(encoded(StatusCode::OK, reply)),
+        | Reply::Members { .. }
+        | Reply::Readers { .. }
+        | Reply::Inbox(_)
+        | Reply::InboxChanges(_)
+        | Reply::InboxUpdated { .. } => Ok(encoded(StatusCode::OK, reply)),
     }
 }
 
@@ -197,7 +213,11 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::Reactions
         | Kind::Rooms
         | Kind::Room
-        | Kind::Members => false,
+        | Kind::Members
+        | Kind::Readers
+        | Kind::Inbox
+        | Kind::InboxChanges
+        | Kind::InboxUpdate => false,
     }
 }
 

@@ -60,6 +60,8 @@ pub enum Serves {
 pub struct Query {
     pub name: &'static str,
     pub about: &'static str,
+    /// Of a number.
+    pub most: Option<u32>,
 }
 
 /// The body of a request.
@@ -139,7 +141,8 @@ pub const WITH_TOKEN: &[&str] = &[
     "unavailable",
 ];
 
-const PAGE: Query = Query { name: "limit", about: "how many at most, 1 to 100" };
+const PAGE: Query = Query { name: "limit", about: "how many at most, 1 to 100", most: Some(100) };
+const INBOX_PAGE: Query = Query { name: "limit", about: "how many at most, 1 to 5000", most: Some(5_000) };
 
 /// What a room's rules may answer to a command.
 macro_rules! of_a_room {
@@ -174,7 +177,7 @@ pub const ROUTES: &[Route] = &[
         path: "/v1/rooms",
         serves: Serves::Command(Kind::Rooms),
         summary: "Your rooms and invitations",
-        query: &[Query { name: "after", about: "the uuid of the room after which the page starts" }, PAGE],
+        query: &[Query { name: "after", about: "the uuid of the room after which the page starts", most: None }, PAGE],
         body: None,
         success: &[(200, Shape::Json("Rooms"))],
         codes: &[],
@@ -249,10 +252,10 @@ pub const ROUTES: &[Route] = &[
         serves: Serves::Events,
         summary: "What happened in a room: a page, a page that is waited for, or a stream",
         query: &[
-            Query { name: "after", about: "a cursor, `start` or `now`" },
-            Query { name: "before", about: "a cursor: the page before it" },
+            Query { name: "after", about: "a cursor, `start` or `now`", most: None },
+            Query { name: "before", about: "a cursor: the page before it", most: None },
             PAGE,
-            Query { name: "wait", about: "how long to wait where there is nothing yet, such as 25s" },
+            Query { name: "wait", about: "how long to wait where there is nothing yet, such as 25s", most: None },
         ],
         body: None,
         success: &[(200, Shape::Events("Page"))],
@@ -273,9 +276,9 @@ pub const ROUTES: &[Route] = &[
         serves: Serves::World,
         summary: "What happened in all of your rooms: a page, a page that is waited for, or a stream",
         query: &[
-            Query { name: "after", about: "a cursor of this address, `start` or `now`" },
+            Query { name: "after", about: "a cursor of this address, `start` or `now`", most: None },
             PAGE,
-            Query { name: "wait", about: "how long to wait where there is nothing yet, such as 25s" },
+            Query { name: "wait", about: "how long to wait where there is nothing yet, such as 25s", most: None },
         ],
         body: None,
         success: &[(200, Shape::Events("WorldPage"))],
@@ -304,7 +307,7 @@ pub const ROUTES: &[Route] = &[
         path: "/v1/rooms/{room}/members",
         serves: Serves::Command(Kind::Members),
         summary: "Who is in a room",
-        query: &[Query { name: "after", about: "the user id after which the page starts" }, PAGE],
+        query: &[Query { name: "after", about: "the user id after which the page starts", most: None }, PAGE],
         body: None,
         success: &[(200, Shape::Json("Members"))],
         codes: &["room_not_found", "not_member"],
@@ -324,7 +327,7 @@ pub const ROUTES: &[Route] = &[
         path: "/v1/rooms/{room}/members/{user}",
         serves: Serves::Command(Kind::Kick),
         summary: "Remove a member; answered when nothing of the room can reach the user any more",
-        query: &[Query { name: "reason", about: "why, for everybody to read" }],
+        query: &[Query { name: "reason", about: "why, for everybody to read", most: None }],
         body: Some(&Body { required: false, shape: "Kick", example: r#"{"reason":"spam"}"# }),
         success: &[(200, Shape::Json("Changed"))],
         codes: with_body!["not_member", "forbidden", "kind_forbids", "no_such_member", "last_owner", "room_archived"],
@@ -369,10 +372,58 @@ pub const ROUTES: &[Route] = &[
         path: "/v1/rooms/{room}/messages/{message}/thread",
         serves: Serves::Command(Kind::Thread),
         summary: "The replies of the thread that began with a message",
-        query: &[Query { name: "after", about: "the cursor after which the page starts" }, PAGE],
+        query: &[Query { name: "after", about: "the cursor after which the page starts", most: None }, PAGE],
         body: None,
         success: &[(200, Shape::Json("Thread"))],
         codes: of_a_room!["not_member", "message_not_found", "cursor_invalid", "cursor_foreign", "epoch_changed"],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/v1/rooms/{room}/messages/{message}/readers",
+        serves: Serves::Command(Kind::Readers),
+        summary: "To how many members a message has come, how many have read it, and how far each has got",
+        query: &[Query { name: "after", about: "the user after whom the page starts", most: None }, PAGE],
+        body: None,
+        success: &[(200, Shape::Json("Readers"))],
+        codes: of_a_room!["not_member", "message_not_found", "message_deleted"],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/v1/inbox",
+        serves: Serves::Command(Kind::Inbox),
+        summary: "Your rooms, the one with the latest message first, with what you have not read",
+        query: &[
+            Query { name: "archived", about: "`true`: those that you have put away", most: None },
+            Query { name: "after", about: "the `after` of the page before", most: None },
+            INBOX_PAGE,
+        ],
+        body: None,
+        success: &[(200, Shape::Json("Inbox"))],
+        codes: &[],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/v1/inbox/changes",
+        serves: Serves::Command(Kind::InboxChanges),
+        summary: "What has changed in your inbox since a cursor of it",
+        query: &[Query { name: "since", about: "a cursor of your inbox", most: None }, INBOX_PAGE],
+        body: None,
+        success: &[(200, Shape::Json("InboxChanges"))],
+        codes: &["cursor_invalid", "cursor_foreign", "epoch_changed"],
+    },
+    Route {
+        verb: Verb::Patch,
+        path: "/v1/rooms/{room}/inbox",
+        serves: Serves::Command(Kind::InboxUpdate),
+        summary: "Say how far you have read, and what a room is to you",
+        query: NO_QUERY,
+        body: Some(&Body {
+            required: true,
+            shape: "InboxUpdate",
+            example: r#"{"delivered_to":12,"read_to":9,"muted_until":null,"pinned":true,"archived":false,"draft":"what I was about"}"#,
+        }),
+        success: &[(200, Shape::Json("InboxEntry"))],
+        codes: with_body!["not_member", "not_there_yet", "content_size"],
     },
     Route {
         verb: Verb::Put,
@@ -459,7 +510,7 @@ pub const ROUTES: &[Route] = &[
         path: "/v1/rooms/{room}/messages/{message}/reactions/{emoji}",
         serves: Serves::Command(Kind::Reactions),
         summary: "Who has reacted to a message so",
-        query: &[Query { name: "after", about: "the user after whom the page starts" }, PAGE],
+        query: &[Query { name: "after", about: "the user after whom the page starts", most: None }, PAGE],
         body: None,
         success: &[(200, Shape::Json("Reactions"))],
         codes: of_a_room!["not_member", "message_not_found", "message_deleted"],

@@ -29,7 +29,10 @@ pub use cursor::{Cursor, CursorError, CursorText};
 pub use inbound::{Assembler, InboundError, Incoming};
 pub use native::{DEPTH_MAX, Kind, decode_request};
 pub use refusal::{Refusal, Retry};
-pub use reply::{About, Absence, Listed, ListedMember, Notice, Removal, Reply, Tally};
+pub use reply::{
+    About, Absence, Activity, Change, Changes, Inbox, InboxRoom, Listed, ListedMember, Notice, Reader, Readers,
+    Removal, Reply, Tally,
+};
 pub use request::{Ask, DecodeError, From, Request};
 pub use world_cursor::Sealer;
 

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
+use crate::domain::inbox::{Entry, Last, Unread};
 use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::recent::Receipt;
 use crate::domain::{
@@ -100,7 +103,124 @@ pub enum Reply {
         members: Vec<ListedMember>,
         after: Option<UserId>,
     },
+    /// How far the other members of a room have got, seen from one message.
+    Readers {
+        room: RoomKey,
+        message: RecordId,
+        readers: Readers,
+        after: Option<UserId>,
+    },
+    Inbox(Inbox),
+    InboxChanges(Changes),
+    InboxUpdated {
+        owner: RoomKey,
+        change: Change,
+        unread: Unread,
+    },
     Refused(Refusal),
+}
+
+/// A user's rooms, the one with the latest message first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Inbox {
+    /// By what its cursor is told from those of rooms.
+    pub owner: RoomKey,
+    pub rooms: Vec<InboxRoom>,
+    /// Where the next page starts; `None` when there are no more.
+    pub after: Option<Activity>,
+    /// Of all rooms that are neither muted nor put away.
+    pub unread: u64,
+    pub mentions: u64,
+    /// What has changed in the inbox up to here is in this answer.
+    pub cursor: Position,
+}
+
+/// A room in a user's inbox.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InboxRoom {
+    pub room: RoomId,
+    pub kind: RoomKind,
+    pub role: Role,
+    pub num: Num,
+    pub alias: Option<Alias>,
+    pub name: Option<Name>,
+    pub created_at: Timestamp,
+    pub head: Seq,
+    pub last: Option<Last>,
+    pub unread: Unread,
+    pub entry: Entry,
+}
+
+/// When a room was last spoken in, and which, so that no two are alike.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Activity {
+    pub at: Timestamp,
+    pub room: RoomId,
+}
+
+impl Activity {
+    /// As text that clients hand back.
+    pub fn encode(self) -> String {
+        format!("{:016x}{:032x}", self.at.0, self.room.0.as_u128())
+    }
+
+    /// Reads what [`Activity::encode`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (at, room) = text.split_at_checked(16).filter(|(_, room)| room.len() == 32)?;
+        let room = RoomId(u128::from_str_radix(room, 16).ok().map(Uuid::from_u128)?);
+        Some(Self { at: Timestamp(i64::from_str_radix(at, 16).ok()?), room })
+    }
+}
+
+impl InboxRoom {
+    pub fn activity(&self) -> Activity {
+        Activity { at: self.last.as_ref().map_or(self.created_at, |last| last.at), room: self.room }
+    }
+
+    /// How much it takes to say it, about.
+    pub fn bytes(&self) -> usize {
+        let last = self.last.as_ref().and_then(|last| last.text.as_deref()).map_or(0, str::len);
+        let name = self.name.as_ref().map_or(0, |name| name.as_str().len());
+        let alias = self.alias.as_ref().map_or(0, |alias| alias.as_str().len());
+        512 + last + name + alias + self.entry.draft.as_deref().map_or(0, str::len)
+    }
+}
+
+/// An entry of a user's inbox as it is now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    pub room: RoomId,
+    pub entry: Entry,
+    /// Where it has come to be so.
+    pub position: Position,
+}
+
+/// The entries that have changed after some place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Changes {
+    pub owner: RoomKey,
+    pub changes: Vec<Change>,
+    pub cursor: Position,
+    /// Nothing lay beyond the page when it was read.
+    pub complete: bool,
+}
+
+/// How many of a room's members a message has come to, and how far some of them have got.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Readers {
+    /// All members but the author.
+    pub members: u32,
+    pub delivered: u32,
+    pub read: u32,
+    pub users: Vec<Reader>,
+}
+
+/// How far a member has got in a room.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reader {
+    pub user: UserId,
+    pub delivered_to: Seq,
+    pub read_to: Seq,
 }
 
 /// What a room is to somebody who may know of it.
@@ -185,6 +305,11 @@ pub enum Notice {
     },
     RoomLost {
         room: RoomId,
+    },
+    /// What a room is to the user has changed.
+    InboxUpdated {
+        owner: RoomKey,
+        change: Change,
     },
     /// The server restarts, and the connection is about to be closed.
     Restarting {

@@ -2,7 +2,8 @@
 
 use crate::domain::{Alias, ClientId, Command, Emoji, Name, RecordId, Role, RoomId, RoomKind, RoomName, UserId};
 
-use super::Refusal;
+use super::{Activity, Refusal};
+use crate::domain::inbox::Update;
 
 /// One command of a client.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,6 +75,28 @@ pub enum Ask {
         room: RoomName,
         after: Option<UserId>,
         limit: usize,
+    },
+    /// How far the members of a room have got, seen from one message.
+    Readers {
+        room: RoomName,
+        message: RecordId,
+        after: Option<UserId>,
+        limit: usize,
+    },
+    /// The user's rooms by their latest messages; `archived` are those that the user has put away.
+    Inbox {
+        archived: bool,
+        after: Option<Activity>,
+        limit: usize,
+    },
+    /// What has changed in the user's inbox. `since` is a cursor of it.
+    InboxChanges {
+        since: String,
+        limit: usize,
+    },
+    InboxUpdate {
+        room: RoomName,
+        update: Update,
     },
     /// A command that has to wait until the client has said who it is. What it says has not been looked at.
     NotYet,

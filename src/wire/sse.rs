@@ -61,6 +61,7 @@ pub(super) fn notice(notice: &Notice) -> Bytes {
         Notice::Removed { .. } => ("removed", None),
         Notice::RoomGained { .. } => ("room_gained", None),
         Notice::RoomLost { .. } => ("room_lost", None),
+        Notice::InboxUpdated { .. } => ("inbox_updated", None),
         Notice::FollowFailed { .. } => ("follow_failed", None),
     };
     let mut out = BytesMut::new();

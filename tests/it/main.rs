@@ -7,6 +7,7 @@ mod flaws;
 #[allow(dead_code, reason = "shared with the tests that have a process of their own")]
 mod harness;
 mod identity;
+mod inbox;
 mod keep_alive;
 mod kicks;
 mod lifecycle;

@@ -90,6 +90,17 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     let page = walk.ok(&bob, "history", &before, None).await;
     let tally = json!([{ "message": message, "emoji": "👍", "count": 1, "mine": false }]);
     assert_eq!(page["reactions"], tally);
+    let inbox = walk.ok(&bob, "inbox", &[("limit", "5000"), ("archived", "false")], None).await;
+    assert_eq!((&inbox["rooms"][0]["room"], &inbox["unread"]), (&json!(room), &json!(1)));
+    let read = json!({ "read_to": answered["seq"], "pinned": true });
+    let updated = walk.ok(&bob, "inbox_update", &[("room", room)], Some(read)).await;
+    assert_eq!((&updated["unread"], &updated["pinned"]), (&json!(0), &json!(true)));
+    let since = [("since", inbox["cursor"].as_str().unwrap())];
+    let changes = walk.ok(&bob, "inbox_changes", &since, None).await;
+    assert_eq!((&changes["changes"][0]["read_to"], &changes["cursor"]), (&answered["seq"], &updated["cursor"]));
+    let answer = answered["record"].as_str().unwrap();
+    let readers = walk.ok(&ann, "readers", &[("room", room), ("message", answer)], None).await;
+    assert_eq!((&readers["members"], &readers["read"]), (&json!(2), &json!(1)));
     walk.ok(&bob, "delete", &places, None).await;
     walk.ok(&ann, "kick", &[("room", room), ("user", "eve"), ("reason", "so it goes")], None).await;
     walk.ok(&bob, "leave", &[("room", room)], None).await;

@@ -447,6 +447,6 @@ fn says(commit: &Commit, word: &str) -> bool {
         Event::Room(RoomEvent::MessagePosted { content, .. }) => {
             content.text.as_deref().is_some_and(|text| text.starts_with(word))
         }
-        Event::Room(_) | Event::Directory(_) => false,
+        Event::Room(_) | Event::Directory(_) | Event::Inbox(_) => false,
     })
 }

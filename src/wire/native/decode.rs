@@ -17,15 +17,18 @@ use crate::domain::event::MENTIONS_MAX;
 use crate::domain::ids::IdError;
 use crate::domain::room::MEMBERS_MAX;
 use crate::domain::{
-    self, Alias, ClientId, Command, Emoji, Name, Num, RecordId, Rejection, Role, RoomId, RoomKind, RoomName, UserId,
+    self, Alias, ClientId, Command, Emoji, Name, Num, RecordId, Rejection, Role, RoomId, RoomKind, RoomName, Seq,
+    Timestamp, UserId, inbox,
 };
-use crate::wire::{Ask, DecodeError, From, Refusal, Request};
+use crate::wire::{Activity, Ask, DecodeError, From, Refusal, Request};
 
 /// The longest `id` of a request.
 const ID_BYTES_MAX: usize = 64;
 
 /// The most that one page of history or of rooms holds.
 const PAGE_MAX: u64 = 100;
+/// The most rooms that an inbox lists at once.
+const INBOX_MAX: u64 = 5_000;
 /// A page of history of a client that does not say how much it wants.
 const HISTORY_PAGE: u64 = 50;
 
@@ -271,6 +274,36 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             let Room { room } = payload.read()?;
             Ask::Room { room: room.0 }
         }
+        Kind::Readers => {
+            let Readers { room, message, after, limit } = payload.read()?;
+            let (after, limit) = (after.map(|it| it.0), page(limit.unwrap_or(PAGE_MAX))?);
+            Ask::Readers { room: room.0, message: message.0, after, limit }
+        }
+        Kind::Inbox => {
+            let Inbox { archived, after, limit } = payload.read()?;
+            let limit = page_of(limit.unwrap_or(PAGE_MAX), INBOX_MAX)?;
+            Ask::Inbox { archived: archived.unwrap_or(false), after: after.map(|it| it.0), limit }
+        }
+        Kind::InboxChanges => {
+            let InboxChanges { since: Text(since), limit } = payload.read()?;
+            let limit = page_of(limit.unwrap_or(PAGE_MAX), INBOX_MAX)?;
+            Ask::InboxChanges { since: since.into_owned(), limit }
+        }
+        Kind::InboxUpdate => {
+            let InboxUpdate { room, delivered_to, read_to, muted_until, pinned, archived, draft } = payload.read()?;
+            let update = inbox::Update {
+                delivered_to: delivered_to.map(Seq),
+                read_to: read_to.map(Seq),
+                muted_until: muted_until.map(|until| until.map(Timestamp)),
+                pinned,
+                archived,
+                draft: draft.map(|draft| draft.map(|Text(draft)| draft.into())),
+            };
+            if update == inbox::Update::default() {
+                return Err(Refusal::bad_request("an update has to say what is to change"));
+            }
+            Ask::InboxUpdate { room: room.0, update }
+        }
         Kind::Members => {
             let Members { room, after, limit } = payload.read()?;
             Ask::Members { room: room.0, after: after.map(|it| it.0), limit: page(limit.unwrap_or(PAGE_MAX))? }
@@ -300,9 +333,13 @@ fn start(from: &str) -> From {
 }
 
 fn page(limit: u64) -> Result<usize, Refusal> {
+    page_of(limit, PAGE_MAX)
+}
+
+fn page_of(limit: u64, max: u64) -> Result<usize, Refusal> {
     match usize::try_from(limit) {
-        Ok(rows) if (1..=PAGE_MAX).contains(&limit) => Ok(rows),
-        _ => Err(Refusal::bad_request("`limit` has to be 1 to 100")),
+        Ok(rows) if (1..=max).contains(&limit) => Ok(rows),
+        _ => Err(Refusal::bad_request(format!("`limit` has to be 1 to {max}"))),
     }
 }
 
@@ -333,10 +370,14 @@ pub enum Kind {
     Rooms,
     Room,
     Members,
+    Readers,
+    Inbox,
+    InboxChanges,
+    InboxUpdate,
 }
 
 impl Kind {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 28] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -361,6 +402,10 @@ impl Kind {
         Self::Rooms,
         Self::Room,
         Self::Members,
+        Self::Readers,
+        Self::Inbox,
+        Self::InboxChanges,
+        Self::InboxUpdate,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -389,6 +434,10 @@ impl Kind {
             Self::Rooms => "rooms",
             Self::Room => "room",
             Self::Members => "members",
+            Self::Readers => "readers",
+            Self::Inbox => "inbox",
+            Self::InboxChanges => "inbox_changes",
+            Self::InboxUpdate => "inbox_update",
         }
     }
 }
@@ -577,6 +626,47 @@ struct Members {
     limit: Option<u64>,
 }
 
+#[derive(Deserialize)]
+struct Readers {
+    room: RoomText,
+    message: Parsed<RecordId>,
+    after: Option<Parsed<UserId>>,
+    limit: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Inbox {
+    archived: Option<bool>,
+    after: Option<Parsed<Activity>>,
+    limit: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct InboxChanges<'a> {
+    #[serde(borrow)]
+    since: Text<'a>,
+    limit: Option<u64>,
+}
+
+/// What is not there stays; null takes away.
+#[derive(Deserialize)]
+struct InboxUpdate<'a> {
+    room: RoomText,
+    delivered_to: Option<u64>,
+    read_to: Option<u64>,
+    #[serde(default, deserialize_with = "said")]
+    muted_until: Option<Option<i64>>,
+    pinned: Option<bool>,
+    archived: Option<bool>,
+    #[serde(borrow, default, deserialize_with = "said")]
+    draft: Option<Option<Text<'a>>>,
+}
+
+/// A member that is there, and be it null.
+fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
 /// `mentions` of a message: at most twice as many as there may be, since the same may be there again.
 #[derive(Default)]
 struct Mentioned(Vec<UserId>);
@@ -722,6 +812,14 @@ impl FromText for RoomId {
 
     fn from_text(text: &str) -> Result<Self, Self::Error> {
         text.parse().map(Self).map_err(|_| "`after` has to be the uuid of a room")
+    }
+}
+
+impl FromText for Activity {
+    type Error = &'static str;
+
+    fn from_text(text: &str) -> Result<Self, Self::Error> {
+        Self::parse(text).ok_or("`after` has to be that of an answer")
     }
 }
 

@@ -2,11 +2,15 @@
 
 use super::PROTOCOL;
 use super::writer::{Plain, Writer};
+use crate::domain::inbox::{Entry, Last, Unread};
 use crate::domain::{
-    Alias, Content, DirectoryEvent, Emoji, Event, InReplyTo, Name, Position, Record, RecordId, RoomEvent, RoomId,
-    RoomKey, Timestamp, UserId,
+    Alias, Content, DirectoryEvent, Emoji, Event, InReplyTo, InboxEvent, Name, Position, Record, RecordId, RoomEvent,
+    RoomId, RoomKey, Timestamp, UserId,
 };
-use crate::wire::{About, Cursor, Listed, ListedMember, Notice, Refusal, Reply, Tally};
+use crate::wire::{
+    About, Activity, Change, Changes, Cursor, Inbox, InboxRoom, Listed, ListedMember, Notice, Reader, Readers, Refusal,
+    Reply, Tally,
+};
 
 /// What a record takes besides its content, or a reply besides its lists: most are half of it.
 const FRAME_BYTES: usize = 384;
@@ -85,6 +89,10 @@ pub fn notice(out: &mut impl Writer, notice: &Notice) {
             out.member("type", "room_lost");
             put_room(out, "room", *room);
         }
+        Notice::InboxUpdated { owner, change } => {
+            out.member("type", "inbox_updated");
+            put_change(out, owner, change);
+        }
         Notice::Restarting { retry_after } => {
             out.member("type", "restarting");
             out.member("retry_after_ms", &u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
@@ -124,6 +132,9 @@ fn reply_bytes(reply: &Reply) -> usize {
         Reply::Reactions { users, .. } => users.iter().map(|user| user.as_str().len() + 3).sum(),
         Reply::Rooms { rooms, .. } => rooms.len() * 128,
         Reply::Members { members, .. } => members.len() * 128,
+        Reply::Readers { readers, .. } => readers.users.len() * 128,
+        Reply::Inbox(inbox) => inbox.rooms.iter().map(InboxRoom::bytes).sum(),
+        Reply::InboxChanges(changes) => changes.changes.len() * 256,
         Reply::Authenticated { .. }
         | Reply::Created { .. }
         | Reply::Changed { .. }
@@ -133,6 +144,7 @@ fn reply_bytes(reply: &Reply) -> usize {
         | Reply::FollowingAll { .. }
         | Reply::UnfollowedAll
         | Reply::Room { .. }
+        | Reply::InboxUpdated { .. }
         | Reply::Refused(_) => 0,
     };
     FRAME_BYTES + list
@@ -153,8 +165,9 @@ fn put_record(out: &mut impl Writer, room: &RoomKey, record: &Record) {
     }
     match event {
         Event::Room(event) => put_event(out, event),
-        // No room's stream has one. Its place would be shown, and what it says about names kept.
-        Event::Directory(DirectoryEvent::RoomReserved { .. } | DirectoryEvent::NumsLeased { .. }) => {
+        // No room's stream has one. Its place would be shown, and what it says kept.
+        Event::Directory(DirectoryEvent::RoomReserved { .. } | DirectoryEvent::NumsLeased { .. })
+        | Event::Inbox(InboxEvent::EntryUpdated { .. }) => {
             out.member("event", "hidden");
         }
     }
@@ -333,7 +346,123 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             out.close_list(open);
             out.member("after", &after.as_ref().map(UserId::as_str));
         }
+        Reply::Readers { room, message, readers, after } => {
+            put_room(out, "room", room.room);
+            put_record_id(out, "message", *message);
+            put_readers(out, readers);
+            out.member("after", &after.as_ref().map(UserId::as_str));
+        }
+        Reply::Inbox(inbox) => put_inbox(out, inbox),
+        Reply::InboxChanges(Changes { owner, changes, cursor, complete }) => {
+            out.key("changes");
+            let open = out.open_list();
+            for change in changes {
+                out.item();
+                let open = out.open_map();
+                put_change(out, owner, change);
+                out.close_map(open);
+            }
+            out.close_list(open);
+            out.member("cursor", &*Cursor::encode(owner, *cursor));
+            out.member("complete", complete);
+        }
+        Reply::InboxUpdated { owner, change, unread } => {
+            put_change(out, owner, change);
+            put_unread(out, *unread);
+        }
         Reply::Refused(refusal) => put_error(out, refusal),
+    }
+}
+
+fn put_readers(out: &mut impl Writer, Readers { members, delivered, read, users }: &Readers) {
+    out.member("members", &u64::from(*members));
+    out.member("delivered", &u64::from(*delivered));
+    out.member("read", &u64::from(*read));
+    out.key("users");
+    let open = out.open_list();
+    for Reader { user, delivered_to, read_to } in users {
+        out.item();
+        let open = out.open_map();
+        out.member("user", user.as_str());
+        out.member("delivered_to", &delivered_to.0);
+        out.member("read_to", &read_to.0);
+        out.close_map(open);
+    }
+    out.close_list(open);
+}
+
+fn put_inbox(out: &mut impl Writer, Inbox { owner, rooms, after, unread, mentions, cursor }: &Inbox) {
+    out.key("rooms");
+    let open = out.open_list();
+    for room in rooms {
+        out.item();
+        put_inbox_room(out, room);
+    }
+    out.close_list(open);
+    out.member("after", &after.map(Activity::encode).as_deref());
+    out.member("unread", unread);
+    out.member("mentions", mentions);
+    out.member("cursor", &*Cursor::encode(owner, *cursor));
+}
+
+fn put_inbox_room(out: &mut impl Writer, room: &InboxRoom) {
+    let open = out.open_map();
+    put_room(out, "room", room.room);
+    out.member("kind", room.kind.as_str());
+    out.member("role", room.role.as_str());
+    out.member("num", &room.num.0);
+    out.member("alias", &room.alias.as_ref().map(Alias::as_str));
+    out.member("name", &room.name.as_ref().map(Name::as_str));
+    out.member("head", &room.head.0);
+    put_last(out, room.last.as_ref());
+    put_unread(out, room.unread);
+    put_entry(out, &room.entry);
+    out.close_map(open);
+}
+
+/// The last message, or null.
+fn put_last(out: &mut impl Writer, last: Option<&Last>) {
+    let Some(Last { id, at, author, text }) = last else { return out.member("last", &None::<&str>) };
+    out.key("last");
+    let open = out.open_map();
+    put_record_id(out, "id", *id);
+    out.member("seq", &id.seq().0);
+    put_time(out, *at);
+    out.member("author", author.as_str());
+    out.member("text", &text.as_deref());
+    out.close_map(open);
+}
+
+fn put_unread(out: &mut impl Writer, Unread { messages, mentions, more }: Unread) {
+    out.member("unread", &u64::from(messages));
+    out.member("mentions", &u64::from(mentions));
+    if more {
+        out.member("more_unread", &true);
+    }
+}
+
+fn put_change(out: &mut impl Writer, owner: &RoomKey, Change { room, entry, position }: &Change) {
+    put_room(out, "room", *room);
+    out.member("cursor", &*Cursor::encode(owner, *position));
+    put_entry(out, entry);
+}
+
+/// What most entries do not have is not said.
+fn put_entry(out: &mut impl Writer, entry: &Entry) {
+    let Entry { delivered, read, muted_until, pinned, archived, draft } = entry;
+    out.member("delivered_to", &delivered.0.seq.0);
+    out.member("read_to", &read.0.seq.0);
+    if let Some(until) = muted_until {
+        out.member("muted_until", &until.0);
+    }
+    if *pinned {
+        out.member("pinned", &true);
+    }
+    if *archived {
+        out.member("archived", &true);
+    }
+    if let Some(draft) = draft {
+        out.member("draft", &**draft);
     }
 }
 

@@ -125,7 +125,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Joined<'_, 'de, A> {
     }
 }
 
-/// A member that the address or a header says, as text; `limit` is a number.
+/// A member that the address or a header says, as text; `limit` is a number, `archived` true or false.
 struct Given<'de, E> {
     name: &'de str,
     value: &'de str,
@@ -139,6 +139,10 @@ impl<'de, E: Error> Deserializer<'de> for Given<'de, E> {
         if self.name == "limit" {
             let number = self.value.parse().map_err(|_| E::custom("`limit` has to be a number"))?;
             return visitor.visit_u64(number);
+        }
+        if self.name == "archived" {
+            let word = self.value.parse().map_err(|_| E::custom("`archived` has to be true or false"))?;
+            return visitor.visit_bool(word);
         }
         visitor.visit_borrowed_str(self.value)
     }
