@@ -14,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 use crate::{Outcome, poll, websocket};
 
 /// Larger than anything that one read brings.
-const SCRATCH_BYTES: usize = 1024 * 1024;
+const SCRATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// As many connections leave from one address: each has 28,000 ports, and some are still in use from before.
 const CONNECTIONS_PER_ADDRESS: usize = 4_000;

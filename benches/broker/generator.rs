@@ -4,7 +4,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Outcome, connect, fan_out, growth, latency, publish, resume, rooms};
+use crate::{Outcome, connect, fan_out, growth, inbox, latency, publish, resume, rooms};
 
 #[derive(Serialize, Deserialize)]
 pub enum Plan {
@@ -15,6 +15,7 @@ pub enum Plan {
     Publish(publish::Plan),
     Latency(latency::Plan),
     Growth(growth::Plan),
+    Inbox(inbox::Plan),
 }
 
 pub fn run() -> Outcome<()> {
@@ -27,6 +28,7 @@ pub fn run() -> Outcome<()> {
         Plan::Publish(plan) => say(&publish::perform(plan)?),
         Plan::Latency(plan) => say(&latency::perform(plan)?),
         Plan::Growth(plan) => say(&growth::perform(plan)?),
+        Plan::Inbox(plan) => say(&inbox::perform(plan)?),
     }
 }
 

@@ -10,6 +10,7 @@ mod fan_out;
 mod figures;
 mod generator;
 mod growth;
+mod inbox;
 #[path = "../kept/mod.rs"]
 mod kept;
 mod latency;
@@ -105,6 +106,8 @@ enum Name {
     Latency,
     /// The same with more followers and more rooms
     Growth,
+    /// All rooms of a user in one call
+    Inbox,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -180,6 +183,7 @@ fn drive(args: Args) -> Outcome<()> {
                 Name::Publish => publish::drive,
                 Name::Latency => latency::drive,
                 Name::Growth => growth::drive,
+                Name::Inbox => inbox::drive,
             };
             if let Err(error) = measure(&bench, &mut table) {
                 eprintln!("broker: {error}; what is left of this bench is not measured");
