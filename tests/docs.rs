@@ -14,7 +14,7 @@ use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
 use chinwag::domain::{
     Alias, ClientId, Content, Emoji, Epoch, Event, InReplyTo, Num, Position, Principal, Record, RecordId, Rejection,
-    RoomEvent, RoomId, RoomKey, Seq, TenantId, Timestamp, UserId,
+    RoomEvent, RoomId, RoomKey, Seq, Signal, TenantId, Timestamp, UserId,
 };
 use chinwag::http::routes::{ROUTES, Serves};
 use chinwag::wire::close::CloseReason;
@@ -421,6 +421,7 @@ fn sent() -> Vec<Value> {
         (Some("4"), Reply::Published { room: room.clone(), receipt: receipt(4), duplicate: true }),
         (Some("7"), Reply::Following { room: room.clone(), at: position(3), head: Seq(5) }),
         (Some("8"), Reply::Unfollowed { room: room.room }),
+        (Some("23"), Reply::Signaled { room: room.clone() }),
         (
             Some("10"),
             Reply::History {
@@ -474,7 +475,7 @@ fn sent() -> Vec<Value> {
                 complete: true,
             }),
         ),
-        (Some("22"), Reply::Readers { room: room.clone(), message: posted.id, readers, after: Some(bob) }),
+        (Some("22"), Reply::Readers { room: room.clone(), message: posted.id, readers, after: Some(bob.clone()) }),
         (Some("14"), Reply::Room { room: room.clone(), about }),
         (Some("15"), Reply::Members { room: room.clone(), members: vec![listed_member], after: None }),
         (Some("11"), Reply::Rooms { rooms: vec![listed], after: Some(room.room) }),
@@ -485,6 +486,11 @@ fn sent() -> Vec<Value> {
         Notice::RoomGained { room: room.room, standing: Standing::Invited, role: Role::Guest },
         Notice::RoomLost { room: room.room },
         Notice::InboxUpdated { owner, change },
+        Notice::Signal { room: room.room, signal: Signal::Typing { user: bob.clone(), typing: true } },
+        Notice::Signal {
+            room: room.room,
+            signal: Signal::Progress { user: bob, delivered_to: Seq(5), read_to: Seq(5) },
+        },
         Notice::Gap { room: room.room, from: Seq(2), to: Seq(3), reason: Absence::NotMember },
         Notice::FollowFailed { room: room.room, refusal: Refusal::unavailable() },
         Notice::Restarting { retry_after: Duration::from_millis(2_500) },
@@ -519,11 +525,15 @@ fn is_from_server(example: &Value) -> bool {
         "room_gained",
         "room_lost",
         "inbox_updated",
+        "typing",
+        "progress",
         "gap",
         "follow_failed",
         "restarting",
     ];
-    notices.contains(&example["type"].as_str().unwrap())
+    // What a client asks has an id, and is called as the notice that it leads to.
+    let asks = example["type"] == "typing" && example.get("id").is_some();
+    !asks && notices.contains(&example["type"].as_str().unwrap())
 }
 
 /// The cells of all tables that begin with `heading`, row by row.

@@ -56,6 +56,15 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
             };
             read("members", worker, link, &by, &room, members).await
         }
+        Ask::Typing { room, typing } => {
+            let signal = async |store: &dyn Store, reader: &Rc<Follower>| {
+                registry.meters().user(&registry.limits().rates, &by)?;
+                reading::may_post(store, reader).await?;
+                worker.typing(reader.room(), &by.user, link, typing);
+                Ok(Reply::Signaled { room: reader.room().clone() })
+            };
+            read("typing", worker, link, &by, &room, signal).await
+        }
         Ask::Readers { room, message, after, limit } => {
             let readers = async move |store: &dyn Store, reader: &Rc<Follower>| {
                 reading::readers(store, reader, message, after, limit).await

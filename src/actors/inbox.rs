@@ -13,8 +13,8 @@ use crate::clock::random_wide;
 use crate::domain::inbox::{Entry, Update};
 use crate::domain::policy::Standing;
 use crate::domain::{
-    Event, InboxEvent, Num, Position, Record, RecordId, Rejection, Role, RoomId, RoomKey, Seq, StreamId, TenantId,
-    Timestamp, UserId,
+    Event, InboxEvent, Num, Position, Record, RecordId, Rejection, Role, RoomId, RoomKey, Seq, Signal, StreamId,
+    TenantId, Timestamp, UserId,
 };
 use crate::store::rows::{self, Kept, Place, Progress, Row};
 use crate::store::{Commit, Put, Store, StoreError};
@@ -76,6 +76,7 @@ impl InboxActor {
             inbox.busy = false;
             inbox.head = written.head;
             for updated in &written.updated {
+                inbox.signal(updated);
                 inbox.tell(&RoomsChanged::Updated(Arc::clone(updated)));
             }
             for (change, answer) in written.answers {
@@ -85,6 +86,16 @@ impl InboxActor {
             inbox.work(ctx);
             inbox.rest(ctx);
         }));
+    }
+
+    /// Tells those who follow the room how far the user has got.
+    fn signal(&self, updated: &Updated) {
+        let room = RoomKey { tenant: self.tenant.clone(), room: updated.room };
+        let (user, entry) = (self.user.clone(), &updated.entry);
+        let (delivered_to, read_to) = (entry.delivered.0.seq, entry.read.0.seq);
+        if updated.moved {
+            self.registry.signal(&room, &Signal::Progress { user, delivered_to, read_to });
+        }
     }
 
     #[expect(clippy::disallowed_methods, reason = "one per session and committed change")]
@@ -169,6 +180,8 @@ impl Handler<RoomsChanged> for InboxActor {
 pub struct Updated {
     pub room: RoomId,
     pub entry: Entry,
+    /// The user has got further.
+    pub moved: bool,
     /// Where in the user's stream it has come to be so.
     pub position: Position,
 }
@@ -284,6 +297,8 @@ async fn decide(
             Err(rejection) => Err(rejection.into()),
             Ok(entry) => {
                 let changed = entry != point.kept.entry;
+                let before = &point.kept.entry;
+                let moved = (entry.delivered, entry.read) != (before.delivered, before.read);
                 if changed {
                     next = next.next();
                     point.kept = Kept { entry: entry.clone(), changed: next };
@@ -291,7 +306,7 @@ async fn decide(
                     commit.records.push(record(user, position, at, room, &entry));
                 }
                 let position = Position { epoch, seq: point.kept.changed };
-                let now = Arc::new(Updated { room, entry, position });
+                let now = Arc::new(Updated { room, entry, moved, position });
                 if changed {
                     updated.push(Arc::clone(&now));
                 }

@@ -25,6 +25,7 @@ pub mod relay;
 pub mod revoking;
 pub mod room;
 pub mod session;
+pub mod signals;
 pub mod streaming;
 pub mod survey;
 pub mod worker;

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::domain::Position;
+use crate::domain::{Position, RoomId};
 
 /// The most bytes that wait in the log lane.
 pub const LOG_BYTES_MAX: usize = 256 * 1024;
@@ -51,6 +51,13 @@ pub trait Sink {
     fn look_ahead(&self);
 }
 
+/// Of which room a state is, and which of its states.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct StateKey {
+    pub room: RoomId,
+    pub of: u64,
+}
+
 /// Frames on their way to one connection.
 #[derive(Default)]
 pub struct Outbox {
@@ -78,7 +85,7 @@ struct Lanes {
     control: VecDeque<Bytes>,
     control_bytes: usize,
     /// Latest values by key; a newer one takes the place of an older.
-    state: BTreeMap<u64, Bytes>,
+    state: BTreeMap<StateKey, Bytes>,
     /// Volatile signals; dropped when there are too many.
     pulse: VecDeque<Bytes>,
     dropped: u64,
@@ -224,7 +231,7 @@ impl Outbox {
     }
 
     /// Sets the value of `key`, which takes the place of an earlier one that has not left yet.
-    pub fn push_state(&self, key: u64, frame: Bytes) {
+    pub fn push_state(&self, key: StateKey, frame: Bytes) {
         let mut lanes = self.lanes.borrow_mut();
         if lanes.stage != Stage::Open {
             return;
@@ -237,6 +244,14 @@ impl Outbox {
             lanes.dropped += 1;
         }
         lanes.filled();
+    }
+
+    /// Takes out the states of `room`.
+    pub fn purge_state(&self, room: RoomId) {
+        let mut lanes = self.lanes.borrow_mut();
+        if !lanes.state.is_empty() {
+            lanes.state.retain(|key, _| key.room != room);
+        }
     }
 
     /// Adds a signal, unless too many are waiting.

@@ -316,6 +316,25 @@ fn about(header: Header, place: Option<(Role, Standing)>, head: Option<Position>
     About { kind, num, alias, name, created_at, archived, place, head }
 }
 
+/// Refuses who may not post in a room.
+pub async fn may_post(store: &dyn Store, reader: &Rc<Follower>) -> Result<(), Refusal> {
+    let key = reader.room();
+    let member = membership(store, key, reader.user()).await?;
+    let header = store.get(&key.stream(), rows::HEADER).await.map_err(|error| read_failed(&error))?;
+    let header = header.ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
+    let header = Header::decode(&header).map_err(|error| read_failed(&error))?;
+    if header.archived {
+        return Err(Rejection::RoomArchived.into());
+    }
+    if member.role < header.kind.policy().post {
+        return Err(Rejection::Forbidden.into());
+    }
+    if !reader.follow().borrow().stands(member.joined.seq()) {
+        return Err(Rejection::NotMember.into());
+    }
+    Ok(())
+}
+
 /// Who is in a room, in the order of the users' ids. For members.
 pub async fn members(
     store: &dyn Store,

@@ -24,12 +24,14 @@ use super::inbox::{Attach, Change, InboxActor, RoomsChanged, Updated};
 use super::limits::{Limits, names};
 use super::rates::{Limiter, Meters};
 use super::reading;
-use super::relay::{Announce, RelayAddr};
+use super::relay::{Announce, RelayAddr, Signaled};
 use super::room::{Answer, Asker, RoomActor, Submission, Submit};
+use super::signals::Typists;
 use crate::clock::Clock;
 use crate::domain::inbox;
 use crate::domain::{
-    ClientId, Command, Principal, Rejection, Revocations, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId,
+    ClientId, Command, Principal, Rejection, Revocations, RoomId, RoomKey, RoomName, Seq, Signal, TenantId, Timestamp,
+    UserId,
 };
 use crate::metrics::Metrics;
 use crate::store::rows::{self, Reservation, Row};
@@ -57,6 +59,7 @@ pub struct Registry {
     relays: RwLock<Vec<RelayAddr>>,
     draining: AtomicBool,
     digests: Digests,
+    typists: Typists,
     sealer: OnceLock<Sealer>,
     /// Whose tokens are denied.
     pub(super) revocations: ArcSwap<Revocations>,
@@ -175,6 +178,7 @@ impl Registry {
             relays: RwLock::default(),
             draining: AtomicBool::new(false),
             digests: Digests::default(),
+            typists: Typists::default(),
             sealer: OnceLock::new(),
             revocations: ArcSwap::default(),
         })
@@ -671,6 +675,31 @@ impl Registry {
             }
             Some(slot) => slot.addr != *addr,
             None => true,
+        }
+    }
+
+    /// Tells those who follow a room what holds for the moment.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "one per relay and signal; users have a rate for what leads to these"
+    )]
+    pub fn signal(&self, room: &RoomKey, signal: &Signal) {
+        for (relay, _) in self.interest(room) {
+            if let Some(relay) = self.relay(relay) {
+                relay.do_send(Signaled { room: room.clone(), signal: signal.clone() });
+            }
+        }
+    }
+
+    /// Who is writing where.
+    pub fn typists(&self) -> &Typists {
+        &self.typists
+    }
+
+    /// `user` does not write in a room any more: has posted, has left, or says so.
+    pub fn typed(&self, room: &RoomKey, user: &UserId) {
+        if self.typists.end(room, user) {
+            self.signal(room, &Signal::Typing { user: user.clone(), typing: false });
         }
     }
 

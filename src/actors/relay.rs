@@ -14,7 +14,7 @@ use actix::{
 use super::batch::{Batch, Pending};
 use super::worker::{Cutting, Worker};
 use crate::domain::revocation::Subject;
-use crate::domain::{Revocation, RoomKey, Seq};
+use crate::domain::{Revocation, RoomKey, Seq, Signal};
 use crate::metrics::Census;
 use crate::wire::CloseReason;
 
@@ -147,6 +147,22 @@ impl Handler<Announce> for RelayActor {
 
     fn handle(&mut self, announce: Announce, _: &mut Self::Context) {
         self.worker.announce(&announce.room, announce.head);
+    }
+}
+
+/// What holds for the moment in a room.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Signaled {
+    pub room: RoomKey,
+    pub signal: Signal,
+}
+
+impl Handler<Signaled> for RelayActor {
+    type Result = ();
+
+    fn handle(&mut self, signaled: Signaled, _: &mut Self::Context) {
+        self.worker.signal(&signaled.room, &signaled.signal);
     }
 }
 

@@ -369,6 +369,11 @@ impl RoomActor {
             self.answer_when_removed(removed, removals, before, ctx);
         }
         self.tell_inboxes(&gathered.records);
+        for record in &gathered.records {
+            if let Some(user) = ends_typing(record) {
+                self.registry.typed(&self.key, user);
+            }
+        }
         self.registry.digests().committed(&self.key, &gathered.records);
         self.forget();
         self.flush(ctx);
@@ -562,6 +567,15 @@ fn changes(record: &Record) -> Option<Seq> {
             | RoomEvent::ReactionRemoved { message, .. },
         ) => Some(message.seq()),
         Event::Room(_) | Event::Directory(_) | Event::Inbox(_) => None,
+    }
+}
+
+/// Whose writing ends with a record.
+fn ends_typing(record: &Record) -> Option<&UserId> {
+    match &record.event {
+        Event::Room(RoomEvent::MessagePosted { .. }) => Some(&record.author),
+        Event::Room(_) => removal_of(record).map(|(user, _)| user),
+        Event::Directory(_) | Event::Inbox(_) => None,
     }
 }
 

@@ -240,6 +240,7 @@ impl SessionActor {
             | Ask::Room { .. }
             | Ask::Members { .. }
             | Ask::Readers { .. }
+            | Ask::Typing { .. }
             | Ask::Inbox { .. }
             | Ask::InboxChanges { .. }
             | Ask::NotYet => Ok(()),
@@ -481,6 +482,7 @@ impl SessionActor {
             | Ask::Room { .. }
             | Ask::Members { .. }
             | Ask::Readers { .. }
+            | Ask::Typing { .. }
             | Ask::Inbox { .. }
             | Ask::InboxChanges { .. }
             | Ask::InboxUpdate { .. } => {
@@ -528,6 +530,7 @@ impl SessionActor {
             }
             let follower = registration.keep();
             session.reply(&id, &Reply::Following { room: follower.room().clone(), at, head });
+            session.worker.greet(&follower);
             session.follows.insert(room, Rc::clone(&follower));
             if follower.follow().borrow().wants_page_after().is_some() {
                 session.link.outbox.want_pull();

@@ -44,6 +44,7 @@ pub async fn stream_room(
     let (epoch, heartbeat) = (registry.store().epoch(), registry.limits().comment);
     link.notify(&Notice::Streaming { epoch, heartbeat, room, at, head });
     let (follower, by) = (registration.keep(), opening.done());
+    worker.greet(&follower);
     let (worker, link) = (Rc::clone(worker), Rc::clone(link));
     SessionActor::create(move |_| SessionActor::streaming(worker, link, gate, by, [follower]));
     Ok(())

@@ -7,7 +7,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::hint;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,14 +19,15 @@ use bytes::{Bytes, BytesMut};
 
 use super::batch::{Batch, DialectSet, Pending, Removal};
 use super::link::{Kind, Link};
-use super::outbox::{Pushed, Source};
+use super::outbox::{Pushed, Source, StateKey};
 use super::pages::Pages;
 use super::registry::{Registry, RelayId};
 use super::relay::RelayActor;
+use super::signals::{self, ROOMS_OF_ONE_MAX, TYPING};
 use super::world::Track;
 use crate::domain::revocation::Subject;
 use crate::domain::session::{Follow, Generation};
-use crate::domain::{Position, Principal, Revocation, RoomKey, Seq, TenantId, UserId};
+use crate::domain::{Position, Principal, Revocation, RoomKey, Seq, Signal, TenantId, UserId};
 use crate::metrics::Census;
 use crate::wire::{self, CloseReason, Dialect, Notice};
 
@@ -60,7 +62,16 @@ pub struct Worker {
     /// Those of requests that have ended, oldest first.
     answers: RefCell<VecDeque<Ended>>,
     pages: Rc<Pages>,
+    /// Whose writing ends when nothing more is heard of it, or with the connection.
+    typists: RefCell<BTreeMap<(RoomKey, UserId), Typist>>,
+    hasher: RandomState,
     generations: Cell<u64>,
+}
+
+/// Somebody who is writing.
+struct Typist {
+    until: Instant,
+    link: Rc<Link>,
 }
 
 struct Ended {
@@ -165,6 +176,8 @@ impl Worker {
                 users: RefCell::new(HashMap::new()),
                 ended: RefCell::new(Vec::new()),
                 answers: RefCell::new(VecDeque::new()),
+                typists: RefCell::default(),
+                hasher: RandomState::new(),
                 generations: Cell::new(0),
             })
         };
@@ -266,6 +279,7 @@ impl Worker {
     /// Lets go of a connection whose session has ended. Removals reach it until nothing of it can leave any more.
     pub fn closed(&self, link: &Rc<Link>, principal: Option<&Principal>) {
         self.leave(link);
+        self.end_typing(|typist| Rc::ptr_eq(&typist.link, link));
         let Some(principal) = principal else { return };
         let user = (principal.tenant.clone(), principal.user.clone());
         if link.is_cut() || link.is_settled() {
@@ -373,6 +387,7 @@ impl Worker {
     pub fn unregister(&self, follower: &Rc<Follower>) {
         follower.follow.borrow_mut().end();
         follower.link.outbox.purge(follower);
+        follower.link.outbox.purge_state(follower.room.room);
         self.forget_follower(follower);
     }
 
@@ -440,6 +455,7 @@ impl Worker {
     /// Says, behind what the follower was still entitled to, that its follow has ended.
     pub fn removed(&self, follower: &Rc<Follower>, kicked: bool) {
         self.forget_follower(follower);
+        follower.link.outbox.purge_state(follower.room.room);
         let reason = if kicked { wire::Removal::Kicked } else { wire::Removal::Left };
         if let Some(track) = &follower.track {
             track.ended();
@@ -461,6 +477,80 @@ impl Worker {
         links.filter(|link| !by_itself(link)).map(cutting).collect()
     }
 
+    /// Notes that `user` is writing in a room, or does no longer, and tells those who follow it.
+    pub fn typing(&self, room: &RoomKey, user: &UserId, link: &Rc<Link>, typing: bool) {
+        let now = Instant::now();
+        if !typing {
+            self.typists.borrow_mut().remove(&(room.clone(), user.clone()));
+            return self.typed(room, user);
+        }
+        let typist = Typist { until: now + TYPING, link: Rc::clone(link) };
+        let first = {
+            let mut typists = self.typists.borrow_mut();
+            typists.insert((room.clone(), user.clone()), typist);
+            let mut own = typists.iter().filter(|(_, typist)| Rc::ptr_eq(&typist.link, link));
+            let first = own.clone().min_by_key(|(_, typist)| typist.until).map(|(key, _)| key.clone());
+            first.filter(|_| own.nth(ROOMS_OF_ONE_MAX).is_some())
+        };
+        if let Some((room, user)) = first {
+            self.typists.borrow_mut().remove(&(room.clone(), user.clone()));
+            self.typed(&room, &user);
+        }
+        if self.registry.typists().begin(room, user, now) {
+            self.registry.signal(room, &Signal::Typing { user: user.clone(), typing: true });
+        }
+    }
+
+    /// Somebody does not write any more.
+    fn typed(&self, room: &RoomKey, user: &UserId) {
+        self.registry.typed(room, user);
+    }
+
+    /// Ends the writing of those of whom `is_over` says so.
+    fn end_typing(&self, is_over: impl Fn(&Typist) -> bool) {
+        let over: Vec<_> = self.typists.borrow_mut().extract_if(.., |_, typist| is_over(typist)).collect();
+        for ((room, user), _) in over {
+            self.typed(&room, &user);
+        }
+    }
+
+    /// Tells the followers of a room what holds for the moment, framed once for each dialect.
+    pub(super) fn signal(&self, room: &RoomKey, signal: &Signal) {
+        let rooms = self.rooms.borrow();
+        let Some(followers) = rooms.get(room) else { return };
+        if followers.list.len() > signals::FOLLOWERS_MAX {
+            return;
+        }
+        let notice = Notice::Signal { room: room.room, signal: signal.clone() };
+        let framed =
+            |dialect: Dialect| (followers.by_dialect[dialect.index()] > 0).then(|| dialect.frame_notice(&notice));
+        let frames = Dialect::ALL.map(framed);
+        let key = self.state_key(room, signal);
+        for follower in followers.list.iter().filter(|follower| follower.user != *signal.user()) {
+            let Some(frame) = &frames[follower.dialect.index()] else { continue };
+            if follower.follow.borrow().at().is_some() {
+                follower.link.outbox.push_state(key, frame.clone());
+            }
+        }
+    }
+
+    /// Tells a new follower what holds for the moment.
+    pub fn greet(&self, follower: &Follower) {
+        for user in self.registry.typists().of(&follower.room) {
+            if user == follower.user {
+                continue;
+            }
+            let signal = Signal::Typing { user, typing: true };
+            let key = self.state_key(&follower.room, &signal);
+            let notice = Notice::Signal { room: follower.room.room, signal };
+            follower.link.outbox.push_state(key, follower.dialect.frame_notice(&notice));
+        }
+    }
+
+    fn state_key(&self, room: &RoomKey, signal: &Signal) -> StateKey {
+        StateKey { room: room.room, of: self.hasher.hash_one((signal.kind(), signal.user())) }
+    }
+
     pub(super) fn announce(&self, room: &RoomKey, head: Seq) {
         if let Some(followers) = self.rooms.borrow().get(room) {
             for follower in &followers.list {
@@ -473,6 +563,7 @@ impl Worker {
     pub(super) fn sweep(&self) {
         let limits = self.registry.limits();
         let now = Instant::now();
+        self.end_typing(|typist| typist.until <= now);
         let clock = self.registry.instant();
         let before = |time: Duration| now.checked_sub(time);
         self.cut_ended(|due| due <= now);

@@ -416,7 +416,9 @@ impl WorldActor {
         if self.track.world.borrow().pass().is_some() && at.seq < target {
             self.targets.insert(tag, target);
         }
-        self.rooms.insert(tag, registration.keep());
+        let follower = registration.keep();
+        self.worker.greet(&follower);
+        self.rooms.insert(tag, follower);
     }
 
     /// Does what is to be done next, unless something is being done.

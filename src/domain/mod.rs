@@ -17,6 +17,7 @@ pub mod rejection;
 pub mod revocation;
 pub mod room;
 pub mod session;
+pub mod signal;
 pub mod world;
 
 pub use command::{Command, Create};
@@ -33,3 +34,4 @@ pub use principal::Principal;
 pub use rejection::Rejection;
 pub use revocation::{Revocation, Revocations};
 pub use room::Room;
+pub use signal::Signal;

@@ -294,6 +294,8 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Members", needed(members, "after", or_null(user())).into()),
         ("Changed", place(object()).into()),
         ("Published", published.into()),
+        ("Typing", object().property("typing", flag()).into()),
+        ("Signaled", needed(object(), "room", uuid()).into()),
         ("Readers", needed(readers, "after", or_null(user())).into()),
         ("Inbox", needed(needed(inbox, "mentions", integer()), "cursor", text()).into()),
         ("InboxChanges", needed(needed(changes, "cursor", text()), "complete", flag()).into()),

@@ -99,6 +99,7 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
         | Ask::Room { .. }
         | Ask::Members { .. }
         | Ask::Readers { .. }
+        | Ask::Typing { .. }
         | Ask::Inbox { .. }
         | Ask::InboxChanges { .. }
         | Ask::InboxUpdate { .. }
@@ -144,6 +145,7 @@ fn reads_a_room(kind: Kind) -> bool {
         | Kind::FollowAll
         | Kind::UnfollowAll
         | Kind::Rooms
+        | Kind::Typing
         | Kind::InboxChanges => false,
     }
 }
@@ -164,6 +166,7 @@ fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
         | Reply::Published { .. }
         | Reply::Following { .. }
         | Reply::Unfollowed { .. }
+        | Reply::Signaled { .. }
         | Reply::FollowingAll { .. }
         | Reply::UnfollowedAll
         | Reply::History { .. }
@@ -217,6 +220,7 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::Readers
         | Kind::Inbox
         | Kind::InboxChanges
+        | Kind::Typing
         | Kind::InboxUpdate => false,
     }
 }

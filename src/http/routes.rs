@@ -388,6 +388,16 @@ pub const ROUTES: &[Route] = &[
         codes: of_a_room!["not_member", "message_not_found", "message_deleted"],
     },
     Route {
+        verb: Verb::Put,
+        path: "/v1/rooms/{room}/typing",
+        serves: Serves::Command(Kind::Typing),
+        summary: "Say that you are writing a message; it holds for six seconds",
+        query: NO_QUERY,
+        body: Some(&Body { required: false, shape: "Typing", example: r#"{"typing":true}"# }),
+        success: &[(200, Shape::Json("Signaled"))],
+        codes: with_body!["not_member", "forbidden", "room_archived"],
+    },
+    Route {
         verb: Verb::Get,
         path: "/v1/inbox",
         serves: Serves::Command(Kind::Inbox),

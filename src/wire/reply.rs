@@ -8,7 +8,8 @@ use crate::domain::inbox::{Entry, Last, Unread};
 use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::recent::Receipt;
 use crate::domain::{
-    Alias, Emoji, Epoch, Name, Num, Position, Principal, Record, RecordId, RoomId, RoomKey, Seq, Timestamp, UserId,
+    Alias, Emoji, Epoch, Name, Num, Position, Principal, Record, RecordId, RoomId, RoomKey, Seq, Signal, Timestamp,
+    UserId,
 };
 
 use super::Refusal;
@@ -45,6 +46,10 @@ pub enum Reply {
     },
     Unfollowed {
         room: RoomId,
+    },
+    /// It has been told to those who follow the room.
+    Signaled {
+        room: RoomKey,
     },
     /// What happens in all `rooms` rooms of the user after `cursor` follows.
     FollowingAll {
@@ -310,6 +315,11 @@ pub enum Notice {
     InboxUpdated {
         owner: RoomKey,
         change: Change,
+    },
+    /// What holds for the moment in a room that is followed.
+    Signal {
+        room: RoomId,
+        signal: Signal,
     },
     /// The server restarts, and the connection is about to be closed.
     Restarting {

@@ -76,6 +76,11 @@ pub enum Ask {
         after: Option<UserId>,
         limit: usize,
     },
+    /// The user is writing, or does no longer.
+    Typing {
+        room: RoomName,
+        typing: bool,
+    },
     /// How far the members of a room have got, seen from one message.
     Readers {
         room: RoomName,

@@ -11,7 +11,7 @@ use super::close::{CloseInfo, CloseReason};
 use super::cursor::Cursor;
 use super::native;
 use super::reply::Notice;
-use crate::domain::{Record, RoomKey};
+use crate::domain::{Record, RoomKey, Signal};
 
 /// A line that clients pass over. Writing it shows whether somebody is still there.
 pub const COMMENT: &[u8] = b":\n\n";
@@ -61,6 +61,8 @@ pub(super) fn notice(notice: &Notice) -> Bytes {
         Notice::Removed { .. } => ("removed", None),
         Notice::RoomGained { .. } => ("room_gained", None),
         Notice::RoomLost { .. } => ("room_lost", None),
+        Notice::Signal { signal: Signal::Typing { .. }, .. } => ("typing", None),
+        Notice::Signal { signal: Signal::Progress { .. }, .. } => ("progress", None),
         Notice::InboxUpdated { .. } => ("inbox_updated", None),
         Notice::FollowFailed { .. } => ("follow_failed", None),
     };

@@ -22,6 +22,7 @@ mod returning;
 mod review;
 mod rooms;
 mod secrecy;
+mod signals;
 #[path = "../support/mod.rs"]
 mod support;
 mod switching;

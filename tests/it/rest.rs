@@ -90,6 +90,8 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     let page = walk.ok(&bob, "history", &before, None).await;
     let tally = json!([{ "message": message, "emoji": "👍", "count": 1, "mine": false }]);
     assert_eq!(page["reactions"], tally);
+    let typing = walk.ok(&bob, "typing", &[("room", room)], Some(json!({ "typing": false }))).await;
+    assert_eq!(typing["room"], room);
     let inbox = walk.ok(&bob, "inbox", &[("limit", "5000"), ("archived", "false")], None).await;
     assert_eq!((&inbox["rooms"][0]["room"], &inbox["unread"]), (&json!(room), &json!(1)));
     let read = json!({ "read_to": answered["seq"], "pinned": true });

@@ -12,7 +12,7 @@ use crate::domain::{Epoch, Seq};
 fn lanes_leave_in_their_order_and_are_joined() {
     let (outbox, reader) = (Outbox::default(), reader());
     outbox.push_pulse(Bytes::from_static(b"pulse "));
-    outbox.push_state(1, Bytes::from_static(b"state "));
+    outbox.push_state(state(1), Bytes::from_static(b"state "));
     outbox.push_log(Bytes::from_static(b"log "), 1, reader.clone(), at(0));
     outbox.push_control(Bytes::from_static(b"control "));
     assert_eq!(take(&outbox), Some("control log state pulse ".to_owned()));
@@ -112,9 +112,9 @@ fn a_pull_is_asked_for_once_and_when_no_record_is_waiting() {
 #[test]
 fn state_is_the_latest_per_key_and_pulses_are_dropped_and_both_are_counted() {
     let outbox = Outbox::default();
-    outbox.push_state(1, Bytes::from_static(b"old "));
-    outbox.push_state(2, Bytes::from_static(b"other "));
-    outbox.push_state(1, Bytes::from_static(b"new "));
+    outbox.push_state(state(1), Bytes::from_static(b"old "));
+    outbox.push_state(state(2), Bytes::from_static(b"other "));
+    outbox.push_state(state(1), Bytes::from_static(b"new "));
     assert_eq!(outbox.dropped(), 1);
     assert_eq!(take(&outbox), Some("new other ".to_owned()));
     for _ in 0..SIGNALS_MAX + 5 {
@@ -348,4 +348,18 @@ fn take(outbox: &Outbox) -> Option<String> {
         Poll::Ready(chunk) => chunk.map(|chunk| String::from_utf8_lossy(&chunk).into_owned()),
         Poll::Pending => None,
     }
+}
+
+fn state(of: u64) -> StateKey {
+    StateKey { room: RoomId(uuid::Uuid::nil()), of }
+}
+
+#[test]
+fn what_waits_of_a_room_is_taken_out_and_nothing_of_others() {
+    let outbox = Outbox::default();
+    let other = StateKey { room: RoomId(uuid::Uuid::from_u128(1)), of: 1 };
+    outbox.push_state(state(1), Bytes::from_static(b"its "));
+    outbox.push_state(other, Bytes::from_static(b"other's "));
+    outbox.purge_state(state(1).room);
+    assert_eq!(take(&outbox), Some("other's ".to_owned()));
 }

@@ -274,6 +274,10 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             let Room { room } = payload.read()?;
             Ask::Room { room: room.0 }
         }
+        Kind::Typing => {
+            let Typing { room, typing } = payload.read()?;
+            Ask::Typing { room: room.0, typing: typing.unwrap_or(true) }
+        }
         Kind::Readers => {
             let Readers { room, message, after, limit } = payload.read()?;
             let (after, limit) = (after.map(|it| it.0), page(limit.unwrap_or(PAGE_MAX))?);
@@ -374,10 +378,11 @@ pub enum Kind {
     Inbox,
     InboxChanges,
     InboxUpdate,
+    Typing,
 }
 
 impl Kind {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -406,6 +411,7 @@ impl Kind {
         Self::Inbox,
         Self::InboxChanges,
         Self::InboxUpdate,
+        Self::Typing,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -438,6 +444,7 @@ impl Kind {
             Self::Inbox => "inbox",
             Self::InboxChanges => "inbox_changes",
             Self::InboxUpdate => "inbox_update",
+            Self::Typing => "typing",
         }
     }
 }
@@ -624,6 +631,12 @@ struct Members {
     room: RoomText,
     after: Option<Parsed<UserId>>,
     limit: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Typing {
+    room: RoomText,
+    typing: Option<bool>,
 }
 
 #[derive(Deserialize)]

@@ -5,7 +5,7 @@ use super::writer::{Plain, Writer};
 use crate::domain::inbox::{Entry, Last, Unread};
 use crate::domain::{
     Alias, Content, DirectoryEvent, Emoji, Event, InReplyTo, InboxEvent, Name, Position, Record, RecordId, RoomEvent,
-    RoomId, RoomKey, Timestamp, UserId,
+    RoomId, RoomKey, Signal, Timestamp, UserId,
 };
 use crate::wire::{
     About, Activity, Change, Changes, Cursor, Inbox, InboxRoom, Listed, ListedMember, Notice, Reader, Readers, Refusal,
@@ -93,6 +93,19 @@ pub fn notice(out: &mut impl Writer, notice: &Notice) {
             out.member("type", "inbox_updated");
             put_change(out, owner, change);
         }
+        Notice::Signal { room, signal: Signal::Typing { user, typing } } => {
+            out.member("type", "typing");
+            put_room(out, "room", *room);
+            out.member("user", user.as_str());
+            out.member("typing", typing);
+        }
+        Notice::Signal { room, signal: Signal::Progress { user, delivered_to, read_to } } => {
+            out.member("type", "progress");
+            put_room(out, "room", *room);
+            out.member("user", user.as_str());
+            out.member("delivered_to", &delivered_to.0);
+            out.member("read_to", &read_to.0);
+        }
         Notice::Restarting { retry_after } => {
             out.member("type", "restarting");
             out.member("retry_after_ms", &u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
@@ -141,6 +154,7 @@ fn reply_bytes(reply: &Reply) -> usize {
         | Reply::Published { .. }
         | Reply::Following { .. }
         | Reply::Unfollowed { .. }
+        | Reply::Signaled { .. }
         | Reply::FollowingAll { .. }
         | Reply::UnfollowedAll
         | Reply::Room { .. }
@@ -282,6 +296,7 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             out.member("head", &head.0);
         }
         Reply::Unfollowed { room } => put_room(out, "room", *room),
+        Reply::Signaled { room } => put_room(out, "room", room.room),
         Reply::FollowingAll { cursor, rooms } => {
             out.member("cursor", cursor);
             out.member("rooms", rooms);

@@ -1,0 +1,29 @@
+//! What is told to those who follow a room now, and never recorded.
+
+use super::{Seq, UserId};
+
+/// Something that holds for the moment. A later one of the same kind and user takes the place of an earlier one.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Signal {
+    /// `user` is writing a message, or does no longer.
+    Typing { user: UserId, typing: bool },
+    /// How far `user` has got.
+    Progress { user: UserId, delivered_to: Seq, read_to: Seq },
+}
+
+impl Signal {
+    /// Whom it is about.
+    pub fn user(&self) -> &UserId {
+        match self {
+            Self::Typing { user, .. } | Self::Progress { user, .. } => user,
+        }
+    }
+
+    /// Which kind of signal it is, as a number of its own.
+    pub fn kind(&self) -> u8 {
+        match self {
+            Self::Typing { .. } => 0,
+            Self::Progress { .. } => 1,
+        }
+    }
+}
