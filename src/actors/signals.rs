@@ -96,7 +96,7 @@ mod tests {
         assert!(typists.begin(&room, &ann, now));
         assert!(!typists.begin(&room, &ann, now + TOLD / 2));
         assert!(typists.begin(&room, &ann, now + TOLD));
-        assert_eq!(typists.of(&room), [ann.clone()]);
+        assert_eq!(typists.of(&room), std::slice::from_ref(&ann));
         assert!(typists.end(&room, &ann) && !typists.end(&room, &ann));
         assert_eq!(typists.of(&room), []);
     }
