@@ -28,6 +28,7 @@ pub mod session;
 pub mod signals;
 pub mod streaming;
 pub mod survey;
+mod turns;
 pub mod worker;
 pub mod world;
 

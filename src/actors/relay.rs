@@ -2,6 +2,7 @@
 //! followers on its thread, and cuts who does not prove that a removal has reached it.
 
 use std::collections::VecDeque;
+use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +12,10 @@ use actix::{
     WrapFuture,
 };
 
+use tokio::task::JoinSet;
+
 use super::batch::{Batch, Pending};
+use super::turns::{Taken, Turns};
 use super::worker::{Cutting, Worker};
 use crate::domain::revocation::Subject;
 use crate::domain::{Revocation, RoomKey, Seq, Signal};
@@ -21,13 +25,14 @@ use crate::wire::CloseReason;
 /// Takes publications for the followers of one worker thread.
 pub struct RelayActor {
     worker: Rc<Worker>,
+    turns: Rc<Turns>,
     /// In the order in which their time is up.
     proving: VecDeque<Cutting>,
 }
 
 impl RelayActor {
     pub fn new(worker: Rc<Worker>) -> Self {
-        Self { worker, proving: VecDeque::new() }
+        Self { turns: Turns::new(Rc::clone(&worker)), worker, proving: VecDeque::new() }
     }
 
     /// Every follower has been handed its part.
@@ -77,12 +82,20 @@ impl Actor for RelayActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         let sweep = self.worker.registry().limits().sweep;
         ctx.run_interval(sweep, |relay, _| relay.worker.sweep());
+        let mut tasks = JoinSet::new();
+        tasks.spawn_local(Rc::clone(&self.turns).go_round());
+        // It ends with the relay, and where it dies of a panic, so does the relay.
+        let died = async move { tasks.join_next().await };
+        ctx.spawn(died.into_actor(self).map(|died, _, _| {
+            if let Some(Err(error)) = died {
+                resume_unwind(error.into_panic());
+            }
+        }));
     }
 }
 
 /// Committed batches of one room, oldest first. Answered when they have been handed over; before that, a room sends no
-/// others. What a successor of its sends meanwhile comes too early for those who have not been served: they read the
-/// log.
+/// others. What a successor of its sends meanwhile waits behind them.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Publication {
@@ -94,21 +107,15 @@ impl Handler<Publication> for RelayActor {
     type Result = ActorResponse<Self, ()>;
 
     fn handle(&mut self, publication: Publication, ctx: &mut Self::Context) -> Self::Result {
-        let mut left = self.worker.deliver(&publication.room, &publication.batches, usize::MAX);
-        if left == 0 {
-            self.delivered(&publication, ctx);
-            return ActorResponse::reply(());
-        }
-        let worker = Rc::clone(&self.worker);
-        let rest = async move {
-            while left > 0 {
-                tokio::task::yield_now().await;
-                left = worker.deliver(&publication.room, &publication.batches, left);
+        match self.turns.take(publication) {
+            Taken::Served(publication) => {
+                self.delivered(&publication, ctx);
+                ActorResponse::reply(())
             }
-            publication
-        };
-        let delivered = |publication: Publication, relay: &mut Self, ctx: &mut _| relay.delivered(&publication, ctx);
-        ActorResponse::r#async(rest.into_actor(self).map(delivered))
+            Taken::Waiting(served) => ActorResponse::r#async(served.into_actor(self).map(|served, relay, ctx| {
+                relay.delivered(&served.expect("what waits is not dropped before the relay"), ctx);
+            })),
+        }
     }
 }
 
@@ -230,12 +237,14 @@ mod tests {
     use std::task::{Context as TaskContext, Poll, Waker};
 
     use bytes::Bytes;
-    use tokio::sync::mpsc;
+    use tokio::sync::mpsc::{self, error::TryRecvError};
+    use tokio::task::JoinHandle;
     use uuid::Uuid;
 
     use super::*;
     use crate::actors::batch::DialectSet;
-    use crate::actors::worker::{FOLLOWERS_PER_TURN, Follower};
+    use crate::actors::turns::DELIVERIES_PER_TURN;
+    use crate::actors::worker::Follower;
     use crate::actors::{Cut, Limits, Link, Registry};
     use crate::clock::SystemClock;
     use crate::domain::{
@@ -249,7 +258,7 @@ mod tests {
         actix::System::new().block_on(async {
             let worker = worker();
             let link = Rc::new(Link::new(Dialect::NativeJson, Box::new(Uncuttable)));
-            let room = RoomKey { tenant: TenantId::default_tenant(), room: RoomId(Uuid::nil()) };
+            let room = room(1);
             let bob = UserId::new("bob").unwrap();
             let follower = worker.register(room, bob, &link).keep();
             let from = Position::start(worker.registry().store().epoch());
@@ -265,13 +274,7 @@ mod tests {
     fn a_relay_that_dies_is_started_again_and_its_connections_are_cut() {
         actix::System::new().block_on(async {
             let worker = worker();
-            let bob = Principal {
-                tenant: TenantId::default_tenant(),
-                user: UserId::new("bob").unwrap(),
-                token: None,
-                issued_at: Timestamp(0),
-                expires_at: Timestamp(i64::MAX),
-            };
+            let bob = principal(&UserId::new("bob").unwrap());
             let (deadly, cut) = (Rc::new(Cell::new(true)), Rc::new(Cell::new(false)));
             let ending = Rc::new(Link::new(Dialect::NativeJson, Box::new(Deadly(Rc::clone(&deadly)))));
             let other = Rc::new(Link::new(Dialect::NativeJson, Box::new(Noted(Rc::clone(&cut)))));
@@ -283,7 +286,7 @@ mod tests {
 
             let registry = worker.registry();
             let relay = || registry.relay(registry.relays()[0]).unwrap();
-            let room = RoomKey { tenant: TenantId::default_tenant(), room: RoomId(Uuid::nil()) };
+            let room = room(1);
             let (pending, _removed) = mpsc::channel(1);
             let batch = Batch::new(&room, &[kick_of(&bob.user)], DialectSet::default(), Some(&pending));
             assert!(relay().send(Publication { room, batches: vec![batch] }).await.is_err());
@@ -299,29 +302,9 @@ mod tests {
     fn a_publication_to_many_leaves_the_thread_to_others_and_passes_nobody_over_who_stays() {
         actix::System::new().block_on(async {
             let worker = worker();
-            let room = RoomKey { tenant: TenantId::default_tenant(), room: RoomId(Uuid::nil()) };
-            let begin = Position { epoch: MemoryStore::EPOCH, seq: Seq(2) };
-            let mut followers = Vec::new();
-            for n in 0..4 * FOLLOWERS_PER_TURN {
-                let link = Rc::new(Link::new(Dialect::NativeJson, Box::new(Uncuttable)));
-                let follower = worker.register(room.clone(), UserId::new(&format!("u{n}")).unwrap(), &link).keep();
-                let generation = {
-                    let mut follow = follower.follow().borrow_mut();
-                    follow.admit(begin, Seq(1));
-                    follow.generation()
-                };
-                follower.follow().borrow_mut().page(generation, begin.seq, None, true, []);
-                followers.push((follower, link));
-            }
-            let served = |followers: &[(Rc<Follower>, Rc<Link>)]| {
-                followers.iter().filter(|(_, link)| !link.outbox.log_is_empty()).count()
-            };
-            let registry = worker.registry();
-            let relay = registry.relay(registry.relays()[0]).unwrap();
-            let mut dialects = DialectSet::default();
-            dialects.insert(Dialect::NativeJson);
-            let batch = Batch::new(&room, &[kick_of(&UserId::new("u1").unwrap())], dialects, None);
-            let published = actix::spawn(relay.send(Publication { room, batches: vec![batch] }));
+            let room = room(1);
+            let mut followers = live_followers(&worker, &room, 4 * DELIVERIES_PER_TURN);
+            let published = publish(&worker, &room, vec![batch(&room, 3)]);
             let (mut turns, mut gone) = (0, 0);
             while !published.is_finished() {
                 let now = served(&followers);
@@ -339,6 +322,179 @@ mod tests {
             assert_eq!(served(&followers), followers.len());
             assert!(followers.iter().all(|(follower, _)| follower.follow().borrow().is_live()));
         });
+    }
+
+    #[test]
+    fn many_large_publications_at_once_leave_the_thread_to_others() {
+        actix::System::new().block_on(async {
+            let worker = worker();
+            let rooms: Vec<_> = (1..=8).map(room).collect();
+            let of_room = 2 * DELIVERIES_PER_TURN;
+            let followers: Vec<_> = rooms.iter().map(|room| live_followers(&worker, room, of_room)).collect();
+            let published: Vec<_> = rooms.iter().map(|room| publish(&worker, room, vec![batch(room, 3)])).collect();
+            let (mut before, mut turns) = (0, 0);
+            while before < 8 * of_room {
+                let now: usize = followers.iter().map(|followers| served(followers)).sum();
+                assert!(now - before <= DELIVERIES_PER_TURN, "{} were served in one turn", now - before);
+                turns += usize::from(now > before);
+                before = now;
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(turns, 16);
+            for published in published {
+                published.await.unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn a_small_publication_does_not_wait_for_a_large_one() {
+        actix::System::new().block_on(async {
+            let worker = worker();
+            let (large, small) = (room(1), room(2));
+            let many = live_followers(&worker, &large, 8 * DELIVERIES_PER_TURN);
+            let few = live_followers(&worker, &small, 1);
+            let published = publish(&worker, &large, vec![batch(&large, 3)]);
+            publish(&worker, &small, vec![batch(&small, 3)]).await.unwrap();
+            assert_eq!(served(&few), 1);
+            assert!(served(&many) < many.len() / 2);
+            published.await.unwrap();
+            assert_eq!(served(&many), many.len());
+        });
+    }
+
+    #[test]
+    fn each_batch_of_a_publication_counts() {
+        actix::System::new().block_on(async {
+            let (worker, room) = (worker(), room(1));
+            let followers = live_followers(&worker, &room, DELIVERIES_PER_TURN);
+            let published = publish(&worker, &room, (3..11).map(|seq| batch(&room, seq)).collect());
+            while served(&followers) == 0 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(served(&followers), DELIVERIES_PER_TURN / 8);
+            published.await.unwrap();
+            assert_eq!(served(&followers), followers.len());
+        });
+    }
+
+    #[test]
+    fn a_removal_amid_turns_is_the_last_for_whom_it_removes_and_is_held_until_all_are_served() {
+        actix::System::new().block_on(async {
+            let (worker, room) = (worker(), room(1));
+            let followers = live_followers(&worker, &room, 4 * DELIVERIES_PER_TURN);
+            let ((removed, link), (_, last)) = (&followers[followers.len() - 1], &followers[0]);
+            worker.authenticated(link, &principal(removed.user()));
+            let (pending, mut confirmed) = mpsc::channel(1);
+            let kick = Batch::new(&room, &[kick_of(removed.user())], dialects(), Some(&pending));
+            drop(pending);
+            let published = publish(&worker, &room, vec![kick, batch(&room, 4)]);
+            while !published.is_finished() {
+                assert_eq!(confirmed.try_recv(), Err(TryRecvError::Empty), "not all were served");
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(confirmed.try_recv(), Err(TryRecvError::Empty), "nothing has been proved");
+            let of_removed = take(link);
+            // Behind it all there is a ping.
+            let (of_removed, token) = of_removed.split_at(of_removed.len() - size_of::<u64>());
+            let (of_removed, of_last) = (String::from_utf8_lossy(of_removed), take(last));
+            let of_last = String::from_utf8_lossy(&of_last);
+            assert!(of_removed.contains(r#""seq":3"#) && of_removed.contains(r#""kicked""#), "{of_removed}");
+            assert!(!of_removed.contains(r#""seq":4"#), "{of_removed}");
+            assert!(of_last.contains(r#""seq":4"#), "{of_last}");
+            link.pong(token);
+            assert_eq!(confirmed.recv().await, None);
+        });
+    }
+
+    #[test]
+    fn what_a_successor_publishes_waits_behind_its_predecessors() {
+        actix::System::new().block_on(async {
+            let worker = worker();
+            let (one, other) = (room(1), room(2));
+            let followers = live_followers(&worker, &one, 4 * DELIVERIES_PER_TURN);
+            let others = live_followers(&worker, &other, 4 * DELIVERIES_PER_TURN);
+            let of_predecessor = publish(&worker, &one, (3..11).map(|seq| batch(&one, seq)).collect());
+            let of_other = publish(&worker, &other, vec![batch(&other, 3)]);
+            while served(&followers) == 0 {
+                tokio::task::yield_now().await;
+            }
+            assert!(!of_predecessor.is_finished());
+            let of_successor = publish(&worker, &one, vec![batch(&one, 11)]);
+            for published in [of_predecessor, of_other, of_successor] {
+                published.await.unwrap();
+            }
+            for (at, followers) in [(11, &followers), (3, &others)] {
+                for (follower, _) in followers {
+                    let follow = follower.follow().borrow();
+                    assert!(follow.is_live(), "nobody has to read the log");
+                    assert_eq!(follow.at().unwrap().seq, Seq(at));
+                }
+            }
+        });
+    }
+
+    /// Followers that have everything up to the second record.
+    fn live_followers(worker: &Rc<Worker>, room: &RoomKey, count: usize) -> Vec<(Rc<Follower>, Rc<Link>)> {
+        let begin = Position { epoch: MemoryStore::EPOCH, seq: Seq(2) };
+        let follower = |n| {
+            let link = Rc::new(Link::new(Dialect::NativeJson, Box::new(Uncuttable)));
+            let follower = worker.register(room.clone(), UserId::new(&format!("u{n}")).unwrap(), &link).keep();
+            let generation = {
+                let mut follow = follower.follow().borrow_mut();
+                follow.admit(begin, Seq(1));
+                follow.generation()
+            };
+            follower.follow().borrow_mut().page(generation, begin.seq, None, true, []);
+            (follower, link)
+        };
+        (0..count).map(follower).collect()
+    }
+
+    fn served(followers: &[(Rc<Follower>, Rc<Link>)]) -> usize {
+        followers.iter().filter(|(_, link)| !link.outbox.log_is_empty()).count()
+    }
+
+    /// What waits for a connection.
+    fn take(link: &Link) -> Bytes {
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        let Poll::Ready(Some(taken)) = link.outbox.poll_take(&mut cx, || {}) else { panic!("nothing waits") };
+        taken
+    }
+
+    /// Sends a publication to the relay of the thread, which has it when this returns.
+    fn publish(worker: &Worker, room: &RoomKey, batches: Vec<Arc<Batch>>) -> JoinHandle<()> {
+        let registry = worker.registry();
+        let relay = registry.relay(registry.relays()[0]).unwrap();
+        let taken = relay.send(Publication { room: room.clone(), batches });
+        actix::spawn(async { taken.await.unwrap() })
+    }
+
+    /// A record that removes nobody who is there.
+    fn batch(room: &RoomKey, seq: u64) -> Arc<Batch> {
+        let mut record = kick_of(&UserId::new("nobody").unwrap());
+        record.position.seq = Seq(seq);
+        Batch::new(room, &[record], dialects(), None)
+    }
+
+    fn dialects() -> DialectSet {
+        let mut dialects = DialectSet::default();
+        dialects.insert(Dialect::NativeJson);
+        dialects
+    }
+
+    fn room(number: u128) -> RoomKey {
+        RoomKey { tenant: TenantId::default_tenant(), room: RoomId(Uuid::from_u128(number)) }
+    }
+
+    fn principal(user: &UserId) -> Principal {
+        Principal {
+            tenant: TenantId::default_tenant(),
+            user: user.clone(),
+            token: None,
+            issued_at: Timestamp(0),
+            expires_at: Timestamp(i64::MAX),
+        }
     }
 
     struct Uncuttable;

@@ -22,7 +22,7 @@ use super::link::{Kind, Link};
 use super::outbox::{Pushed, Source, StateKey};
 use super::pages::Pages;
 use super::registry::{Registry, RelayId};
-use super::relay::RelayActor;
+use super::relay::{Publication, RelayActor};
 use super::signals::{self, ROOMS_OF_ONE_MAX, TYPING};
 use super::world::Track;
 use crate::domain::revocation::Subject;
@@ -45,9 +45,6 @@ const ANSWERS_MAX: usize = 256;
 /// At so many followers is looked before they are served. Then their memory is fetched at the same time, and not for one
 /// after the other, with a call of the kernel between each two. With 5,000 of them a delivery costs 5 to 13 % less.
 const LOOKED_AHEAD: usize = 32;
-
-/// So many followers are served before others have their turn on the thread: at 6 microseconds each, 3 milliseconds.
-pub(super) const FOLLOWERS_PER_TURN: usize = 512;
 
 /// What one worker thread's connections share.
 pub struct Worker {
@@ -406,43 +403,43 @@ impl Worker {
         }
     }
 
-    /// Hands committed batches of a room, oldest first, to the followers of one turn, and sends them on. A removal ends
-    /// the follows of its user. Of the followers the first `left` have not been served yet; returns how many are left
-    /// then. They are served from the back: the place of one that leaves meanwhile is taken by the last, who has been
-    /// served, and one that comes stands behind them and finds on disk what it has come too late for.
-    pub(super) fn deliver(&self, room: &RoomKey, batches: &[Arc<Batch>], mut left: usize) -> usize {
+    /// Hands committed batches of a room, oldest first, to at most `most` followers, and sends them on. A removal ends
+    /// the follows of its user. Of the followers the first `unserved` are left to be served; returns how many have been
+    /// served now. They are served from the back: the place of one that leaves meanwhile is taken by the last, who has
+    /// been served, and one that comes stands behind them and finds on disk what it has come too late for.
+    pub(super) fn deliver(&self, publication: &Publication, unserved: &mut usize, most: usize) -> usize {
         let mut ended = Vec::new();
-        if let Some(followers) = self.rooms.borrow().get(room) {
-            let (mut records, mut overflows, mut sent) = (0, 0, 0);
-            let end = left.min(followers.list.len());
-            left = end.saturating_sub(FOLLOWERS_PER_TURN);
-            for chunk in followers.list[left..end].rchunks(LOOKED_AHEAD) {
-                chunk.iter().for_each(|follower| follower.look_ahead());
-                for follower in chunk {
-                    for (behind, batch) in (0..batches.len()).rev().zip(batches) {
-                        let handed = hand_over(follower, batch, behind > 0);
-                        records += handed.records;
-                        overflows += u64::from(handed.overflowed);
-                        sent += handed.sent as u64;
-                        if let Some(removal) = handed.removal {
-                            ended.push((Rc::clone(follower), removal));
-                        }
+        let Publication { room, batches } = publication;
+        let rooms = self.rooms.borrow();
+        let list = rooms.get(room).map_or(&[][..], |followers| &followers.list);
+        let end = list.len().min(*unserved);
+        *unserved = end.saturating_sub(most);
+        let (mut records, mut overflows, mut sent) = (0, 0, 0);
+        for chunk in list[*unserved..end].rchunks(LOOKED_AHEAD) {
+            chunk.iter().for_each(|follower| follower.look_ahead());
+            for follower in chunk {
+                for (behind, batch) in (0..batches.len()).rev().zip(batches) {
+                    let handed = hand_over(follower, batch, behind > 0);
+                    records += handed.records;
+                    overflows += u64::from(handed.overflowed);
+                    sent += handed.sent as u64;
+                    if let Some(removal) = handed.removal {
+                        ended.push((Rc::clone(follower), removal));
                     }
                 }
             }
-            let metrics = self.registry.metrics();
-            metrics.deliveries.inc_by(records);
-            metrics.sent_bytes.inc_by(sent);
-            if overflows > 0 {
-                metrics.outbox_overflows.inc_by(overflows);
-            }
-        } else {
-            left = 0;
+        }
+        drop(rooms);
+        let metrics = self.registry.metrics();
+        metrics.deliveries.inc_by(records);
+        metrics.sent_bytes.inc_by(sent);
+        if overflows > 0 {
+            metrics.outbox_overflows.inc_by(overflows);
         }
         for (follower, removal) in ended {
             self.removed(&follower, removal.kicked);
         }
-        left
+        end - *unserved
     }
 
     /// Asks all connections of those whom `batches` remove for the proof that nothing of the room is on its way any more:
