@@ -110,7 +110,8 @@ const DEATHS_OF_ONE_COMMAND_MAX: usize = 2;
 /// Stands for a time that the clock cannot say: a year.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// How long a room that has dropped a command may take to be gone, and how often to look.
+/// How long a room that has dropped a command may take to be gone; and how often to look, also for a relay that takes the
+/// place of one that has died.
 const DYING: Duration = Duration::from_secs(1);
 const DYING_LOOK: Duration = Duration::from_millis(1);
 
@@ -458,6 +459,14 @@ impl Registry {
     pub fn replace_relay(&self, id: RelayId, relay: RelayAddr) {
         if let Some(place) = self.relays.write().unwrap_or_else(PoisonError::into_inner).get_mut(id.0) {
             *place = relay;
+        }
+    }
+
+    /// Waits until another relay has taken the place of one that has died: by then the connections of its thread have
+    /// been cut.
+    pub async fn replaced(&self, id: RelayId, dead: &RelayAddr) {
+        while self.relay(id).is_some_and(|relay| relay == *dead) {
+            tokio::time::sleep(DYING_LOOK).await;
         }
     }
 

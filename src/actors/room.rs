@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message as ActorMessage, WrapFuture};
+use futures_util::FutureExt;
+use futures_util::future::Either;
 use tokio::sync::{mpsc, oneshot};
 
-use super::batch::{Batch, DialectSet, removal_of};
+use super::batch::{Batch, DialectSet, Pending, removal_of};
 use super::directory::{LeaseNums, Nums};
 use super::failure::{commit_failed, read_failed};
 use super::inbox::RoomsChanged;
@@ -108,8 +110,8 @@ pub struct RoomActor {
     gathering: Gathered,
     in_flight: Option<Gathered>,
     relays: HashMap<RelayId, RelayLink>,
-    /// Commits with a removal that has not reached everybody yet.
-    removals: usize,
+    /// Where the room stood before each commit with a removal that has not reached everybody yet.
+    removals: BTreeSet<Seq>,
     /// Answers that would tell of one of these.
     late: Vec<Reply>,
     nums: Arc<Nums>,
@@ -185,7 +187,7 @@ impl RoomActor {
             gathering: Gathered::default(),
             in_flight: None,
             relays: HashMap::new(),
-            removals: 0,
+            removals: BTreeSet::new(),
             late: Vec::new(),
             nums,
             last_command: Instant::now(),
@@ -305,7 +307,7 @@ impl RoomActor {
 
     /// Answers what stands on nothing that has still to be committed.
     fn settle(&mut self, replies: Vec<Reply>) {
-        if self.removals == 0 {
+        if self.removals.is_empty() {
             return send_all(replies);
         }
         let (late, others): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.waits == Waits::Removals);
@@ -357,17 +359,20 @@ impl RoomActor {
             self.end(error == CommitError::Unknown, ctx);
             return self.fail(gathered.replies, &commit_failed(error));
         }
-        let before = std::mem::replace(&mut self.committed, gathered.records.last().map(|record| record.position));
+        // The first record of a room removes nobody.
+        let before = self.committed.map_or(Seq::ZERO.next(), |committed| committed.seq);
+        self.committed = gathered.records.last().map(|record| record.position);
         let (removals, others): (Vec<_>, Vec<_>) =
             gathered.replies.into_iter().partition(|reply| reply.waits == Waits::Removal);
-        self.removals += usize::from(!removals.is_empty());
+        if !removals.is_empty() {
+            self.removals.insert(before);
+        }
         // First, so that who follows as well gets answer and record in one.
         self.settle(others);
-        let removed = self.publish(&gathered.records, ctx);
-        self.has_published(self.committed);
-        if let Some(removed) = removed {
+        if let Some(removed) = self.publish(&gathered.records, ctx) {
             self.answer_when_removed(removed, removals, before, ctx);
         }
+        self.has_published();
         self.tell_inboxes(&gathered.records);
         for record in &gathered.records {
             if let Some(user) = ends_typing(record) {
@@ -407,7 +412,9 @@ impl RoomActor {
         removed
     }
 
-    /// Sends a relay what has gathered for it, unless it has not taken the last publication yet.
+    /// Sends a relay what has gathered for it, unless it has not taken the last publication yet. Of one that dies the
+    /// connections are cut, and come back to read the log: then it counts as taken, and the removals in it have been
+    /// held until then.
     fn send(&mut self, id: RelayId, ctx: &mut Context<Self>) {
         let Some(link) = self.relays.get_mut(&id) else { return };
         if link.unacknowledged || link.backlog.is_empty() {
@@ -415,8 +422,21 @@ impl RoomActor {
         }
         let Some(relay) = self.registry.relay(id) else { return };
         link.unacknowledged = true;
-        let publication = Publication { room: self.key.clone(), batches: std::mem::take(&mut link.backlog) };
-        ctx.spawn(relay.send(publication).into_actor(self).map(move |_, room, ctx| {
+        let batches = std::mem::take(&mut link.backlog);
+        let removals: Vec<Pending> =
+            batches.iter().flat_map(|batch| batch.removals()).map(|removal| removal.pending.clone()).collect();
+        let removes = !removals.is_empty();
+        let taken = relay.send(Publication { room: self.key.clone(), batches });
+        let registry = Arc::clone(&self.registry);
+        let taken = async move {
+            if taken.await.is_err() {
+                let _ = tokio::time::timeout(REMOVAL_TIME, registry.replaced(id, &relay)).await;
+            }
+            drop(removals);
+        };
+        // A room that waits for a removal looks at nothing else of its own.
+        let taken = if removes { Either::Left(actix::spawn(taken).map(drop)) } else { Either::Right(taken) };
+        ctx.spawn(taken.into_actor(self).map(move |(), room, ctx| {
             if let Some(link) = room.relays.get_mut(&id) {
                 link.unacknowledged = false;
             }
@@ -426,26 +446,20 @@ impl RoomActor {
 
     /// Answers once nothing of the room can reach the removed any more: the barrier of a removal. Where that is not
     /// known in time, the room ends, and its successor publishes again what came after `before`, and looks at no
-    /// command until it has been confirmed.
-    fn answer_when_removed(
-        &mut self,
-        mut removed: Removed,
-        replies: Vec<Reply>,
-        before: Option<Position>,
-        ctx: &mut Context<Self>,
-    ) {
+    /// command until it has been confirmed; so does one that comes because this actor has died meanwhile.
+    fn answer_when_removed(&mut self, mut removed: Removed, replies: Vec<Reply>, before: Seq, ctx: &mut Context<Self>) {
         let reached = async move { tokio::time::timeout(REMOVAL_TIME, removed.recv()).await };
         ctx.spawn(reached.into_actor(self).map(move |reached, room, ctx| {
-            room.removals -= 1;
             if reached.is_ok() {
+                room.removals.remove(&before);
+                room.has_published();
                 send_all(replies);
-                if room.removals == 0 {
+                if room.removals.is_empty() {
                     send_all(std::mem::take(&mut room.late));
                 }
                 return;
             }
             tracing::error!(room = %room.key.room, "a removal was not confirmed by every relay in time");
-            room.has_published(before);
             room.end(true, ctx);
             room.fail(replies, &Refusal::unavailable());
         }));
@@ -453,26 +467,38 @@ impl RoomActor {
 
     /// Publishes what a predecessor had committed when it ended. Where somebody was removed by that, no command is
     /// looked at before the removal has reached everybody: its answer may say that the user is no member any more.
-    fn make_up_for(&mut self, unpublished: &[Record], published: Seq, ctx: &mut Context<Self>) {
+    fn make_up_for(&mut self, unpublished: &[Record], ctx: &mut Context<Self>) {
         self.tell_inboxes(unpublished);
         if !unpublished.iter().any(removes) {
-            // The others are read by their followers, who have been told where the room stands.
-            return;
+            return self.announce();
         }
         let Some(mut removed) = self.publish(unpublished, ctx) else { return };
         let reached = async move { tokio::time::timeout(REMOVAL_TIME, removed.recv()).await };
         ctx.wait(reached.into_actor(self).map(move |reached, room, ctx| {
-            if reached.is_err() {
-                // The next one has to see to it.
-                room.published.store(published.0, Ordering::Release);
-                tracing::error!(room = %room.key.room, "a removal was not confirmed by every relay in time");
-                room.end(false, ctx);
+            if reached.is_ok() {
+                return room.announce();
             }
+            // The next one has to see to it.
+            tracing::error!(room = %room.key.room, "a removal was not confirmed by every relay in time");
+            room.end(false, ctx);
         }));
     }
 
-    fn has_published(&self, head: Option<Position>) {
-        self.published.store(head.map_or(0, |head| head.seq.0), Ordering::Release);
+    /// Tells followers where the room stands: they read what they have not been sent. Not before every removal has reached
+    /// them: one that began to follow at the removal itself would read beyond it.
+    fn announce(&self) {
+        self.has_published();
+        if let Some(head) = self.committed {
+            self.registry.announce(&self.key, head.seq);
+        }
+    }
+
+    /// Notes what a successor need not see to: all that has been sent on its way, up to the first removal that has not
+    /// reached everybody.
+    fn has_published(&self) {
+        let committed = self.committed.map_or(Seq::ZERO, |committed| committed.seq);
+        let published = self.removals.first().copied().unwrap_or(committed);
+        self.published.store(published.0, Ordering::Release);
     }
 
     fn tell_inboxes(&self, records: &[Record]) {
@@ -601,11 +627,7 @@ impl Actor for RoomActor {
                 room.room = snapshot.map(Room::restore).unwrap_or_default();
                 room.recent = recent;
                 room.last_at = last_at;
-                if let Some(head) = head {
-                    room.registry.announce(&room.key, head.seq);
-                }
-                room.make_up_for(&unpublished, published, ctx);
-                room.has_published(head);
+                room.make_up_for(&unpublished, ctx);
             }
             Err(error) => {
                 tracing::error!(room = %room.key.room, %error, "a room could not be woken");
@@ -801,15 +823,21 @@ async fn load(
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
     use std::sync::atomic::AtomicUsize;
 
+    use actix::Addr;
+    use tokio::sync::oneshot::error::TryRecvError;
     use uuid::Uuid;
 
     use super::*;
-    use crate::actors::Limits;
+    use crate::actors::relay::{CutAll, RelayActor};
+    use crate::actors::{Cut, Limits, Link, Worker};
     use crate::clock::SystemClock;
-    use crate::domain::{Content, Create, RoomId, RoomKind, TenantId};
+    use crate::domain::{Alias, Content, Create, RoomId, RoomKind, TenantId};
     use crate::store::memory::MemoryStore;
+    use crate::wire::{CloseReason, Dialect};
 
     #[derive(ActorMessage)]
     #[rtype(result = "usize")]
@@ -823,31 +851,26 @@ mod tests {
         }
     }
 
+    /// Has the room die of a panic.
+    #[derive(ActorMessage)]
+    #[rtype(result = "()")]
+    struct Die;
+
+    impl Handler<Die> for RoomActor {
+        type Result = ();
+
+        fn handle(&mut self, _: Die, _: &mut Self::Context) {
+            panic!("the panic that the test asked for");
+        }
+    }
+
     #[test]
     fn commands_that_lead_to_nothing_leave_nothing_behind() {
-        let system = actix::System::new();
-        system.block_on(async {
-            let registry = Registry::new(Arc::new(MemoryStore::new()), Arc::new(SystemClock), Limits::default());
-            registry.host_here();
-            let key = RoomKey { tenant: TenantId::default_tenant(), room: RoomId(Uuid::from_u128(5)) };
-            let room = RoomActor::new(registry, key, Arc::default()).start();
-            let ann = Principal {
-                tenant: TenantId::default_tenant(),
-                user: UserId::new("ann").unwrap(),
-                token: None,
-                issued_at: Timestamp(0),
-                expires_at: Timestamp(i64::MAX),
-            };
-            let ask = async |command| {
-                let (to, answer) = oneshot::channel();
-                let admission = Admission::new(&Arc::new(AtomicUsize::new(0)), 1).expect("there is room for one");
-                let asker = Asker::new(to, Arc::new(admission));
-                let submission = Submission { by: ann.clone(), command, client_id: None, asker };
-                room.send(Submit(vec![submission])).await.unwrap();
-                answer.await.unwrap().unwrap().receipt.id
-            };
-            let (kind, num) = (RoomKind::Group, Num(1));
-            ask(Command::Create(Create { kind, num, alias: None, name: None, members: Vec::new() })).await;
+        actix::System::new().block_on(async {
+            let registry = registry();
+            let room = RoomActor::new(registry, key(5), Arc::default()).start();
+            let ask = async |command| answered(ask(&room, command)).await.receipt.id;
+            open(&room, &[]).await;
             let mut messages = Vec::new();
             for _ in 0..2 * KNOWN_MAX {
                 messages.push(ask(Command::post(Content::text("hi"))).await);
@@ -860,5 +883,154 @@ mod tests {
                 assert!(known <= KNOWN_MAX + 2, "{known} are known");
             }
         });
+    }
+
+    #[test]
+    fn the_successor_of_a_room_that_died_before_a_removal_was_confirmed_sees_to_it_first() {
+        actix::System::new().block_on(async {
+            let registry = registry();
+            let worker = Worker::start(Arc::clone(&registry));
+            let cut = Rc::new(Cell::new(false));
+            let noted = Rc::clone(&cut);
+            let link = connect(&worker, "bob", move || noted.set(true));
+            let published = Arc::<AtomicU64>::default();
+            let room = RoomActor::new(Arc::clone(&registry), key(5), Arc::clone(&published)).start();
+            open(&room, &["bob"]).await;
+            let kicked = ask(&room, kick("bob"));
+            // It is said after the removal, and does not make up for it.
+            answered(ask(&room, Command::post(Content::text("without bob")))).await;
+            while link.proofs_owed() == 0 {
+                tokio::task::yield_now().await;
+            }
+            assert!(room.send(Die).await.is_err());
+            kicked.await.expect_err("it died with the room");
+
+            let successor = RoomActor::new(registry, key(5), published).start();
+            let refused = ask(&successor, kick("bob")).await.unwrap().unwrap_err();
+            assert_eq!(refused.code(), Rejection::NoSuchMember.code());
+            assert!(cut.get(), "bob may still be shown something");
+        });
+    }
+
+    #[test]
+    fn no_removal_is_answered_before_the_connections_of_a_relay_that_died_are_cut() {
+        actix::System::new().block_on(async {
+            let registry = registry();
+            let worker = Worker::start(Arc::clone(&registry));
+            let (one, other) = (key(5), key(6));
+            let rooms = [one, other].map(|key| RoomActor::new(Arc::clone(&registry), key, Arc::default()).start());
+            for room in &rooms {
+                open(room, &["bob", "carol"]).await;
+            }
+            let deadly = Cell::new(true);
+            let ending = connect(&worker, "bob", move || {
+                assert!(!deadly.replace(false), "the panic that the test asked for");
+            });
+            ending.close(CloseReason::Normal);
+            let answers = Rc::new(RefCell::new(Vec::new()));
+            let (early, before) = (Rc::new(Cell::new(None)), Rc::clone(&answers));
+            let (noted, its_registry) = (Rc::clone(&early), Arc::clone(&registry));
+            let _open = connect(&worker, "carol", move || {
+                let has_come = |answer: &mut Answered| !matches!(answer.try_recv(), Err(TryRecvError::Empty));
+                let replaced = its_registry.relay(its_registry.relays()[0]).unwrap().connected();
+                noted.set(Some(replaced || before.borrow_mut().iter_mut().any(has_come)));
+            });
+            // The relay dies of the first of the two, and has the second before it.
+            answers.borrow_mut().extend([ask(&rooms[0], kick("bob")), ask(&rooms[1], kick("carol"))]);
+            while early.get().is_none() {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(early.get(), Some(false));
+            for answer in answers.take() {
+                answered(answer).await;
+            }
+        });
+    }
+
+    #[test]
+    fn a_removal_that_a_dead_relay_was_sent_waits_for_the_one_that_takes_its_place() {
+        actix::System::new().block_on(async {
+            let registry = registry();
+            let worker = Worker::start(Arc::clone(&registry));
+            let room = RoomActor::new(Arc::clone(&registry), key(5), Arc::default()).start();
+            open(&room, &["bob"]).await;
+            let relay = registry.relays()[0];
+            registry.relay(relay).unwrap().send(CutAll).await.unwrap();
+            let mut kicked = ask(&room, kick("bob"));
+            let early = tokio::time::timeout(Duration::from_millis(50), &mut kicked).await;
+            assert!(early.is_err(), "{early:?}");
+            registry.replace_relay(relay, RelayActor::new(worker).start());
+            answered(kicked).await;
+        });
+    }
+
+    type Answered = oneshot::Receiver<Answer>;
+
+    fn ask(room: &Addr<RoomActor>, command: Command) -> Answered {
+        ask_by("ann", room, command)
+    }
+
+    /// Hands a command to the room, which has it when this returns.
+    fn ask_by(by: &str, room: &Addr<RoomActor>, command: Command) -> Answered {
+        let (to, answer) = oneshot::channel();
+        let admission = Admission::new(&Arc::new(AtomicUsize::new(0)), 1).expect("there is room for one");
+        let asker = Asker::new(to, Arc::new(admission));
+        let submission = Submission { by: principal(by), command, client_id: None, asker };
+        room.try_send(Submit(vec![submission])).unwrap();
+        answer
+    }
+
+    async fn answered(answer: Answered) -> Done {
+        answer.await.unwrap().unwrap()
+    }
+
+    /// Has ann create the room, and others join it.
+    async fn open(room: &Addr<RoomActor>, members: &[&str]) {
+        let kind = RoomKind::Channel;
+        let create =
+            Create { kind, num: Num(1), alias: Some(Alias::new("lobby").unwrap()), name: None, members: Vec::new() };
+        answered(ask(room, Command::Create(create))).await;
+        for member in members {
+            answered(ask_by(member, room, Command::Join)).await;
+        }
+    }
+
+    fn kick(who: &str) -> Command {
+        Command::Kick { user: user(who), reason: None }
+    }
+
+    /// A connection of a user, and what is done when it is cut.
+    fn connect(worker: &Rc<Worker>, user: &str, cut: impl Fn() + 'static) -> Rc<Link> {
+        let link = Rc::new(Link::new(Dialect::NativeJson, Box::new(Cutting(cut))));
+        worker.open(&link);
+        worker.authenticated(&link, &principal(user));
+        link
+    }
+
+    struct Cutting<F>(F);
+
+    impl<F: Fn()> Cut for Cutting<F> {
+        fn cut(&self) {
+            (self.0)();
+        }
+    }
+
+    fn registry() -> Arc<Registry> {
+        let registry = Registry::new(Arc::new(MemoryStore::new()), Arc::new(SystemClock), Limits::default());
+        registry.host_here();
+        registry
+    }
+
+    fn key(room: u128) -> RoomKey {
+        RoomKey { tenant: TenantId::default_tenant(), room: RoomId(Uuid::from_u128(room)) }
+    }
+
+    fn user(name: &str) -> UserId {
+        UserId::new(name).unwrap()
+    }
+
+    fn principal(name: &str) -> Principal {
+        let (tenant, user) = (TenantId::default_tenant(), user(name));
+        Principal { tenant, user, token: None, issued_at: Timestamp(0), expires_at: Timestamp(i64::MAX) }
     }
 }

@@ -190,16 +190,19 @@ impl Worker {
     }
 
     /// The relay has died of a panic. What it had in its hands is lost, so every connection of the thread is cut, to
-    /// come back and read the log; a new relay takes its place.
+    /// come back and read the log. Then a new relay takes its place, which tells rooms that nothing of before can reach
+    /// anybody.
     pub(super) fn relay_died(self: &Rc<Self>) {
         tracing::error!("a relay died; its connections are cut and it is started again");
-        self.registry.replace_relay(self.id, RelayActor::new(Rc::clone(self)).start());
         self.cut_all();
+        self.registry.replace_relay(self.id, RelayActor::new(Rc::clone(self)).start());
     }
 
+    /// Cuts every connection of the thread, also those of requests that have been answered.
     pub(super) fn cut_all(&self) {
-        let links = self.links();
-        for link in links {
+        let answered: Vec<_> =
+            self.users.borrow().values().flatten().filter(|link| link.kind().shows_rooms()).cloned().collect();
+        for link in self.links().into_iter().chain(answered) {
             link.cut();
         }
         self.cut_ended(|_| true);
