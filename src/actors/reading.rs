@@ -17,7 +17,7 @@ use crate::domain::{
     Emoji, Event, Position, Record, RecordId, Rejection, Role, RoomEvent, RoomKey, Seq, StreamId, UserId,
 };
 use crate::store::rows::{self, Progress, Row};
-use crate::store::{PAGE_BYTES, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::wire::{About, Cursor, From as Since, ListedMember, Reader, Readers, Refusal, Reply, Tally};
 
 /// How many users that have reacted to a message are looked at at once.
@@ -154,25 +154,15 @@ pub async fn thread(
     };
     let from = after.map(|after| rows::threaded(thread.seq(), after.seq));
     let index = store.scan(&stream, &rows::thread(thread.seq()), from.as_deref(), limit + 1).await.map_err(failed)?;
-    let (mut records, mut bytes, mut more) = (Vec::new(), 0, index.len() > limit);
-    for (row, _) in index.iter().take(limit) {
-        let seq = rows::seq_of(row).map_err(failed)?;
-        let record = record_at(store, &stream, seq).await.map_err(failed)?;
-        let Some(record) = record.filter(|record| belongs(record, thread)) else { continue };
-        if let Event::Room(event) = &record.event {
-            bytes += event.said().map_or(0, |(content, _)| content.bytes());
-        }
-        if bytes > PAGE_BYTES && !records.is_empty() {
-            more = true;
-            break;
-        }
-        records.push(record);
-    }
+    let seqs: Result<Vec<Seq>, _> = index.iter().take(limit).map(|(row, _)| rows::seq_of(row)).collect();
+    let page = store.records_at(&stream, &seqs.map_err(failed)?).await.map_err(failed)?;
+    let more = index.len() > limit || !page.complete;
+    let after = page.records.last().filter(|_| more).map(|record| record.position);
+    let records: Vec<_> = page.records.into_iter().filter(|record| belongs(record, thread)).collect();
     let reactions = tallies(store, &stream, reader.user(), &records).await.map_err(failed)?;
     if !reader.follow().borrow().stands(member.joined.seq()) {
         return Err(Rejection::NotMember.into());
     }
-    let after = records.last().filter(|_| more).map(|record| record.position);
     Ok(Reply::Thread { room: key.clone(), thread, records, reactions, after })
 }
 
@@ -285,9 +275,7 @@ fn belongs(record: &Record, thread: RecordId) -> bool {
 }
 
 async fn record_at(store: &dyn Store, stream: &StreamId, seq: Seq) -> Result<Option<Record>, StoreError> {
-    let Some(before) = seq.0.checked_sub(1) else { return Ok(None) };
-    let page = store.read(stream, Seq(before), 1).await?;
-    Ok(page.records.into_iter().next().filter(|record| record.position.seq == seq))
+    Ok(store.records_at(stream, &[seq]).await?.records.pop())
 }
 
 /// What a room is. Where it stands is for its members.

@@ -431,6 +431,17 @@ impl Store for MemoryStore {
         })))
     }
 
+    fn records_at(&self, stream: &StreamId, seqs: &[Seq]) -> StoreFuture<Result<Page, StoreError>> {
+        Box::pin(ready(self.read_state(|state| {
+            let all = state.records(stream);
+            let at = |seq: &Seq| all.get(usize::try_from(seq.0.checked_sub(1)?).ok()?);
+            let there: Vec<&Record> = seqs.iter().filter_map(at).collect();
+            let records = page(there.iter().copied(), there.len());
+            let complete = records.len() == there.len();
+            Page { records, complete }
+        })))
+    }
+
     fn get(&self, stream: &StreamId, key: &[u8]) -> StoreFuture<Result<Option<Bytes>, StoreError>> {
         Box::pin(ready(self.read_state(|state| state.rows.get(stream)?.get(key).cloned())))
     }

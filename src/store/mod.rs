@@ -55,6 +55,10 @@ pub trait Store: Send + Sync + 'static {
     /// [`PAGE_BYTES`], none only where there are none.
     fn read_back(&self, stream: &StreamId, before: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>>;
 
+    /// The records at `seqs`, in the order asked, without those that there are none of. A page ends with the record that
+    /// passes [`PAGE_BYTES`], and is complete where that was the last. One read for all of them.
+    fn records_at(&self, stream: &StreamId, seqs: &[Seq]) -> StoreFuture<Result<Page, StoreError>>;
+
     /// The row filed under `stream` as `key`. One that exists and was read of late may be answered at once.
     fn get(&self, stream: &StreamId, key: &[u8]) -> StoreFuture<Result<Option<Bytes>, StoreError>>;
 
@@ -100,11 +104,11 @@ pub struct Figures {
     pub free_bytes: Option<u64>,
 }
 
-/// Consecutive records of one stream, oldest first.
+/// Records of one stream: consecutive ones, oldest first, or those that were asked for by their seqs.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Page {
     pub records: Vec<Record>,
-    /// Nothing durable lay beyond the page, in the direction it was read, when it was read.
+    /// Nothing durable lay beyond the page, in the direction it was read or of what was asked for, when it was read.
     pub complete: bool,
 }
 

@@ -344,6 +344,10 @@ impl Store for Gated {
         self.wait(stream, Shut::Everything, self.store.read_back(stream, before, limit))
     }
 
+    fn records_at(&self, stream: &StreamId, seqs: &[Seq]) -> StoreFuture<Result<Page, StoreError>> {
+        self.wait(stream, Shut::Everything, self.store.records_at(stream, seqs))
+    }
+
     fn get(&self, stream: &StreamId, key: &[u8]) -> StoreFuture<Result<Option<Bytes>, StoreError>> {
         self.wait(stream, Shut::Everything, self.store.get(stream, key))
     }

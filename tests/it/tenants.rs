@@ -209,7 +209,7 @@ async fn the_same_is_read_for_a_room_that_is_not_there_as_for_one_that_may_not_b
 
 /// A store that notes what it is asked to read.
 #[derive(Default)]
-struct Counting {
+pub struct Counting {
     store: MemoryStore,
     read: Mutex<Vec<&'static str>>,
 }
@@ -219,7 +219,7 @@ impl Counting {
         self.read.lock().unwrap().push(what);
     }
 
-    fn take(&self) -> Vec<&'static str> {
+    pub fn take(&self) -> Vec<&'static str> {
         std::mem::take(&mut *self.read.lock().unwrap())
     }
 }
@@ -260,6 +260,11 @@ impl Store for Counting {
     fn read_back(&self, stream: &StreamId, before: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>> {
         self.note("read_back");
         self.store.read_back(stream, before, limit)
+    }
+
+    fn records_at(&self, stream: &StreamId, seqs: &[Seq]) -> StoreFuture<Result<Page, StoreError>> {
+        self.note("records_at");
+        self.store.records_at(stream, seqs)
     }
 
     fn get(&self, stream: &StreamId, key: &[u8]) -> StoreFuture<Result<Option<Bytes>, StoreError>> {

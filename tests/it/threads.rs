@@ -6,6 +6,7 @@ use chinwag::store::memory::MemoryStore;
 use serde_json::{Value, json};
 
 use crate::harness::{Client, Setup, TestServer, create_channel, follow, join, kick, post};
+use crate::tenants::Counting;
 
 #[tokio::test]
 async fn a_long_thread_is_read_by_pages_without_what_lies_between() {
@@ -42,6 +43,22 @@ async fn a_long_thread_is_read_by_pages_without_what_lies_between() {
         }
     }
     assert_eq!((found, pages), (expected, 3), "50 a page");
+}
+
+#[tokio::test]
+async fn a_page_of_a_thread_is_one_read_of_its_records() {
+    let store = Arc::new(Counting::default());
+    let server = TestServer::with(Setup { store: store.clone(), ..Setup::default() });
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    let root = ann.ask(post("lobby", "root")).await["record"].clone();
+    for n in 0..20 {
+        ann.ask(answer(&format!("answer {n}"), &root)).await;
+    }
+    store.take();
+    assert_eq!(ann.ask(thread(&root)).await["records"].as_array().unwrap().len(), 20);
+    let records = store.take().into_iter().filter(|read| ["read", "read_back", "records_at"].contains(read));
+    assert_eq!(records.collect::<Vec<_>>(), ["records_at"; 2], "the root, and the page");
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ contract! {
     a_stream_is_paged_forwards
     a_stream_is_paged_backwards
     a_page_ends_with_the_record_that_fills_it
+    records_are_read_by_their_seqs_in_the_order_asked
+    records_by_their_seqs_end_with_the_one_that_fills_the_page
     streams_do_not_mix
     a_commit_that_does_not_follow_the_head_is_a_conflict
     a_conflict_writes_nothing
@@ -112,6 +114,41 @@ async fn a_page_ends_with_the_record_that_fills_it(store: &dyn Store) {
     let page = store.read_back(&room(1), Seq(10), 10).await.unwrap();
     assert_eq!((page.records.len(), page.complete), (4, false));
     assert_eq!(page.records[0].position.seq, Seq(6));
+}
+
+async fn records_are_read_by_their_seqs_in_the_order_asked(store: &dyn Store) {
+    let none = Page { records: Vec::new(), complete: true };
+    assert_eq!(store.records_at(&room(1), &[Seq(1)]).await, Ok(none.clone()));
+    // Some runs of one record and some of three, and more of them than there are between two noted places.
+    let mut head = 0;
+    for commit in 0..60 {
+        let texts: Vec<String> = (head + 1..=head + 1 + commit % 2 * 2).map(|seq: u64| seq.to_string()).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        post(store, &room(1), head, &texts).await.unwrap();
+        post(store, &room(2), commit, &["in two"]).await.unwrap();
+        head += texts.len() as u64;
+    }
+    for seqs in [vec![1, 2, 3, 60, 61, 119, 120], vec![120, 5, 6, 5, 1, 119], vec![0, 121, 7, u64::MAX], vec![]] {
+        let asked: Vec<Seq> = seqs.iter().copied().map(Seq).collect();
+        let page = store.records_at(&room(1), &asked).await.unwrap();
+        let there: Vec<u64> = seqs.into_iter().filter(|seq| (1..=120).contains(seq)).collect();
+        assert_eq!(said(&page.records), there.iter().map(u64::to_string).collect::<Vec<_>>());
+        assert_eq!(page.records.iter().map(|record| record.position.seq.0).collect::<Vec<_>>(), there);
+        assert!(page.complete);
+    }
+}
+
+async fn records_by_their_seqs_end_with_the_one_that_fills_the_page(store: &dyn Store) {
+    let large = "x".repeat(PAGE_BYTES / 4);
+    for seq in 0..10 {
+        post(store, &room(1), seq, &[&large]).await.unwrap();
+    }
+    for (asked, complete) in [(vec![9, 7, 5, 3, 1], false), (vec![9, 7, 5, 3, 0, 11], true)] {
+        let asked: Vec<Seq> = asked.into_iter().map(Seq).collect();
+        let page = store.records_at(&room(1), &asked).await.unwrap();
+        assert_eq!(page.records.iter().map(|record| record.position.seq).collect::<Vec<_>>(), asked[..4]);
+        assert_eq!(page.complete, complete);
+    }
 }
 
 async fn streams_do_not_mix(store: &dyn Store) {

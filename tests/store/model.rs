@@ -28,6 +28,10 @@ enum Step {
         after: u64,
         limit: usize,
     },
+    ReadAt {
+        stream: u128,
+        seqs: Vec<u64>,
+    },
     ReadBack {
         stream: u128,
         before: u64,
@@ -122,6 +126,12 @@ impl Model {
                 assert_eq!(page.records, records[end.saturating_sub(*limit)..end]);
                 assert_eq!(page.complete, end <= *limit && !(end > 0 && *limit == 0));
             }
+            Step::ReadAt { stream, seqs } => {
+                let seqs: Vec<Seq> = seqs.iter().copied().map(Seq).collect();
+                let page = store.records_at(&room(*stream), &seqs).await.unwrap();
+                let at = |seq: &Seq| self.records(*stream).iter().find(|record| record.position.seq == *seq).cloned();
+                assert_eq!(page.records, seqs.iter().filter_map(at).collect::<Vec<_>>());
+            }
             Step::Scan { stream, after, limit } => {
                 let after = after.map(key);
                 let after_bytes = after.as_deref().map(str::as_bytes);
@@ -195,6 +205,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(stream, after, limit)| Step::Read { stream, after, limit }),
         2 => (stream.clone(), 0..80_u64, 0..3_usize)
             .prop_map(|(stream, before, limit)| Step::ReadBack { stream, before, limit }),
+        2 => (stream.clone(), prop::collection::vec(0..80_u64, 0..3))
+            .prop_map(|(stream, seqs)| Step::ReadAt { stream, seqs }),
         2 => (stream, prop::option::of(0..20_u8), 0..30_usize)
             .prop_map(|(stream, after, limit)| Step::Scan { stream, after, limit }),
         2 => any::<prop::sample::Index>().prop_map(|mark| Step::At { mark }),

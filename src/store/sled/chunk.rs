@@ -192,6 +192,16 @@ impl Run {
         if at == self.end { Ok(frames) } else { Err(damage("a run is longer than its records")) }
     }
 
+    pub(super) fn holds(&self, seq: Seq) -> bool {
+        (self.first..=self.last().seq).contains(&seq)
+    }
+
+    /// Where the record at `seq` lies, which the run holds.
+    pub(super) fn frame(&self, seq: Seq) -> Result<Frame, StoreError> {
+        let frame = self.frames()?.into_iter().find(|frame| frame.position.seq == seq);
+        frame.ok_or_else(|| damage(format!("the record at {seq} is missing")))
+    }
+
     /// The stored bytes of a record, checked.
     pub(super) fn bytes_of(&self, frame: &Frame) -> Result<&[u8], StoreError> {
         let bytes = &self.chunk[frame.at + FRAME_HEADER..frame.at + frame.len];
@@ -349,8 +359,7 @@ pub(super) fn erase_frame(frames: &mut Vec<u8>, stream: u32, first: Position, se
 /// The chunk as it is once the record of `stream` at `seq` has lost its content.
 pub(super) fn erase(chunk: &IVec, number: u64, stream: &[u8], seq: Seq) -> Result<Vec<u8>, StoreError> {
     let run = Runs::of(chunk, number)?.find(stream)?.ok_or_else(|| damage("a run is missing from its chunk"))?;
-    let frame = run.frames()?.into_iter().find(|frame| frame.position.seq == seq);
-    run.bytes_of(&frame.ok_or_else(|| damage(format!("the record at {seq} is missing")))?)?;
+    run.bytes_of(&run.frame(seq)?)?;
     let mut frames = chunk[run.records..run.end].to_vec();
     erase_frame(&mut frames, run.stream, Position { epoch: run.epoch, seq: run.first }, seq)?;
     let mut rewritten = Vec::with_capacity(chunk.len());

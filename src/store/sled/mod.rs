@@ -275,6 +275,11 @@ impl Store for SledStore {
         self.pool.run(move |reader| reader.read_back(&stream, before, limit))
     }
 
+    fn records_at(&self, stream: &StreamId, seqs: &[Seq]) -> StoreFuture<Result<Page, StoreError>> {
+        let (stream, seqs) = (stream_key(stream), seqs.to_vec());
+        self.pool.run(move |reader| reader.records_at(&stream, &seqs))
+    }
+
     fn get(&self, stream: &StreamId, key: &[u8]) -> StoreFuture<Result<Option<Bytes>, StoreError>> {
         let key = row_key(&stream_key(stream), key);
         match self.row(&key) {

@@ -130,6 +130,31 @@ impl Reader {
         Ok(Page { records, complete })
     }
 
+    pub(super) fn records_at(&self, stream: &[u8], seqs: &[Seq]) -> Result<Page, StoreError> {
+        let (at, tail) = self.view(stream)?;
+        let mut page = Page { records: Vec::new(), complete: true };
+        let Some(tail) = tail else { return Ok(page) };
+        // The stretch that was walked last: what is asked for next lies there, too, more often than not.
+        let mut runs: Vec<Run> = Vec::new();
+        let mut bytes = 0;
+        for &seq in seqs.iter().filter(|seq| (1..=tail.head.seq.0).contains(&seq.0)) {
+            if bytes >= PAGE_BYTES {
+                page.complete = false;
+                break;
+            }
+            if !runs.iter().any(|run| run.holds(seq)) {
+                let stretch = self.stretch(stream, seq, &tail)?;
+                runs = self.runs_back(&at, stream, stretch, |first| first <= seq)?;
+            }
+            let run = runs.iter().find(|run| run.holds(seq));
+            let run = run.ok_or_else(|| damage(format!("the record at {seq} is missing")))?;
+            let frame = run.frame(seq)?;
+            page.records.push(run.decode(&frame)?);
+            bytes += frame.bytes();
+        }
+        Ok(page)
+    }
+
     /// The row whose key in the tree is `key`.
     pub(super) fn get(&self, key: Vec<u8>) -> Result<Option<Bytes>, StoreError> {
         let at = self.at();
