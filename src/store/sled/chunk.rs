@@ -192,6 +192,11 @@ impl Run {
         if at == self.end { Ok(frames) } else { Err(damage("a run is longer than its records")) }
     }
 
+    /// Whether it was written at `spot`. Where in a chunk whose runs have moved, nothing tells any more.
+    pub(super) fn was_at(&self, spot: Spot) -> bool {
+        self.spot == spot || self.chunk[1] == MOVED && self.spot.chunk == spot.chunk
+    }
+
     pub(super) fn holds(&self, seq: Seq) -> bool {
         (self.first..=self.last().seq).contains(&seq)
     }
@@ -200,6 +205,16 @@ impl Run {
     pub(super) fn frame(&self, seq: Seq) -> Result<Frame, StoreError> {
         let frame = self.frames()?.into_iter().find(|frame| frame.position.seq == seq);
         frame.ok_or_else(|| damage(format!("the record at {seq} is missing")))
+    }
+
+    /// The chunk as it would be if the run named another one as the one before.
+    #[cfg(test)]
+    pub(super) fn with_previous(&self, previous: Spot) -> Vec<u8> {
+        let mut chunk = self.chunk.to_vec();
+        let header = &mut chunk[usize::from(self.spot.at)..self.records];
+        header[28..RUN_HEADER].copy_from_slice(&previous.to_le_bytes());
+        seal_run(header, self.count, self.bytes());
+        chunk
     }
 
     /// The stored bytes of a record, checked.

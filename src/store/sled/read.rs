@@ -38,10 +38,10 @@ pub(super) struct Reader {
 }
 
 /// A stretch of a stream between two noted places.
-struct Stretch {
+pub(super) struct Stretch {
     /// Its last run.
-    run: Spot,
-    last: Seq,
+    pub(super) run: Spot,
+    pub(super) last: Seq,
 }
 
 impl Reader {
@@ -280,7 +280,8 @@ impl Reader {
         let Some(place) = self.tree.range(from..=to).next() else {
             return Ok(Stretch { run: tail.run, last: tail.head.seq });
         };
-        stretch_before(place)
+        let (key, value) = place.map_err(failure)?;
+        stretch_before(&key, &value)
     }
 
     /// The first stretch that ends beyond `mark`, as the tail does. Chunks grow along a stream, so the noted places are
@@ -293,11 +294,16 @@ impl Reader {
             // Nearer to the end, because what is looked for is mostly of late.
             let middle = high - (high - low) / 4;
             let mut places = self.tree.range(place_key(stream, Seq(middle))..=place_key(stream, Seq(high)));
-            let stretch = places.next().map(stretch_before).transpose()?;
-            match stretch {
-                Some(stretch) if stretch.run.chunk <= mark.0 => low = stretch.last.next().0,
-                Some(stretch) => (high, found) = (middle - 1, stretch),
-                None => high = middle - 1,
+            let Some(place) = places.next() else {
+                high = middle - 1;
+                continue;
+            };
+            let (key, value) = place.map_err(failure)?;
+            let stretch = stretch_before(&key, &value)?;
+            if stretch.run.chunk <= mark.0 {
+                low = stretch.last.next().0;
+            } else {
+                (high, found) = (middle - 1, stretch);
             }
         }
         Ok(found)
@@ -363,9 +369,8 @@ impl Reader {
 }
 
 /// The stretch that ends before a noted place.
-fn stretch_before(place: ::sled::Result<(IVec, IVec)>) -> Result<Stretch, StoreError> {
-    let (key, value) = place.map_err(failure)?;
-    let previous = unseal(&key, &value)?.try_into().map(Spot::from_le_bytes);
+pub(super) fn stretch_before(key: &[u8], value: &[u8]) -> Result<Stretch, StoreError> {
+    let previous = unseal(key, value)?.try_into().map(Spot::from_le_bytes);
     let first = key[key.len() - 8..].try_into().map(u64::from_be_bytes);
     match (previous, first) {
         (Ok(run), Ok(first @ 1..)) => Ok(Stretch { run, last: Seq(first - 1) }),

@@ -8,14 +8,17 @@ use ::sled::Tree;
 
 use super::super::StoreError;
 use super::super::codec::{self, damage, split_stream};
-use super::chunk::Runs;
+use super::chunk::{Run, Runs, Spot};
 use super::dir::{self, Lock, State};
 use super::highwater::HighWater;
 use super::index::{BLANK, Tail, chunk_key, chunk_number, tail_key, unseal};
 use super::open::{self, Recovered};
-use super::read::{failure, is_place, is_row};
+use super::read::{Stretch, failure, is_place, is_row, stretch_before};
 use super::{OpenError, Options};
 use crate::domain::Seq;
+
+/// Where a stream ends, as far as its chunks have been read: its latest run.
+type Ends = HashMap<Arc<[u8]>, Run>;
 
 /// What a directory holds, and what is wrong with it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -88,7 +91,7 @@ fn last_chunk(tree: &Tree) -> u64 {
 }
 
 fn scan(tree: &Tree, recovered: &Recovered, report: &mut Report) {
-    let mut tails: HashMap<Arc<[u8]>, Tail> = HashMap::new();
+    let mut ends = Ends::new();
     let mut number = 0;
     for row in tree {
         if report.damage.len() >= DAMAGES_MAX {
@@ -107,14 +110,11 @@ fn scan(tree: &Tree, recovered: &Recovered, report: &mut Report) {
                     return Err(damage(format!("chunk {missing} is missing")));
                 }
                 report.chunks += 1;
-                return check_chunk(&value, number, &mut tails, report);
+                return check_chunk(&value, number, &mut ends, report);
             }
             report.rows += u64::from(is_row(&key));
-            let value = unseal(&key, &value)?;
-            if is_place(&key) && value.len() != 8 {
-                return Err(damage("a noted place has another length"));
-            }
-            Ok(())
+            unseal(&key, &value)?;
+            if is_place(&key) { check_place(tree, &key, &value) } else { Ok(()) }
         });
         if let Err(error) = checked {
             report.damage.push(error.to_string());
@@ -123,42 +123,139 @@ fn scan(tree: &Tree, recovered: &Recovered, report: &mut Report) {
             }
         }
     }
-    report.streams = tails.len() as u64;
-    for (stream, tail) in &tails {
+    report.streams = ends.len() as u64;
+    for (stream, end) in &ends {
         let key = tail_key(stream);
         let known = match recovered.tails.get(stream) {
             Some(known) => Some(known),
             None => tree.get(&key).ok().flatten().and_then(|row| Tail::decode(unseal(&key, &row).ok()?).ok()),
         };
         // What has been erased since the tail was written is no longer in the bytes that it counts.
-        let end = |tail: Tail| (tail.head, tail.run.chunk);
-        if known.map(end) != Some(end(*tail)) {
-            let stream = split_stream(stream).map(|(stream, _)| stream);
-            report.damage.push(format!("the tail of {stream:?} does not agree with its records"));
+        if !known.is_some_and(|tail| tail.head == end.last() && end.was_at(tail.run)) {
+            report.damage.push(format!("the tail of {} does not agree with its records", name(stream)));
         }
     }
 }
 
-fn check_chunk(
-    chunk: &::sled::IVec,
-    number: u64,
-    tails: &mut HashMap<Arc<[u8]>, Tail>,
-    report: &mut Report,
-) -> Result<(), StoreError> {
+fn check_chunk(chunk: &::sled::IVec, number: u64, ends: &mut Ends, report: &mut Report) -> Result<(), StoreError> {
     for run in Runs::of(chunk, number)? {
         let run = run?;
         for frame in run.frames()? {
             codec::decode(frame.position, run.bytes_of(&frame)?)?;
             report.records += 1;
         }
-        let before = tails.get(run.stream()).copied();
-        let (head, last) = before.map_or((Seq::ZERO, 0), |tail| (tail.head.seq, tail.run.chunk));
         // Taken note of first, so that one gap is told once.
-        tails.insert(run.stream().into(), Tail::after_run(before, &run));
-        if run.first != head.next() || run.previous.chunk != last {
-            let stream = split_stream(run.stream()).map(|(stream, _)| stream);
-            return Err(damage(format!("records of {stream:?} before {} are missing", run.first)));
+        let before = ends.insert(run.stream().into(), run.clone());
+        let follows = match before {
+            Some(before) => run.first == before.last().seq.next() && before.was_at(run.previous),
+            None => run.first == Seq(1) && run.previous == Spot::NONE,
+        };
+        if !follows {
+            return Err(damage(format!("records of {} before {} are missing", name(run.stream()), run.first)));
         }
     }
     Ok(())
+}
+
+/// Goes where a noted place says that the records before it lie.
+fn check_place(tree: &Tree, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+    let Stretch { run: spot, last } = stretch_before(key, value)?;
+    let stream = &key[1..key.len() - 8];
+    let chunk = tree.get(chunk_key(spot.chunk)).map_err(failure)?;
+    let run = chunk.and_then(|chunk| Runs::of(&chunk, spot.chunk).ok()?.at(spot, stream).ok()?);
+    if run.is_some_and(|run| run.last().seq == last) {
+        return Ok(());
+    }
+    Err(damage(format!("the place noted for {} behind {last} does not lead to its records", name(stream))))
+}
+
+/// The stream whose name in the tree is `key`, for people.
+fn name(key: &[u8]) -> String {
+    format!("{:?}", split_stream(key).map(|(stream, _)| stream))
+}
+
+#[cfg(test)]
+mod tests {
+    use ::sled::Db;
+
+    use super::super::SledStore;
+    use super::super::index::{PLACES, TAILS, seal};
+    use super::*;
+    use crate::domain::{
+        Content, Event, Num, Position, Record, RecordId, RoomEvent, StreamId, TenantId, Timestamp, UserId,
+    };
+    use crate::store::{Commit, Store};
+
+    /// Where in a stored tail the place of its run is said.
+    const RUN_IN_TAIL: usize = 16;
+
+    #[tokio::test]
+    async fn what_leads_to_the_wrong_place_in_the_right_chunk_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let store = SledStore::open(&path, Options { ballast_bytes: 0, ..Options::default() }).unwrap();
+        // More runs than there are between two noted places.
+        for seq in 1..=20 {
+            store.commit(post(&store, seq)).await.unwrap();
+        }
+        store.close().await;
+        drop(store);
+        assert_eq!(verify(&path).unwrap().damage, Vec::<String>::new());
+        for (what, harm) in [("the tail of", tail as fn(&Db)), ("the place noted for", place), ("before 20", previous)]
+        {
+            let harmed = dir.path().join("harmed");
+            dir::copy(&path, &harmed).unwrap();
+            let db = open::start(&harmed.join("log"), &Options::default()).unwrap();
+            harm(&db);
+            db.flush().unwrap();
+            drop(db);
+            let damage = verify(&harmed).unwrap().damage;
+            assert!(matches!(&damage[..], [one] if one.contains(what)), "{what}: {damage:?}");
+            dir::remove(&harmed).unwrap();
+        }
+    }
+
+    /// Moves what a tail says by a byte, within the chunk.
+    fn tail(db: &Db) {
+        reseal(db, TAILS, RUN_IN_TAIL + 6);
+    }
+
+    fn place(db: &Db) {
+        reseal(db, PLACES, 6);
+    }
+
+    fn reseal(db: &Db, letter: u8, at: usize) {
+        let (key, value) = db.scan_prefix([letter]).next().unwrap().unwrap();
+        let mut value = unseal(&key, &value).unwrap().to_vec();
+        value[at] ^= 1;
+        db.insert(&key, seal(&key, &value)).unwrap();
+    }
+
+    /// The same of what the last run says of the one before it.
+    fn previous(db: &Db) {
+        let chunks = db.range(chunk_key(0)..=chunk_key(u64::MAX)).map(Result::unwrap);
+        let (key, chunk) = chunks.filter(|(_, chunk)| chunk != BLANK).last().unwrap();
+        let run = Runs::of(&chunk, chunk_number(&key).unwrap()).unwrap().last().unwrap().unwrap();
+        db.insert(&key, run.with_previous(Spot::new(run.previous.chunk, 17))).unwrap();
+    }
+
+    fn post(store: &SledStore, seq: u64) -> Commit {
+        let position = |seq| Position { epoch: store.epoch(), seq: Seq(seq) };
+        let record = Record {
+            position: position(seq),
+            id: RecordId::new(Timestamp(1), Seq(seq), 7),
+            num: Num(seq),
+            at: Timestamp(1),
+            author: UserId::new("ann").unwrap(),
+            client_id: None,
+            event: Event::Room(RoomEvent::posted(Content::text("a word"))),
+        };
+        Commit {
+            stream: StreamId::Directory(TenantId::default_tenant()),
+            expected: (seq > 1).then(|| position(seq - 1)),
+            records: vec![record],
+            puts: Vec::new(),
+            erase: Vec::new(),
+        }
+    }
 }
