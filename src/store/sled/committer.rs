@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,8 @@ type HeadAnswer = oneshot::Sender<Result<Option<Position>, StoreError>>;
 pub(super) struct Queue {
     line: Mutex<Line>,
     arrived: Condvar,
+    /// As much is encoded as may be: known without waiting for the line.
+    full: AtomicBool,
 }
 
 #[derive(Default)]
@@ -56,8 +58,10 @@ struct Line {
     bytes: usize,
     /// With so many requests the writing thread wants to be woken; with fewer it waits until its time is up.
     wanted: usize,
-    /// Somebody waits for more than a commit.
-    urgent: bool,
+    /// The writing thread waits. While it writes there is nobody to wake, and to try costs a call of the kernel.
+    awaited: bool,
+    /// Requests for more than a commit.
+    urgent: usize,
     /// Nothing is taken any more.
     stopped: bool,
 }
@@ -69,7 +73,7 @@ enum Request {
 }
 
 enum Body {
-    Encoded(Box<Prepared>),
+    Encoded(Prepared),
     /// Called when the queue was full: encoded when there is room.
     Called(Box<Commit>),
 }
@@ -87,21 +91,17 @@ struct Prepared {
 
 impl Queue {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { line: Mutex::default(), arrived: Condvar::new() })
+        Arc::new(Self { line: Mutex::default(), arrived: Condvar::new(), full: AtomicBool::new(false) })
     }
 
     /// Puts a commit in line, at once and in the order of the calls.
     pub(super) fn commit(&self, commit: Commit, epoch: Epoch) -> oneshot::Receiver<Result<(), CommitError>> {
         let (done, answer) = oneshot::channel();
-        let full = {
-            let line = self.line();
-            line.encoded >= QUEUE_REQUESTS || line.bytes >= QUEUE_BYTES
-        };
-        let body = if full {
+        let body = if self.full.load(Ordering::Relaxed) {
             Body::Called(Box::new(commit))
         } else {
             match prepare(commit, epoch) {
-                Ok(prepared) => Body::Encoded(Box::new(prepared)),
+                Ok(prepared) => Body::Encoded(prepared),
                 Err(error) => {
                     let _ = done.send(Err(error));
                     return answer;
@@ -135,16 +135,12 @@ impl Queue {
             request.refuse();
             return;
         }
-        if let Request::Commit(Body::Encoded(prepared), _) = &request {
-            line.encoded += 1;
-            line.records += prepared.records;
-            line.bytes += prepared.bytes();
-        }
-        line.urgent |= !matches!(request, Request::Commit(..));
-        line.requests.push_back(request);
-        let enough = line.suffices();
+        line.push(request);
+        self.full.store(line.is_full(), Ordering::Relaxed);
+        let wakes = line.awaited && line.suffices();
+        line.awaited &= !wakes;
         drop(line);
-        if enough {
+        if wakes {
             self.arrived.notify_one();
         }
     }
@@ -160,17 +156,16 @@ impl Queue {
             if left.is_zero() {
                 break;
             }
-            line = self.arrived.wait_timeout(line, left).unwrap_or_else(PoisonError::into_inner).0;
+            line = self.wait(line, Some(left));
         }
         line.wanted = 1;
         while line.requests.is_empty() {
             line = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
                 Some(Duration::ZERO) => return Vec::new(),
-                Some(left) => self.arrived.wait_timeout(line, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.arrived.wait(line).unwrap_or_else(PoisonError::into_inner),
+                left => self.wait(line, left),
             };
         }
-        let mut group = Vec::new();
+        let mut group = Vec::with_capacity(line.requests.len().min(GROUP_RECORDS));
         let (mut records, mut bytes) = (0, 0);
         while let Some(request) = line.requests.front() {
             let (more_records, more_bytes) = request.size();
@@ -179,16 +174,21 @@ impl Queue {
                 break;
             }
             (records, bytes) = (records + more_records, bytes + more_bytes);
-            let Some(request) = line.requests.pop_front() else { break };
-            if let Request::Commit(Body::Encoded(prepared), _) = &request {
-                line.encoded -= 1;
-                line.records -= prepared.records;
-                line.bytes -= prepared.bytes();
-            }
-            group.push(request);
+            group.extend(line.pop());
         }
-        line.urgent = line.requests.iter().any(|request| !matches!(request, Request::Commit(..)));
+        self.full.store(line.is_full(), Ordering::Relaxed);
         group
+    }
+
+    /// Waits to be woken, or for so long.
+    fn wait<'a>(&self, mut line: MutexGuard<'a, Line>, left: Option<Duration>) -> MutexGuard<'a, Line> {
+        line.awaited = true;
+        let mut line = match left {
+            Some(left) => self.arrived.wait_timeout(line, left).unwrap_or_else(PoisonError::into_inner).0,
+            None => self.arrived.wait(line).unwrap_or_else(PoisonError::into_inner),
+        };
+        line.awaited = false;
+        line
     }
 
     /// Refuses everything in line, and whatever is called from now on.
@@ -207,10 +207,42 @@ impl Queue {
 }
 
 impl Line {
+    fn push(&mut self, request: Request) {
+        match &request {
+            Request::Commit(Body::Encoded(prepared), _) => {
+                self.encoded += 1;
+                self.records += prepared.records;
+                self.bytes += prepared.bytes();
+            }
+            Request::Commit(Body::Called(_), _) => {}
+            Request::Settle(..) | Request::Close(_) => self.urgent += 1,
+        }
+        self.requests.push_back(request);
+    }
+
+    fn pop(&mut self) -> Option<Request> {
+        let request = self.requests.pop_front()?;
+        match &request {
+            Request::Commit(Body::Encoded(prepared), _) => {
+                self.encoded -= 1;
+                self.records -= prepared.records;
+                self.bytes -= prepared.bytes();
+            }
+            Request::Commit(Body::Called(_), _) => {}
+            Request::Settle(..) | Request::Close(_) => self.urgent -= 1,
+        }
+        Some(request)
+    }
+
     /// Whether the writing thread has what it waits for, or a whole group.
     fn suffices(&self) -> bool {
         let full = self.records >= GROUP_RECORDS || self.bytes >= GROUP_BYTES;
-        self.urgent || full || self.requests.len() >= self.wanted
+        self.urgent > 0 || full || self.requests.len() >= self.wanted
+    }
+
+    /// Whether what is called from now on waits as it was called.
+    fn is_full(&self) -> bool {
+        self.encoded >= QUEUE_REQUESTS || self.bytes >= QUEUE_BYTES
     }
 }
 
@@ -457,7 +489,7 @@ impl Committer {
     /// Adds a commit to the plan, or tells why it is refused; an outer error is one of the storage itself.
     fn accept(&self, plan: &mut Plan, body: Body) -> Result<Result<(), CommitError>, StoreError> {
         let prepared = match body {
-            Body::Encoded(prepared) => *prepared,
+            Body::Encoded(prepared) => prepared,
             Body::Called(commit) => match prepare(*commit, self.epoch) {
                 Ok(prepared) => prepared,
                 Err(error) => return Ok(Err(error)),
