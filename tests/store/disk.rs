@@ -75,6 +75,27 @@ async fn nothing_is_read_before_it_is_synced() {
     assert_eq!(peeked, [Some("new".into()), Some("new".into()), None], "what has been written is in memory");
 }
 
+#[tokio::test]
+async fn a_record_is_erased_by_a_commit_that_is_written_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Gate::default();
+    let store = SledStore::open(dir.path(), gate.options()).unwrap();
+    post(&store, &room(1), 0, &["one", "a secret"]).await.unwrap();
+    let shut = gate.shut();
+    let elsewhere = store.commit(posts(store.epoch(), &room(2), 0, &["elsewhere"]));
+    gate.until_reached();
+    // These two gather while the one before is being synced.
+    let more = store.commit(posts(store.epoch(), &room(1), 2, &["three", "another secret", "five"]));
+    let erase = vec![Seq(0), Seq(2), Seq(4), Seq(6), Seq(9)];
+    let last = store.commit(Commit { erase, ..posts(store.epoch(), &room(1), 5, &["a third", "seven"]) });
+    drop(shut);
+    assert_eq!((elsewhere.await, more.await, last.await), (Ok(()), Ok(()), Ok(())));
+    let expected = ["one", "(erased)", "three", "(erased)", "five", "(erased)", "seven"];
+    assert_eq!(said(&all(&store, &room(1)).await), expected);
+    drop(store);
+    assert_eq!(said(&all(&open(dir.path()), &room(1)).await), expected);
+}
+
 /// Rows and heads are answered from memory where they have been read before: never older than what had been
 /// acknowledged, never newer than what had been called.
 #[test]

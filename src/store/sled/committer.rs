@@ -270,8 +270,13 @@ impl Prepared {
             + self.rows.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum::<usize>()
     }
 
-    fn first(&self) -> Position {
-        Position { epoch: self.epoch, seq: self.expected.map_or(Seq::ZERO, |head| head.seq).next() }
+    /// Where the stream ends behind it.
+    fn last(&self) -> Option<Position> {
+        if self.records == 0 {
+            return self.expected;
+        }
+        let before = self.expected.map_or(0, |head| head.seq.0);
+        Some(Position { epoch: self.epoch, seq: Seq(before + self.records as u64) })
     }
 }
 
@@ -621,19 +626,14 @@ struct Pending {
     key: Arc<[u8]>,
     tail: Option<Tail>,
     head: Option<Position>,
-    parts: Vec<Part>,
-}
-
-/// The records of one commit.
-struct Part {
-    first: Position,
-    records: usize,
+    /// Its records behind the tail, of one commit mostly.
     frames: Vec<u8>,
 }
 
-impl Part {
-    fn holds(&self, seq: Seq) -> bool {
-        (self.first.seq.0..self.first.seq.0 + self.records as u64).contains(&seq.0)
+impl Pending {
+    /// The first of the records that it gets.
+    fn first(&self) -> Seq {
+        self.tail.map_or(Seq::ZERO, |tail| tail.head.seq).next()
     }
 }
 
@@ -647,52 +647,71 @@ impl Plan {
     fn add(&mut self, key: Arc<[u8]>, tail: Option<Tail>) -> usize {
         let at = self.streams.len();
         self.by_key.insert(key.clone(), at);
-        self.streams.push(Pending { key, tail, head: tail.map(|tail| tail.head), parts: Vec::new() });
+        self.streams.push(Pending { key, tail, head: tail.map(|tail| tail.head), frames: Vec::new() });
         at
     }
 
     /// Takes a commit over. Everything that can fail comes before anything is changed.
     fn take(&mut self, reader: &Reader, at: usize, prepared: Prepared) -> Result<(), StoreError> {
-        let pending = &self.streams[at];
-        let crc = if prepared.erase.is_empty() { 0 } else { crc32c::crc32c(&pending.key) };
-        let mut own = Part { first: prepared.first(), records: prepared.records, frames: prepared.frames };
-        let mut parts: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-        let mut rewritten: BTreeMap<u64, (IVec, Vec<u8>)> = BTreeMap::new();
-        for seq in prepared.erase {
-            if own.holds(seq) {
-                chunk::erase_frame(&mut own.frames, crc, own.first, seq)?;
-            } else if let Some(index) = pending.parts.iter().position(|part| part.holds(seq)) {
-                let part = &pending.parts[index];
-                let frames = parts.entry(index).or_insert_with(|| part.frames.clone());
-                chunk::erase_frame(frames, crc, part.first, seq)?;
-            } else if let Some(tail) = pending.tail.filter(|tail| (1..=tail.head.seq.0).contains(&seq.0)) {
-                let number = reader.locate(&pending.key, seq, &tail)?;
-                let (old, now) = match rewritten.remove(&number).or_else(|| self.rewritten.get(&number).cloned()) {
-                    Some(touched) => touched,
-                    None => {
-                        let chunk = reader.tree.get(chunk_key(number)).map_err(failure)?;
-                        let chunk = chunk.ok_or_else(|| damage(format!("chunk {number} is missing")))?;
-                        let now = chunk.to_vec();
-                        (chunk, now)
-                    }
-                };
-                let new = chunk::erase(&IVec::from(now), number, &pending.key, seq)?;
-                rewritten.insert(number, (old, new));
-            }
-        }
+        let last = prepared.last();
+        let Prepared { frames, rows, erase, .. } = prepared;
+        let erased = if erase.is_empty() { None } else { Some(self.erase(reader, at, &frames, last, &erase)?) };
         let pending = &mut self.streams[at];
-        for (index, frames) in parts {
-            pending.parts[index].frames = frames;
+        match erased {
+            Some(Erased { frames, rewritten }) => {
+                pending.frames = frames;
+                self.rewritten.extend(rewritten);
+            }
+            None if pending.frames.is_empty() => pending.frames = frames,
+            None => pending.frames.extend_from_slice(&frames),
         }
-        if own.records > 0 {
-            let last = own.first.seq.0 + own.records as u64 - 1;
-            pending.head = Some(Position { epoch: own.first.epoch, seq: Seq(last) });
-            pending.parts.push(own);
-        }
-        self.rewritten.extend(rewritten);
-        self.rows.extend(prepared.rows);
+        pending.head = last;
+        self.rows.extend(rows);
         Ok(())
     }
+
+    /// What becomes of a stream's records when `more` has come, up to `last`, and those at `erase` lose their content.
+    fn erase(
+        &self,
+        reader: &Reader,
+        at: usize,
+        more: &[u8],
+        last: Option<Position>,
+        erase: &[Seq],
+    ) -> Result<Erased, StoreError> {
+        let pending = &self.streams[at];
+        let crc = crc32c::crc32c(&pending.key);
+        let mut frames = [&pending.frames, more].concat();
+        let mut rewritten: BTreeMap<u64, (IVec, Vec<u8>)> = BTreeMap::new();
+        for &seq in erase {
+            let Some(last) = last.filter(|last| (1..=last.seq.0).contains(&seq.0)) else { continue };
+            let Some(tail) = pending.tail.filter(|tail| seq <= tail.head.seq) else {
+                chunk::erase_frame(&mut frames, crc, Position { seq: pending.first(), ..last }, seq)?;
+                continue;
+            };
+            let number = reader.locate(&pending.key, seq, &tail)?;
+            let (old, now) = match rewritten.remove(&number).or_else(|| self.rewritten.get(&number).cloned()) {
+                Some(touched) => touched,
+                None => {
+                    let chunk = reader.tree.get(chunk_key(number)).map_err(failure)?;
+                    let chunk = chunk.ok_or_else(|| damage(format!("chunk {number} is missing")))?;
+                    let now = chunk.to_vec();
+                    (chunk, now)
+                }
+            };
+            let new = chunk::erase(&IVec::from(now), number, &pending.key, seq)?;
+            rewritten.insert(number, (old, new));
+        }
+        Ok(Erased { frames, rewritten })
+    }
+}
+
+/// What erasing leaves behind.
+struct Erased {
+    /// The records that a stream gets.
+    frames: Vec<u8>,
+    /// As [`Plan::rewritten`].
+    rewritten: BTreeMap<u64, (IVec, Vec<u8>)>,
 }
 
 /// How much goes with a chunk that is no batch: each takes some hundred bytes of a segment of 8 MiB, the chunk 64 KiB.
@@ -745,7 +764,7 @@ struct LaidOut {
 /// Lays the records out in chunks after `number`.
 /// A group of rows alone gets an empty chunk, so that its loss would be noticed too.
 fn lay_out(streams: Vec<Pending>, epoch: Epoch, number: u64, writes: &mut Writes) -> LaidOut {
-    let total: usize = streams.iter().flat_map(|stream| &stream.parts).map(|part| part.frames.len()).sum();
+    let total: usize = streams.iter().map(|stream| stream.frames.len()).sum();
     let mut tails = Vec::with_capacity(streams.len());
     let mut chunks = Chunks {
         number: number + 1,
@@ -756,24 +775,24 @@ fn lay_out(streams: Vec<Pending>, epoch: Epoch, number: u64, writes: &mut Writes
         builder: None,
     };
     for pending in streams {
-        let Some(start) = pending.parts.first().map(|part| part.first.seq) else { continue };
-        let Pending { key, mut tail, parts, .. } = pending;
-        let mut run = OpenRun { first: start, count: 0 };
-        for part in &parts {
-            let mut frames = &part.frames[..];
-            while let Some(len) = chunk::frame_len(frames) {
-                let (frame, rest) = frames.split_at(len);
-                if !chunks.builder().fits(&key, frame.len()) {
-                    run = chunks.end(&key, epoch, run, &mut tail);
-                    chunks.turn();
-                }
-                if run.count == 0 {
-                    chunks.builder().begin(&key, epoch, run.first, tail.map_or(Spot::NONE, |tail| tail.run));
-                }
-                chunks.builder().push(frame);
-                run.count += 1;
-                frames = rest;
+        if pending.frames.is_empty() {
+            continue;
+        }
+        let mut run = OpenRun { first: pending.first(), count: 0 };
+        let Pending { key, mut tail, frames, .. } = pending;
+        let mut frames = &frames[..];
+        while let Some(len) = chunk::frame_len(frames) {
+            let (frame, rest) = frames.split_at(len);
+            if !chunks.builder().fits(&key, frame.len()) {
+                run = chunks.end(&key, epoch, run, &mut tail);
+                chunks.turn();
             }
+            if run.count == 0 {
+                chunks.builder().begin(&key, epoch, run.first, tail.map_or(Spot::NONE, |tail| tail.run));
+            }
+            chunks.builder().push(frame);
+            run.count += 1;
+            frames = rest;
         }
         chunks.end(&key, epoch, run, &mut tail);
         tails.extend(tail.map(|tail| (key, tail)));
