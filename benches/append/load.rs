@@ -11,7 +11,7 @@ use chinwag::domain::{
     TenantId, Timestamp, UserId,
 };
 use chinwag::store::sled::{Options, SledStore};
-use chinwag::store::{Commit, CommitError, Store};
+use chinwag::store::{Commit, CommitError, Store, StoreFuture};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rustix::time::{ClockId, clock_gettime};
@@ -89,6 +89,24 @@ pub fn encoded(commit: &Commit) -> Vec<Vec<u8>> {
     commit.records.iter().map(encode).collect()
 }
 
+/// What commits are driven into.
+pub trait Log {
+    fn commit(&self, commit: Commit) -> StoreFuture<Result<(), CommitError>>;
+
+    /// How often it has synced.
+    fn syncs(&self) -> u64;
+}
+
+impl Log for SledStore {
+    fn commit(&self, commit: Commit) -> StoreFuture<Result<(), CommitError>> {
+        Store::commit(self, commit)
+    }
+
+    fn syncs(&self) -> u64 {
+        self.stats().syncs
+    }
+}
+
 type Answer<'a> = Pin<Box<dyn Future<Output = (usize, u64, Instant, Result<(), CommitError>)> + 'a>>;
 
 /// Commits `per_commit` records at a time, `commits` times, in rooms `0..rooms` in turn; `at_once` of these commits are
@@ -113,12 +131,12 @@ pub struct Driven {
 }
 
 impl Drive {
-    pub fn run(&self, runtime: &Runtime, store: &SledStore, writer: &mut Writer) -> Driven {
+    pub fn run(&self, runtime: &Runtime, log: &impl Log, writer: &mut Writer) -> Driven {
         assert!(self.at_once as u64 <= self.rooms, "a room has one commit under way");
         let prepared = (0..self.commits).map(|at| writer.commit(at as u64 % self.rooms, self.per_commit));
         let mut prepared = prepared.collect::<Vec<_>>().into_iter().enumerate();
         let mut times = vec![Duration::ZERO; self.commits];
-        let syncs = store.stats().syncs;
+        let syncs = log.syncs();
         let (began, cpu, caller) = (Instant::now(), cpu(), time(ClockId::ThreadCPUTime));
         runtime.block_on(async {
             // A room's next commit is called when its last one is answered: rooms come in turn, so whoever is next in
@@ -135,7 +153,7 @@ impl Drive {
                         break;
                     }
                     busy[slot] = true;
-                    let (called, answer) = (Instant::now(), store.commit(commit));
+                    let (called, answer) = (Instant::now(), log.commit(commit));
                     under_way.push(Box::pin(async move { (at, room, called, answer.await) }));
                     next = prepared.next();
                 }
@@ -146,7 +164,7 @@ impl Drive {
             }
         });
         let (cpu, caller) = (self::cpu() - cpu, time(ClockId::ThreadCPUTime) - caller);
-        let syncs = store.stats().syncs - syncs;
+        let syncs = log.syncs() - syncs;
         let records = self.commits * self.per_commit;
         Driven { took: began.elapsed(), cpu, caller, commits: times, records, syncs }
     }

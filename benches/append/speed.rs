@@ -1,17 +1,24 @@
-//! Synced appends per second: ours, the bare file, and one key per record, in turn.
+//! Synced appends per second: ours, the bare file, and one key per record, in turn. One key per record stands there
+//! twice: handed bytes by whoever writes, and behind the same calls as ours.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use chinwag::domain::Seq;
-use chinwag::store::Store;
+use chinwag::store::{Commit, CommitError, Store, StoreFuture};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 
 use crate::kept::{Figure, Kept};
-use crate::load::{Drive, Driven, Writer, cpu, encoded, median, micros, open, percentile, runtime, spread, stream};
+use crate::load::{
+    Drive, Driven, Log, Writer, cpu, encoded, median, micros, open, percentile, runtime, spread, stream,
+};
 
 /// Where the records of one commit go.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,7 +60,7 @@ impl Rates {
 pub fn compare(dir: &Path, rounds: usize, only: Option<usize>, kept: &mut Kept) {
     println!("synced appends, records/s: medians of {rounds} rounds in turn; +-: half of the rounds are so near");
     println!(
-        "{:>6} {:<12} {:>8} {:>4} {:>8} {:>4} {:>5} {:>4} {:>8} {:>6} {:>8} {:>8} {:>9} {:>9} {:>7}",
+        "{:>6} {:<12} {:>8} {:>4} {:>8} {:>4} {:>5} {:>4} {:>8} {:>6} {:>8} {:>6} {:>8} {:>8} {:>9} {:>9} {:>9} {:>7}",
         "commit",
         "rooms",
         "ours",
@@ -64,9 +71,12 @@ pub fn compare(dir: &Path, rounds: usize, only: Option<usize>, kept: &mut Kept) 
         "+-%",
         "key each",
         "times",
+        "called",
+        "times",
         "cpu/rec",
         "caller",
         "file cpu",
+        "call. cpu",
         "per sync",
         "p99 us"
     );
@@ -93,13 +103,15 @@ fn row(
     rounds: usize,
     kept: &mut Kept,
 ) {
-    let (mut ours, mut file, mut keys) = (Rates::new(), Rates::new(), Rates::new());
+    let (mut ours, mut file, mut keys, mut called) = (Rates::new(), Rates::new(), Rates::new(), Rates::new());
     let (mut syncs, mut written, mut slowest, mut callers) = (0, 0, Vec::new(), Vec::new());
     let home = TempDir::new_in(dir).expect("the directory can be written to");
     let store = open(&home.path().join("store"));
-    let (mut bare, mut plain) = (Bare::new(home.path()), Plain::new(home.path()));
+    let (mut bare, mut plain) = (Bare::new(home.path()), Plain::new(&home.path().join("keys")));
+    let alike = Called::new(Plain::new(&home.path().join("called")), if shape == Shape::OneRoom { 1 } else { records });
     let mut writer = Writer::new(store.epoch());
     let mut other = Writer::new(store.epoch());
+    let mut third = Writer::new(store.epoch());
     let drive = match shape {
         Shape::OneRoom => Drive { rooms: 1, at_once: 1, per_commit: records, commits },
         Shape::OtherRooms if records == 1 => Drive { rooms: 1024, at_once: 1, per_commit: 1, commits },
@@ -114,6 +126,7 @@ fn row(
         let by_file = bare.append(&groups);
         let driven = drive.run(runtime, &store, &mut writer);
         let by_key = plain.append(&groups);
+        let by_call = drive.run(runtime, &alike, &mut third);
         if round > 0 {
             let Driven { took, cpu, caller, commits: times, records: wrote, syncs: made } = driven;
             file.add(commits * records, by_file);
@@ -121,6 +134,7 @@ fn row(
             #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
             callers.push(micros(caller) / wrote as f64);
             keys.add(commits * records, by_key);
+            called.add(by_call.records, (by_call.took, by_call.cpu));
             (syncs, written) = (syncs + made, written + wrote);
             slowest.extend(times);
         }
@@ -128,9 +142,9 @@ fn row(
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     let per_sync = written as f64 / syncs as f64;
     let ratio = |other: &Rates| ours.per_second.iter().zip(&other.per_second).map(|(a, b)| a / b).collect::<Vec<_>>();
-    let (of_file, of_keys) = (ratio(&file), ratio(&keys));
+    let (of_file, of_keys, of_called) = (ratio(&file), ratio(&keys), ratio(&called));
     println!(
-        "{records:>6} {:<12} {:>8.0} {:>4.0} {:>8.0} {:>4.0} {:>5.0} {:>4.0} {:>8.0} {:>6.1} {:>8.2} {:>8.2} {:>9.2} {per_sync:>9.1} {:>7.0}",
+        "{records:>6} {:<12} {:>8.0} {:>4.0} {:>8.0} {:>4.0} {:>5.0} {:>4.0} {:>8.0} {:>6.1} {:>8.0} {:>6.1} {:>8.2} {:>8.2} {:>9.2} {:>9.2} {per_sync:>9.1} {:>7.0}",
         shape.name(),
         median(&ours.per_second),
         spread(&ours.per_second),
@@ -140,9 +154,12 @@ fn row(
         spread(&of_file),
         median(&keys.per_second),
         median(&of_keys),
+        median(&called.per_second),
+        median(&of_called),
         median(&ours.cpu),
         median(&callers),
         median(&file.cpu),
+        median(&called.cpu),
         micros(percentile(&mut slowest, 0.99)),
     );
     let name = format!("append: {records} per sync, {}", shape.name());
@@ -176,25 +193,118 @@ struct Plain {
 }
 
 impl Plain {
-    fn new(home: &Path) -> Self {
-        let path = home.join("keys");
-        let db = sled::Config::new().path(&path).mode(sled::Mode::HighThroughput).open().expect("a new tree opens");
+    fn new(path: &Path) -> Self {
+        let db = sled::Config::new().path(path).mode(sled::Mode::HighThroughput).open().expect("a new tree opens");
         let file = File::options().write(true).open(path.join("db")).expect("sled has made it");
         Self { db, file, seq: 0 }
     }
 
     fn append(&mut self, groups: &[Vec<Vec<u8>>]) -> (Duration, Duration) {
         let (began, before) = (Instant::now(), cpu());
-        for group in groups {
-            let mut batch = sled::Batch::default();
-            for record in group {
-                self.seq += 1;
-                batch.insert(&self.seq.to_be_bytes(), record.as_slice());
-            }
-            self.db.apply_batch(batch).and_then(|()| self.db.flush()).expect("sled works");
-            self.file.sync_data().expect("the disk works");
-        }
+        groups.iter().for_each(|group| self.write(group));
         (began.elapsed(), cpu() - before)
+    }
+
+    fn write<'a>(&mut self, group: impl IntoIterator<Item = &'a Vec<u8>>) {
+        let mut batch = sled::Batch::default();
+        for record in group {
+            self.seq += 1;
+            batch.insert(&self.seq.to_be_bytes(), record.as_slice());
+        }
+        self.db.apply_batch(batch).and_then(|()| self.db.flush()).expect("sled works");
+        self.file.sync_data().expect("the disk works");
+    }
+}
+
+/// The usual way behind the calls that ours has: records are encoded in the call, a thread gathers them, and each call
+/// is answered. It knows how many commits to wait for, which ours has to guess; it looks up no heads and no tails.
+struct Called {
+    shared: Arc<Shared>,
+    /// How many commits are written together.
+    commits: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// What bounds it are the commits that are under way.
+    line: Mutex<Line>,
+    arrived: Condvar,
+    syncs: AtomicU64,
+}
+
+#[derive(Default)]
+struct Line {
+    requests: Vec<Request>,
+    closed: bool,
+}
+
+struct Request {
+    records: Vec<Vec<u8>>,
+    done: oneshot::Sender<Result<(), CommitError>>,
+}
+
+/// How long it waits for the others, as ours.
+const GATHER: Duration = Duration::from_millis(2);
+
+impl Called {
+    fn new(mut plain: Plain, commits: usize) -> Self {
+        let shared = Arc::new(Shared::default());
+        let own = shared.clone();
+        let thread = thread::spawn(move || {
+            loop {
+                let group = own.gathered(commits);
+                if group.is_empty() {
+                    return;
+                }
+                plain.write(group.iter().flat_map(|request| &request.records));
+                own.syncs.fetch_add(1, Ordering::Relaxed);
+                for request in group {
+                    request.done.send(Ok(())).expect("the drive waits for it");
+                }
+            }
+        });
+        Self { shared, commits, thread: Some(thread) }
+    }
+}
+
+impl Shared {
+    /// The next so many requests, or fewer where no more come for a while; none when no more can come.
+    fn gathered(&self, commits: usize) -> Vec<Request> {
+        let none = |line: &mut Line| line.requests.is_empty() && !line.closed;
+        let few = |line: &mut Line| line.requests.len() < commits && !line.closed;
+        let line = self.line.lock().expect("nobody panics with it");
+        let line = self.arrived.wait_while(line, none).expect("nobody panics with it");
+        let (mut line, _) = self.arrived.wait_timeout_while(line, GATHER, few).expect("nobody panics with it");
+        let count = commits.min(line.requests.len());
+        line.requests.drain(..count).collect()
+    }
+}
+
+impl Log for Called {
+    fn commit(&self, commit: Commit) -> StoreFuture<Result<(), CommitError>> {
+        let (done, answer) = oneshot::channel();
+        let request = Request { records: encoded(&commit), done };
+        let mut line = self.shared.line.lock().expect("nobody panics with it");
+        line.requests.push(request);
+        let wakes = [1, self.commits].contains(&line.requests.len());
+        drop(line);
+        if wakes {
+            self.shared.arrived.notify_one();
+        }
+        Box::pin(async move { answer.await.expect("the thread answers everything") })
+    }
+
+    fn syncs(&self) -> u64 {
+        self.shared.syncs.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Called {
+    fn drop(&mut self) {
+        self.shared.line.lock().expect("nobody panics with it").closed = true;
+        self.shared.arrived.notify_one();
+        self.thread.take().map(JoinHandle::join);
     }
 }
 
