@@ -21,7 +21,7 @@ use chinwag::wire::guard::Limits;
 use chinwag::wire::{Assembler, Cursor, Dialect, Sealer};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use kept::{Figure, Kept};
+use kept::{Figure, Kept, TIMES_KEPT};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -65,7 +65,7 @@ fn hold(keep: bool) -> Result<(), String> {
     }
     // No library seals the same with less, so there is no limit.
     let nanos = 1e9 / per_second(worlds::ours(0));
-    let lost = kept.hold("encode: a world's cursor, ns", Figure::Cost(nanos)).unwrap_or_default();
+    let lost = kept.hold("encode: a world's cursor, ns", Figure::Cost(nanos, TIMES_KEPT)).unwrap_or_default();
     println!("{:<26} {nanos:>4.0} ns {lost}", "a world's cursor");
     kept.end(keep)
 }

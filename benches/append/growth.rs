@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use chinwag::store::Store;
 use tempfile::TempDir;
 
-use crate::kept::{Figure, Kept};
+use crate::kept::{Figure, Kept, TIMES_KEPT};
 use crate::load::{Drive, Writer, encoded, micros, open, percentile, runtime};
 use crate::speed::latest;
 
@@ -68,7 +68,7 @@ pub fn grow(dir: &Path, sizes: &[u64], kept: &mut Kept) {
             ("MB resident after opening", opened[1]),
         ];
         for (what, cost) in costs {
-            let lost = kept.hold(&format!("append: {records} records, {what}"), Figure::Cost(cost));
+            let lost = kept.hold(&format!("append: {records} records, {what}"), Figure::Cost(cost, TIMES_KEPT));
             lost.into_iter().for_each(|lost| println!("{:>9} {what}: {lost}", ""));
         }
     }

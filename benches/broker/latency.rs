@@ -10,7 +10,7 @@ use crate::message::{CONTENT_BYTES, Finder, is_reply};
 use crate::metrics::Metrics;
 use crate::process::{LOAD_CORE, SERVER_CORE, Server, generate, pin, start_limit};
 use crate::scene::{self, Publisher, SILENCE, Scene, Target};
-use crate::table::{Against, Row, Table};
+use crate::table::{Against, MEDIAN_KEPT, Row, TAIL_KEPT, Table};
 use crate::{Bench, Outcome, disk, generator};
 
 /// Between two messages: long enough for everything to have gone to sleep.
@@ -33,8 +33,8 @@ pub struct Measured {
 }
 
 pub fn drive(bench: &Bench, table: &mut Table) -> Outcome<()> {
-    let mut p50 = Row::new("latency", "idle to idle, p50", "us");
-    let mut p99 = Row::new("latency", "idle to idle, p99", "us");
+    let mut p50 = Row::new("latency", "idle to idle, p50", "us").kept_within(MEDIAN_KEPT);
+    let mut p99 = Row::new("latency", "idle to idle, p99", "us").kept_within(TAIL_KEPT);
     for _ in 0..bench.repetitions {
         let server = Server::start(&bench.server, bench.pinned)?;
         let ours = run(bench, server.target())?;

@@ -12,7 +12,7 @@ use crate::figures::{Times, float, micros, nanos};
 use crate::message::{Finder, is_reply};
 use crate::process::{Server, Spent, as_many_as_fit, generate, own_time, start_limit};
 use crate::scene::{self, Publisher, SILENCE, Scene, Target};
-use crate::table::{Against, Goal, Row, Table};
+use crate::table::{Against, Goal, MEDIAN_KEPT, Row, TAIL_KEPT, Table};
 use crate::{Bench, Outcome, generator};
 
 const ROOMS: usize = 1_000;
@@ -60,11 +60,12 @@ pub fn drive(bench: &Bench, table: &mut Table) -> Outcome<()> {
         let case = format!("{rate} deliveries/s offered");
         let goal = (rate <= 100_000).then_some(Goal::PercentAtLeast(75.0));
         let mut cost = Row::new("rooms", case.as_str(), "ns CPU per delivery").goal(goal);
-        let mut p50 = Row::new("rooms", format!("{case}, p50"), "us latency");
+        let mut p50 = Row::new("rooms", format!("{case}, p50"), "us latency").kept_within(MEDIAN_KEPT);
         let goal = (rate <= 100_000).then_some(Goal::TimesAtMost(3.0));
-        let mut p99 = Row::new("rooms", format!("{case}, p99"), "us latency").goal(goal);
+        let mut p99 = Row::new("rooms", format!("{case}, p99"), "us latency").goal(goal).kept_within(TAIL_KEPT);
         let goal = (rate > 100_000).then_some(Goal::AtMost(micros(BACKLOG_MAX) / 1e3));
-        let mut backlog = Row::new("rooms", format!("{case}, backlog"), "ms of load at its end").goal(goal);
+        let mut backlog =
+            Row::new("rooms", format!("{case}, backlog"), "ms of load at its end").goal(goal).kept_within(TAIL_KEPT);
         for _ in 0..bench.repetitions {
             let server = Server::start(&bench.server, bench.pinned)?;
             let ours = run(bench, server.target(), rooms, rate)?;

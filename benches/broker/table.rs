@@ -6,10 +6,15 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Outcome;
-use super::kept::{Figure, Kept};
+use super::kept::{Figure, Kept, TIMES_KEPT};
 
 /// The generator has no time left above this share of a core: then it may be what was measured.
 const GENERATOR_BUSY: f64 = 0.9;
+
+/// How many times as long as was kept something may take that other programs on the same cores delay, too: in the median,
+/// and in the 99th percentile or of what waits.
+pub const MEDIAN_KEPT: f64 = 2.0;
+pub const TAIL_KEPT: f64 = 3.0;
 
 /// The lines below a row are about as wide as it.
 const DETAILS_WIDTH: usize = 140;
@@ -77,6 +82,9 @@ pub struct Row {
     ours: Spread,
     limit: Option<(Spread, Against, Spread)>,
     goal: Option<Goal>,
+    /// Not a cost but a time or what waits, which other programs on the same cores change, too: lost when it is more than so
+    /// many times what was kept.
+    times_kept: Option<f64>,
     details: Vec<(String, Spread)>,
     remarks: Vec<String>,
     /// How busy the generator was, one value per repetition.
@@ -92,6 +100,7 @@ impl Row {
             ours: Spread::default(),
             limit: None,
             goal: None,
+            times_kept: None,
             details: Vec::new(),
             remarks: Vec::new(),
             generator: Spread::default(),
@@ -100,6 +109,12 @@ impl Row {
 
     pub fn goal(mut self, goal: Option<Goal>) -> Self {
         self.goal = goal;
+        self
+    }
+
+    /// Keeps what is no cost: see `times_kept`.
+    pub fn kept_within(mut self, times: f64) -> Self {
+        self.times_kept = Some(times);
         self
     }
 
@@ -158,13 +173,18 @@ impl Row {
         format!("{more:+.0} % from the first step to the last, {percent:.0} % at most: {told}")
     }
 
-    /// What is kept of a row: how it stands to the limit, or our own figure, where that is a cost and not a time that
-    /// something else may have taken.
+    /// What is kept of a row: how it stands to the limit, or our own figure, where that is a cost or was said to be kept.
     fn to_keep(&self) -> Option<Figure> {
+        let is_cost = self.unit.contains("CPU") || self.unit.contains("KiB");
+        let times = self.times_kept.or(is_cost.then_some(TIMES_KEPT));
         match &self.limit {
             Some((_, Against::Percent, relation)) => Some(Figure::Share(relation.median())),
-            Some((_, Against::Times, _)) => None,
-            None => (self.unit.contains("CPU") || self.unit.contains("KiB")).then(|| Figure::Cost(self.ours.median())),
+            // Beside a limit for which next to nothing waits there is no telling how many times as much it is.
+            Some((_, Against::Times, _)) if self.unit.contains("load") => {
+                Some(Figure::Cost(self.ours.median(), times?))
+            }
+            Some((_, Against::Times, relation)) => Some(Figure::Cost(relation.median(), times?)),
+            None => Some(Figure::Cost(self.ours.median(), times?)),
         }
     }
 

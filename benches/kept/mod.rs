@@ -11,27 +11,27 @@ const PART_KEPT: f64 = 0.75;
 
 /// A figure of ours that has no limit beside it is lost when it is more than so many times what was kept: it changes with
 /// the machine, too.
-const TIMES_KEPT: f64 = 1.5;
+pub const TIMES_KEPT: f64 = 1.5;
 
 /// What is held.
 #[derive(Clone, Copy)]
 pub enum Figure {
     /// In per cent of a limit that was measured beside it: the more, the better.
     Share(f64),
-    /// Of ours alone: the less, the better.
-    Cost(f64),
+    /// The less, the better; lost when it is more than so many times what was kept.
+    Cost(f64, f64),
 }
 
 impl Figure {
     fn value(self) -> f64 {
-        let (Self::Share(value) | Self::Cost(value)) = self;
+        let (Self::Share(value) | Self::Cost(value, _)) = self;
         value
     }
 
     fn is_worse_than(self, kept: f64) -> bool {
         match self {
             Self::Share(now) => now < PART_KEPT * kept,
-            Self::Cost(now) => now > TIMES_KEPT * kept,
+            Self::Cost(now, times) => now > times * kept,
         }
     }
 }
