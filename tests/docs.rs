@@ -22,7 +22,7 @@ use chinwag::wire::guard::Limits;
 use chinwag::wire::refusal::CODES;
 use chinwag::wire::{
     About, Absence, Activity, Ask, Change, Changes, DEPTH_MAX, Dialect, Inbox, InboxRoom, Kind, Listed, ListedMember,
-    Notice, Reader, Readers, Refusal, Removal, Reply,
+    Notice, Pinned, Reader, Readers, Refusal, Removal, Reply,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -132,6 +132,8 @@ fn the_page_of_the_protocol_lists_every_event() {
         "message_deleted",
         "reaction_added",
         "reaction_removed",
+        "message_pinned",
+        "message_unpinned",
         "message_erased",
     ];
     assert_eq!(rows, events);
@@ -140,7 +142,7 @@ fn the_page_of_the_protocol_lists_every_event() {
 #[test]
 fn the_page_of_the_protocol_says_what_each_kind_of_room_allows() {
     let heading = "| kind | who comes in | invite | kick, role | update | archive | post, edit | delete what others \
-                   posted | leave |";
+                   posted | pin | leave |";
     let role = |role: Option<Role>| role.map_or("nobody", Role::as_str).to_owned();
     let known: Vec<Vec<String>> = RoomKind::ALL
         .iter()
@@ -158,7 +160,15 @@ fn the_page_of_the_protocol_says_what_each_kind_of_room_allows() {
                 Leave::UnlessOwner => "all but owners",
                 Leave::Never => "nobody",
             };
-            let roles = [invite, policy.kick, Some(policy.update), policy.archive, Some(policy.post), policy.moderate];
+            let roles = [
+                invite,
+                policy.kick,
+                Some(policy.update),
+                policy.archive,
+                Some(policy.post),
+                policy.moderate,
+                Some(policy.pin),
+            ];
             let named = [format!("`{}`", kind.as_str()), entry.to_owned()];
             named.into_iter().chain(roles.map(role)).chain([leave.to_owned()]).collect()
         })
@@ -191,6 +201,7 @@ fn the_numbers_on_the_page_are_those_of_the_code() {
             defaults.body_deadline.as_secs()
         ),
         format!("| edits of a message | {} |", chinwag::domain::room::EDITS_MAX),
+        format!("| pinned messages of a room | {} |", chinwag::domain::room::PINS_MAX),
         format!("| rooms that a connection follows | {} |", defaults.follows_per_session),
         format!(
             "{} of a connection, 1,{:03} of a room",
@@ -450,6 +461,16 @@ fn sent() -> Vec<Value> {
                 count: 2,
                 users: ["ann", "bob"].map(|user| UserId::new(user).unwrap()).into(),
                 after: None,
+            },
+        ),
+        (
+            Some("20"),
+            Reply::Pins {
+                room: room.clone(),
+                pins: vec![Pinned { message: posted.id, by: UserId::new("eve").unwrap(), at }],
+                records: vec![posted.clone()],
+                reactions: Vec::new(),
+                before: None,
             },
         ),
         (Some("12"), Reply::FollowingAll { cursor: "IKm3J0hP8yTfWcB1uLxNqQvEoZr7sDgA5kX2bVtYw9R".into(), rooms: 3 }),

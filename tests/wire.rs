@@ -276,6 +276,14 @@ fn every_event_has_its_shape() {
             RoomEvent::MessageDeleted { message: post(), by: user("ann") },
             r#""event":"message_deleted","message":"M","by":"ann""#,
         ),
+        (
+            RoomEvent::MessagePinned { message: post(), by: user("ann") },
+            r#""event":"message_pinned","message":"M","by":"ann""#,
+        ),
+        (
+            RoomEvent::MessageUnpinned { message: post(), by: user("ann") },
+            r#""event":"message_unpinned","message":"M","by":"ann""#,
+        ),
         (RoomEvent::MessageErased, r#""event":"message_erased""#),
     ];
     for (event, members) in cases {
@@ -800,6 +808,7 @@ fn records() -> impl Strategy<Value = Record> {
             RoomEvent::MessageEdited { message, by, content, mentions }
         }),
         (ids.clone(), users.clone()).prop_map(|(message, by)| RoomEvent::MessageDeleted { message, by }),
+        (ids.clone(), users.clone()).prop_map(|(message, by)| RoomEvent::MessagePinned { message, by }),
         (ids.clone(), users.clone()).prop_map(|(joined, user)| RoomEvent::MemberLeft { user, joined }),
         Just(RoomEvent::MessageErased),
     ];

@@ -48,6 +48,11 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
             };
             read("reactions", worker, link, &by, &room, reactions).await
         }
+        Ask::Pins { room, before, limit } => {
+            let pins =
+                async move |store: &dyn Store, reader: &Rc<Follower>| reading::pins(store, reader, before, limit).await;
+            read("pins", worker, link, &by, &room, pins).await
+        }
         Ask::Rooms { after, limit } => counted(registry, "rooms", list_rooms(registry, &by, after, limit).await),
         Ask::Room { room } => read("room", worker, link, &by, &room, reading::room).await,
         Ask::Members { room, after, limit } => {

@@ -126,6 +126,8 @@ pub fn removal_of(record: &Record) -> Option<(&UserId, bool)> {
         | RoomEvent::MessageDeleted { .. }
         | RoomEvent::ReactionAdded { .. }
         | RoomEvent::ReactionRemoved { .. }
+        | RoomEvent::MessagePinned { .. }
+        | RoomEvent::MessageUnpinned { .. }
         | RoomEvent::MessageErased => None,
     }
 }

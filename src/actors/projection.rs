@@ -39,6 +39,7 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
         RoomEvent::MessageDeleted { message, .. } => {
             let known = known(room, *message);
             puts.push(rows.own(rows::message(message.seq()), Some(known.encode())));
+            puts.push(rows.own(rows::pin(message.seq()), None));
             erase.push(message.seq());
             erase.extend_from_slice(&known.edits);
         }
@@ -46,6 +47,9 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
             puts.push(rows.own(rows::message(message.seq()), Some(known(room, *message).encode())));
             let own = room.reactions_of(*message, &record.author).filter(|own| !own.is_empty());
             puts.push(rows.own(rows::reactions_of(message.seq(), &record.author), own.map(Row::encode)));
+        }
+        RoomEvent::MessagePinned { message, .. } | RoomEvent::MessageUnpinned { message, .. } => {
+            puts.push(rows.own(rows::pin(message.seq()), room.pin(*message).map(Row::encode)));
         }
         RoomEvent::MessagePosted { reply: Some(reply), .. } => {
             let key = rows::threaded(reply.thread.seq(), record.position.seq);

@@ -12,13 +12,13 @@ use super::failure::read_failed;
 use super::registry::Registry;
 use super::worker::Follower;
 use crate::domain::policy::Standing;
-use crate::domain::room::{Header, Member, Message};
+use crate::domain::room::{Header, Member, Message, PINS_MAX, Pin};
 use crate::domain::{
     Emoji, Event, Position, Record, RecordId, Rejection, Role, RoomEvent, RoomKey, Seq, StreamId, UserId,
 };
 use crate::store::rows::{self, Progress, Row};
-use crate::store::{Store, StoreError};
-use crate::wire::{About, Cursor, From as Since, ListedMember, Reader, Readers, Refusal, Reply, Tally};
+use crate::store::{PAGE_BYTES, Store, StoreError};
+use crate::wire::{About, Cursor, From as Since, ListedMember, Pinned, Reader, Readers, Refusal, Reply, Tally};
 
 /// How many users that have reacted to a message are looked at at once.
 const REACTORS_PER_SCAN: usize = 1000;
@@ -244,6 +244,54 @@ pub async fn reactions(
     let after = users.last().filter(|_| more).cloned();
     let count = known.count(&emoji);
     Ok(Reply::Reactions { room: key.clone(), message, emoji, count, users, after })
+}
+
+/// The messages that are pinned, the one that was pinned last first.
+pub async fn pins(
+    store: &dyn Store,
+    reader: &Rc<Follower>,
+    before: Option<String>,
+    limit: usize,
+) -> Result<Reply, Refusal> {
+    let (key, stream) = (reader.room(), reader.room().stream());
+    let failed = |error: StoreError| read_failed(&error);
+    let member = membership(store, key, reader.user()).await?;
+    let head = store.head(&stream).await.map_err(failed)?;
+    let head = head.ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
+    let before = match before {
+        Some(text) => position(store, key, &text, head).await?.seq,
+        None => head.seq.next(),
+    };
+    let found = store.scan(&stream, rows::PINS, None, PINS_MAX).await.map_err(failed)?;
+    let pins = found.iter().map(|(_, row)| Pin::decode(row)).collect::<Result<Vec<_>, _>>();
+    let mut left: Vec<Pin> = pins.map_err(failed)?.into_iter().filter(|pin| pin.position.seq < before).collect();
+    left.sort_unstable_by_key(|pin| std::cmp::Reverse(pin.position.seq));
+    let (mut pins, mut records, mut bytes, mut last, mut more) = (Vec::new(), Vec::new(), 0, None, false);
+    for pin in left {
+        let record = record_at(store, &stream, pin.message.seq()).await.map_err(failed)?;
+        // It may have been deleted meanwhile.
+        let Some(record) = record.filter(|record| record.id == pin.message && Message::of(record).is_some()) else {
+            continue;
+        };
+        bytes += content_bytes(&record);
+        if records.len() == limit || (bytes > PAGE_BYTES && !records.is_empty()) {
+            more = true;
+            break;
+        }
+        last = Some(pin.position);
+        pins.push(Pinned { message: pin.message, by: pin.by, at: pin.at });
+        records.push(record);
+    }
+    let reactions = tallies(store, &stream, reader.user(), &records).await.map_err(failed)?;
+    if !reader.follow().borrow().stands(member.joined.seq()) {
+        return Err(Rejection::NotMember.into());
+    }
+    Ok(Reply::Pins { room: key.clone(), pins, records, reactions, before: last.filter(|_| more) })
+}
+
+fn content_bytes(record: &Record) -> usize {
+    let Event::Room(event) = &record.event else { return 0 };
+    event.said().map_or(0, |(content, _)| content.bytes())
 }
 
 /// What is known of the message of this id; `None` when there is none.

@@ -24,7 +24,7 @@ use super::relay::Publication;
 use crate::clock::random_wide;
 use crate::domain::policy::Standing;
 use crate::domain::recent::{AGE_MAX_MS, Receipt, Recent, Seen};
-use crate::domain::room::{Header, Member, Message, Snapshot};
+use crate::domain::room::{Header, Member, Message, PINS_MAX, Pin, Snapshot};
 use crate::domain::{
     ClientId, Command, Emoji, Event, Num, Position, Principal, Record, RecordId, Rejection, Role, Room, RoomEvent,
     RoomKey, Seq, StreamId, Timestamp, UserId,
@@ -523,6 +523,8 @@ impl RoomActor {
                 | RoomEvent::MessageDeleted { .. }
                 | RoomEvent::ReactionAdded { .. }
                 | RoomEvent::ReactionRemoved { .. }
+                | RoomEvent::MessagePinned { .. }
+                | RoomEvent::MessageUnpinned { .. }
                 | RoomEvent::MessageErased => continue,
             };
             self.registry.rooms_changed(&self.key.tenant, user, change);
@@ -739,7 +741,12 @@ async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq, now: Timestam
         Ok(())
     })
     .await?;
-    let snapshot = Snapshot { head, header: Header::decode(&header)?, members, invited };
+    let mut pins = BTreeMap::new();
+    for (_, row) in store.scan(&stream, rows::PINS, None, PINS_MAX).await? {
+        let pin = Pin::decode(&row)?;
+        pins.insert(pin.message.seq(), pin);
+    }
+    let snapshot = Snapshot { head, header: Header::decode(&header)?, members, invited, pins };
 
     let (mut recent, mut last_at, mut unpublished) = (Recent::default(), Timestamp(0), Vec::new());
     let since = Timestamp(now.0.saturating_sub(AGE_MAX_MS));

@@ -236,6 +236,7 @@ impl SessionActor {
             | Ask::History { .. }
             | Ask::Thread { .. }
             | Ask::Reactions { .. }
+            | Ask::Pins { .. }
             | Ask::Rooms { .. }
             | Ask::Room { .. }
             | Ask::Members { .. }
@@ -478,6 +479,7 @@ impl SessionActor {
             | Ask::History { .. }
             | Ask::Thread { .. }
             | Ask::Reactions { .. }
+            | Ask::Pins { .. }
             | Ask::Rooms { .. }
             | Ask::Room { .. }
             | Ask::Members { .. }

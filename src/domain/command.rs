@@ -46,6 +46,12 @@ pub enum Command {
         message: RecordId,
         emoji: Emoji,
     },
+    Pin {
+        message: RecordId,
+    },
+    Unpin {
+        message: RecordId,
+    },
 }
 
 /// What a new room is to be. `num` and `alias` have been reserved in the tenant's directory.
@@ -81,6 +87,8 @@ impl Command {
             Self::Delete { .. } => "delete",
             Self::React { .. } => "react",
             Self::Unreact { .. } => "unreact",
+            Self::Pin { .. } => "pin",
+            Self::Unpin { .. } => "unpin",
         }
     }
 
@@ -98,7 +106,9 @@ impl Command {
             | Self::Edit { .. }
             | Self::Delete { .. }
             | Self::React { .. }
-            | Self::Unreact { .. } => false,
+            | Self::Unreact { .. }
+            | Self::Pin { .. }
+            | Self::Unpin { .. } => false,
         }
     }
 
@@ -113,7 +123,9 @@ impl Command {
             Self::Edit { message, .. }
             | Self::Delete { message }
             | Self::React { message, .. }
-            | Self::Unreact { message, .. } => Some(*message),
+            | Self::Unreact { message, .. }
+            | Self::Pin { message }
+            | Self::Unpin { message } => Some(*message),
             Self::Post { reply_to, .. } => *reply_to,
             Self::Create(_)
             | Self::Update { .. }

@@ -113,6 +113,16 @@ pub enum RoomEvent {
         emoji: Emoji,
         count: u32,
     },
+    /// `by` is the author of the message.
+    MessagePinned {
+        message: RecordId,
+        by: UserId,
+    },
+    /// `by` is the author of the message. A message that is deleted is not pinned any more either, without a word.
+    MessageUnpinned {
+        message: RecordId,
+        by: UserId,
+    },
     /// Stands where a message was posted or edited that has since been deleted.
     MessageErased,
 }
@@ -140,6 +150,8 @@ impl RoomEvent {
             | Self::MessageDeleted { .. }
             | Self::ReactionAdded { .. }
             | Self::ReactionRemoved { .. }
+            | Self::MessagePinned { .. }
+            | Self::MessageUnpinned { .. }
             | Self::MessageErased => None,
         }
     }

@@ -240,6 +240,8 @@ impl Digest {
             | RoomEvent::RoleChanged { .. }
             | RoomEvent::ReactionAdded { .. }
             | RoomEvent::ReactionRemoved { .. }
+            | RoomEvent::MessagePinned { .. }
+            | RoomEvent::MessageUnpinned { .. }
             | RoomEvent::MessageErased => {}
         }
     }

@@ -40,6 +40,7 @@ impl RoomKind {
                 archive: Some(Role::Owner),
                 post: Role::Guest,
                 moderate: Some(Role::Admin),
+                pin: Role::Admin,
                 leave: Leave::UnlessLastOwner,
             },
             Self::Group => Policy {
@@ -52,6 +53,7 @@ impl RoomKind {
                 archive: Some(Role::Owner),
                 post: Role::Guest,
                 moderate: Some(Role::Admin),
+                pin: Role::Admin,
                 leave: Leave::UnlessLastOwner,
             },
             Self::Direct => Policy {
@@ -64,6 +66,7 @@ impl RoomKind {
                 archive: None,
                 post: Role::Member,
                 moderate: None,
+                pin: Role::Member,
                 leave: Leave::Never,
             },
             Self::Box => Policy {
@@ -76,6 +79,7 @@ impl RoomKind {
                 archive: Some(Role::Owner),
                 post: Role::Guest,
                 moderate: Some(Role::Owner),
+                pin: Role::Admin,
                 leave: Leave::UnlessOwner,
             },
             Self::Canvas => Policy {
@@ -88,6 +92,7 @@ impl RoomKind {
                 archive: Some(Role::Owner),
                 post: Role::Member,
                 moderate: Some(Role::Admin),
+                pin: Role::Admin,
                 leave: Leave::UnlessLastOwner,
             },
         }
@@ -155,6 +160,7 @@ pub struct Policy {
     pub post: Role,
     /// Who deletes what others posted.
     pub moderate: Option<Role>,
+    pub pin: Role,
     pub leave: Leave,
 }
 

@@ -120,7 +120,9 @@ fn asked(command: &Command) -> Option<Said> {
         | Command::Kick { .. }
         | Command::ChangeRole { .. }
         | Command::React { .. }
-        | Command::Unreact { .. } => None,
+        | Command::Unreact { .. }
+        | Command::Pin { .. }
+        | Command::Unpin { .. } => None,
     }
 }
 
@@ -143,7 +145,9 @@ fn said(event: &RoomEvent) -> Option<Said> {
         | RoomEvent::MemberKicked { .. }
         | RoomEvent::RoleChanged { .. }
         | RoomEvent::ReactionAdded { .. }
-        | RoomEvent::ReactionRemoved { .. } => None,
+        | RoomEvent::ReactionRemoved { .. }
+        | RoomEvent::MessagePinned { .. }
+        | RoomEvent::MessageUnpinned { .. } => None,
     }
 }
 

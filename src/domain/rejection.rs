@@ -41,6 +41,8 @@ pub enum Rejection {
     TooManyMentions,
     #[error("a user reacts to a message in at most 10 ways, and all together in at most 20")]
     TooManyReactions,
+    #[error("a room has at most 50 pinned messages")]
+    TooManyPins,
     #[error("the content is empty or larger than 32768 bytes")]
     ContentSize,
     #[error("the room has not come so far: there is no record of this seq yet")]
@@ -50,7 +52,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::RoomNotFound,
         Self::RoomExists,
         Self::RoomArchived,
@@ -69,6 +71,7 @@ impl Rejection {
         Self::TooManyEdits,
         Self::TooManyMentions,
         Self::TooManyReactions,
+        Self::TooManyPins,
         Self::ContentSize,
         Self::NotThereYet,
         Self::ClientIdReused,
@@ -95,6 +98,7 @@ impl Rejection {
             Self::TooManyEdits => "too_many_edits",
             Self::TooManyMentions => "too_many_mentions",
             Self::TooManyReactions => "too_many_reactions",
+            Self::TooManyPins => "too_many_pins",
             Self::ContentSize => "content_size",
             Self::NotThereYet => "not_there_yet",
             Self::ClientIdReused => "client_id_reused",

@@ -22,6 +22,9 @@ pub const EDITS_MAX: usize = 256;
 pub const REACTIONS_OF_ONE_MAX: usize = 10;
 pub const REACTIONS_MAX: usize = 20;
 
+/// The most messages that are pinned in a room at once.
+pub const PINS_MAX: usize = 50;
+
 /// What a room is, apart from who is in it: small, and the same until somebody changes the room itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Header {
@@ -78,6 +81,16 @@ impl Message {
     }
 }
 
+/// That a message stands above the others.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pin {
+    pub message: RecordId,
+    /// Who pinned it, and with which record.
+    pub by: UserId,
+    pub position: Position,
+    pub at: Timestamp,
+}
+
 /// A room's state.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Room {
@@ -85,6 +98,8 @@ pub struct Room {
     head: Option<Position>,
     members: BTreeMap<UserId, Member>,
     invited: BTreeMap<UserId, Role>,
+    /// By where the messages were posted.
+    pins: BTreeMap<Seq, Pin>,
     /// The messages that commands referred to of late: see [`Room::know`].
     known: BTreeMap<Seq, Message>,
     /// What some users feel about some of these.
@@ -98,6 +113,7 @@ pub struct Snapshot {
     pub header: Header,
     pub members: BTreeMap<UserId, Member>,
     pub invited: BTreeMap<UserId, Role>,
+    pub pins: BTreeMap<Seq, Pin>,
 }
 
 impl Room {
@@ -108,6 +124,7 @@ impl Room {
             head: Some(snapshot.head),
             members: snapshot.members,
             invited: snapshot.invited,
+            pins: snapshot.pins,
             known: BTreeMap::new(),
             reacted: BTreeMap::new(),
         }
@@ -120,6 +137,7 @@ impl Room {
             header: self.header.clone()?,
             members: self.members.clone(),
             invited: self.invited.clone(),
+            pins: self.pins.clone(),
         })
     }
 
@@ -144,6 +162,11 @@ impl Room {
     /// The role with which `user` is invited.
     pub fn invitation(&self, user: &UserId) -> Option<Role> {
         self.invited.get(user).copied()
+    }
+
+    /// The pin of a message; `None` where it is not pinned.
+    pub fn pin(&self, message: RecordId) -> Option<&Pin> {
+        self.pins.get(&message.seq()).filter(|pin| pin.message == message)
     }
 
     /// Lets the room know a message that the next command refers to. From then on `apply` keeps what is known of it
@@ -208,7 +231,9 @@ impl Room {
                 | Command::Edit { .. }
                 | Command::Delete { .. }
                 | Command::React { .. }
-                | Command::Unreact { .. } => Err(Rejection::RoomNotFound),
+                | Command::Unreact { .. }
+                | Command::Pin { .. }
+                | Command::Unpin { .. } => Err(Rejection::RoomNotFound),
             };
         };
         let policy = header.kind.policy();
@@ -320,6 +345,25 @@ impl Room {
                 let count = message.count(&emoji).saturating_sub(1);
                 RoomEvent::ReactionRemoved { message: message.id, by: message.author.clone(), emoji, count }
             }
+            Command::Pin { message } => {
+                self.acting(header, policy, user, Some(policy.pin))?;
+                let message = self.standing(message)?;
+                if self.pin(message.id).is_some() {
+                    return Ok(Vec::new());
+                }
+                if self.pins.len() >= PINS_MAX {
+                    return Err(Rejection::TooManyPins);
+                }
+                RoomEvent::MessagePinned { message: message.id, by: message.author.clone() }
+            }
+            Command::Unpin { message } => {
+                self.acting(header, policy, user, Some(policy.pin))?;
+                let message = self.standing(message)?;
+                if self.pin(message.id).is_none() {
+                    return Ok(Vec::new());
+                }
+                RoomEvent::MessageUnpinned { message: message.id, by: message.author.clone() }
+            }
         };
         Ok(vec![event])
     }
@@ -370,6 +414,7 @@ impl Room {
                 }
             }
             RoomEvent::MessageDeleted { message, .. } => {
+                self.pins.remove(&message.seq());
                 if let Some(known) = self.known.get_mut(&message.seq()) {
                     known.deleted = true;
                     known.reactions.clear();
@@ -386,6 +431,13 @@ impl Room {
                 if let Some(own) = self.reacted.get_mut(&(message.seq(), record.author.clone())) {
                     own.remove(emoji);
                 }
+            }
+            RoomEvent::MessagePinned { message, .. } => {
+                let (by, position, at) = (record.author.clone(), record.position, record.at);
+                self.pins.insert(message.seq(), Pin { message: *message, by, position, at });
+            }
+            RoomEvent::MessageUnpinned { message, .. } => {
+                self.pins.remove(&message.seq());
             }
             RoomEvent::MessagePosted { .. } | RoomEvent::MessageErased => {}
         }

@@ -238,6 +238,9 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let page = page.property("reactions", tallies());
     let reactions = needed(needed(needed(object(), "room", uuid()), "message", uuid()), "emoji", text());
     let reactions = needed_list(needed(reactions, "count", integer()), "users", user());
+    let pinned = needed(needed(needed(object(), "message", uuid()), "by", user()), "at", millis());
+    let pins = needed_list(needed_list(needed(object(), "room", uuid()), "pins", pinned), "records", record());
+    let pins = needed(pins.property("reactions", tallies()), "before", or_null(text()));
     let mentioning = |shape: ObjectBuilder| {
         let mentions = ArrayBuilder::new().items(user()).max_items(Some(MENTIONS_MAX));
         shape.property("mentions", mentions).property("client_id", client_id())
@@ -289,6 +292,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Page", page.into()),
         ("Thread", needed(thread, "after", or_null(text())).into()),
         ("Reactions", needed(reactions, "after", or_null(user())).into()),
+        ("Pins", pins.into()),
         ("WorldPage", world_page.into()),
         ("Ticket", needed(needed(object(), "ticket", text()), "expires_at", integer()).into()),
         ("Members", needed(members, "after", or_null(user())).into()),

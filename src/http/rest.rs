@@ -96,6 +96,7 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
         | Ask::History { .. }
         | Ask::Thread { .. }
         | Ask::Reactions { .. }
+        | Ask::Pins { .. }
         | Ask::Room { .. }
         | Ask::Members { .. }
         | Ask::Readers { .. }
@@ -121,6 +122,7 @@ fn reads_a_room(kind: Kind) -> bool {
         Kind::History
         | Kind::Thread
         | Kind::Reactions
+        | Kind::Pins
         | Kind::Room
         | Kind::Members
         | Kind::Readers
@@ -140,6 +142,8 @@ fn reads_a_room(kind: Kind) -> bool {
         | Kind::Delete
         | Kind::React
         | Kind::Unreact
+        | Kind::Pin
+        | Kind::Unpin
         | Kind::Follow
         | Kind::Unfollow
         | Kind::FollowAll
@@ -172,6 +176,7 @@ fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
         | Reply::History { .. }
         | Reply::Thread { .. }
         | Reply::Reactions { .. }
+        | Reply::Pins { .. }
         | Reply::Page { .. }
         | Reply::Rooms { .. }
         | Reply::Room { .. }
@@ -207,6 +212,8 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::Role
         | Kind::React
         | Kind::Unreact
+        | Kind::Pin
+        | Kind::Unpin
         | Kind::Follow
         | Kind::Unfollow
         | Kind::FollowAll
@@ -214,6 +221,7 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::History
         | Kind::Thread
         | Kind::Reactions
+        | Kind::Pins
         | Kind::Rooms
         | Kind::Room
         | Kind::Members

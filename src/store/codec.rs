@@ -66,6 +66,8 @@ pub(super) fn erased(record: &Record) -> Option<Record> {
             | RoomEvent::MessageDeleted { .. }
             | RoomEvent::ReactionAdded { .. }
             | RoomEvent::ReactionRemoved { .. }
+            | RoomEvent::MessagePinned { .. }
+            | RoomEvent::MessageUnpinned { .. }
             | RoomEvent::MessageErased,
         )
         | Event::Directory(_)
@@ -228,6 +230,10 @@ enum StoredEvent<'a> {
     ReactionAdded { message: Id, by: &'a str, emoji: &'a str, count: u32 },
     #[serde(rename = "er")]
     ReactionRemoved { message: Id, by: &'a str, emoji: &'a str, count: u32 },
+    #[serde(rename = "pa")]
+    MessagePinned { message: Id, by: &'a str },
+    #[serde(rename = "pr")]
+    MessageUnpinned { message: Id, by: &'a str },
     #[serde(rename = "x")]
     MessageErased,
     #[serde(rename = "dr")]
@@ -327,6 +333,10 @@ impl<'a> StoredEvent<'a> {
             RoomEvent::ReactionRemoved { message, by, emoji, count } => {
                 Self::ReactionRemoved { message: Id(message.0), by: by.as_str(), emoji: emoji.as_str(), count: *count }
             }
+            RoomEvent::MessagePinned { message, by } => Self::MessagePinned { message: Id(message.0), by: by.as_str() },
+            RoomEvent::MessageUnpinned { message, by } => {
+                Self::MessageUnpinned { message: Id(message.0), by: by.as_str() }
+            }
             RoomEvent::MessageErased => Self::MessageErased,
         }
     }
@@ -382,6 +392,12 @@ impl<'a> StoredEvent<'a> {
             Self::ReactionRemoved { message, by, emoji: of, count } => {
                 let (message, by, emoji) = (RecordId(message.0), user(by)?, emoji(of)?);
                 RoomEvent::ReactionRemoved { message, by, emoji, count }
+            }
+            Self::MessagePinned { message, by } => {
+                RoomEvent::MessagePinned { message: RecordId(message.0), by: user(by)? }
+            }
+            Self::MessageUnpinned { message, by } => {
+                RoomEvent::MessageUnpinned { message: RecordId(message.0), by: user(by)? }
             }
             Self::MessageErased => RoomEvent::MessageErased,
             Self::RoomReserved { room, num, alias: text } => {
@@ -639,6 +655,8 @@ mod tests {
             },
             RoomEvent::MessageEdited { message: id, by: user.clone(), content, mentions: Mentions::default() },
             RoomEvent::MessageDeleted { message: id, by: user.clone() },
+            RoomEvent::MessagePinned { message: id, by: user.clone() },
+            RoomEvent::MessageUnpinned { message: id, by: user.clone() },
             RoomEvent::MessageErased,
         ]
         .map(Event::Room)

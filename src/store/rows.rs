@@ -15,8 +15,10 @@ use super::codec::{self, Id, StoredKind, StoredReached, StoredRole, damage};
 use crate::domain::inbox::{Entry, Reached};
 use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::revocation::{Revocation, Subject};
-use crate::domain::room::{Header, Member, Message};
-use crate::domain::{Alias, Emoji, Name, Num, RecordId, RoomId, Seq, TenantId, Timestamp, TokenId, UserId};
+use crate::domain::room::{Header, Member, Message, Pin};
+use crate::domain::{
+    Alias, Emoji, Epoch, Name, Num, Position, RecordId, RoomId, Seq, TenantId, Timestamp, TokenId, UserId,
+};
 
 /// A value that is kept as a row.
 pub trait Row: Sized {
@@ -59,6 +61,9 @@ const THREADS: &[u8] = b"t";
 
 /// Under a room's stream: before the key of what every user feels about a message, by the message.
 const REACTIONS: &[u8] = b"e";
+
+/// Under a room's stream: before the key of every [`Pin`].
+pub const PINS: &[u8] = b"f";
 
 /// Under a user's stream: before the key of every [`Place`].
 pub const PLACES: &[u8] = b"p";
@@ -135,6 +140,11 @@ pub fn reactions_of(seq: Seq, user: &UserId) -> Bytes {
 pub fn reactor_of(key: &[u8]) -> Result<UserId, StoreError> {
     let user = key.strip_prefix(REACTIONS).and_then(|key| key.get(8..)).and_then(|user| std::str::from_utf8(user).ok());
     codec::user(user.ok_or_else(|| damage("a key that names nobody who reacted"))?)
+}
+
+/// Under a room's stream: the [`Pin`] of the message that was posted at `seq`.
+pub fn pin(seq: Seq) -> Bytes {
+    joined(PINS, &seq.0.to_be_bytes())
 }
 
 /// At which seq the reply is that [`threaded`] made the key of.
@@ -364,6 +374,39 @@ struct StoredMessage<'a> {
     reactions: Vec<(&'a str, u32)>,
 }
 
+impl Row for Pin {
+    fn encode(&self) -> Bytes {
+        let stored = StoredPin {
+            message: Id(self.message.0),
+            by: self.by.as_str(),
+            epoch: self.position.epoch.0,
+            seq: self.position.seq.0,
+            at: self.at.0,
+        };
+        codec::version(&stored).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let stored: StoredPin = codec::versioned(bytes)?;
+        Ok(Self {
+            message: RecordId(stored.message.0),
+            by: codec::user(stored.by)?,
+            position: Position { epoch: Epoch(stored.epoch), seq: Seq(stored.seq) },
+            at: Timestamp(stored.at),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredPin<'a> {
+    message: Id,
+    #[serde(borrow)]
+    by: &'a str,
+    epoch: u64,
+    seq: u64,
+    at: i64,
+}
+
 /// What one user feels about one message.
 impl Row for BTreeSet<Emoji> {
     fn encode(&self) -> Bytes {
@@ -520,6 +563,8 @@ mod tests {
             deleted: false,
             reactions: vec![(Emoji::new("+1").unwrap(), 3)],
         });
+        let position = Position { epoch: Epoch(2), seq: Seq(9) };
+        round(Pin { message: id, by: ann(), position, at: Timestamp(-1) });
         round(BTreeSet::from([Emoji::new("+1").unwrap(), Emoji::new("❤").unwrap()]));
         // As it was written before there were threads and reactions.
         let short = codec::version(&(Id(Uuid::from_u128(5)), "ann", vec![4_u64], false));
@@ -574,6 +619,7 @@ mod tests {
             let _ = Member::decode(&bytes);
             let _ = Role::decode(&bytes);
             let _ = Message::decode(&bytes);
+            let _ = Pin::decode(&bytes);
             let _ = Reservation::decode(&bytes);
             let _ = Place::decode(&bytes);
             let _ = Kept::decode(&bytes);

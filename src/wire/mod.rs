@@ -30,7 +30,7 @@ pub use inbound::{Assembler, InboundError, Incoming};
 pub use native::{DEPTH_MAX, Kind, decode_request};
 pub use refusal::{Refusal, Retry};
 pub use reply::{
-    About, Absence, Activity, Change, Changes, Inbox, InboxRoom, Listed, ListedMember, Notice, Reader, Readers,
+    About, Absence, Activity, Change, Changes, Inbox, InboxRoom, Listed, ListedMember, Notice, Pinned, Reader, Readers,
     Removal, Reply, Tally,
 };
 pub use request::{Ask, DecodeError, From, Request};

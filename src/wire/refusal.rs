@@ -358,6 +358,7 @@ pub const CODES: &[CodeInfo] = &[
     no("too_many_mentions", 409, "a message mentions at most 50 users"),
     no("too_many_reactions", 409, "a user reacts to a message in at most 10 ways, and all together in at most 20"),
     no("not_there_yet", 409, "the room has not come so far: there is no record of this seq yet"),
+    no("too_many_pins", 409, "a room has at most 50 pinned messages"),
     no("content_size", 413, "the content is empty or larger than 32768 bytes"),
     no("client_id_reused", 409, "this client id was used already for something else"),
     BAD_REQUEST,

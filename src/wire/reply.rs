@@ -84,6 +84,15 @@ pub enum Reply {
         users: Vec<UserId>,
         after: Option<UserId>,
     },
+    /// Pinned messages, the one that was pinned last first, and the records by which they were posted in the same order.
+    /// `before` is where the next page starts, the pins before it; `None` when there are no more.
+    Pins {
+        room: RoomKey,
+        pins: Vec<Pinned>,
+        records: Vec<Record>,
+        reactions: Vec<Tally>,
+        before: Option<Position>,
+    },
     /// Records after some place; `cursor` is where the next page continues. `complete` says that nothing lay beyond it
     /// when it was read, and the log reached to `head`.
     Page {
@@ -251,6 +260,14 @@ pub struct Tally {
     pub count: u32,
     /// The reader is one of them.
     pub mine: bool,
+}
+
+/// A message that is pinned: by whom, and when.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pinned {
+    pub message: RecordId,
+    pub by: UserId,
+    pub at: Timestamp,
 }
 
 /// A member in a room's list.

@@ -63,6 +63,12 @@ pub enum Ask {
         after: Option<UserId>,
         limit: usize,
     },
+    /// The messages that are pinned. `before` is a cursor, read once the room is known.
+    Pins {
+        room: RoomName,
+        before: Option<String>,
+        limit: usize,
+    },
     Rooms {
         after: Option<RoomId>,
         limit: usize,

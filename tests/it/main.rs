@@ -14,6 +14,7 @@ mod lifecycle;
 mod limits;
 mod listening;
 mod paging;
+mod pins;
 mod protocol;
 mod reactions;
 mod requests;

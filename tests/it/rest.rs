@@ -103,12 +103,17 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     let answer = answered["record"].as_str().unwrap();
     let readers = walk.ok(&ann, "readers", &[("room", room), ("message", answer)], None).await;
     assert_eq!((&readers["members"], &readers["read"]), (&json!(2), &json!(1)));
+    walk.ok(&ann, "pin", &places, None).await;
+    let pins = walk.ok(&bob, "pins", &[("room", room)], None).await;
+    assert_eq!((&pins["records"][0]["id"], &pins["pins"][0]["by"]), (&json!(message), &json!("ann")));
+    assert_eq!(pins["reactions"], tally);
+    walk.ok(&ann, "unpin", &places, None).await;
     walk.ok(&bob, "delete", &places, None).await;
     walk.ok(&ann, "kick", &[("room", room), ("user", "eve"), ("reason", "so it goes")], None).await;
     walk.ok(&bob, "leave", &[("room", room)], None).await;
     walk.ok(&ann, "archive", &[("room", room)], None).await;
     let about = walk.ok(&ann, "room", &[("room", room)], None).await;
-    assert_eq!((&about["archived"], &about["head"]), (&json!(true), &json!(18)));
+    assert_eq!((&about["archived"], &about["head"]), (&json!(true), &json!(20)));
     let rooms = walk.ok(&ann, "rooms", &[("limit", "1")], None).await;
     assert_eq!(rooms["rooms"][0]["room"], room);
 
@@ -130,13 +135,15 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
         "reaction_added",
         "reaction_added",
         "reaction_removed",
+        "message_pinned",
+        "message_unpinned",
         "message_deleted",
         "member_kicked",
         "member_left",
         "room_archived",
     ];
     assert_eq!(events, expected);
-    assert_eq!(page["records"][15]["reason"], "so it goes");
+    assert_eq!(page["records"][17]["reason"], "so it goes");
 
     let page = walk.ok(&ann, "history", &[("room", room), ("limit", "1")], None).await;
     assert_eq!(page["records"][0]["event"], "room_created");

@@ -233,6 +233,52 @@ fn a_message_has_a_bounded_number_of_reactions() {
 }
 
 #[test]
+fn admins_pin_messages_and_both_of_a_pair_do() {
+    let pin = |message| Command::Pin { message };
+    let unpin = |message| Command::Unpin { message };
+    let pinned = |message| [RoomEvent::MessagePinned { message, by: user("bob") }];
+    let unpinned = |message| [RoomEvent::MessageUnpinned { message, by: user("bob") }];
+    let promote = Command::ChangeRole { user: user("cas"), role: Role::Admin };
+    let lobby = given(channel("ann")).and("bob", Command::Join).and("cas", Command::Join).and("ann", promote);
+    let lobby = lobby.and("bob", post("rules"));
+    let message = lobby.last_id();
+    lobby.clone().when("cas", pin(message)).then(pinned(message));
+    lobby.clone().when("cas", unpin(message)).then([]);
+    lobby.clone().when("bob", pin(message)).refused(Rejection::Forbidden);
+    lobby.clone().when("zoe", pin(message)).refused(Rejection::NotMember);
+    let lobby = lobby.and("ann", pin(message));
+    lobby.clone().when("cas", pin(message)).then([]);
+    lobby.clone().when("bob", unpin(message)).refused(Rejection::Forbidden);
+    lobby.clone().when("cas", unpin(message)).then(unpinned(message));
+    lobby.clone().and("ann", Command::Archive).when("ann", unpin(message)).refused(Rejection::RoomArchived);
+    lobby.and("ann", unpin(message)).when("ann", pin(message)).then(pinned(message));
+    let pair = given(room(RoomKind::Direct, "ann", &["bob"])).and("bob", post("hi"));
+    let message = pair.last_id();
+    pair.clone().when("ann", pin(message)).then(pinned(message));
+    pair.when("bob", pin(message)).then(pinned(message));
+}
+
+#[test]
+fn what_is_deleted_is_not_pinned_any_more_and_a_room_has_so_many_pins() {
+    let mut lobby = given(channel("ann"));
+    let mut messages = Vec::new();
+    for _ in 0..=PINS_MAX {
+        lobby = lobby.and("ann", post("rule"));
+        messages.push(lobby.last_id());
+    }
+    let pin = |message| Command::Pin { message };
+    let lobby = messages[1..].iter().fold(lobby, |lobby, message| lobby.and("ann", pin(*message)));
+    lobby.clone().when("ann", pin(messages[0])).refused(Rejection::TooManyPins);
+    lobby.clone().when("ann", pin(messages[1])).then([]);
+    lobby.clone().and("ann", Command::Unpin { message: messages[1] }).when("ann", pin(messages[0])).accepted();
+    let gone = lobby.and("ann", Command::Delete { message: messages[1] });
+    assert_eq!(gone.room.pin(messages[1]), None);
+    gone.clone().when("ann", pin(messages[1])).refused(Rejection::MessageDeleted);
+    gone.clone().when("ann", Command::Unpin { message: messages[1] }).refused(Rejection::MessageDeleted);
+    gone.when("ann", pin(messages[0])).accepted();
+}
+
+#[test]
 fn members_are_mentioned_each_once_and_not_too_many() {
     let names: Vec<String> = (0..=MENTIONS_MAX).map(|n| format!("u{n:02}")).collect();
     let mention = |users: &[&str]| Command::Post {
@@ -403,7 +449,7 @@ fn given(steps: Vec<(&str, Command)>) -> Given {
 }
 
 fn play(steps: &[(&'static str, Command)]) -> Given {
-    steps.iter().fold(given(vec![]), |given, (by, command)| match given.room.decide(&principal(by), command.clone()) {
+    steps.iter().fold(given(vec![]), |given, (by, command)| match given.clone().when(by, command.clone()).0 {
         Ok(_) => given.and(by, command.clone()),
         Err(_) => given,
     })
@@ -535,6 +581,8 @@ fn everything(other: &str) -> Vec<Command> {
         post("hi"),
         Command::Edit { message, content: Content::text("hi"), mentions: Vec::new() },
         Command::Delete { message },
+        Command::Pin { message },
+        Command::Unpin { message },
     ]
 }
 
@@ -550,6 +598,8 @@ fn steps() -> impl Strategy<Value = Vec<(&'static str, Command)>> {
         3 => "[a-z]{0,4}".prop_map(|text| post(&text)),
         1 => (1_u64..40).prop_map(|seq| Command::Delete { message: id_at(seq) }),
         1 => (1_u64..40).prop_map(|seq| Command::Edit { message: id_at(seq), content: Content::text("new"), mentions: Vec::new() }),
+        1 => (1_u64..40).prop_map(|seq| Command::Pin { message: id_at(seq) }),
+        1 => (1_u64..40).prop_map(|seq| Command::Unpin { message: id_at(seq) }),
         1 => Just(Command::Update { name: None }),
     ];
     let kind = prop::sample::select(RoomKind::ALL.to_vec());

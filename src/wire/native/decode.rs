@@ -266,6 +266,19 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             let after = after.map(|it| it.0);
             Ask::Reactions { room: room.0, message: message.0, emoji: emoji.0, after, limit }
         }
+        Kind::Pin => {
+            let OfMessage { room, message } = payload.read()?;
+            command(room, Command::Pin { message: message.0 })
+        }
+        Kind::Unpin => {
+            let OfMessage { room, message } = payload.read()?;
+            command(room, Command::Unpin { message: message.0 })
+        }
+        Kind::Pins => {
+            let History { room, before, limit } = payload.read()?;
+            let before = before.map(|Text(before)| before.into_owned());
+            Ask::Pins { room: room.0, before, limit: page(limit.unwrap_or(HISTORY_PAGE))? }
+        }
         Kind::Rooms => {
             let Rooms { after, limit } = payload.read()?;
             Ask::Rooms { after: after.map(|it| it.0), limit: page(limit.unwrap_or(PAGE_MAX))? }
@@ -364,6 +377,8 @@ pub enum Kind {
     Delete,
     React,
     Unreact,
+    Pin,
+    Unpin,
     Follow,
     Unfollow,
     FollowAll,
@@ -371,6 +386,7 @@ pub enum Kind {
     History,
     Thread,
     Reactions,
+    Pins,
     Rooms,
     Room,
     Members,
@@ -382,7 +398,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 32] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -397,6 +413,8 @@ impl Kind {
         Self::Delete,
         Self::React,
         Self::Unreact,
+        Self::Pin,
+        Self::Unpin,
         Self::Follow,
         Self::Unfollow,
         Self::FollowAll,
@@ -404,6 +422,7 @@ impl Kind {
         Self::History,
         Self::Thread,
         Self::Reactions,
+        Self::Pins,
         Self::Rooms,
         Self::Room,
         Self::Members,
@@ -430,6 +449,8 @@ impl Kind {
             Self::Delete => "delete",
             Self::React => "react",
             Self::Unreact => "unreact",
+            Self::Pin => "pin",
+            Self::Unpin => "unpin",
             Self::Follow => "follow",
             Self::Unfollow => "unfollow",
             Self::FollowAll => "follow_all",
@@ -437,6 +458,7 @@ impl Kind {
             Self::History => "history",
             Self::Thread => "thread",
             Self::Reactions => "reactions",
+            Self::Pins => "pins",
             Self::Rooms => "rooms",
             Self::Room => "room",
             Self::Members => "members",
@@ -569,6 +591,13 @@ struct Delete {
     room: RoomText,
     message: Parsed<RecordId>,
     client_id: Option<Parsed<ClientId>>,
+}
+
+/// The commands that name a message and nothing else.
+#[derive(Deserialize)]
+struct OfMessage {
+    room: RoomText,
+    message: Parsed<RecordId>,
 }
 
 #[derive(Deserialize)]

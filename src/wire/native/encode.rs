@@ -8,8 +8,8 @@ use crate::domain::{
     RoomId, RoomKey, Signal, Timestamp, UserId,
 };
 use crate::wire::{
-    About, Activity, Change, Changes, Cursor, Inbox, InboxRoom, Listed, ListedMember, Notice, Reader, Readers, Refusal,
-    Reply, Tally,
+    About, Activity, Change, Changes, Cursor, Inbox, InboxRoom, Listed, ListedMember, Notice, Pinned, Reader, Readers,
+    Refusal, Reply, Tally,
 };
 
 /// What a record takes besides its content, or a reply besides its lists: most are half of it.
@@ -138,7 +138,9 @@ pub fn record_bytes(record: &Record) -> usize {
 
 fn reply_bytes(reply: &Reply) -> usize {
     let list = match reply {
-        Reply::History { records, reactions, .. } | Reply::Thread { records, reactions, .. } => {
+        Reply::History { records, reactions, .. }
+        | Reply::Thread { records, reactions, .. }
+        | Reply::Pins { records, reactions, .. } => {
             records.iter().map(record_bytes).sum::<usize>() + reactions.len() * 128
         }
         Reply::Page { records, .. } => records.iter().map(record_bytes).sum(),
@@ -257,6 +259,16 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
             out.member("event", "reaction_removed");
             put_reaction(out, *message, by, emoji, *count);
         }
+        RoomEvent::MessagePinned { message, by } => {
+            out.member("event", "message_pinned");
+            put_record_id(out, "message", *message);
+            out.member("by", by.as_str());
+        }
+        RoomEvent::MessageUnpinned { message, by } => {
+            out.member("event", "message_unpinned");
+            put_record_id(out, "message", *message);
+            out.member("by", by.as_str());
+        }
         RoomEvent::MessageErased => out.member("event", "message_erased"),
     }
 }
@@ -328,6 +340,19 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             put_records(out, room, records);
             put_tallies(out, reactions);
             out.member("after", &after.map(|after| Cursor::encode(room, after)).as_deref());
+        }
+        Reply::Pins { room, pins, records, reactions, before } => {
+            put_room(out, "room", room.room);
+            out.key("pins");
+            let open = out.open_list();
+            for pin in pins {
+                out.item();
+                put_pinned(out, pin);
+            }
+            out.close_list(open);
+            put_records(out, room, records);
+            put_tallies(out, reactions);
+            out.member("before", &before.map(|before| Cursor::encode(room, before)).as_deref());
         }
         Reply::Page { room, records, cursor, complete, head } => {
             put_room(out, "room", room.room);
@@ -501,6 +526,14 @@ fn put_member(out: &mut impl Writer, ListedMember { user, role, joined }: &Liste
     out.member("user", user.as_str());
     out.member("role", role.as_str());
     put_record_id(out, "joined", *joined);
+    out.close_map(open);
+}
+
+fn put_pinned(out: &mut impl Writer, Pinned { message, by, at }: &Pinned) {
+    let open = out.open_map();
+    put_record_id(out, "message", *message);
+    out.member("by", by.as_str());
+    put_time(out, *at);
     out.close_map(open);
 }
 
