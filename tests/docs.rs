@@ -376,6 +376,7 @@ fn sent() -> Vec<Value> {
             content: Content::text("@bob look"),
             reply: Some(Box::new(InReplyTo { message: posted.id, by: user.clone(), thread: posted.id })),
             mentions: [UserId::new("bob").unwrap()].into(),
+            forwarded: None,
         }),
         ..posted.clone()
     };

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use chinwag::domain::policy::{Role, RoomKind, Standing};
 use chinwag::domain::recent::Receipt;
 use chinwag::domain::{
-    Alias, ClientId, Command, Content, DirectoryEvent, Epoch, Event, InReplyTo, Name, Num, Position, Principal, Record,
-    RecordId, Rejection, RoomEvent, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId,
+    Alias, ClientId, Command, Content, DirectoryEvent, Epoch, Event, Forwarded, InReplyTo, Name, Num, Position,
+    Principal, Record, RecordId, Rejection, RoomEvent, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId,
 };
 use chinwag::wire::frame::{self, Opcode};
 use chinwag::wire::guard::{FrameGuard, Limits};
@@ -262,6 +262,15 @@ fn every_event_has_its_shape() {
         (
             RoomEvent::posted(Content { text: None, ..content() }),
             r#""event":"message_posted","content":{"mood":[1,2.5]}"#,
+        ),
+        (
+            RoomEvent::MessagePosted {
+                content: Content::text("ho"),
+                reply: None,
+                mentions: [user("eve")].into(),
+                forwarded: Some(Box::new(Forwarded { by: user("bob"), at: Timestamp(-7), source: 77 })),
+            },
+            r#""event":"message_posted","mentions":["eve"],"forwarded":{"by":"bob","at":-7},"content":{"text":"ho"}"#,
         ),
         (
             RoomEvent::MessageEdited {
@@ -801,7 +810,7 @@ fn records() -> impl Strategy<Value = Record> {
         (contents.clone(), prop::option::of((ids.clone(), users.clone(), ids.clone())), mentions.clone()).prop_map(
             |(content, reply, mentions)| {
                 let reply = reply.map(|(message, by, thread)| Box::new(InReplyTo { message, by, thread }));
-                RoomEvent::MessagePosted { content, reply, mentions }
+                RoomEvent::MessagePosted { content, reply, mentions, forwarded: None }
             }
         ),
         (ids.clone(), users.clone(), contents, mentions).prop_map(|(message, by, content, mentions)| {

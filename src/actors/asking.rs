@@ -17,8 +17,8 @@ use super::worker::{Follower, Worker};
 use crate::domain::inbox::Update;
 use crate::domain::recent::Receipt;
 use crate::domain::{
-    Alias, ClientId, Command, Create, Name, Principal, Rejection, Role, RoomId, RoomKey, RoomKind, RoomName, Seq,
-    UserId,
+    Alias, ClientId, Command, Create, Name, Principal, RecordId, Rejection, Role, RoomId, RoomKey, RoomKind, RoomName,
+    Seq, Source, UserId,
 };
 use crate::store::Store;
 use crate::wire::{Ask, Cursor, Refusal, Reply};
@@ -30,6 +30,15 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
     let answered = match ask {
         Ask::Command { room, command, client_id } => submit(registry, by, room, command, client_id).await,
         Ask::Create { kind, alias, name, members } => create(registry, by, kind, alias, name, members).await,
+        Ask::Forward { room, source, message, reply_to, mentions, client_id } => {
+            match find_source(registry, &by, &source, message).await {
+                Ok(source) => {
+                    let command = Command::Forward { source, reply_to, mentions };
+                    submit(registry, by, room, command, client_id).await
+                }
+                Err(refusal) => Err(refusal),
+            }
+        }
         Ask::History { room, before, limit } => {
             let history = async move |store: &dyn Store, reader: &Rc<Follower>| {
                 reading::history(store, reader, before, limit).await
@@ -133,9 +142,30 @@ async fn submit(
     Ok(done(key.clone(), publishes, registry.submit(&key, by, command, client_id).await))
 }
 
+/// Looks at a message that `by` wants to forward. What `by` may not read is not told from what is not there, and only the
+/// room that it is to be posted in says so: it may have been posted before.
+async fn find_source(
+    registry: &Registry,
+    by: &Principal,
+    room: &RoomName,
+    message: RecordId,
+) -> Result<Source, Refusal> {
+    let key = registry.resolve_for(by, room).await?;
+    let original = match registry.look_up(by, reading::original(&**registry.store(), &key, &by.user, message)).await {
+        Ok(original) => Some(original),
+        Err(refusal) if UNREADABLE.map(Rejection::code).contains(&refusal.code()) => None,
+        Err(refusal) => return Err(refusal),
+    };
+    Ok(Source { room: key.room, message, original })
+}
+
+/// Why there is nothing to forward.
+const UNREADABLE: [Rejection; 4] =
+    [Rejection::RoomNotFound, Rejection::NotMember, Rejection::MessageNotFound, Rejection::MessageDeleted];
+
 /// Whether a command is answered with the record that it led to.
 pub(super) fn publishes(command: &Command) -> bool {
-    matches!(command, Command::Post { .. } | Command::Edit { .. } | Command::Delete { .. })
+    matches!(command, Command::Post { .. } | Command::Forward { .. } | Command::Edit { .. } | Command::Delete { .. })
 }
 
 /// The reply to a command that its room has answered.

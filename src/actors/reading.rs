@@ -14,7 +14,7 @@ use super::worker::Follower;
 use crate::domain::policy::Standing;
 use crate::domain::room::{Header, Member, Message, PINS_MAX, Pin};
 use crate::domain::{
-    Emoji, Event, Position, Record, RecordId, Rejection, Role, RoomEvent, RoomKey, Seq, StreamId, UserId,
+    Emoji, Event, Original, Position, Record, RecordId, Rejection, Role, RoomEvent, RoomKey, Seq, StreamId, UserId,
 };
 use crate::store::rows::{self, Progress, Row};
 use crate::store::{PAGE_BYTES, Store, StoreError};
@@ -292,6 +292,37 @@ pub async fn pins(
 fn content_bytes(record: &Record) -> usize {
     let Event::Room(event) = &record.event else { return 0 };
     event.said().map_or(0, |(content, _)| content.bytes())
+}
+
+/// What a message says now, for `user` to forward it; of one that was forwarded itself, who said it first.
+pub async fn original(store: &dyn Store, key: &RoomKey, user: &UserId, message: RecordId) -> Result<Original, Refusal> {
+    let (stream, failed) = (key.stream(), |error: StoreError| read_failed(&error));
+    let member = membership(store, key, user).await?;
+    let known = message_at(store, &stream, message).await.map_err(failed)?.ok_or(Rejection::MessageNotFound)?;
+    if known.deleted {
+        return Err(Rejection::MessageDeleted.into());
+    }
+    let posted = record_at(store, &stream, message.seq()).await.map_err(failed)?;
+    let edited = match known.edits.last() {
+        Some(edit) => record_at(store, &stream, *edit).await.map_err(failed)?,
+        None => None,
+    };
+    // Nobody shows anything of this room: it is enough that the membership outlasted the reading.
+    if membership(store, key, user).await?.joined != member.joined {
+        return Err(Rejection::NotMember.into());
+    }
+    // It may have been deleted meanwhile.
+    let (Some(posted), Some(said)) = (posted.as_ref(), edited.as_ref().or(posted.as_ref())) else {
+        return Err(Rejection::MessageNotFound.into());
+    };
+    match (&posted.event, &said.event) {
+        (Event::Room(RoomEvent::MessagePosted { forwarded, .. }), Event::Room(event)) => {
+            let (content, _) = event.said().ok_or(Rejection::MessageDeleted)?;
+            let (by, at) = forwarded.as_ref().map_or((&posted.author, posted.at), |before| (&before.by, before.at));
+            Ok(Original { content: content.clone(), by: by.clone(), at })
+        }
+        (Event::Room(_) | Event::Directory(_) | Event::Inbox(_), _) => Err(Rejection::MessageDeleted.into()),
+    }
 }
 
 /// What is known of the message of this id; `None` when there is none.

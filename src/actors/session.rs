@@ -222,7 +222,7 @@ impl SessionActor {
     /// Counts what changes a room against the connection's own rate; the others are counted where all transports meet.
     fn count(&mut self, ask: &Ask) -> Result<(), Refusal> {
         match ask {
-            Ask::Command { .. } | Ask::Create { .. } | Ask::InboxUpdate { .. } => {
+            Ask::Command { .. } | Ask::Forward { .. } | Ask::Create { .. } | Ask::InboxUpdate { .. } => {
                 let registry = self.worker.registry();
                 let rate = registry.limits().rates.messages_per_session;
                 let checked = self.messages.check(rate, registry.meters().time());
@@ -476,6 +476,7 @@ impl SessionActor {
                 None => self.refuse(&id, Refusal::not_following()),
             },
             Ask::Create { .. }
+            | Ask::Forward { .. }
             | Ask::History { .. }
             | Ask::Thread { .. }
             | Ask::Reactions { .. }

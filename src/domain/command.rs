@@ -1,6 +1,7 @@
 //! What is asked. Commands are imperative; what they lead to is in [`super::event`].
 
-use super::{Alias, Content, Emoji, Name, Num, RecordId, Role, RoomKind, UserId};
+use super::recent::fnv;
+use super::{Alias, Content, Emoji, Name, Num, RecordId, Role, RoomId, RoomKind, Timestamp, UserId};
 
 /// What somebody asks of a room.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +28,12 @@ pub enum Command {
     /// `mentions` are members; in any order, and again as often as one likes.
     Post {
         content: Content,
+        reply_to: Option<RecordId>,
+        mentions: Vec<UserId>,
+    },
+    /// Posts what was said elsewhere.
+    Forward {
+        source: Source,
         reply_to: Option<RecordId>,
         mentions: Vec<UserId>,
     },
@@ -65,6 +72,30 @@ pub struct Create {
     pub members: Vec<(UserId, Role)>,
 }
 
+/// A message that is forwarded, of this room or another.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Source {
+    pub room: RoomId,
+    pub message: RecordId,
+    /// `None` where there is none that the sender may read.
+    pub original: Option<Original>,
+}
+
+/// What a message says, who said it first, and when.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Original {
+    pub content: Content,
+    pub by: UserId,
+    pub at: Timestamp,
+}
+
+impl Source {
+    /// A number by which a repetition is told from another message, and which does not lead back to this one.
+    pub fn tag(&self) -> u64 {
+        fnv(self.room.0.as_bytes().iter().chain(self.message.0.as_bytes()).copied())
+    }
+}
+
 impl Command {
     /// A message that answers nothing and mentions nobody.
     pub fn post(content: Content) -> Self {
@@ -82,7 +113,7 @@ impl Command {
             Self::Invite { .. } => "invite",
             Self::Kick { .. } => "kick",
             Self::ChangeRole { .. } => "role",
-            Self::Post { .. } => "post",
+            Self::Post { .. } | Self::Forward { .. } => "post",
             Self::Edit { .. } => "edit",
             Self::Delete { .. } => "delete",
             Self::React { .. } => "react",
@@ -103,6 +134,7 @@ impl Command {
             | Self::Invite { .. }
             | Self::ChangeRole { .. }
             | Self::Post { .. }
+            | Self::Forward { .. }
             | Self::Edit { .. }
             | Self::Delete { .. }
             | Self::React { .. }
@@ -126,7 +158,7 @@ impl Command {
             | Self::Unreact { message, .. }
             | Self::Pin { message }
             | Self::Unpin { message } => Some(*message),
-            Self::Post { reply_to, .. } => *reply_to,
+            Self::Post { reply_to, .. } | Self::Forward { reply_to, .. } => *reply_to,
             Self::Create(_)
             | Self::Update { .. }
             | Self::Archive

@@ -38,6 +38,16 @@ pub struct InReplyTo {
     pub thread: RecordId,
 }
 
+/// Where a forwarded message comes from. Who reads it need not know the room that it was said in, so that is not told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Forwarded {
+    /// Who said it first.
+    pub by: UserId,
+    pub at: Timestamp,
+    /// The [tag](super::Source::tag) of the message that was forwarded; for repetitions, and shown to nobody.
+    pub source: u64,
+}
+
 /// The most users that one message mentions.
 pub const MENTIONS_MAX: usize = 50;
 
@@ -86,6 +96,8 @@ pub enum RoomEvent {
         content: Content,
         reply: Option<Box<InReplyTo>>,
         mentions: Mentions,
+        /// Where it was said before; then the content is not its author's own.
+        forwarded: Option<Box<Forwarded>>,
     },
     /// `by` is the author of the message. Its `mentions` take the place of those before.
     MessageEdited {
@@ -130,7 +142,7 @@ pub enum RoomEvent {
 impl RoomEvent {
     /// Of a message that answers nothing and mentions nobody.
     pub fn posted(content: Content) -> Self {
-        Self::MessagePosted { content, reply: None, mentions: Mentions::default() }
+        Self::MessagePosted { content, reply: None, mentions: Mentions::default(), forwarded: None }
     }
 
     /// What it says and whom it mentions, where it is a message or an edit of one.

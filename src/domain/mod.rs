@@ -20,10 +20,10 @@ pub mod session;
 pub mod signal;
 pub mod world;
 
-pub use command::{Command, Create};
+pub use command::{Command, Create, Original, Source};
 pub use content::Content;
 pub use directory::DirectoryEvent;
-pub use event::{Event, InReplyTo, Mentions, Record, RoomEvent};
+pub use event::{Event, Forwarded, InReplyTo, Mentions, Record, RoomEvent};
 pub use ids::{
     Alias, ClientId, Emoji, Epoch, Mark, Name, Num, Position, RecordId, RoomId, RoomKey, RoomName, Seq, StreamId,
     TenantId, Timestamp, TokenId, UserId,

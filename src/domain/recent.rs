@@ -44,6 +44,8 @@ struct Entry {
 enum Said {
     /// With what it answers.
     Posted(Option<RecordId>, u64),
+    /// With what it answers, the tag of its source, and its mentions.
+    Forwarded(Option<RecordId>, u64, u64),
     Edited(RecordId, u64),
     Deleted(RecordId),
     /// Its content is gone; whatever is repeated counts as the same.
@@ -106,6 +108,10 @@ fn asked(command: &Command) -> Option<Said> {
             let mentions: BTreeSet<&UserId> = mentions.iter().collect();
             Some(Said::Posted(*reply_to, digest(content, mentions)))
         }
+        Command::Forward { source, reply_to, mentions } => {
+            let mentions: BTreeSet<&UserId> = mentions.iter().collect();
+            Some(Said::Forwarded(*reply_to, source.tag(), digest(&Content::default(), mentions)))
+        }
         Command::Edit { message, content, mentions } => {
             let mentions: BTreeSet<&UserId> = mentions.iter().collect();
             Some(Said::Edited(*message, digest(content, mentions)))
@@ -128,8 +134,12 @@ fn asked(command: &Command) -> Option<Said> {
 
 fn said(event: &RoomEvent) -> Option<Said> {
     match event {
-        RoomEvent::MessagePosted { content, reply, mentions } => {
-            Some(Said::Posted(reply.as_ref().map(|reply| reply.message), digest(content, mentions)))
+        RoomEvent::MessagePosted { content, reply, mentions, forwarded } => {
+            let reply_to = reply.as_ref().map(|reply| reply.message);
+            Some(match forwarded {
+                Some(forwarded) => Said::Forwarded(reply_to, forwarded.source, digest(&Content::default(), mentions)),
+                None => Said::Posted(reply_to, digest(content, mentions)),
+            })
         }
         RoomEvent::MessageEdited { message, content, mentions, .. } => {
             Some(Said::Edited(*message, digest(content, mentions)))
@@ -151,13 +161,17 @@ fn said(event: &RoomEvent) -> Option<Said> {
     }
 }
 
-/// FNV-1a, 64 bits: tells an honest client's mistake, not an attacker's: authors only ever meet their own ids.
+/// Tells an honest client's mistake, not an attacker's: authors only ever meet their own ids.
 fn digest<'a>(content: &Content, mentions: impl IntoIterator<Item = &'a UserId>) -> u64 {
     let text = content.text.as_deref().unwrap_or_default();
     let body = content.body.as_deref().unwrap_or_default();
     let mentions = mentions.into_iter().flat_map(|user| std::iter::once(0xff).chain(user.as_str().bytes()));
-    let separated = text.bytes().chain([0xff]).chain(body.bytes()).chain(mentions);
-    separated.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    fnv(text.bytes().chain([0xff]).chain(body.bytes()).chain(mentions))
+}
+
+/// FNV-1a, 64 bits.
+pub(super) fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 #[cfg(test)]

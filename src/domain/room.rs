@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::event::MENTIONS_MAX;
 use super::policy::{Entry, Leave, Policy};
 use super::{
-    Alias, Command, Content, Create, Emoji, Event, InReplyTo, Mentions, Name, Num, Position, Principal, Record,
-    RecordId, Rejection, Role, RoomEvent, RoomKind, Seq, Timestamp, UserId,
+    Alias, Command, Content, Create, Emoji, Event, Forwarded, InReplyTo, Mentions, Name, Num, Original, Position,
+    Principal, Record, RecordId, Rejection, Role, RoomEvent, RoomKind, Seq, Timestamp, UserId,
 };
 
 /// The most members a room may have.
@@ -51,6 +51,8 @@ pub struct Message {
     pub author: UserId,
     /// The message that its thread began with, where it is a reply.
     pub thread: Option<RecordId>,
+    /// It says what somebody else has said.
+    pub forwarded: bool,
     /// Where its edits are recorded, oldest first.
     pub edits: Vec<Seq>,
     pub deleted: bool,
@@ -61,12 +63,13 @@ pub struct Message {
 impl Message {
     /// Of the record by which it was posted; `None` where that posted none.
     pub fn of(record: &Record) -> Option<Self> {
-        let Event::Room(RoomEvent::MessagePosted { reply, .. }) = &record.event else { return None };
+        let Event::Room(RoomEvent::MessagePosted { reply, forwarded, .. }) = &record.event else { return None };
         let thread = reply.as_ref().map(|reply| reply.thread);
         Some(Self {
             id: record.id,
             author: record.author.clone(),
             thread,
+            forwarded: forwarded.is_some(),
             edits: Vec::new(),
             deleted: false,
             reactions: Vec::new(),
@@ -228,6 +231,7 @@ impl Room {
                 | Command::Kick { .. }
                 | Command::ChangeRole { .. }
                 | Command::Post { .. }
+                | Command::Forward { .. }
                 | Command::Edit { .. }
                 | Command::Delete { .. }
                 | Command::React { .. }
@@ -297,13 +301,22 @@ impl Room {
             Command::Post { content, reply_to, mentions } => {
                 self.acting(header, policy, user, Some(policy.post))?;
                 checked(&content)?;
-                let reply = reply_to.map(|message| self.in_reply_to(message)).transpose()?;
-                RoomEvent::MessagePosted { content, reply: reply.map(Box::new), mentions: self.mentioned(mentions)? }
+                let (reply, mentions) = (self.in_reply_to(reply_to)?, self.mentioned(mentions)?);
+                RoomEvent::MessagePosted { content, reply, mentions, forwarded: None }
+            }
+            Command::Forward { source, reply_to, mentions } => {
+                self.acting(header, policy, user, Some(policy.post))?;
+                let tag = source.tag();
+                let Original { content, by, at } = source.original.ok_or(Rejection::MessageNotFound)?;
+                let (reply, mentions) = (self.in_reply_to(reply_to)?, self.mentioned(mentions)?);
+                let forwarded = Some(Box::new(Forwarded { by, at, source: tag }));
+                RoomEvent::MessagePosted { content, reply, mentions, forwarded }
             }
             Command::Edit { message, content, mentions } => {
                 self.acting(header, policy, user, Some(policy.post))?;
                 let message = self.standing(message)?;
-                if message.author != *user {
+                // What somebody else has said is forwarded as it was said.
+                if message.author != *user || message.forwarded {
                     return Err(Rejection::NotAuthor);
                 }
                 if message.edits.len() >= EDITS_MAX {
@@ -539,10 +552,11 @@ impl Room {
         }
     }
 
-    fn in_reply_to(&self, message: RecordId) -> Result<InReplyTo, Rejection> {
+    fn in_reply_to(&self, message: Option<RecordId>) -> Result<Option<Box<InReplyTo>>, Rejection> {
+        let Some(message) = message else { return Ok(None) };
         let message = self.standing(message)?;
         let (id, by) = (message.id, message.author.clone());
-        Ok(InReplyTo { message: id, by, thread: message.thread.unwrap_or(id) })
+        Ok(Some(Box::new(InReplyTo { message: id, by, thread: message.thread.unwrap_or(id) })))
     }
 
     /// Each of them once; all have to be members.

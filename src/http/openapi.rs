@@ -269,6 +269,9 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let inbox = needed(needed_list(object(), "rooms", inbox_room), "after", or_null(text()));
     let inbox = needed(inbox, "unread", integer());
     let changes = needed_list(object(), "changes", entry(needed(object(), "cursor", text())));
+    let source = needed(needed(object(), "room", text()), "message", uuid());
+    let source = source.description(Some("a message that you may read, in place of `content`"));
+    let post = object().property("content", content()).property("forward", source).property("reply_to", uuid());
     let world_page = needed(needed_list(object(), "records", record()), "cursor", text());
     let world_page = needed_list(world_page, "notices", record());
     let world_page = needed(world_page, "complete", ObjectBuilder::new().schema_type(Type::Boolean));
@@ -282,7 +285,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Invite", object().property("role", role()).into()),
         ("Kick", object().property("reason", name_text()).into()),
         ("ChangeRole", needed(object(), "role", role()).into()),
-        ("Post", mentioning(needed(object(), "content", content())).property("reply_to", uuid()).into()),
+        ("Post", mentioning(post).into()),
         ("Edit", mentioning(needed(object(), "content", content())).into()),
         ("Delete", object().property("client_id", client_id()).into()),
         ("Me", me.into()),

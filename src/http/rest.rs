@@ -93,6 +93,7 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
         Ask::Command { .. }
         | Ask::Auth { .. }
         | Ask::Create { .. }
+        | Ask::Forward { .. }
         | Ask::History { .. }
         | Ask::Thread { .. }
         | Ask::Reactions { .. }

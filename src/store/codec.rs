@@ -13,8 +13,9 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::domain::inbox::Reached;
 use crate::domain::{
-    Alias, ClientId, Content, DirectoryEvent, Emoji, Epoch, Event, InReplyTo, InboxEvent, Mentions, Name, Num,
-    Position, Record, RecordId, Role, RoomEvent, RoomId, RoomKey, RoomKind, Seq, StreamId, TenantId, Timestamp, UserId,
+    Alias, ClientId, Content, DirectoryEvent, Emoji, Epoch, Event, Forwarded, InReplyTo, InboxEvent, Mentions, Name,
+    Num, Position, Record, RecordId, Role, RoomEvent, RoomId, RoomKey, RoomKind, Seq, StreamId, TenantId, Timestamp,
+    UserId,
 };
 
 /// The version of the shapes below. A new one gets a new number, and the old stays readable.
@@ -222,6 +223,16 @@ enum StoredEvent<'a> {
         reply: Option<StoredReply<'a>>,
         mentions: Vec<&'a str>,
     },
+    #[serde(rename = "w")]
+    MessageForwarded {
+        text: Option<&'a str>,
+        body: Option<&'a str>,
+        reply: Option<StoredReply<'a>>,
+        mentions: Vec<&'a str>,
+        by: &'a str,
+        at: i64,
+        source: u64,
+    },
     #[serde(rename = "f")]
     MessageEditedTo { message: Id, by: &'a str, text: Option<&'a str>, body: Option<&'a str>, mentions: Vec<&'a str> },
     #[serde(rename = "d")]
@@ -304,9 +315,9 @@ impl<'a> StoredEvent<'a> {
             RoomEvent::RoleChanged { user, role, was } => {
                 Self::RoleChanged { user: user.as_str(), role: (*role).into(), was: (*was).into() }
             }
-            RoomEvent::MessagePosted { content, reply, mentions } => {
+            RoomEvent::MessagePosted { content, reply, mentions, forwarded } => {
                 let (text, body) = (content.text.as_deref(), content.body.as_deref());
-                if reply.is_none() && mentions.is_empty() {
+                if reply.is_none() && mentions.is_empty() && forwarded.is_none() {
                     return Self::MessagePosted { text, body };
                 }
                 let reply = reply.as_deref().map(|InReplyTo { message, by, thread }| StoredReply {
@@ -314,7 +325,19 @@ impl<'a> StoredEvent<'a> {
                     by: by.as_str(),
                     thread: Id(thread.0),
                 });
-                Self::MessagePostedTo { text, body, reply, mentions: names(mentions) }
+                let mentions = names(mentions);
+                match forwarded.as_deref() {
+                    Some(Forwarded { by, at, source }) => Self::MessageForwarded {
+                        text,
+                        body,
+                        reply,
+                        mentions,
+                        by: by.as_str(),
+                        at: at.0,
+                        source: *source,
+                    },
+                    None => Self::MessagePostedTo { text, body, reply, mentions },
+                }
             }
             RoomEvent::MessageEdited { message, by, content, mentions } => {
                 let (message, by) = (Id(message.0), by.as_str());
@@ -359,16 +382,15 @@ impl<'a> StoredEvent<'a> {
             Self::RoleChanged { user: who, role, was } => {
                 RoomEvent::RoleChanged { user: user(who)?, role: role.into(), was: was.into() }
             }
-            Self::MessagePosted { text, body } => {
-                RoomEvent::MessagePosted { content: content(text, body), reply: None, mentions: Mentions::default() }
-            }
+            Self::MessagePosted { text, body } => RoomEvent::posted(content(text, body)),
             Self::MessagePostedTo { text, body, reply, mentions } => {
-                let reply = reply.map(|StoredReply { message, by, thread }| {
-                    let (message, thread) = (RecordId(message.0), RecordId(thread.0));
-                    user(by).map(|by| Box::new(InReplyTo { message, by, thread }))
-                });
-                let mentions = users(mentions)?;
-                RoomEvent::MessagePosted { content: content(text, body), reply: reply.transpose()?, mentions }
+                let (content, reply, mentions) = (content(text, body), in_reply_to(reply)?, users(mentions)?);
+                RoomEvent::MessagePosted { content, reply, mentions, forwarded: None }
+            }
+            Self::MessageForwarded { text, body, reply, mentions, by, at, source } => {
+                let (content, reply, mentions) = (content(text, body), in_reply_to(reply)?, users(mentions)?);
+                let forwarded = Some(Box::new(Forwarded { by: user(by)?, at: Timestamp(at), source }));
+                RoomEvent::MessagePosted { content, reply, mentions, forwarded }
             }
             Self::MessageEdited { message, by, text, body } => RoomEvent::MessageEdited {
                 message: RecordId(message.0),
@@ -421,6 +443,12 @@ fn names(users: &[UserId]) -> Vec<&str> {
 
 fn users(names: Vec<&str>) -> Result<Mentions, StoreError> {
     names.into_iter().map(user).collect()
+}
+
+fn in_reply_to(reply: Option<StoredReply<'_>>) -> Result<Option<Box<InReplyTo>>, StoreError> {
+    let Some(StoredReply { message, by, thread }) = reply else { return Ok(None) };
+    let (message, thread) = (RecordId(message.0), RecordId(thread.0));
+    Ok(Some(Box::new(InReplyTo { message, by: user(by)?, thread })))
 }
 
 fn content(text: Option<&str>, body: Option<&str>) -> Content {
@@ -645,8 +673,20 @@ mod tests {
                 content: content.clone(),
                 reply: Some(Box::new(InReplyTo { message: id, by: user.clone(), thread: id })),
                 mentions: Mentions::default(),
+                forwarded: None,
             },
-            RoomEvent::MessagePosted { content: content.clone(), reply: None, mentions: [user.clone()].into() },
+            RoomEvent::MessagePosted {
+                content: content.clone(),
+                reply: None,
+                mentions: [user.clone()].into(),
+                forwarded: None,
+            },
+            RoomEvent::MessagePosted {
+                content: content.clone(),
+                reply: Some(Box::new(InReplyTo { message: id, by: user.clone(), thread: id })),
+                mentions: [user.clone()].into(),
+                forwarded: Some(Box::new(Forwarded { by: user.clone(), at: Timestamp(-1), source: u64::MAX })),
+            },
             RoomEvent::MessageEdited {
                 message: id,
                 by: user.clone(),

@@ -339,6 +339,7 @@ impl Row for Message {
             deleted: self.deleted,
             thread: self.thread.map(|thread| Id(thread.0)),
             reactions: self.reactions.iter().map(|(emoji, count)| (emoji.as_str(), *count)).collect(),
+            forwarded: self.forwarded,
         };
         codec::version(&stored).into()
     }
@@ -351,6 +352,7 @@ impl Row for Message {
             edits: stored.edits.into_iter().map(Seq).collect(),
             deleted: stored.deleted,
             thread: stored.thread.map(|thread| RecordId(thread.0)),
+            forwarded: stored.forwarded,
             reactions: stored
                 .reactions
                 .into_iter()
@@ -367,11 +369,13 @@ struct StoredMessage<'a> {
     author: &'a str,
     edits: Vec<u64>,
     deleted: bool,
-    /// Rows that were written before there were threads and reactions have none.
+    /// Rows that were written before there were threads, reactions and forwards have none.
     #[serde(default)]
     thread: Option<Id>,
     #[serde(default)]
     reactions: Vec<(&'a str, u32)>,
+    #[serde(default)]
+    forwarded: bool,
 }
 
 impl Row for Pin {
@@ -559,6 +563,7 @@ mod tests {
             id,
             author: ann(),
             thread: None,
+            forwarded: true,
             edits: vec![Seq(4), Seq(u64::MAX)],
             deleted: false,
             reactions: vec![(Emoji::new("+1").unwrap(), 3)],
@@ -566,9 +571,10 @@ mod tests {
         let position = Position { epoch: Epoch(2), seq: Seq(9) };
         round(Pin { message: id, by: ann(), position, at: Timestamp(-1) });
         round(BTreeSet::from([Emoji::new("+1").unwrap(), Emoji::new("❤").unwrap()]));
-        // As it was written before there were threads and reactions.
+        // As it was written before there were threads, reactions and forwards.
         let short = codec::version(&(Id(Uuid::from_u128(5)), "ann", vec![4_u64], false));
-        assert_eq!(Message::decode(&short).map(|message| (message.thread, message.reactions)), Ok((None, Vec::new())));
+        let later = |message: Message| (message.thread, message.reactions, message.forwarded);
+        assert_eq!(Message::decode(&short).map(later), Ok((None, Vec::new(), false)));
         round(Reservation { room: RoomId(Uuid::from_u128(1)), num: Num(1 << 40), alias });
         round(Num(u64::MAX));
         let reached = |epoch, seq| Reached(Position { epoch: Epoch(epoch), seq: Seq(seq) });

@@ -30,6 +30,15 @@ pub enum Ask {
         command: Command,
         client_id: Option<ClientId>,
     },
+    /// To post what the message `message` of the room `source` says.
+    Forward {
+        room: RoomName,
+        source: RoomName,
+        message: RecordId,
+        reply_to: Option<RecordId>,
+        mentions: Vec<UserId>,
+        client_id: Option<ClientId>,
+    },
     Follow {
         room: RoomName,
         from: From,

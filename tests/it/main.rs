@@ -4,6 +4,7 @@ mod bad_input;
 mod conversations;
 mod event_streams;
 mod flaws;
+mod forwards;
 #[allow(dead_code, reason = "shared with the tests that have a process of their own")]
 mod harness;
 mod identity;

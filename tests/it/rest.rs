@@ -103,6 +103,9 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     let answer = answered["record"].as_str().unwrap();
     let readers = walk.ok(&ann, "readers", &[("room", room), ("message", answer)], None).await;
     assert_eq!((&readers["members"], &readers["read"]), (&json!(2), &json!(1)));
+    let forward = json!({ "forward": { "room": room, "message": message } });
+    let forwarded = walk.answer(&ann, "post", &[("room", room)], Some(forward)).await;
+    assert_eq!(forwarded.status, 201);
     walk.ok(&ann, "pin", &places, None).await;
     let pins = walk.ok(&bob, "pins", &[("room", room)], None).await;
     assert_eq!((&pins["records"][0]["id"], &pins["pins"][0]["by"]), (&json!(message), &json!("ann")));
@@ -113,7 +116,7 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     walk.ok(&bob, "leave", &[("room", room)], None).await;
     walk.ok(&ann, "archive", &[("room", room)], None).await;
     let about = walk.ok(&ann, "room", &[("room", room)], None).await;
-    assert_eq!((&about["archived"], &about["head"]), (&json!(true), &json!(20)));
+    assert_eq!((&about["archived"], &about["head"]), (&json!(true), &json!(21)));
     let rooms = walk.ok(&ann, "rooms", &[("limit", "1")], None).await;
     assert_eq!(rooms["rooms"][0]["room"], room);
 
@@ -135,6 +138,7 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
         "reaction_added",
         "reaction_added",
         "reaction_removed",
+        "message_posted",
         "message_pinned",
         "message_unpinned",
         "message_deleted",
@@ -143,7 +147,7 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
         "room_archived",
     ];
     assert_eq!(events, expected);
-    assert_eq!(page["records"][17]["reason"], "so it goes");
+    assert_eq!(page["records"][18]["reason"], "so it goes");
 
     let page = walk.ok(&ann, "history", &[("room", room), ("limit", "1")], None).await;
     assert_eq!(page["records"][0]["event"], "room_created");
@@ -170,6 +174,7 @@ async fn every_refusal_has_its_status_and_its_code_and_both_are_described() {
     server.client("bob").await.ask(join("lobby")).await;
     let gone = uuid::Uuid::new_v4().to_string();
     let say = || Some(json!({ "content": { "text": "x" } }));
+    let unreadable = || Some(json!({ "forward": { "room": private, "message": message } }));
     let by_nobody = server.token_in("default", "ann", Duration::from_secs(3600)) + "x";
     type Case<'a> = (&'a str, &'a str, Vec<(&'a str, &'a str)>, Option<Value>, u16, &'a str);
     let cases: Vec<Case<'_>> = vec![
@@ -195,6 +200,7 @@ async fn every_refusal_has_its_status_and_its_code_and_both_are_described() {
         (&ann, "invite", vec![("room", "lobby"), ("user", "bob")], None, 409, "already_member"),
         (&bob, "role", vec![("room", "lobby"), ("user", "ann")], Some(json!({ "role": "guest" })), 403, "forbidden"),
         (&ann, "post", vec![("room", "lobby")], Some(json!({ "content": {} })), 413, "content_size"),
+        (&bob, "post", vec![("room", "lobby")], unreadable(), 404, "message_not_found"),
         (&bob, "edit", vec![("room", "lobby"), ("message", message)], say(), 403, "not_author"),
         (&ann, "edit", vec![("room", "lobby"), ("message", &gone)], say(), 404, "message_not_found"),
         (&ann, "delete", vec![("room", "lobby"), ("message", &gone)], None, 404, "message_not_found"),

@@ -256,7 +256,7 @@ impl Random {
 
 fn posted(seq: u64, by: &str, text: &str, mentions: &[UserId]) -> Record {
     let mentions = mentions.into();
-    record(seq, by, RoomEvent::MessagePosted { content: Content::text(text), reply: None, mentions })
+    record(seq, by, RoomEvent::MessagePosted { content: Content::text(text), reply: None, mentions, forwarded: None })
 }
 
 fn record(seq: u64, by: &str, event: RoomEvent) -> Record {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::{Epoch, TenantId};
+use crate::domain::{Epoch, RoomId, Source, TenantId};
 
 #[test]
 fn a_channel_is_joined_by_anyone_and_posted_to_by_members() {
@@ -160,7 +160,12 @@ fn a_message_answers_one_of_its_room_and_belongs_to_its_thread() {
     let first = lobby.last_id();
     let answered = |message, by, thread| {
         let reply = Some(Box::new(InReplyTo { message, by: user(by), thread }));
-        [RoomEvent::MessagePosted { content: Content::text("yes"), reply, mentions: Mentions::default() }]
+        [RoomEvent::MessagePosted {
+            content: Content::text("yes"),
+            reply,
+            mentions: Mentions::default(),
+            forwarded: None,
+        }]
     };
     lobby.clone().when("ann", answer("yes", first)).then(answered(first, "bob", first));
     let lobby = lobby.and("ann", answer("yes", first));
@@ -171,6 +176,35 @@ fn a_message_answers_one_of_its_room_and_belongs_to_its_thread() {
     gone.clone().when("ann", answer("yes", first)).refused(Rejection::MessageDeleted);
     gone.clone().when("ann", answer("yes", RecordId(Uuid::from_u128(7)))).refused(Rejection::MessageNotFound);
     gone.when("bob", answer("yes", second)).then(answered(second, "ann", first));
+}
+
+#[test]
+fn what_was_said_elsewhere_is_forwarded_with_who_said_it_and_stays_as_it_is() {
+    let original = Original { content: Content::text("so be it"), by: user("zoe"), at: Timestamp(7) };
+    let source = |original| Source { room: RoomId(Uuid::from_u128(1)), message: id_at(9), original };
+    let forward = |original, reply_to, mentions| Command::Forward { source: source(original), reply_to, mentions };
+    let forwarded = |reply, mentions| {
+        let from = Forwarded { by: user("zoe"), at: Timestamp(7), source: source(None).tag() };
+        let content = Content::text("so be it");
+        [RoomEvent::MessagePosted { content, reply, mentions, forwarded: Some(Box::new(from)) }]
+    };
+    let lobby = given(channel("ann")).and("bob", Command::Join).and("bob", post("and?"));
+    let asked = lobby.last_id();
+    let found = || Some(original.clone());
+    lobby.clone().when("ann", forward(found(), None, vec![])).then(forwarded(None, Mentions::default()));
+    let reply = Box::new(InReplyTo { message: asked, by: user("bob"), thread: asked });
+    let whole = forward(found(), Some(asked), vec![user("bob")]);
+    lobby.clone().when("ann", whole.clone()).then(forwarded(Some(reply), [user("bob")].into()));
+    lobby.clone().when("ann", forward(None, None, vec![])).refused(Rejection::MessageNotFound);
+    lobby.clone().when("ann", forward(found(), None, vec![user("zoe")])).refused(Rejection::NoSuchMember);
+    lobby.clone().when("ann", forward(found(), Some(id_at(7)), vec![])).refused(Rejection::MessageNotFound);
+    // Not even that it cannot be found is told to who may not post.
+    lobby.clone().when("eve", forward(None, None, vec![])).refused(Rejection::NotMember);
+    let lobby = lobby.and("ann", whole);
+    let message = lobby.last_id();
+    let edit = Command::Edit { message, content: Content::text("ha"), mentions: Vec::new() };
+    lobby.clone().when("ann", edit).refused(Rejection::NotAuthor);
+    lobby.when("ann", Command::Delete { message }).accepted();
 }
 
 #[test]
@@ -289,7 +323,7 @@ fn members_are_mentioned_each_once_and_not_too_many() {
     let lobby = names.iter().fold(given(channel("ann")), |lobby, name| lobby.and(name, Command::Join));
     let mentioned = |users: &[&str]| {
         let mentions = users.iter().map(|name| user(name)).collect();
-        [RoomEvent::MessagePosted { content: Content::text("hi"), reply: None, mentions }]
+        [RoomEvent::MessagePosted { content: Content::text("hi"), reply: None, mentions, forwarded: None }]
     };
     lobby.clone().when("ann", mention(&["u02", "ann", "u01", "u02"])).then(mentioned(&["ann", "u01", "u02"]));
     lobby.clone().when("ann", mention(&["zoe"])).refused(Rejection::NoSuchMember);
@@ -329,6 +363,7 @@ fn only_messages_with_uncommitted_changes_have_to_stay_known() {
             id: id_at(seq),
             author: user("ann"),
             thread: None,
+            forwarded: false,
             edits: Vec::new(),
             deleted: false,
             reactions: Vec::new(),
@@ -579,6 +614,11 @@ fn everything(other: &str) -> Vec<Command> {
         kick(other),
         Command::ChangeRole { user: user(other), role: Role::Member },
         post("hi"),
+        Command::Forward {
+            source: Source { room: RoomId(Uuid::from_u128(1)), message, original: None },
+            reply_to: None,
+            mentions: Vec::new(),
+        },
         Command::Edit { message, content: Content::text("hi"), mentions: Vec::new() },
         Command::Delete { message },
         Command::Pin { message },

@@ -213,9 +213,20 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             command(room, Command::ChangeRole { user: user.0, role: role.0 })
         }
         Kind::Post => {
-            let Post { room, content, reply_to, mentions, client_id } = payload.read()?;
+            let Post { room, content, forward, reply_to, mentions, client_id } = payload.read()?;
             let (reply_to, mentions) = (reply_to.map(|it| it.0), mentions.unwrap_or_default().0);
-            publish(room, Command::Post { content: filled(content)?, reply_to, mentions }, client_id)
+            match (content, forward) {
+                (Some(content), None) => {
+                    publish(room, Command::Post { content: filled(content)?, reply_to, mentions }, client_id)
+                }
+                (None, Some(Object(OfMessage { room: source, message }))) => {
+                    let (room, source, message) = (room.0, source.0, message.0);
+                    Ask::Forward { room, source, message, reply_to, mentions, client_id: client_id.map(|it| it.0) }
+                }
+                (Some(_), Some(_)) | (None, None) => {
+                    return Err(Refusal::bad_request("a message has either `content` or `forward`"));
+                }
+            }
         }
         Kind::Edit => {
             let Edit { room, message, content, mentions, client_id } = payload.read()?;
@@ -571,7 +582,8 @@ struct ChangeRole {
 #[derive(Deserialize)]
 struct Post {
     room: RoomText,
-    content: Content,
+    content: Option<Content>,
+    forward: Option<Object<OfMessage>>,
     reply_to: Option<Parsed<RecordId>>,
     mentions: Option<Mentioned>,
     client_id: Option<Parsed<ClientId>>,
@@ -593,7 +605,7 @@ struct Delete {
     client_id: Option<Parsed<ClientId>>,
 }
 
-/// The commands that name a message and nothing else.
+/// The commands that name a message and nothing else, and what is forwarded.
 #[derive(Deserialize)]
 struct OfMessage {
     room: RoomText,

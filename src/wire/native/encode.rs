@@ -4,8 +4,8 @@ use super::PROTOCOL;
 use super::writer::{Plain, Writer};
 use crate::domain::inbox::{Entry, Last, Unread};
 use crate::domain::{
-    Alias, Content, DirectoryEvent, Emoji, Event, InReplyTo, InboxEvent, Name, Position, Record, RecordId, RoomEvent,
-    RoomId, RoomKey, Signal, Timestamp, UserId,
+    Alias, Content, DirectoryEvent, Emoji, Event, Forwarded, InReplyTo, InboxEvent, Name, Position, Record, RecordId,
+    RoomEvent, RoomId, RoomKey, Signal, Timestamp, UserId,
 };
 use crate::wire::{
     About, Activity, Change, Changes, Cursor, Inbox, InboxRoom, Listed, ListedMember, Notice, Pinned, Reader, Readers,
@@ -231,12 +231,15 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
             out.member("role", role.as_str());
             out.member("was", was.as_str());
         }
-        RoomEvent::MessagePosted { content, reply, mentions } => {
+        RoomEvent::MessagePosted { content, reply, mentions, forwarded } => {
             out.member("event", "message_posted");
             if let Some(reply) = reply {
                 put_in_reply_to(out, reply);
             }
             put_mentions(out, mentions);
+            if let Some(forwarded) = forwarded {
+                put_forwarded(out, forwarded);
+            }
             put_content(out, content);
         }
         RoomEvent::MessageEdited { message, by, content, mentions } => {
@@ -603,6 +606,14 @@ fn put_in_reply_to(out: &mut impl Writer, InReplyTo { message, by, thread }: &In
     put_record_id(out, "message", *message);
     out.member("by", by.as_str());
     put_record_id(out, "thread", *thread);
+    out.close_map(open);
+}
+
+fn put_forwarded(out: &mut impl Writer, Forwarded { by, at, source: _ }: &Forwarded) {
+    out.key("forwarded");
+    let open = out.open_map();
+    out.member("by", by.as_str());
+    put_time(out, *at);
     out.close_map(open);
 }
 
