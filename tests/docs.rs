@@ -21,8 +21,8 @@ use chinwag::wire::close::CloseReason;
 use chinwag::wire::guard::Limits;
 use chinwag::wire::refusal::CODES;
 use chinwag::wire::{
-    About, Absence, Activity, Ask, Change, Changes, DEPTH_MAX, Dialect, Inbox, InboxRoom, Kind, Listed, ListedMember,
-    Notice, Pinned, Reader, Readers, Refusal, Removal, Reply,
+    About, Absence, Activity, Ask, Beside, Change, Changes, DEPTH_MAX, Dialect, Edited, Inbox, InboxRoom, Kind, Listed,
+    ListedMember, Notice, Pinned, Reader, Readers, Refusal, Removal, Reply, Tally,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -423,6 +423,10 @@ fn sent() -> Vec<Value> {
     let bob = UserId::new("bob").unwrap();
     let reader = Reader { user: bob.clone(), delivered_to: Seq(5), read_to: Seq(5) };
     let readers = Readers { members: 2, delivered: 2, read: 1, users: vec![reader] };
+    let tally = Tally { message: posted.id, emoji: Emoji::new("👍").unwrap(), count: 2, mine: true };
+    let edited =
+        Edited { message: posted.id, seq: Seq(9), at, content: Content::text("hello all"), mentions: [].into() };
+    let beside = Beside { reactions: vec![tally], edited: vec![edited] };
     let replies = [
         (Some("1"), Reply::Authenticated { principal }),
         (Some("9"), Reply::Refused(Rejection::NotMember.into())),
@@ -436,12 +440,7 @@ fn sent() -> Vec<Value> {
         (Some("23"), Reply::Signaled { room: room.clone() }),
         (
             Some("10"),
-            Reply::History {
-                room: room.clone(),
-                records: vec![posted.clone()],
-                reactions: Vec::new(),
-                before: Some(position(4)),
-            },
+            Reply::History { room: room.clone(), records: vec![posted.clone()], beside, before: Some(position(4)) },
         ),
         (
             Some("16"),
@@ -449,7 +448,7 @@ fn sent() -> Vec<Value> {
                 room: room.clone(),
                 thread: posted.id,
                 records: vec![answer],
-                reactions: Vec::new(),
+                beside: Beside::default(),
                 after: None,
             },
         ),
@@ -470,7 +469,7 @@ fn sent() -> Vec<Value> {
                 room: room.clone(),
                 pins: vec![Pinned { message: posted.id, by: UserId::new("eve").unwrap(), at }],
                 records: vec![posted.clone()],
-                reactions: Vec::new(),
+                beside: Beside::default(),
                 before: None,
             },
         ),

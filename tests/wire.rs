@@ -17,8 +17,8 @@ use chinwag::domain::{
 use chinwag::wire::frame::{self, Opcode};
 use chinwag::wire::guard::{FrameGuard, Limits};
 use chinwag::wire::{
-    Ask, Assembler, CloseReason, Cursor, DEPTH_MAX, Dialect, From, InboundError, Incoming, Listed, Notice, Refusal,
-    Removal, Reply, Request,
+    Ask, Assembler, Beside, CloseReason, Cursor, DEPTH_MAX, Dialect, From, InboundError, Incoming, Listed, Notice,
+    Refusal, Removal, Reply, Request,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -354,11 +354,11 @@ fn every_reply_has_its_shape() {
         ),
         (Reply::Unfollowed { room: room().room }, r#""room":"R""#.to_owned()),
         (
-            Reply::History { room: room(), records: vec![archived.clone(), archived], reactions: Vec::new(), before: Some(position) },
+            Reply::History { room: room(), records: vec![archived.clone(), archived], beside: Beside::default(), before: Some(position) },
             format!(r#""room":"R","records":[{archived_text},{archived_text}],"before":"C""#),
         ),
         (
-            Reply::History { room: room(), records: Vec::new(), reactions: Vec::new(), before: None },
+            Reply::History { room: room(), records: Vec::new(), beside: Beside::default(), before: None },
             r#""room":"R","records":[],"before":null"#.to_owned(),
         ),
         (

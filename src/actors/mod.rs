@@ -6,6 +6,7 @@
 
 pub mod asking;
 mod batch;
+mod beside;
 pub mod connections;
 mod digests;
 pub mod directory;

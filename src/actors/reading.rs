@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::beside::{LeaveOut, Shown, said_bytes, shown};
 use super::failure::read_failed;
 use super::registry::Registry;
 use super::worker::Follower;
@@ -18,7 +19,7 @@ use crate::domain::{
 };
 use crate::store::rows::{self, Progress, Row};
 use crate::store::{PAGE_BYTES, Store, StoreError};
-use crate::wire::{About, Cursor, From as Since, ListedMember, Pinned, Reader, Readers, Refusal, Reply, Tally};
+use crate::wire::{About, Cursor, From as Since, ListedMember, Pinned, Reader, Readers, Refusal, Reply};
 
 /// How many users that have reacted to a message are looked at at once.
 const REACTORS_PER_SCAN: usize = 1000;
@@ -122,12 +123,13 @@ pub async fn history(
         None => head.seq.next(),
     };
     let page = store.read_back(&stream, before, limit).await.map_err(|error| read_failed(&error))?;
-    let reactions = tallies(store, &stream, reader.user(), &page.records).await.map_err(|error| read_failed(&error))?;
+    let shown = shown(store, &stream, reader.user(), page.records, LeaveOut::First).await;
+    let Shown { records, beside, complete } = shown.map_err(|error| read_failed(&error))?;
     if !reader.follow().borrow().stands(member.joined.seq()) {
         return Err(Rejection::NotMember.into());
     }
-    let before = page.records.first().filter(|_| !page.complete).map(|record| record.position);
-    Ok(Reply::History { room: key.clone(), records: page.records, reactions, before })
+    let before = records.first().filter(|_| !page.complete || !complete).map(|record| record.position);
+    Ok(Reply::History { room: key.clone(), records, beside, before })
 }
 
 /// The replies of a thread, by its index.
@@ -157,46 +159,15 @@ pub async fn thread(
     let seqs: Result<Vec<Seq>, _> = index.iter().take(limit).map(|(row, _)| rows::seq_of(row)).collect();
     let page = store.records_at(&stream, &seqs.map_err(failed)?).await.map_err(failed)?;
     let more = index.len() > limit || !page.complete;
-    let after = page.records.last().filter(|_| more).map(|record| record.position);
+    let read = page.records.last().filter(|_| more).map(|record| record.position);
     let records: Vec<_> = page.records.into_iter().filter(|record| belongs(record, thread)).collect();
-    let reactions = tallies(store, &stream, reader.user(), &records).await.map_err(failed)?;
+    let Shown { records, beside, complete } =
+        shown(store, &stream, reader.user(), records, LeaveOut::Last).await.map_err(failed)?;
     if !reader.follow().borrow().stands(member.joined.seq()) {
         return Err(Rejection::NotMember.into());
     }
-    Ok(Reply::Thread { room: key.clone(), thread, records, reactions, after })
-}
-
-/// What users feel about the messages among `records`, as it is now, and whether `user` is one of them.
-async fn tallies(
-    store: &dyn Store,
-    stream: &StreamId,
-    user: &UserId,
-    records: &[Record],
-) -> Result<Vec<Tally>, StoreError> {
-    let posted = records.iter().filter(|record| matches!(record.event, Event::Room(RoomEvent::MessagePosted { .. })));
-    let keys: Vec<_> = posted.map(|record| rows::message(record.position.seq)).collect();
-    let mut messages = Vec::new();
-    for row in all(store, stream, &keys).await?.into_iter().flatten() {
-        messages.push(Message::decode(&row)?);
-    }
-    messages.retain(|message| !message.reactions.is_empty());
-    let keys: Vec<_> = messages.iter().map(|message| rows::reactions_of(message.id.seq(), user)).collect();
-    let own = all(store, stream, &keys).await?;
-    let mut tallies = Vec::new();
-    for (message, own) in messages.into_iter().zip(own) {
-        let own: BTreeSet<Emoji> = own.map(|row| Row::decode(&row)).transpose()?.unwrap_or_default();
-        let tally = |(emoji, count)| Tally { message: message.id, mine: own.contains(&emoji), emoji, count };
-        tallies.extend(message.reactions.into_iter().map(tally));
-    }
-    Ok(tallies)
-}
-
-async fn all(store: &dyn Store, stream: &StreamId, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, StoreError> {
-    if keys.is_empty() {
-        return Ok(Vec::new());
-    }
-    let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
-    store.get_all(stream, &keys).await
+    let after = if complete { read } else { records.last().map(|record| record.position) };
+    Ok(Reply::Thread { room: key.clone(), thread, records, beside, after })
 }
 
 /// Who has reacted to a message in one way.
@@ -266,32 +237,30 @@ pub async fn pins(
     let pins = found.iter().map(|(_, row)| Pin::decode(row)).collect::<Result<Vec<_>, _>>();
     let mut left: Vec<Pin> = pins.map_err(failed)?.into_iter().filter(|pin| pin.position.seq < before).collect();
     left.sort_unstable_by_key(|pin| std::cmp::Reverse(pin.position.seq));
-    let (mut pins, mut records, mut bytes, mut last, mut more) = (Vec::new(), Vec::new(), 0, None, false);
+    let (mut pins, mut records, mut bytes, mut more) = (Vec::new(), Vec::new(), 0, false);
     for pin in left {
         let record = record_at(store, &stream, pin.message.seq()).await.map_err(failed)?;
         // It may have been deleted meanwhile.
         let Some(record) = record.filter(|record| record.id == pin.message && Message::of(record).is_some()) else {
             continue;
         };
-        bytes += content_bytes(&record);
+        bytes += said_bytes(&record);
         if records.len() == limit || (bytes > PAGE_BYTES && !records.is_empty()) {
             more = true;
             break;
         }
-        last = Some(pin.position);
-        pins.push(Pinned { message: pin.message, by: pin.by, at: pin.at });
+        pins.push(pin);
         records.push(record);
     }
-    let reactions = tallies(store, &stream, reader.user(), &records).await.map_err(failed)?;
+    let Shown { records, beside, complete } =
+        shown(store, &stream, reader.user(), records, LeaveOut::Last).await.map_err(failed)?;
+    pins.truncate(records.len());
     if !reader.follow().borrow().stands(member.joined.seq()) {
         return Err(Rejection::NotMember.into());
     }
-    Ok(Reply::Pins { room: key.clone(), pins, records, reactions, before: last.filter(|_| more) })
-}
-
-fn content_bytes(record: &Record) -> usize {
-    let Event::Room(event) = &record.event else { return 0 };
-    event.said().map_or(0, |(content, _)| content.bytes())
+    let before = pins.last().filter(|_| more || !complete).map(|pin| pin.position);
+    let pins = pins.into_iter().map(|Pin { message, by, at, .. }| Pinned { message, by, at }).collect();
+    Ok(Reply::Pins { room: key.clone(), pins, records, beside, before })
 }
 
 /// What a message says now, for `user` to forward it; of one that was forwarded itself, who said it first.
@@ -353,7 +322,16 @@ fn belongs(record: &Record, thread: RecordId) -> bool {
     }
 }
 
-async fn record_at(store: &dyn Store, stream: &StreamId, seq: Seq) -> Result<Option<Record>, StoreError> {
+/// The rows of `keys`, in their order.
+pub async fn all(store: &dyn Store, stream: &StreamId, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, StoreError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+    store.get_all(stream, &keys).await
+}
+
+pub async fn record_at(store: &dyn Store, stream: &StreamId, seq: Seq) -> Result<Option<Record>, StoreError> {
     Ok(store.records_at(stream, &[seq]).await?.records.pop())
 }
 

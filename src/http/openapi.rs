@@ -233,14 +233,18 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let tally = needed(needed(object(), "message", uuid()), "emoji", text());
     let tally = needed(tally, "count", integer());
     let tally = needed(tally, "mine", ObjectBuilder::new().schema_type(Type::Boolean)).build();
-    let tallies = || ArrayBuilder::new().items(tally.clone());
-    let thread = thread.property("reactions", tallies());
-    let page = page.property("reactions", tallies());
+    let edited = needed(needed(needed(object(), "message", uuid()), "seq", integer()), "at", millis());
+    let edited = needed(edited, "content", record()).property("mentions", ArrayBuilder::new().items(user())).build();
+    let beside = |shape: ObjectBuilder| {
+        let edited = ArrayBuilder::new().items(edited.clone());
+        shape.property("reactions", ArrayBuilder::new().items(tally.clone())).property("edited", edited)
+    };
+    let (thread, page) = (beside(thread), beside(page));
     let reactions = needed(needed(needed(object(), "room", uuid()), "message", uuid()), "emoji", text());
     let reactions = needed_list(needed(reactions, "count", integer()), "users", user());
     let pinned = needed(needed(needed(object(), "message", uuid()), "by", user()), "at", millis());
     let pins = needed_list(needed_list(needed(object(), "room", uuid()), "pins", pinned), "records", record());
-    let pins = needed(pins.property("reactions", tallies()), "before", or_null(text()));
+    let pins = needed(beside(pins), "before", or_null(text()));
     let mentioning = |shape: ObjectBuilder| {
         let mentions = ArrayBuilder::new().items(user()).max_items(Some(MENTIONS_MAX));
         shape.property("mentions", mentions).property("client_id", client_id())

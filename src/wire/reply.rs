@@ -8,8 +8,8 @@ use crate::domain::inbox::{Entry, Last, Unread};
 use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::recent::Receipt;
 use crate::domain::{
-    Alias, Emoji, Epoch, Name, Num, Position, Principal, Record, RecordId, RoomId, RoomKey, Seq, Signal, Timestamp,
-    UserId,
+    Alias, Content, Emoji, Epoch, Event, Mentions, Name, Num, Position, Principal, Record, RecordId, RoomEvent, RoomId,
+    RoomKey, Seq, Signal, Timestamp, UserId,
 };
 
 use super::Refusal;
@@ -61,8 +61,7 @@ pub enum Reply {
     History {
         room: RoomKey,
         records: Vec<Record>,
-        /// What users feel about those of them that are messages, as it is now.
-        reactions: Vec<Tally>,
+        beside: Beside,
         before: Option<Position>,
     },
     /// Replies of the thread that began with the message `thread`, oldest first. `after` is where the next page starts;
@@ -71,7 +70,7 @@ pub enum Reply {
         room: RoomKey,
         thread: RecordId,
         records: Vec<Record>,
-        reactions: Vec<Tally>,
+        beside: Beside,
         after: Option<Position>,
     },
     /// Who has reacted to `message` with `emoji`, in the order of the ids; `count` are they all. `after` is where the next
@@ -90,7 +89,7 @@ pub enum Reply {
         room: RoomKey,
         pins: Vec<Pinned>,
         records: Vec<Record>,
-        reactions: Vec<Tally>,
+        beside: Beside,
         before: Option<Position>,
     },
     /// Records after some place; `cursor` is where the next page continues. `complete` says that nothing lay beyond it
@@ -250,6 +249,37 @@ pub struct About {
     pub place: Option<(Role, Standing)>,
     /// Its newest record; for members only, since it tells how much is said.
     pub head: Option<Position>,
+}
+
+/// What the messages of an answer are now, whatever their records say.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Beside {
+    /// What users feel about them.
+    pub reactions: Vec<Tally>,
+    /// What those of them say that have been edited.
+    pub edited: Vec<Edited>,
+}
+
+/// What a message says since its last edit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Edited {
+    pub message: RecordId,
+    /// Where the edit is recorded.
+    pub seq: Seq,
+    pub at: Timestamp,
+    pub content: Content,
+    pub mentions: Mentions,
+}
+
+impl Edited {
+    /// By the record of an edit; `None` for any other.
+    pub fn of(record: &Record) -> Option<Self> {
+        let Event::Room(RoomEvent::MessageEdited { message, content, mentions, .. }) = &record.event else {
+            return None;
+        };
+        let (content, mentions) = (content.clone(), mentions.clone());
+        Some(Self { message: *message, seq: record.position.seq, at: record.at, content, mentions })
+    }
 }
 
 /// How many users have reacted to a message in one way.

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod conversations;
+mod edits;
 mod event_streams;
 mod flaws;
 mod forwards;

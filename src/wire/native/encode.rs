@@ -8,8 +8,8 @@ use crate::domain::{
     RoomEvent, RoomId, RoomKey, Signal, Timestamp, UserId,
 };
 use crate::wire::{
-    About, Activity, Change, Changes, Cursor, Inbox, InboxRoom, Listed, ListedMember, Notice, Pinned, Reader, Readers,
-    Refusal, Reply, Tally,
+    About, Activity, Beside, Change, Changes, Cursor, Edited, Inbox, InboxRoom, Listed, ListedMember, Notice, Pinned,
+    Reader, Readers, Refusal, Reply, Tally,
 };
 
 /// What a record takes besides its content, or a reply besides its lists: most are half of it.
@@ -129,7 +129,10 @@ pub fn notice(out: &mut impl Writer, notice: &Notice) {
 /// What a record will probably take at most: where a content has much to escape, the buffer grows.
 pub fn record_bytes(record: &Record) -> usize {
     let Event::Room(event) = &record.event else { return FRAME_BYTES };
-    let Some((content, mentions)) = event.said() else { return FRAME_BYTES };
+    event.said().map_or(FRAME_BYTES, |(content, mentions)| said_bytes(content, mentions))
+}
+
+fn said_bytes(content: &Content, mentions: &[UserId]) -> usize {
     let content = content.bytes();
     // Each in quotation marks, and a comma; in MessagePack less.
     let mentions: usize = mentions.iter().map(|user| user.as_str().len() + 3).sum();
@@ -138,10 +141,11 @@ pub fn record_bytes(record: &Record) -> usize {
 
 fn reply_bytes(reply: &Reply) -> usize {
     let list = match reply {
-        Reply::History { records, reactions, .. }
-        | Reply::Thread { records, reactions, .. }
-        | Reply::Pins { records, reactions, .. } => {
-            records.iter().map(record_bytes).sum::<usize>() + reactions.len() * 128
+        Reply::History { records, beside, .. }
+        | Reply::Thread { records, beside, .. }
+        | Reply::Pins { records, beside, .. } => {
+            let edited = beside.edited.iter().map(|edited| said_bytes(&edited.content, &edited.mentions));
+            records.iter().map(record_bytes).sum::<usize>() + edited.sum::<usize>() + beside.reactions.len() * 128
         }
         Reply::Page { records, .. } => records.iter().map(record_bytes).sum(),
         Reply::Reactions { users, .. } => users.iter().map(|user| user.as_str().len() + 3).sum(),
@@ -317,10 +321,10 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             out.member("rooms", rooms);
         }
         Reply::UnfollowedAll => {}
-        Reply::History { room, records, reactions, before } => {
+        Reply::History { room, records, beside, before } => {
             put_room(out, "room", room.room);
             put_records(out, room, records);
-            put_tallies(out, reactions);
+            put_beside(out, beside);
             out.member("before", &before.map(|before| Cursor::encode(room, before)).as_deref());
         }
         Reply::Reactions { room, message, emoji, count, users, after } => {
@@ -337,14 +341,14 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             out.close_list(open);
             out.member("after", &after.as_ref().map(UserId::as_str));
         }
-        Reply::Thread { room, thread, records, reactions, after } => {
+        Reply::Thread { room, thread, records, beside, after } => {
             put_room(out, "room", room.room);
             put_record_id(out, "thread", *thread);
             put_records(out, room, records);
-            put_tallies(out, reactions);
+            put_beside(out, beside);
             out.member("after", &after.map(|after| Cursor::encode(room, after)).as_deref());
         }
-        Reply::Pins { room, pins, records, reactions, before } => {
+        Reply::Pins { room, pins, records, beside, before } => {
             put_room(out, "room", room.room);
             out.key("pins");
             let open = out.open_list();
@@ -354,7 +358,7 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             }
             out.close_list(open);
             put_records(out, room, records);
-            put_tallies(out, reactions);
+            put_beside(out, beside);
             out.member("before", &before.map(|before| Cursor::encode(room, before)).as_deref());
         }
         Reply::Page { room, records, cursor, complete, head } => {
@@ -581,7 +585,27 @@ fn put_reaction(out: &mut impl Writer, message: RecordId, by: &UserId, emoji: &E
     out.member("count", &u64::from(count));
 }
 
-/// Most pages have none, and do not say so.
+/// Most pages have none of either, and do not say so.
+fn put_beside(out: &mut impl Writer, Beside { reactions, edited }: &Beside) {
+    put_tallies(out, reactions);
+    if edited.is_empty() {
+        return;
+    }
+    out.key("edited");
+    let open = out.open_list();
+    for Edited { message, seq, at, content, mentions } in edited {
+        out.item();
+        let open = out.open_map();
+        put_record_id(out, "message", *message);
+        out.member("seq", &seq.0);
+        put_time(out, *at);
+        put_mentions(out, mentions);
+        put_content(out, content);
+        out.close_map(open);
+    }
+    out.close_list(open);
+}
+
 fn put_tallies(out: &mut impl Writer, tallies: &[Tally]) {
     if tallies.is_empty() {
         return;
