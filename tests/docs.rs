@@ -22,7 +22,7 @@ use chinwag::wire::guard::Limits;
 use chinwag::wire::refusal::CODES;
 use chinwag::wire::{
     About, Absence, Activity, Ask, Beside, Change, Changes, DEPTH_MAX, Dialect, Edited, Inbox, InboxRoom, Kind, Listed,
-    ListedMember, Notice, Pinned, Reader, Readers, Refusal, Removal, Reply, Tally,
+    ListedMember, Notice, Pinned, Reader, Readers, Refusal, Removal, Reply, Tally, Version,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -396,6 +396,7 @@ fn sent() -> Vec<Value> {
         name: Some(chinwag::domain::Name::new("The lobby").unwrap()),
         created_at: at,
         archived: false,
+        edit_history: false,
         place: Some((Role::Owner, Standing::Member)),
         head: Some(position(4)),
     };
@@ -424,8 +425,9 @@ fn sent() -> Vec<Value> {
     let reader = Reader { user: bob.clone(), delivered_to: Seq(5), read_to: Seq(5) };
     let readers = Readers { members: 2, delivered: 2, read: 1, users: vec![reader] };
     let tally = Tally { message: posted.id, emoji: Emoji::new("👍").unwrap(), count: 2, mine: true };
-    let edited =
-        Edited { message: posted.id, seq: Seq(9), at, content: Content::text("hello all"), mentions: [].into() };
+    let version = Version { seq: Seq(9), at, content: Content::text("hello all"), mentions: [].into() };
+    let versions = vec![Version::of(&posted).unwrap(), version.clone()];
+    let edited = Edited { message: posted.id, version };
     let beside = Beside { reactions: vec![tally], edited: vec![edited] };
     let replies = [
         (Some("1"), Reply::Authenticated { principal }),
@@ -463,6 +465,7 @@ fn sent() -> Vec<Value> {
                 after: None,
             },
         ),
+        (Some("21"), Reply::Edits { room: room.clone(), message: posted.id, versions, after: None }),
         (
             Some("20"),
             Reply::Pins {

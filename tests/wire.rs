@@ -51,8 +51,9 @@ fn every_command_is_understood_in_both_notations() {
                 members: vec![(user("bob"), Role::Member), (user("eve"), Role::Admin)],
             },
         ),
-        (r#""type":"update","room":"R","name":"New""#, asked(Command::Update { name: Some(name("New")) })),
-        (r#""type":"update","room":"R","name":null"#, asked(Command::Update { name: None })),
+        (r#""type":"update","room":"R","name":"New""#, asked(update(Some(Some(name("New"))), None))),
+        (r#""type":"update","room":"R","name":null"#, asked(update(Some(None), None))),
+        (r#""type":"update","room":"R","edit_history":true"#, asked(update(None, Some(true)))),
         (r#""type":"archive","room":"R""#, asked(Command::Archive)),
         (r#""type":"join","room":"R""#, asked(Command::Join)),
         (r#""type":"leave","room":"R""#, asked(Command::Leave)),
@@ -231,8 +232,14 @@ fn every_event_has_its_shape() {
             RoomEvent::RoomCreated { kind: RoomKind::Direct, alias: None, num: Num(3), name: None },
             r#""event":"room_created","kind":"direct","room_num":3,"alias":null,"name":null"#,
         ),
-        (RoomEvent::RoomUpdated { name: Some(name("New")) }, r#""event":"room_updated","name":"New""#),
-        (RoomEvent::RoomUpdated { name: None }, r#""event":"room_updated","name":null"#),
+        (
+            RoomEvent::RoomUpdated { name: Some(name("New")), edit_history: false },
+            r#""event":"room_updated","name":"New","edit_history":false"#,
+        ),
+        (
+            RoomEvent::RoomUpdated { name: None, edit_history: true },
+            r#""event":"room_updated","name":null,"edit_history":true"#,
+        ),
         (RoomEvent::RoomArchived, r#""event":"room_archived""#),
         (
             RoomEvent::MemberJoined { user: user("bob"), role: Role::Member },
@@ -654,6 +661,10 @@ fn uuid(text: &str) -> Uuid {
 
 fn user(text: &str) -> UserId {
     UserId::new(text).unwrap()
+}
+
+fn update(name: Option<Option<Name>>, edit_history: Option<bool>) -> Command {
+    Command::Update { name, edit_history }
 }
 
 fn name(text: &str) -> Name {

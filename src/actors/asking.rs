@@ -57,6 +57,12 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
             };
             read("reactions", worker, link, &by, &room, reactions).await
         }
+        Ask::Edits { room, message, after, limit } => {
+            let edits = async move |store: &dyn Store, reader: &Rc<Follower>| {
+                reading::edits(store, reader, message, after, limit).await
+            };
+            read("edits", worker, link, &by, &room, edits).await
+        }
         Ask::Pins { room, before, limit } => {
             let pins =
                 async move |store: &dyn Store, reader: &Rc<Follower>| reading::pins(store, reader, before, limit).await;

@@ -51,7 +51,8 @@ pub async fn shown(
             Some(seq) => edit_of(store, stream, record, *seq, &records).await?,
             None => None,
         };
-        bytes += said_bytes(record) + edit.as_ref().map_or(0, |edit| bytes_of(&edit.content, &edit.mentions));
+        bytes += said_bytes(record)
+            + edit.as_ref().map_or(0, |edit| bytes_of(&edit.version.content, &edit.version.mentions));
         if bytes > CONTENT_BYTES_MAX && kept > 0 {
             break;
         }

@@ -19,7 +19,7 @@ use crate::domain::{
 };
 use crate::store::rows::{self, Progress, Row};
 use crate::store::{PAGE_BYTES, Store, StoreError};
-use crate::wire::{About, Cursor, From as Since, ListedMember, Pinned, Reader, Readers, Refusal, Reply};
+use crate::wire::{About, Cursor, From as Since, ListedMember, Pinned, Reader, Readers, Refusal, Reply, Version};
 
 /// How many users that have reacted to a message are looked at at once.
 const REACTORS_PER_SCAN: usize = 1000;
@@ -263,6 +263,53 @@ pub async fn pins(
     Ok(Reply::Pins { room: key.clone(), pins, records, beside, before })
 }
 
+/// What a message has said, one edit after the other, where the room shows that.
+pub async fn edits(
+    store: &dyn Store,
+    reader: &Rc<Follower>,
+    message: RecordId,
+    after: Option<String>,
+    limit: usize,
+) -> Result<Reply, Refusal> {
+    let (key, stream) = (reader.room(), reader.room().stream());
+    let failed = |error: StoreError| read_failed(&error);
+    let member = membership(store, key, reader.user()).await?;
+    let (header, head) = (store.get(&stream, rows::HEADER).await, store.head(&stream).await.map_err(failed)?);
+    let (Some(header), Some(head)) = (header.map_err(failed)?, head) else {
+        return Err(Rejection::RoomNotFound.into());
+    };
+    if !Header::decode(&header).map_err(failed)?.edit_history {
+        return Err(Rejection::EditsHidden.into());
+    }
+    let after = match after {
+        Some(text) => position(store, key, &text, head).await?.seq,
+        None => Seq::ZERO,
+    };
+    let known = message_at(store, &stream, message).await.map_err(failed)?.ok_or(Rejection::MessageNotFound)?;
+    if known.deleted {
+        return Err(Rejection::MessageDeleted.into());
+    }
+    let left = std::iter::once(message.seq()).chain(known.edits).filter(|seq| *seq > after);
+    let (mut versions, mut last, mut bytes, mut more) = (Vec::new(), None, 0, false);
+    for seq in left {
+        let record = record_at(store, &stream, seq).await.map_err(failed)?;
+        // It may have been deleted meanwhile.
+        let record = record.ok_or(Rejection::MessageDeleted)?;
+        let version = Version::of(&record).ok_or(Rejection::MessageDeleted)?;
+        bytes += said_bytes(&record);
+        more = versions.len() == limit || (bytes > PAGE_BYTES && !versions.is_empty());
+        if more {
+            break;
+        }
+        last = Some(record.position);
+        versions.push(version);
+    }
+    if !reader.follow().borrow().stands(member.joined.seq()) {
+        return Err(Rejection::NotMember.into());
+    }
+    Ok(Reply::Edits { room: key.clone(), message, versions, after: last.filter(|_| more) })
+}
+
 /// What a message says now, for `user` to forward it; of one that was forwarded itself, who said it first.
 pub async fn original(store: &dyn Store, key: &RoomKey, user: &UserId, message: RecordId) -> Result<Original, Refusal> {
     let (stream, failed) = (key.stream(), |error: StoreError| read_failed(&error));
@@ -357,8 +404,8 @@ pub async fn room(store: &dyn Store, reader: &Rc<Follower>) -> Result<Reply, Ref
 }
 
 fn about(header: Header, place: Option<(Role, Standing)>, head: Option<Position>) -> About {
-    let Header { kind, num, alias, name, created_at, archived } = header;
-    About { kind, num, alias, name, created_at, archived, place, head }
+    let Header { kind, num, alias, name, created_at, archived, edit_history } = header;
+    About { kind, num, alias, name, created_at, archived, edit_history, place, head }
 }
 
 /// Refuses who may not post in a room.

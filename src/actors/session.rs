@@ -236,6 +236,7 @@ impl SessionActor {
             | Ask::History { .. }
             | Ask::Thread { .. }
             | Ask::Reactions { .. }
+            | Ask::Edits { .. }
             | Ask::Pins { .. }
             | Ask::Rooms { .. }
             | Ask::Room { .. }
@@ -480,6 +481,7 @@ impl SessionActor {
             | Ask::History { .. }
             | Ask::Thread { .. }
             | Ask::Reactions { .. }
+            | Ask::Edits { .. }
             | Ask::Pins { .. }
             | Ask::Rooms { .. }
             | Ask::Room { .. }

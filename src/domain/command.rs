@@ -7,8 +7,10 @@ use super::{Alias, Content, Emoji, Name, Num, RecordId, Role, RoomId, RoomKind, 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
     Create(Create),
+    /// What is `None` stays as it is; a name that is `Some(None)` is taken away.
     Update {
-        name: Option<Name>,
+        name: Option<Option<Name>>,
+        edit_history: Option<bool>,
     },
     Archive,
     Join,

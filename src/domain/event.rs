@@ -63,8 +63,10 @@ pub enum RoomEvent {
         num: Num,
         name: Option<Name>,
     },
+    /// What it is from then on, changed or not.
     RoomUpdated {
         name: Option<Name>,
+        edit_history: bool,
     },
     RoomArchived,
     /// `user` is the author for who joined by itself, someone else for who was added.

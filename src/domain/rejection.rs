@@ -37,6 +37,8 @@ pub enum Rejection {
     NotAuthor,
     #[error("the message has been edited as often as it may be")]
     TooManyEdits,
+    #[error("this room does not show what its messages said before they were edited")]
+    EditsHidden,
     #[error("a message mentions at most 50 users")]
     TooManyMentions,
     #[error("a user reacts to a message in at most 10 ways, and all together in at most 20")]
@@ -52,7 +54,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::RoomNotFound,
         Self::RoomExists,
         Self::RoomArchived,
@@ -69,6 +71,7 @@ impl Rejection {
         Self::MessageDeleted,
         Self::NotAuthor,
         Self::TooManyEdits,
+        Self::EditsHidden,
         Self::TooManyMentions,
         Self::TooManyReactions,
         Self::TooManyPins,
@@ -96,6 +99,7 @@ impl Rejection {
             Self::MessageDeleted => "message_deleted",
             Self::NotAuthor => "not_author",
             Self::TooManyEdits => "too_many_edits",
+            Self::EditsHidden => "edits_hidden",
             Self::TooManyMentions => "too_many_mentions",
             Self::TooManyReactions => "too_many_reactions",
             Self::TooManyPins => "too_many_pins",

@@ -34,6 +34,8 @@ pub struct Header {
     pub name: Option<Name>,
     pub created_at: Timestamp,
     pub archived: bool,
+    /// Members may see what messages said before they were edited.
+    pub edit_history: bool,
 }
 
 /// Somebody's membership.
@@ -253,12 +255,14 @@ impl Room {
                 self.may_leave(policy, member)?;
                 RoomEvent::MemberLeft { user: user.clone(), joined: member.joined }
             }
-            Command::Update { name } => {
+            Command::Update { name, edit_history } => {
                 self.acting(header, policy, user, Some(policy.update))?;
-                if header.name == name {
+                let name = name.unwrap_or_else(|| header.name.clone());
+                let edit_history = edit_history.unwrap_or(header.edit_history);
+                if header.name == name && header.edit_history == edit_history {
                     return Ok(Vec::new());
                 }
-                RoomEvent::RoomUpdated { name }
+                RoomEvent::RoomUpdated { name, edit_history }
             }
             Command::Archive if *user == UserId::operator() => {
                 // It answers for the machine, and is no member of anything.
@@ -394,11 +398,13 @@ impl Room {
                     name: name.clone(),
                     created_at: record.at,
                     archived: false,
+                    edit_history: false,
                 });
             }
-            RoomEvent::RoomUpdated { name } => {
+            RoomEvent::RoomUpdated { name, edit_history } => {
                 if let Some(header) = &mut self.header {
                     header.name.clone_from(name);
+                    header.edit_history = *edit_history;
                 }
             }
             RoomEvent::RoomArchived => {

@@ -218,23 +218,28 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let me = needed(needed(needed(object(), "user", user()), "tenant", text()), "expires_at", millis());
     let room = needed(needed(needed(object(), "room", uuid()), "kind", kind()), "num", integer());
     let room = needed(needed(room, "alias", or_null(text())), "name", or_null(name_text()));
-    let room =
-        needed(needed(room, "created_at", millis()), "archived", ObjectBuilder::new().schema_type(Type::Boolean));
+    let room = needed(needed(room, "created_at", millis()), "archived", flag());
+    let room = needed(room, "edit_history", flag());
     let room = needed(needed(room, "role", or_null(role())), "standing", or_null(standing()));
     let room = needed(needed(room, "head", or_null(integer())), "cursor", or_null(text()));
     let published = needed(needed(place(object()), "record", uuid()), "num", integer());
-    let published = published.property("duplicate", ObjectBuilder::new().schema_type(Type::Boolean));
+    let published = published.property("duplicate", flag());
     let record = || object().additional_properties(Some(AdditionalProperties::FreeForm(true)));
     let page = needed_list(needed(object(), "room", uuid()), "records", record());
     let page = page.property("cursor", text()).property("before", or_null(text()));
-    let page = page.property("head", integer()).property("complete", ObjectBuilder::new().schema_type(Type::Boolean));
+    let page = page.property("head", integer()).property("complete", flag());
     let thread = needed(needed(object(), "room", uuid()), "thread", uuid());
     let thread = needed_list(thread, "records", record());
     let tally = needed(needed(object(), "message", uuid()), "emoji", text());
     let tally = needed(tally, "count", integer());
-    let tally = needed(tally, "mine", ObjectBuilder::new().schema_type(Type::Boolean)).build();
-    let edited = needed(needed(needed(object(), "message", uuid()), "seq", integer()), "at", millis());
-    let edited = needed(edited, "content", record()).property("mentions", ArrayBuilder::new().items(user())).build();
+    let tally = needed(tally, "mine", flag()).build();
+    let version = |shape: ObjectBuilder| {
+        let shape = needed(needed(needed(shape, "seq", integer()), "at", millis()), "content", record());
+        shape.property("mentions", ArrayBuilder::new().items(user()))
+    };
+    let edited = version(needed(object(), "message", uuid())).build();
+    let edits = needed(needed(object(), "room", uuid()), "message", uuid());
+    let edits = needed(needed_list(edits, "versions", version(object())), "after", or_null(text()));
     let beside = |shape: ObjectBuilder| {
         let edited = ArrayBuilder::new().items(edited.clone());
         shape.property("reactions", ArrayBuilder::new().items(tally.clone())).property("edited", edited)
@@ -278,14 +283,14 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let post = object().property("content", content()).property("forward", source).property("reply_to", uuid());
     let world_page = needed(needed_list(object(), "records", record()), "cursor", text());
     let world_page = needed_list(world_page, "notices", record());
-    let world_page = needed(world_page, "complete", ObjectBuilder::new().schema_type(Type::Boolean));
+    let world_page = needed(world_page, "complete", flag());
     let create = needed(object(), "kind", kind()).property("alias", text()).property("name", name_text());
     let create = create.property("members", ArrayBuilder::new().items(invitee));
     let rooms = needed_list(object(), "rooms", listed);
     let members = needed_list(needed(object(), "room", uuid()), "members", member);
     vec![
         ("Create", create.into()),
-        ("Update", needed(object(), "name", or_null(name_text())).into()),
+        ("Update", object().property("name", or_null(name_text())).property("edit_history", flag()).into()),
         ("Invite", object().property("role", role()).into()),
         ("Kick", object().property("reason", name_text()).into()),
         ("ChangeRole", needed(object(), "role", role()).into()),
@@ -299,6 +304,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Page", page.into()),
         ("Thread", needed(thread, "after", or_null(text())).into()),
         ("Reactions", needed(reactions, "after", or_null(user())).into()),
+        ("Edits", edits.into()),
         ("Pins", pins.into()),
         ("WorldPage", world_page.into()),
         ("Ticket", needed(needed(object(), "ticket", text()), "expires_at", integer()).into()),

@@ -97,6 +97,7 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
         | Ask::History { .. }
         | Ask::Thread { .. }
         | Ask::Reactions { .. }
+        | Ask::Edits { .. }
         | Ask::Pins { .. }
         | Ask::Room { .. }
         | Ask::Members { .. }
@@ -123,6 +124,7 @@ fn reads_a_room(kind: Kind) -> bool {
         Kind::History
         | Kind::Thread
         | Kind::Reactions
+        | Kind::Edits
         | Kind::Pins
         | Kind::Room
         | Kind::Members
@@ -177,6 +179,7 @@ fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
         | Reply::History { .. }
         | Reply::Thread { .. }
         | Reply::Reactions { .. }
+        | Reply::Edits { .. }
         | Reply::Pins { .. }
         | Reply::Page { .. }
         | Reply::Rooms { .. }
@@ -222,6 +225,7 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::History
         | Kind::Thread
         | Kind::Reactions
+        | Kind::Edits
         | Kind::Pins
         | Kind::Rooms
         | Kind::Room

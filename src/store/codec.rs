@@ -198,7 +198,12 @@ enum StoredEvent<'a> {
         name: Option<&'a str>,
     },
     #[serde(rename = "ru")]
-    RoomUpdated { name: Option<&'a str> },
+    RoomUpdated {
+        name: Option<&'a str>,
+        /// Records that were written before there was a choice have none.
+        #[serde(default)]
+        edit_history: bool,
+    },
     #[serde(rename = "ra")]
     RoomArchived,
     #[serde(rename = "mj")]
@@ -300,7 +305,9 @@ impl<'a> StoredEvent<'a> {
                 num: num.0,
                 name: name.as_ref().map(Name::as_str),
             },
-            RoomEvent::RoomUpdated { name } => Self::RoomUpdated { name: name.as_ref().map(Name::as_str) },
+            RoomEvent::RoomUpdated { name, edit_history } => {
+                Self::RoomUpdated { name: name.as_ref().map(Name::as_str), edit_history: *edit_history }
+            }
             RoomEvent::RoomArchived => Self::RoomArchived,
             RoomEvent::MemberJoined { user, role } => Self::MemberJoined { user: user.as_str(), role: (*role).into() },
             RoomEvent::MemberInvited { user, role } => {
@@ -369,7 +376,9 @@ impl<'a> StoredEvent<'a> {
             Self::RoomCreated { kind, alias: text, num, name: called } => {
                 RoomEvent::RoomCreated { kind: kind.into(), alias: alias(text)?, num: Num(num), name: name(called)? }
             }
-            Self::RoomUpdated { name: called } => RoomEvent::RoomUpdated { name: name(called)? },
+            Self::RoomUpdated { name: called, edit_history } => {
+                RoomEvent::RoomUpdated { name: name(called)?, edit_history }
+            }
             Self::RoomArchived => RoomEvent::RoomArchived,
             Self::MemberJoined { user: who, role } => RoomEvent::MemberJoined { user: user(who)?, role: role.into() },
             Self::MemberInvited { user: who, role } => RoomEvent::MemberInvited { user: user(who)?, role: role.into() },
@@ -579,6 +588,20 @@ mod tests {
     }
 
     #[test]
+    fn a_room_updated_before_there_was_a_choice_shows_no_edits() {
+        #[derive(Serialize)]
+        enum Before {
+            #[serde(rename = "ru")]
+            RoomUpdated { name: Option<&'static str> },
+        }
+        let event = Before::RoomUpdated { name: Some("Lobby") };
+        let bytes = version(&(Id(Uuid::from_u128(5)), 12, 7, "ann", None::<&str>, event));
+        let name = Some(Name::new("Lobby").unwrap());
+        let updated = Event::Room(RoomEvent::RoomUpdated { name, edit_history: false });
+        assert_eq!(decode(PLACE, &bytes).map(|record| record.event), Ok(updated));
+    }
+
+    #[test]
     fn a_record_of_another_version_is_damaged_and_not_guessed_at() {
         let mut bytes = Vec::new();
         encode(&record(Event::Room(RoomEvent::RoomArchived)), &mut bytes);
@@ -660,7 +683,7 @@ mod tests {
         let id = RecordId(Uuid::from_u128(5));
         let content = Content { text: Some("hi".into()), body: Some(r#"{"a":1}"#.into()) };
         let mut events: Vec<Event> = [
-            RoomEvent::RoomUpdated { name: name.clone() },
+            RoomEvent::RoomUpdated { name: name.clone(), edit_history: true },
             RoomEvent::RoomArchived,
             RoomEvent::MemberLeft { user: user.clone(), joined: id },
             RoomEvent::MemberKicked { user: user.clone(), joined: id, reason: None },

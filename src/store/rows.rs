@@ -257,6 +257,7 @@ impl Row for Header {
             name: self.name.as_ref().map(Name::as_str),
             created_at: self.created_at.0,
             archived: self.archived,
+            edit_history: self.edit_history,
         };
         codec::version(&stored).into()
     }
@@ -270,6 +271,7 @@ impl Row for Header {
             name: codec::name(stored.name)?,
             created_at: Timestamp(stored.created_at),
             archived: stored.archived,
+            edit_history: stored.edit_history,
         })
     }
 }
@@ -283,6 +285,9 @@ struct StoredHeader<'a> {
     name: Option<&'a str>,
     created_at: i64,
     archived: bool,
+    /// Rows that were written before there was a choice have none.
+    #[serde(default)]
+    edit_history: bool,
 }
 
 impl Row for Member {
@@ -557,7 +562,11 @@ mod tests {
             name: None,
             created_at: Timestamp(-1),
             archived: true,
+            edit_history: true,
         });
+        // As it was written before rooms could show edits.
+        let short = codec::version(&(StoredKind::Group, 7, None::<&str>, None::<&str>, -1, false));
+        assert_eq!(Header::decode(&short).map(|header| (header.num, header.edit_history)), Ok((Num(7), false)));
         round(Member { role: Role::Admin, joined: id });
         round(Message {
             id,

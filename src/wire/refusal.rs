@@ -355,6 +355,7 @@ pub const CODES: &[CodeInfo] = &[
     no("message_deleted", 410, "the message has been deleted"),
     no("not_author", 403, "only the author of a message may edit it"),
     no("too_many_edits", 409, "the message has been edited as often as it may be"),
+    no("edits_hidden", 403, "this room does not show what its messages said before they were edited"),
     no("too_many_mentions", 409, "a message mentions at most 50 users"),
     no("too_many_reactions", 409, "a user reacts to a message in at most 10 ways, and all together in at most 20"),
     no("not_there_yet", 409, "the room has not come so far: there is no record of this seq yet"),

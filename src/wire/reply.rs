@@ -83,6 +83,13 @@ pub enum Reply {
         users: Vec<UserId>,
         after: Option<UserId>,
     },
+    /// What `message` has said, oldest first. `after` is where the next page starts; `None` when there are no more.
+    Edits {
+        room: RoomKey,
+        message: RecordId,
+        versions: Vec<Version>,
+        after: Option<Position>,
+    },
     /// Pinned messages, the one that was pinned last first, and the records by which they were posted in the same order.
     /// `before` is where the next page starts, the pins before it; `None` when there are no more.
     Pins {
@@ -245,6 +252,8 @@ pub struct About {
     pub name: Option<Name>,
     pub created_at: Timestamp,
     pub archived: bool,
+    /// Members may see what messages said before they were edited.
+    pub edit_history: bool,
     /// What the user is in it, or is invited to be.
     pub place: Option<(Role, Standing)>,
     /// Its newest record; for members only, since it tells how much is said.
@@ -264,21 +273,32 @@ pub struct Beside {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Edited {
     pub message: RecordId,
-    /// Where the edit is recorded.
+    pub version: Version,
+}
+
+impl Edited {
+    /// By the record of an edit; `None` for any other.
+    pub fn of(record: &Record) -> Option<Self> {
+        let Event::Room(RoomEvent::MessageEdited { message, .. }) = &record.event else { return None };
+        Some(Self { message: *message, version: Version::of(record)? })
+    }
+}
+
+/// What a message says from one record on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Version {
     pub seq: Seq,
     pub at: Timestamp,
     pub content: Content,
     pub mentions: Mentions,
 }
 
-impl Edited {
-    /// By the record of an edit; `None` for any other.
+impl Version {
+    /// By the record of a message or of an edit; `None` for any other.
     pub fn of(record: &Record) -> Option<Self> {
-        let Event::Room(RoomEvent::MessageEdited { message, content, mentions, .. }) = &record.event else {
-            return None;
-        };
-        let (content, mentions) = (content.clone(), mentions.clone());
-        Some(Self { message: *message, seq: record.position.seq, at: record.at, content, mentions })
+        let Event::Room(event) = &record.event else { return None };
+        let (content, mentions) = event.said()?;
+        Some(Self { seq: record.position.seq, at: record.at, content: content.clone(), mentions: mentions.into() })
     }
 }
 

@@ -72,6 +72,13 @@ pub enum Ask {
         after: Option<UserId>,
         limit: usize,
     },
+    /// What a message has said, one edit after the other. `after` is a cursor, read once the room is known.
+    Edits {
+        room: RoomName,
+        message: RecordId,
+        after: Option<String>,
+        limit: usize,
+    },
     /// The messages that are pinned. `before` is a cursor, read once the room is known.
     Pins {
         room: RoomName,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chinwag::store::memory::MemoryStore;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Setup, TestServer, create_channel, join, post};
+use crate::harness::{Client, Setup, TestServer, create_channel, join, kick, post};
 
 #[tokio::test]
 async fn who_comes_later_reads_what_a_message_says_now_wherever_its_edit_is() {
@@ -98,6 +98,98 @@ async fn an_answer_with_long_edits_of_short_messages_ends_before_it_is_too_large
         all.sort_by_key(Value::to_string);
         assert_eq!(seen, all, "{ask}");
     }
+}
+
+#[tokio::test]
+async fn what_messages_said_before_is_shown_where_the_room_has_it_so_and_after_a_restart() {
+    let store = MemoryStore::new();
+    let setup = || Setup { store: Arc::new(store.in_epoch(MemoryStore::EPOCH)), ..Setup::default() };
+    let message = {
+        let mut server = TestServer::with(setup());
+        let mut ann = server.client("ann").await;
+        ann.ask(create_channel("lobby")).await;
+        let message = ann.ask(post("lobby", "0")).await["record"].clone();
+        for n in 1..5 {
+            ann.ask(edit(&message, &n.to_string())).await;
+        }
+        assert_eq!(ann.refused(edits(&message)).await, "edits_hidden", "to its author, who owns the room");
+        ann.ask(show_edits(true)).await;
+        server.stop();
+        message
+    };
+    let server = TestServer::with(setup());
+    let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+    assert_eq!(bob.refused(edits(&message)).await, "not_member");
+    bob.ask(join("lobby")).await;
+    assert_eq!(versions(&mut bob, edits(&message)).await, ["0", "1", "2", "3", "4"]);
+    assert_eq!(bob.ask(json!({ "type": "room", "room": "lobby" })).await["edit_history"], true);
+    assert_eq!(bob.refused(show_edits(false)).await, "forbidden");
+    ann.ask(show_edits(false)).await;
+    assert_eq!(bob.refused(edits(&message)).await, "edits_hidden");
+    ann.ask(show_edits(true)).await;
+    ann.ask(kick(&json!("lobby"), "bob")).await;
+    assert_eq!(bob.refused(edits(&message)).await, "not_member");
+    ann.ask(json!({ "type": "delete", "room": "lobby", "message": message })).await;
+    assert_eq!(ann.refused(edits(&message)).await, "message_deleted");
+}
+
+#[tokio::test]
+async fn long_versions_come_by_pages_and_what_is_no_message_has_none() {
+    let server = TestServer::start();
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    ann.ask(show_edits(true)).await;
+    let message = ann.ask(post("lobby", "0")).await["record"].clone();
+    let unedited = ann.ask(post("lobby", "once")).await["record"].clone();
+    let long = |n: usize| format!("{n} {}", "x".repeat(30_000));
+    for n in 1..12 {
+        ann.ask(edit(&message, &long(n))).await;
+    }
+    let expected: Vec<_> = (0..12).map(|n| if n == 0 { "0".to_owned() } else { long(n) }).collect();
+    assert_eq!(versions(&mut ann, edits(&message)).await, expected);
+    let mut by_two = edits(&message);
+    by_two["limit"] = json!(2);
+    assert_eq!(versions(&mut ann, by_two).await, expected);
+    assert_eq!(versions(&mut ann, edits(&unedited)).await, ["once"]);
+    let history = ann.ask(json!({ "type": "history", "room": "lobby", "limit": 4, "before": null })).await;
+    let an_edit = history["records"][3]["id"].clone();
+    for message in [&an_edit, &json!("00000000-0000-7000-8000-000000000000")] {
+        assert_eq!(ann.refused(edits(message)).await, "message_not_found", "{message}");
+    }
+    assert_eq!(ann.refused(edits(&json!("x"))).await, "bad_request");
+    let mut ask = edits(&message);
+    ask["after"] = json!("x");
+    assert_eq!(ann.refused(ask).await, "cursor_invalid");
+    for update in [json!({}), json!({ "edit_history": null }), json!({ "edit_history": "yes" }), json!({ "name": 7 })] {
+        let mut update = update;
+        update["type"] = json!("update");
+        update["room"] = json!("lobby");
+        assert_eq!(ann.refused(update.clone()).await, "bad_request", "{update}");
+    }
+}
+
+/// What a message has said, read page by page, none of them too large.
+async fn versions(client: &mut Client, mut ask: Value) -> Vec<String> {
+    let mut said = Vec::new();
+    loop {
+        let page = client.ask(ask.clone()).await;
+        let versions = page["versions"].as_array().unwrap();
+        let text = |version: &Value| version["content"]["text"].as_str().unwrap().to_owned();
+        assert!(versions.iter().map(|version| text(version).len()).sum::<usize>() <= 150_000);
+        said.extend(versions.iter().map(text));
+        if page["after"] == Value::Null {
+            return said;
+        }
+        ask["after"] = page["after"].clone();
+    }
+}
+
+fn edits(message: &Value) -> Value {
+    json!({ "type": "edits", "room": "lobby", "message": message })
+}
+
+fn show_edits(shown: bool) -> Value {
+    json!({ "type": "update", "room": "lobby", "edit_history": shown })
 }
 
 /// The messages that the pages say to have been edited, each page with no more than an answer may hold.

@@ -74,6 +74,10 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     let message = posted["record"].as_str().unwrap();
     let places = [("room", room), ("message", message)];
     walk.ok(&bob, "edit", &places, Some(json!({ "content": { "text": "hello all" } }))).await;
+    walk.ok(&ann, "update", &[("room", room)], Some(json!({ "edit_history": true }))).await;
+    let versions = walk.ok(&bob, "edits", &places, None).await["versions"].clone();
+    let said: Vec<_> = versions.as_array().unwrap().iter().map(|version| &version["content"]["text"]).collect();
+    assert_eq!(said, ["hello", "hello all"]);
     let answer = json!({ "content": { "text": "and to you" }, "reply_to": message, "mentions": ["bob"] });
     let answered = walk.answer(&ann, "post", &[("room", room)], Some(answer)).await.json();
     let thread = walk.ok(&bob, "thread", &places, None).await;
@@ -116,7 +120,7 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     walk.ok(&bob, "leave", &[("room", room)], None).await;
     walk.ok(&ann, "archive", &[("room", room)], None).await;
     let about = walk.ok(&ann, "room", &[("room", room)], None).await;
-    assert_eq!((&about["archived"], &about["head"]), (&json!(true), &json!(21)));
+    assert_eq!((&about["archived"], &about["head"]), (&json!(true), &json!(22)));
     let rooms = walk.ok(&ann, "rooms", &[("limit", "1")], None).await;
     assert_eq!(rooms["rooms"][0]["room"], room);
 
@@ -134,6 +138,7 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
         "role_changed",
         "message_erased",
         "message_erased",
+        "room_updated",
         "message_posted",
         "reaction_added",
         "reaction_added",
@@ -147,7 +152,7 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
         "room_archived",
     ];
     assert_eq!(events, expected);
-    assert_eq!(page["records"][18]["reason"], "so it goes");
+    assert_eq!(page["records"][19]["reason"], "so it goes");
 
     let page = walk.ok(&ann, "history", &[("room", room), ("limit", "1")], None).await;
     assert_eq!(page["records"][0]["event"], "room_created");
@@ -194,6 +199,7 @@ async fn every_refusal_has_its_status_and_its_code_and_both_are_described() {
         (&bob, "update", vec![("room", "lobby")], Some(json!({ "name": "x" })), 403, "forbidden"),
         (&ann, "update", vec![("room", "lobby")], Some(json!({})), 400, "bad_request"),
         (&bob, "archive", vec![("room", "lobby")], None, 403, "forbidden"),
+        (&ann, "edits", vec![("room", "lobby"), ("message", message)], None, 403, "edits_hidden"),
         (&bob, "join", vec![("room", "lobby")], None, 409, "already_member"),
         (&ann, "leave", vec![("room", "lobby")], None, 409, "last_owner"),
         (&ann, "kick", vec![("room", "lobby"), ("user", "eve")], None, 404, "no_such_member"),

@@ -377,7 +377,7 @@ fn only_messages_with_uncommitted_changes_have_to_stay_known() {
 #[test]
 fn the_operator_may_archive_any_room_and_nothing_else() {
     for kind in [channel("ann"), room(RoomKind::Direct, "ann", &["bob"]), room(RoomKind::Group, "ann", &[])] {
-        for command in [post("hi"), kick("ann"), Command::Update { name: None }, Command::Leave] {
+        for command in [post("hi"), kick("ann"), rename(None), Command::Leave] {
             assert!(given(kind.clone()).when("chinwag:operator", command).0.is_err());
         }
         let archived = given(kind).and("chinwag:operator", Command::Archive);
@@ -398,15 +398,31 @@ fn an_archived_room_can_only_be_left() {
 #[test]
 fn what_is_as_asked_already_leads_to_nothing() {
     let name = Some(Name::new("Lobby").unwrap());
-    let named = given(channel("ann")).and("ann", Command::Update { name: name.clone() });
-    named.clone().when("ann", Command::Update { name }).then([]);
-    named.when("ann", Command::Update { name: None }).then([RoomEvent::RoomUpdated { name: None }]);
+    let named = given(channel("ann")).and("ann", rename(name.clone()));
+    named.clone().when("ann", rename(name)).then([]);
+    named.when("ann", rename(None)).then([RoomEvent::RoomUpdated { name: None, edit_history: false }]);
     let invite = |role| Command::Invite { user: user("zoe"), role };
     let invited = given(channel("ann")).and("ann", invite(Role::Guest));
     invited.clone().when("ann", invite(Role::Guest)).then([]);
     invited
         .when("ann", invite(Role::Member))
         .then([RoomEvent::MemberInvited { user: user("zoe"), role: Role::Member }]);
+}
+
+#[test]
+fn who_may_change_a_room_says_whether_it_shows_edits_and_the_rest_stays() {
+    let name = Some(Name::new("Lobby").unwrap());
+    let lobby = given(channel("ann")).and("bob", Command::Join).and("ann", rename(name.clone()));
+    let updated = |name, edit_history| [RoomEvent::RoomUpdated { name, edit_history }];
+    lobby.clone().when("ann", show_edits(false)).then([]);
+    lobby.clone().when("ann", show_edits(true)).then(updated(name.clone(), true));
+    lobby.clone().when("bob", show_edits(true)).refused(Rejection::Forbidden);
+    let shown = lobby.and("ann", show_edits(true));
+    shown.clone().when("ann", show_edits(true)).then([]);
+    shown.clone().when("ann", rename(None)).then(updated(None, true));
+    let both = Command::Update { name: Some(None), edit_history: Some(false) };
+    shown.when("ann", both).then(updated(None, false));
+    given(room(RoomKind::Direct, "ann", &["bob"])).when("ann", show_edits(true)).refused(Rejection::Forbidden);
 }
 
 #[test]
@@ -567,6 +583,14 @@ fn post(text: &str) -> Command {
     Command::post(Content { text: (!text.is_empty()).then(|| text.into()), body: None })
 }
 
+fn rename(name: Option<Name>) -> Command {
+    Command::Update { name: Some(name), edit_history: None }
+}
+
+fn show_edits(edit_history: bool) -> Command {
+    Command::Update { name: None, edit_history: Some(edit_history) }
+}
+
 fn kick(name: &str) -> Command {
     Command::Kick { user: user(name), reason: None }
 }
@@ -606,7 +630,7 @@ fn everything(other: &str) -> Vec<Command> {
     let message = RecordId(Uuid::from_u128(3));
     vec![
         create(RoomKind::Channel, Some("lobby"), &[]),
-        Command::Update { name: None },
+        rename(None),
         Command::Archive,
         Command::Join,
         Command::Leave,
@@ -640,7 +664,8 @@ fn steps() -> impl Strategy<Value = Vec<(&'static str, Command)>> {
         1 => (1_u64..40).prop_map(|seq| Command::Edit { message: id_at(seq), content: Content::text("new"), mentions: Vec::new() }),
         1 => (1_u64..40).prop_map(|seq| Command::Pin { message: id_at(seq) }),
         1 => (1_u64..40).prop_map(|seq| Command::Unpin { message: id_at(seq) }),
-        1 => Just(Command::Update { name: None }),
+        1 => Just(rename(None)),
+        1 => any::<bool>().prop_map(show_edits),
     ];
     let kind = prop::sample::select(RoomKind::ALL.to_vec());
     let first = kind.prop_map(|kind| ("ann", create(kind, Some("lobby"), &["bob"])));

@@ -185,8 +185,11 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             Ask::Create { kind: kind.0, alias: alias.map(|it| it.0), name: name.map(|it| it.0), members }
         }
         Kind::Update => {
-            let Update { room, name } = payload.read()?;
-            command(room, Command::Update { name: name.map(|it| it.0) })
+            let Update { room, name, edit_history } = payload.read()?;
+            if name.is_none() && edit_history.is_none() {
+                return Err(Refusal::bad_request("`name` or `edit_history` has to be there"));
+            }
+            command(room, Command::Update { name: name.map(|name| name.map(|it| it.0)), edit_history })
         }
         Kind::Archive => {
             let Room { room } = payload.read()?;
@@ -276,6 +279,11 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             let limit = page(limit.unwrap_or(PAGE_MAX))?;
             let after = after.map(|it| it.0);
             Ask::Reactions { room: room.0, message: message.0, emoji: emoji.0, after, limit }
+        }
+        Kind::Edits => {
+            let Thread { room, message, after, limit } = payload.read()?;
+            let after = after.map(|Text(after)| after.into_owned());
+            Ask::Edits { room: room.0, message: message.0, after, limit: page(limit.unwrap_or(HISTORY_PAGE))? }
         }
         Kind::Pin => {
             let OfMessage { room, message } = payload.read()?;
@@ -397,6 +405,7 @@ pub enum Kind {
     History,
     Thread,
     Reactions,
+    Edits,
     Pins,
     Rooms,
     Room,
@@ -409,7 +418,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -433,6 +442,7 @@ impl Kind {
         Self::History,
         Self::Thread,
         Self::Reactions,
+        Self::Edits,
         Self::Pins,
         Self::Rooms,
         Self::Room,
@@ -469,6 +479,7 @@ impl Kind {
             Self::History => "history",
             Self::Thread => "thread",
             Self::Reactions => "reactions",
+            Self::Edits => "edits",
             Self::Pins => "pins",
             Self::Rooms => "rooms",
             Self::Room => "room",
@@ -544,15 +555,15 @@ struct Create {
     members: Option<Invitees>,
 }
 
-/// `name` has to be there, so that none is given up by mistake; null is none.
+/// A `name` that is null is none; one that is not there stays.
 #[derive(Deserialize)]
 struct Update {
     room: RoomText,
-    #[serde(deserialize_with = "Option::deserialize")]
-    name: Option<Parsed<Name>>,
+    #[serde(default, deserialize_with = "said")]
+    name: Option<Option<Parsed<Name>>>,
+    edit_history: Option<bool>,
 }
 
-/// The commands that name a room and nothing else.
 #[derive(Deserialize)]
 struct Room {
     room: RoomText,

@@ -9,7 +9,7 @@ use crate::domain::{
 };
 use crate::wire::{
     About, Activity, Beside, Change, Changes, Cursor, Edited, Inbox, InboxRoom, Listed, ListedMember, Notice, Pinned,
-    Reader, Readers, Refusal, Reply, Tally,
+    Reader, Readers, Refusal, Reply, Tally, Version,
 };
 
 /// What a record takes besides its content, or a reply besides its lists: most are half of it.
@@ -132,6 +132,10 @@ pub fn record_bytes(record: &Record) -> usize {
     event.said().map_or(FRAME_BYTES, |(content, mentions)| said_bytes(content, mentions))
 }
 
+fn version_bytes(Version { content, mentions, .. }: &Version) -> usize {
+    said_bytes(content, mentions)
+}
+
 fn said_bytes(content: &Content, mentions: &[UserId]) -> usize {
     let content = content.bytes();
     // Each in quotation marks, and a comma; in MessagePack less.
@@ -144,9 +148,10 @@ fn reply_bytes(reply: &Reply) -> usize {
         Reply::History { records, beside, .. }
         | Reply::Thread { records, beside, .. }
         | Reply::Pins { records, beside, .. } => {
-            let edited = beside.edited.iter().map(|edited| said_bytes(&edited.content, &edited.mentions));
+            let edited = beside.edited.iter().map(|edited| version_bytes(&edited.version));
             records.iter().map(record_bytes).sum::<usize>() + edited.sum::<usize>() + beside.reactions.len() * 128
         }
+        Reply::Edits { versions, .. } => versions.iter().map(version_bytes).sum(),
         Reply::Page { records, .. } => records.iter().map(record_bytes).sum(),
         Reply::Reactions { users, .. } => users.iter().map(|user| user.as_str().len() + 3).sum(),
         Reply::Rooms { rooms, .. } => rooms.len() * 128,
@@ -203,9 +208,10 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
             out.member("alias", &alias.as_ref().map(Alias::as_str));
             out.member("name", &name.as_ref().map(Name::as_str));
         }
-        RoomEvent::RoomUpdated { name } => {
+        RoomEvent::RoomUpdated { name, edit_history } => {
             out.member("event", "room_updated");
             out.member("name", &name.as_ref().map(Name::as_str));
+            out.member("edit_history", edit_history);
         }
         RoomEvent::RoomArchived => out.member("event", "room_archived"),
         RoomEvent::MemberJoined { user, role } => {
@@ -346,6 +352,20 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             put_record_id(out, "thread", *thread);
             put_records(out, room, records);
             put_beside(out, beside);
+            out.member("after", &after.map(|after| Cursor::encode(room, after)).as_deref());
+        }
+        Reply::Edits { room, message, versions, after } => {
+            put_room(out, "room", room.room);
+            put_record_id(out, "message", *message);
+            out.key("versions");
+            let open = out.open_list();
+            for version in versions {
+                out.item();
+                let open = out.open_map();
+                put_version(out, version);
+                out.close_map(open);
+            }
+            out.close_list(open);
             out.member("after", &after.map(|after| Cursor::encode(room, after)).as_deref());
         }
         Reply::Pins { room, pins, records, beside, before } => {
@@ -514,7 +534,7 @@ fn put_entry(out: &mut impl Writer, entry: &Entry) {
 }
 
 fn put_about(out: &mut impl Writer, room: &RoomKey, about: &About) {
-    let About { kind, num, alias, name, created_at, archived, place, head } = about;
+    let About { kind, num, alias, name, created_at, archived, edit_history, place, head } = about;
     put_room(out, "room", room.room);
     out.member("kind", kind.as_str());
     out.member("num", &num.0);
@@ -522,6 +542,7 @@ fn put_about(out: &mut impl Writer, room: &RoomKey, about: &About) {
     out.member("name", &name.as_ref().map(Name::as_str));
     out.member("created_at", &created_at.0);
     out.member("archived", archived);
+    out.member("edit_history", edit_history);
     out.member("role", &place.map(|(role, _)| role.as_str()));
     out.member("standing", &place.map(|(_, standing)| standing.as_str()));
     out.member("head", &head.map(|head| head.seq.0));
@@ -593,17 +614,21 @@ fn put_beside(out: &mut impl Writer, Beside { reactions, edited }: &Beside) {
     }
     out.key("edited");
     let open = out.open_list();
-    for Edited { message, seq, at, content, mentions } in edited {
+    for Edited { message, version } in edited {
         out.item();
         let open = out.open_map();
         put_record_id(out, "message", *message);
-        out.member("seq", &seq.0);
-        put_time(out, *at);
-        put_mentions(out, mentions);
-        put_content(out, content);
+        put_version(out, version);
         out.close_map(open);
     }
     out.close_list(open);
+}
+
+fn put_version(out: &mut impl Writer, Version { seq, at, content, mentions }: &Version) {
+    out.member("seq", &seq.0);
+    put_time(out, *at);
+    put_mentions(out, mentions);
+    put_content(out, content);
 }
 
 fn put_tallies(out: &mut impl Writer, tallies: &[Tally]) {
