@@ -40,6 +40,7 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
             let known = known(room, *message);
             puts.push(rows.own(rows::message(message.seq()), Some(known.encode())));
             puts.push(rows.own(rows::pin(message.seq()), None));
+            // What users felt about it stays in their rows, of which there may be thousands: nobody reads them any more.
             erase.push(message.seq());
             erase.extend_from_slice(&known.edits);
         }

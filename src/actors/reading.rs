@@ -21,8 +21,8 @@ use crate::store::rows::{self, Progress, Row};
 use crate::store::{PAGE_BYTES, Store, StoreError};
 use crate::wire::{About, Cursor, From as Since, ListedMember, Pinned, Reader, Readers, Refusal, Reply, Version};
 
-/// How many users that have reacted to a message are looked at at once.
-const REACTORS_PER_SCAN: usize = 1000;
+/// How many users that have reacted to a message in whatever way are looked at for one answer.
+const REACTORS_PER_ANSWER: usize = 1000;
 
 /// Admits a registered follower and lets it have what is published from now on, where it has nothing to read before.
 pub async fn open(registry: &Registry, follower: &Rc<Follower>, since: Since) -> Result<(Position, Seq), Refusal> {
@@ -186,34 +186,30 @@ pub async fn reactions(
     if known.deleted {
         return Err(Rejection::MessageDeleted.into());
     }
-    let prefix = rows::reactions(message.seq());
-    let (mut users, mut more, first) = (Vec::new(), false, after.is_none());
-    let mut last = after.map(|user| rows::reactions_of(message.seq(), &user));
+    let (prefix, first) = (rows::reactions(message.seq()), after.is_none());
+    let after = after.map(|user| rows::reactions_of(message.seq(), &user));
     // Filed by user, because that is how the rules ask; those who feel otherwise are passed over.
-    'pages: while known.count(&emoji) > 0 {
-        let page = store.scan(&stream, &prefix, last.as_deref(), REACTORS_PER_SCAN).await.map_err(failed)?;
-        for (key, row) in &page {
-            let own: BTreeSet<Emoji> = Row::decode(row).map_err(failed)?;
-            if !own.contains(&emoji) {
-                continue;
-            }
+    let found = store.scan(&stream, &prefix, after.as_deref(), REACTORS_PER_ANSWER).await.map_err(failed)?;
+    let (mut users, mut last, mut more) = (Vec::new(), None, found.len() == REACTORS_PER_ANSWER);
+    for (key, row) in &found {
+        let own: BTreeSet<Emoji> = Row::decode(row).map_err(failed)?;
+        if own.contains(&emoji) {
             if users.len() == limit {
                 more = true;
-                break 'pages;
+                break;
             }
             users.push(rows::reactor_of(key).map_err(failed)?);
         }
-        let all = first && u32::try_from(users.len()).is_ok_and(|found| found >= known.count(&emoji));
-        if all || page.len() < REACTORS_PER_SCAN {
-            break;
-        }
-        last = page.into_iter().last().map(|(key, _)| key);
+        last = Some(key);
+    }
+    let count = known.count(&emoji);
+    if first && u32::try_from(users.len()).is_ok_and(|found| found >= count) {
+        more = false;
     }
     if !reader.follow().borrow().stands(member.joined.seq()) {
         return Err(Rejection::NotMember.into());
     }
-    let after = users.last().filter(|_| more).cloned();
-    let count = known.count(&emoji);
+    let after = last.filter(|_| more).map(|key| rows::reactor_of(key)).transpose().map_err(failed)?;
     Ok(Reply::Reactions { room: key.clone(), message, emoji, count, users, after })
 }
 

@@ -1,8 +1,12 @@
 //! What users feel about messages.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use chinwag::domain::{Emoji, RoomId, RoomKey, Seq, TenantId, UserId};
 use chinwag::store::memory::MemoryStore;
+use chinwag::store::rows::{self, Row};
+use chinwag::store::{Commit, Put, Store};
 use serde_json::{Value, json};
 
 use crate::harness::{Client, Setup, TestServer, create_channel, follow, join, kick, post};
@@ -89,6 +93,37 @@ async fn what_somebody_feels_is_known_after_a_restart_and_after_an_edit() {
     assert_eq!(tallies(&mut ann).await, json!([{ "message": message, "emoji": "🍰", "count": 1, "mine": true }]));
     ann.ask(json!({ "type": "unreact", "room": "lobby", "message": message, "emoji": "🍰" })).await;
     assert_eq!(tallies(&mut ann).await, Value::Null);
+}
+
+#[tokio::test]
+async fn a_rare_reaction_among_many_is_found_by_pages_that_look_at_so_many() {
+    let store = MemoryStore::new();
+    let shared = Arc::new(store.in_epoch(MemoryStore::EPOCH));
+    let server = TestServer::with(Setup { store: shared, ..Setup::default() });
+    let (mut ann, mut zoe) = (server.client("ann").await, server.client("zoe").await);
+    let room = ann.ask(create_channel("lobby")).await["room"].as_str().unwrap().parse().unwrap();
+    zoe.ask(join("lobby")).await;
+    let posted = ann.ask(post("lobby", "cake?")).await;
+    let message = posted["record"].clone();
+    zoe.ask(react(&message, "🍰")).await;
+    // As if so many had joined and reacted.
+    let stream = RoomKey { tenant: TenantId::default_tenant(), room: RoomId(room) }.stream();
+    let other = BTreeSet::from([Emoji::new("+1").unwrap()]).encode();
+    let puts = (0..1_500).map(|n| {
+        let user = UserId::new(&format!("u{n:04}")).unwrap();
+        let key = rows::reactions_of(Seq(posted["seq"].as_u64().unwrap()), &user);
+        Put { under: stream.clone(), key, value: Some(other.clone()) }
+    });
+    let expected = store.head(&stream).await.unwrap();
+    let (records, erase) = (Vec::new(), Vec::new());
+    store.commit(Commit { stream: stream.clone(), expected, records, puts: puts.collect(), erase }).await.unwrap();
+    let mut who = json!({ "type": "reactions", "room": "lobby", "message": message, "emoji": "🍰" });
+    who["after"] = json!("a");
+    let page = ann.ask(who.clone()).await;
+    assert_eq!((&page["users"], &page["count"], &page["after"]), (&json!([]), &json!(1), &json!("u0999")));
+    who["after"] = page["after"].clone();
+    let page = ann.ask(who).await;
+    assert_eq!((&page["users"], &page["after"]), (&json!(["zoe"]), &Value::Null));
 }
 
 #[tokio::test]
