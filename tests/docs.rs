@@ -13,8 +13,8 @@ use chinwag::domain::inbox::{Entry as InboxEntry, Last, Reached, Unread};
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
 use chinwag::domain::{
-    Alias, ClientId, Content, Emoji, Epoch, Event, InReplyTo, Num, Position, Principal, Record, RecordId, Rejection,
-    RoomEvent, RoomId, RoomKey, Seq, Signal, TenantId, Timestamp, UserId,
+    Alias, ClientId, Content, Emoji, Epoch, Event, InReplyTo, Num, Position, Presence, Principal, Record, RecordId,
+    Rejection, RoomEvent, RoomId, RoomKey, Seq, Signal, TenantId, Timestamp, UserId,
 };
 use chinwag::http::routes::{ROUTES, Serves};
 use chinwag::wire::close::CloseReason;
@@ -22,7 +22,7 @@ use chinwag::wire::guard::Limits;
 use chinwag::wire::refusal::CODES;
 use chinwag::wire::{
     About, Absence, Activity, Ask, Beside, Change, Changes, DEPTH_MAX, Dialect, Edited, Inbox, InboxRoom, Kind, Listed,
-    ListedMember, Notice, Pinned, Reader, Readers, Refusal, Removal, Reply, Tally, Version,
+    ListedMember, Notice, Pinned, Presences, Present, Reader, Readers, Refusal, Removal, Reply, Tally, Version,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -422,6 +422,9 @@ fn sent() -> Vec<Value> {
         entry,
     };
     let bob = UserId::new("bob").unwrap();
+    let ann = Present { user: posted.author.clone(), presence: None, last_seen: Some(at) };
+    let there = Present { user: bob.clone(), presence: Some(Presence::Online), last_seen: None };
+    let presences = Presences { members: 2, online: 1, away: 0, users: Some(vec![ann, there]) };
     let reader = Reader { user: bob.clone(), delivered_to: Seq(5), read_to: Seq(5) };
     let readers = Readers { members: 2, delivered: 2, read: 1, users: vec![reader] };
     let tally = Tally { message: posted.id, emoji: Emoji::new("👍").unwrap(), count: 2, mine: true };
@@ -440,6 +443,8 @@ fn sent() -> Vec<Value> {
         (Some("7"), Reply::Following { room: room.clone(), at: position(3), head: Seq(5) }),
         (Some("8"), Reply::Unfollowed { room: room.room }),
         (Some("23"), Reply::Signaled { room: room.clone() }),
+        (Some("24"), Reply::Present { presence: Some(Presence::Online) }),
+        (Some("25"), Reply::Presences { room: room.clone(), presences, after: None }),
         (
             Some("10"),
             Reply::History { room: room.clone(), records: vec![posted.clone()], beside, before: Some(position(4)) },
@@ -513,6 +518,10 @@ fn sent() -> Vec<Value> {
         Notice::Signal { room: room.room, signal: Signal::Typing { user: bob.clone(), typing: true } },
         Notice::Signal {
             room: room.room,
+            signal: Signal::Presence { user: bob.clone(), presence: None, last_seen: Some(at) },
+        },
+        Notice::Signal {
+            room: room.room,
             signal: Signal::Progress { user: bob, delivered_to: Seq(5), read_to: Seq(5) },
         },
         Notice::Gap { room: room.room, from: Seq(2), to: Seq(3), reason: Absence::NotMember },
@@ -551,12 +560,13 @@ fn is_from_server(example: &Value) -> bool {
         "inbox_updated",
         "typing",
         "progress",
+        "presence",
         "gap",
         "follow_failed",
         "restarting",
     ];
     // What a client asks has an id, and is called as the notice that it leads to.
-    let asks = example["type"] == "typing" && example.get("id").is_some();
+    let asks = ["typing", "presence"].iter().any(|kind| example["type"] == *kind) && example.get("id").is_some();
     !asks && notices.contains(&example["type"].as_str().unwrap())
 }
 

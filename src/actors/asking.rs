@@ -85,6 +85,16 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
             };
             read("typing", worker, link, &by, &room, signal).await
         }
+        Ask::Presence { presence } => {
+            let said = registry.meters().user(&registry.limits().rates, &by);
+            let said = said.map(|()| worker.present(&by, link, presence)).map(|()| Reply::Present { presence });
+            counted(registry, "presence", said)
+        }
+        Ask::Presences { room, after, limit } => {
+            let presences =
+                async |_: &dyn Store, reader: &Rc<Follower>| reading::presences(registry, reader, after, limit).await;
+            read("presences", worker, link, &by, &room, presences).await
+        }
         Ask::Readers { room, message, after, limit } => {
             let readers = async move |store: &dyn Store, reader: &Rc<Follower>| {
                 reading::readers(store, reader, message, after, limit).await

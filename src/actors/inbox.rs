@@ -37,6 +37,8 @@ pub struct InboxActor {
     /// Where the user's stream ends on disk.
     head: Head,
     waiting: VecDeque<Change>,
+    /// When the user was last seen, if that is to be written.
+    seen: Option<Timestamp>,
     /// Some are being written.
     busy: bool,
 }
@@ -59,19 +61,20 @@ impl InboxActor {
             taken: 0,
             head: Head::Unknown,
             waiting: VecDeque::new(),
+            seen: None,
             busy: false,
         }
     }
 
     /// Writes what has come, unless something is being written.
     fn work(&mut self, ctx: &mut Context<Self>) {
-        if self.busy || self.waiting.is_empty() {
+        if self.busy || (self.waiting.is_empty() && self.seen.is_none()) {
             return;
         }
         self.busy = true;
         let changes: Vec<Change> = self.waiting.drain(..self.waiting.len().min(TOGETHER_MAX)).collect();
         let owner = (self.tenant.clone(), self.user.clone());
-        let written = write(Arc::clone(&self.registry), owner, self.head, changes);
+        let written = write(Arc::clone(&self.registry), owner, self.head, changes, self.seen.take());
         ctx.spawn(written.into_actor(self).map(|written, inbox, ctx| {
             inbox.busy = false;
             inbox.head = written.head;
@@ -215,6 +218,21 @@ impl Handler<Change> for InboxActor {
     }
 }
 
+/// The user was last seen at this time.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Seen(pub Timestamp);
+
+impl Handler<Seen> for InboxActor {
+    type Result = ();
+
+    fn handle(&mut self, Seen(at): Seen, ctx: &mut Self::Context) {
+        self.taken += 1;
+        self.seen = Some(at);
+        self.work(ctx);
+    }
+}
+
 /// What came of some changes.
 struct Written {
     head: Head,
@@ -225,10 +243,16 @@ struct Written {
 type Answer = Result<Arc<Updated>, Refusal>;
 
 /// Carries out changes in their order, and writes what follows from them all at once.
-async fn write(registry: Arc<Registry>, owner: (TenantId, UserId), head: Head, changes: Vec<Change>) -> Written {
+async fn write(
+    registry: Arc<Registry>,
+    owner: (TenantId, UserId),
+    head: Head,
+    changes: Vec<Change>,
+    seen: Option<Timestamp>,
+) -> Written {
     let mut answers = Vec::with_capacity(changes.len());
     let decided = decide(&registry, &owner, head, changes, &mut answers).await;
-    let (mut head, updated, commit) = match decided {
+    let (head, updated, mut commit) = match decided {
         Ok(Decided { head, updated, commit }) => (Head::Known(head), updated, commit),
         Err(error) => {
             let refusal = read_failed(&error);
@@ -236,14 +260,16 @@ async fn write(registry: Arc<Registry>, owner: (TenantId, UserId), head: Head, c
             return Written { head: Head::Unknown, updated: Vec::new(), answers };
         }
     };
-    let Some(last) = commit.records.last().map(|record| record.position) else {
-        return Written { head, updated: Vec::new(), answers };
-    };
+    if let Some(at) = seen {
+        let (under, key) = (commit.stream.clone(), rows::LAST_SEEN.into());
+        commit.puts.push(Put { under, key, value: Some(at.encode()) });
+    }
+    if commit.puts.is_empty() {
+        return Written { head, updated, answers };
+    }
+    let last = commit.records.last().map(|record| record.position);
     match registry.store().commit(commit).await {
-        Ok(()) => {
-            head = Head::Known(Some(last));
-            Written { head, updated, answers }
-        }
+        Ok(()) => Written { head: last.map_or(head, |last| Head::Known(Some(last))), updated, answers },
         Err(error) => {
             tracing::warn!(%error, "an inbox could not be written");
             let refusal = commit_failed(error);

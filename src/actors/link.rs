@@ -127,6 +127,7 @@ pub struct Link {
     under_way: Cell<bool>,
     proofs: RefCell<VecDeque<Proof>>,
     removals: Cell<u64>,
+    present: Cell<bool>,
     /// How many reasons there are not to look at what comes in for now; and who wants to know when there is none.
     pauses: Cell<u32>,
     reader: Cell<Option<Waker>>,
@@ -182,6 +183,7 @@ impl Link {
             under_way: Cell::new(kind == Kind::Command),
             proofs: RefCell::new(VecDeque::new()),
             removals: Cell::new(0),
+            present: Cell::new(false),
             pauses: Cell::new(0),
             reader: Cell::new(None),
             guard: RefCell::new(None),
@@ -359,6 +361,11 @@ impl Link {
         self.proofs.borrow_mut().push_back(Proof { token, pending });
         self.outbox.push_behind_log(frame::ping(token), None);
         token
+    }
+
+    /// Whether it has said of its user that he is there.
+    pub fn present(&self) -> &Cell<bool> {
+        &self.present
     }
 
     /// How many removals of its user have reached it.

@@ -18,6 +18,7 @@ pub mod outbox;
 mod overview;
 pub mod pages;
 pub mod paging;
+mod presences;
 mod projection;
 pub mod rates;
 mod reading;

@@ -10,16 +10,20 @@ use bytes::Bytes;
 
 use super::beside::{LeaveOut, Shown, said_bytes, shown};
 use super::failure::read_failed;
+use super::presences;
 use super::registry::Registry;
 use super::worker::Follower;
 use crate::domain::policy::Standing;
 use crate::domain::room::{Header, Member, Message, PINS_MAX, Pin};
 use crate::domain::{
-    Emoji, Event, Original, Position, Record, RecordId, Rejection, Role, RoomEvent, RoomKey, Seq, StreamId, UserId,
+    Emoji, Event, Original, Position, Presence, Record, RecordId, Rejection, Role, RoomEvent, RoomKey, Seq, StreamId,
+    UserId,
 };
 use crate::store::rows::{self, Progress, Row};
 use crate::store::{PAGE_BYTES, Store, StoreError};
-use crate::wire::{About, Cursor, From as Since, ListedMember, Pinned, Reader, Readers, Refusal, Reply, Version};
+use crate::wire::{
+    About, Cursor, From as Since, ListedMember, Pinned, Presences, Present, Reader, Readers, Refusal, Reply, Version,
+};
 
 /// How many users that have reacted to a message in whatever way are looked at for one answer.
 const REACTORS_PER_ANSWER: usize = 1000;
@@ -500,4 +504,53 @@ pub async fn readers(
     }
     let after = readers.users.last().filter(|_| more).map(|reader| reader.user.clone());
     Ok(Reply::Readers { room: key.clone(), message, readers, after })
+}
+
+/// Who of a room is there.
+pub async fn presences(
+    registry: &Registry,
+    reader: &Rc<Follower>,
+    after: Option<UserId>,
+    limit: usize,
+) -> Result<Reply, Refusal> {
+    let (store, key, stream) = (&**registry.store(), reader.room(), reader.room().stream());
+    let failed = |error: StoreError| read_failed(&error);
+    let reads = membership(store, key, reader.user()).await?;
+    let (mut found, mut page, mut more, mut last) = (Presences::default(), Vec::new(), false, None);
+    loop {
+        let members = store.scan(&stream, rows::MEMBERS, last.as_deref(), MEMBERS_PER_SCAN).await.map_err(failed)?;
+        for (row, _) in &members {
+            let who = (key.tenant.clone(), rows::user_of(row).map_err(failed)?);
+            let presence = registry.presences().of(&who);
+            found.members += 1;
+            found.online += u32::from(presence == Some(Presence::Online));
+            found.away += u32::from(presence == Some(Presence::Away));
+            if after.as_ref().is_some_and(|after| who.1 <= *after) {
+                continue;
+            }
+            if page.len() == limit {
+                more = true;
+            } else {
+                page.push(Present { user: who.1, presence, last_seen: None });
+            }
+        }
+        if members.len() < MEMBERS_PER_SCAN {
+            break;
+        }
+        last = members.into_iter().last().map(|(key, _)| key);
+    }
+    if usize::try_from(found.members).is_ok_and(|members| members <= presences::MEMBERS_MAX) {
+        for present in page.iter_mut().filter(|present| present.presence.is_none()) {
+            let stream = StreamId::User(key.tenant.clone(), present.user.clone());
+            let row = store.get(&stream, rows::LAST_SEEN).await.map_err(failed)?;
+            present.last_seen = row.map(|row| Row::decode(&row)).transpose().map_err(failed)?;
+        }
+        found.users = Some(page);
+    }
+    if !reader.follow().borrow().stands(reads.joined.seq()) {
+        return Err(Rejection::NotMember.into());
+    }
+    let users = found.users.as_ref().and_then(|users| users.last());
+    let after = users.filter(|_| more).map(|present| present.user.clone());
+    Ok(Reply::Presences { room: key.clone(), presences: found, after })
 }

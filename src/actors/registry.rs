@@ -20,8 +20,9 @@ use super::connections::Connections;
 use super::digests::Digests;
 use super::directory::{DirectoryActor, Nums, Reserve};
 use super::failure::read_failed;
-use super::inbox::{Attach, Change, InboxActor, RoomsChanged, Updated};
+use super::inbox::{Attach, Change, InboxActor, RoomsChanged, Seen, Updated};
 use super::limits::{Limits, names};
+use super::presences::{Presences, Who};
 use super::rates::{Limiter, Meters};
 use super::reading;
 use super::relay::{Announce, RelayAddr, Signaled};
@@ -60,6 +61,7 @@ pub struct Registry {
     draining: AtomicBool,
     digests: Digests,
     typists: Typists,
+    presences: Presences,
     sealer: OnceLock<Sealer>,
     /// Whose tokens are denied.
     pub(super) revocations: ArcSwap<Revocations>,
@@ -180,6 +182,7 @@ impl Registry {
             draining: AtomicBool::new(false),
             digests: Digests::default(),
             typists: Typists::default(),
+            presences: Presences::default(),
             sealer: OnceLock::new(),
             revocations: ArcSwap::default(),
         })
@@ -697,6 +700,19 @@ impl Registry {
             if let Some(relay) = self.relay(relay) {
                 relay.do_send(Signaled { room: room.clone(), signal: signal.clone() });
             }
+        }
+    }
+
+    /// Who is there.
+    pub fn presences(&self) -> &Presences {
+        &self.presences
+    }
+
+    /// Has noted when somebody was last seen.
+    #[expect(clippy::disallowed_methods, reason = "one for each user who has gone")]
+    pub fn last_seen(self: &Arc<Self>, (tenant, user): &Who, at: Timestamp) {
+        if self.unready().is_none() {
+            self.with_inbox(tenant, user, |inbox| inbox.do_send(Seen(at)));
         }
     }
 

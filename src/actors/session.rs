@@ -243,6 +243,8 @@ impl SessionActor {
             | Ask::Members { .. }
             | Ask::Readers { .. }
             | Ask::Typing { .. }
+            | Ask::Presence { .. }
+            | Ask::Presences { .. }
             | Ask::Inbox { .. }
             | Ask::InboxChanges { .. }
             | Ask::NotYet => Ok(()),
@@ -488,6 +490,8 @@ impl SessionActor {
             | Ask::Members { .. }
             | Ask::Readers { .. }
             | Ask::Typing { .. }
+            | Ask::Presence { .. }
+            | Ask::Presences { .. }
             | Ask::Inbox { .. }
             | Ask::InboxChanges { .. }
             | Ask::InboxUpdate { .. } => {

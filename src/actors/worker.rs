@@ -21,13 +21,14 @@ use super::batch::{Batch, DialectSet, Pending, Removal};
 use super::link::{Kind, Link};
 use super::outbox::{Pushed, Source, StateKey};
 use super::pages::Pages;
+use super::presences::{self, Device};
 use super::registry::{Registry, RelayId};
 use super::relay::{Publication, RelayActor};
 use super::signals::{self, ROOMS_OF_ONE_MAX, TYPING};
 use super::world::Track;
 use crate::domain::revocation::Subject;
 use crate::domain::session::{Follow, Generation};
-use crate::domain::{Position, Principal, Revocation, RoomKey, Seq, Signal, TenantId, UserId};
+use crate::domain::{Position, Presence, Principal, Revocation, RoomKey, Seq, Signal, TenantId, UserId};
 use crate::metrics::Census;
 use crate::wire::{self, CloseReason, Dialect, Notice};
 
@@ -280,6 +281,9 @@ impl Worker {
     pub fn closed(&self, link: &Rc<Link>, principal: Option<&Principal>) {
         self.leave(link);
         self.end_typing(|typist| Rc::ptr_eq(&typist.link, link));
+        if let Some(by) = principal.filter(|_| link.present().get()) {
+            self.present(by, link, None);
+        }
         let Some(principal) = principal else { return };
         let user = (principal.tenant.clone(), principal.user.clone());
         if link.is_cut() || link.is_settled() {
@@ -501,6 +505,21 @@ impl Worker {
         }
     }
 
+    /// Takes note of what a connection or a request says of its user, and tells those who follow a room of his.
+    pub fn present(&self, by: &Principal, link: &Rc<Link>, presence: Option<Presence>) {
+        let who = (by.tenant.clone(), by.user.clone());
+        let device = if link.kind() == Kind::Socket {
+            link.present().set(presence.is_some());
+            connection(link)
+        } else {
+            Device::Requests
+        };
+        let news = self.registry.presences().say(&who, device, presence, Instant::now());
+        if let Some(news) = news {
+            actix::spawn(presences::tell(Arc::clone(&self.registry), who, Some(news)));
+        }
+    }
+
     /// Somebody does not write any more.
     fn typed(&self, room: &RoomKey, user: &UserId) {
         self.registry.typed(room, user);
@@ -564,6 +583,9 @@ impl Worker {
         let limits = self.registry.limits();
         let now = Instant::now();
         self.end_typing(|typist| typist.until <= now);
+        for (who, presence) in self.registry.presences().due(now) {
+            actix::spawn(presences::tell(Arc::clone(&self.registry), who, presence));
+        }
         let clock = self.registry.instant();
         let before = |time: Duration| now.checked_sub(time);
         self.cut_ended(|due| due <= now);
@@ -602,6 +624,11 @@ impl Followers {
         }
         set
     }
+}
+
+/// By what a connection is known while it is there.
+fn connection(link: &Rc<Link>) -> Device {
+    Device::Connection(Rc::as_ptr(link).addr() as u64)
 }
 
 /// What came of handing a batch to a follower.

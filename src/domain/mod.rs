@@ -11,6 +11,7 @@ pub mod event;
 pub mod ids;
 pub mod inbox;
 pub mod policy;
+pub mod presence;
 pub mod principal;
 pub mod recent;
 pub mod rejection;
@@ -30,6 +31,7 @@ pub use ids::{
 };
 pub use inbox::InboxEvent;
 pub use policy::{Role, RoomKind};
+pub use presence::Presence;
 pub use principal::Principal;
 pub use rejection::Rejection;
 pub use revocation::{Revocation, Revocations};

@@ -1,6 +1,6 @@
 //! What is told to those who follow a room now, and never recorded.
 
-use super::{Seq, UserId};
+use super::{Presence, Seq, Timestamp, UserId};
 
 /// Something that holds for the moment. A later one of the same kind and user takes the place of an earlier one.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -9,13 +9,15 @@ pub enum Signal {
     Typing { user: UserId, typing: bool },
     /// How far `user` has got.
     Progress { user: UserId, delivered_to: Seq, read_to: Seq },
+    /// Whether `user`, a member, is there; who is not was, at `last_seen`.
+    Presence { user: UserId, presence: Option<Presence>, last_seen: Option<Timestamp> },
 }
 
 impl Signal {
     /// Whom it is about.
     pub fn user(&self) -> &UserId {
         match self {
-            Self::Typing { user, .. } | Self::Progress { user, .. } => user,
+            Self::Typing { user, .. } | Self::Progress { user, .. } | Self::Presence { user, .. } => user,
         }
     }
 
@@ -24,6 +26,7 @@ impl Signal {
         match self {
             Self::Typing { .. } => 0,
             Self::Progress { .. } => 1,
+            Self::Presence { .. } => 2,
         }
     }
 }

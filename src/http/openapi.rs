@@ -258,6 +258,11 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let readers = needed(needed(needed(object(), "room", uuid()), "message", uuid()), "members", integer());
     let readers = needed(needed(readers, "delivered", integer()), "read", integer());
     let readers = needed_list(readers, "users", needed(reader, "read_to", integer()));
+    let present = needed(needed(object(), "user", user()), "presence", presence()).property("last_seen", millis());
+    let presences = needed(needed(object(), "room", uuid()), "members", integer());
+    let presences = needed(needed(presences, "online", integer()), "away", integer());
+    let presences = presences.property("users", ArrayBuilder::new().items(present));
+    let presences = presences.property("after", or_null(user()));
     let settings = |shape: ObjectBuilder| {
         let shape = shape.property("muted_until", or_null(millis())).property("pinned", flag());
         shape.property("archived", flag()).property("draft", or_null(text().max_length(Some(DRAFT_BYTES_MAX))))
@@ -311,6 +316,8 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Members", needed(members, "after", or_null(user())).into()),
         ("Changed", place(object()).into()),
         ("Published", published.into()),
+        ("Presence", needed(object(), "presence", presence()).into()),
+        ("Presences", presences.into()),
         ("Typing", object().property("typing", flag()).into()),
         ("Signaled", needed(object(), "room", uuid()).into()),
         ("Readers", needed(readers, "after", or_null(user())).into()),
@@ -382,6 +389,10 @@ fn kind() -> ObjectBuilder {
 
 fn role() -> ObjectBuilder {
     one_of(Role::ALL.map(Role::as_str))
+}
+
+fn presence() -> ObjectBuilder {
+    one_of(["online", "away", "offline"])
 }
 
 fn standing() -> ObjectBuilder {

@@ -103,6 +103,8 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
         | Ask::Members { .. }
         | Ask::Readers { .. }
         | Ask::Typing { .. }
+        | Ask::Presence { .. }
+        | Ask::Presences { .. }
         | Ask::Inbox { .. }
         | Ask::InboxChanges { .. }
         | Ask::InboxUpdate { .. }
@@ -129,6 +131,7 @@ fn reads_a_room(kind: Kind) -> bool {
         | Kind::Room
         | Kind::Members
         | Kind::Readers
+        | Kind::Presences
         | Kind::Inbox
         | Kind::InboxUpdate => true,
         Kind::Auth
@@ -153,6 +156,7 @@ fn reads_a_room(kind: Kind) -> bool {
         | Kind::UnfollowAll
         | Kind::Rooms
         | Kind::Typing
+        | Kind::Presence
         | Kind::InboxChanges => false,
     }
 }
@@ -174,6 +178,8 @@ fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
         | Reply::Following { .. }
         | Reply::Unfollowed { .. }
         | Reply::Signaled { .. }
+        | Reply::Present { .. }
+        | Reply::Presences { .. }
         | Reply::FollowingAll { .. }
         | Reply::UnfollowedAll
         | Reply::History { .. }
@@ -234,6 +240,8 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::Inbox
         | Kind::InboxChanges
         | Kind::Typing
+        | Kind::Presence
+        | Kind::Presences
         | Kind::InboxUpdate => false,
     }
 }

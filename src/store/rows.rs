@@ -74,6 +74,9 @@ pub const ENTRIES: &[u8] = b"k";
 /// Under a room's stream: before the key of how far each user has got, a [`Progress`].
 pub const PROGRESS: &[u8] = b"q";
 
+/// Under a user's stream: when the user was last seen, a [`Timestamp`].
+pub const LAST_SEEN: &[u8] = b"z";
+
 /// An entry of a user's inbox as it is kept.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Kept {
@@ -521,6 +524,16 @@ impl Row for Progress {
     }
 }
 
+impl Row for Timestamp {
+    fn encode(&self) -> Bytes {
+        codec::version(&self.0).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        codec::versioned(bytes).map(Self)
+    }
+}
+
 impl Row for Num {
     fn encode(&self) -> Bytes {
         codec::version(&self.0).into()
@@ -597,6 +610,7 @@ mod tests {
         };
         round(Kept { entry, changed: Seq(9) });
         round(Kept::default());
+        round(Timestamp(-7));
         round(Progress { delivered: reached(2, 7), read: Reached::NOTHING });
         round(RoomCount(u64::MAX));
         for role in Role::ALL {

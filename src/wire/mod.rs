@@ -31,7 +31,7 @@ pub use native::{DEPTH_MAX, Kind, decode_request};
 pub use refusal::{Refusal, Retry};
 pub use reply::{
     About, Absence, Activity, Beside, Change, Changes, Edited, Inbox, InboxRoom, Listed, ListedMember, Notice, Pinned,
-    Reader, Readers, Removal, Reply, Tally, Version,
+    Presences, Present, Reader, Readers, Removal, Reply, Tally, Version,
 };
 pub use request::{Ask, DecodeError, From, Request};
 pub use world_cursor::Sealer;

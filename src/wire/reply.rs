@@ -8,8 +8,8 @@ use crate::domain::inbox::{Entry, Last, Unread};
 use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::recent::Receipt;
 use crate::domain::{
-    Alias, Content, Emoji, Epoch, Event, Mentions, Name, Num, Position, Principal, Record, RecordId, RoomEvent, RoomId,
-    RoomKey, Seq, Signal, Timestamp, UserId,
+    Alias, Content, Emoji, Epoch, Event, Mentions, Name, Num, Position, Presence, Principal, Record, RecordId,
+    RoomEvent, RoomId, RoomKey, Seq, Signal, Timestamp, UserId,
 };
 
 use super::Refusal;
@@ -130,6 +130,15 @@ pub enum Reply {
         readers: Readers,
         after: Option<UserId>,
     },
+    Present {
+        presence: Option<Presence>,
+    },
+    /// Who of a room is there.
+    Presences {
+        room: RoomKey,
+        presences: Presences,
+        after: Option<UserId>,
+    },
     Inbox(Inbox),
     InboxChanges(Changes),
     InboxUpdated {
@@ -233,6 +242,24 @@ pub struct Readers {
     pub delivered: u32,
     pub read: u32,
     pub users: Vec<Reader>,
+}
+
+/// How many members of a room are there, and some of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Presences {
+    pub members: u32,
+    pub online: u32,
+    pub away: u32,
+    /// `None` in a room with too many members.
+    pub users: Option<Vec<Present>>,
+}
+
+/// Whether a member is there, and when he was last seen who is not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Present {
+    pub user: UserId,
+    pub presence: Option<Presence>,
+    pub last_seen: Option<Timestamp>,
 }
 
 /// How far a member has got in a room.

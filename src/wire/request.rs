@@ -1,6 +1,8 @@
 //! What a client asks, whatever its dialect.
 
-use crate::domain::{Alias, ClientId, Command, Emoji, Name, RecordId, Role, RoomId, RoomKind, RoomName, UserId};
+use crate::domain::{
+    Alias, ClientId, Command, Emoji, Name, Presence, RecordId, Role, RoomId, RoomKind, RoomName, UserId,
+};
 
 use super::{Activity, Refusal};
 use crate::domain::inbox::Update;
@@ -94,6 +96,16 @@ pub enum Ask {
         room: RoomName,
     },
     Members {
+        room: RoomName,
+        after: Option<UserId>,
+        limit: usize,
+    },
+    /// Whether the user is there, as this connection has it; `None`: it does not count.
+    Presence {
+        presence: Option<Presence>,
+    },
+    /// Who of a room is there.
+    Presences {
         room: RoomName,
         after: Option<UserId>,
         limit: usize,

@@ -63,6 +63,7 @@ pub(super) fn notice(notice: &Notice) -> Bytes {
         Notice::RoomLost { .. } => ("room_lost", None),
         Notice::Signal { signal: Signal::Typing { .. }, .. } => ("typing", None),
         Notice::Signal { signal: Signal::Progress { .. }, .. } => ("progress", None),
+        Notice::Signal { signal: Signal::Presence { .. }, .. } => ("presence", None),
         Notice::InboxUpdated { .. } => ("inbox_updated", None),
         Notice::FollowFailed { .. } => ("follow_failed", None),
     };

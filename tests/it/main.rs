@@ -17,6 +17,7 @@ mod limits;
 mod listening;
 mod paging;
 mod pins;
+mod presence;
 mod protocol;
 mod reactions;
 mod requests;

@@ -94,6 +94,10 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     let page = walk.ok(&bob, "history", &before, None).await;
     let tally = json!([{ "message": message, "emoji": "👍", "count": 1, "mine": false }]);
     assert_eq!(page["reactions"], tally);
+    let said = walk.ok(&bob, "presence", &[], Some(json!({ "presence": "online" }))).await;
+    assert_eq!(said["presence"], "online");
+    let there = walk.ok(&ann, "presences", &[("room", room)], None).await;
+    assert_eq!((&there["online"], &there["members"]), (&json!(1), &json!(3)));
     let typing = walk.ok(&bob, "typing", &[("room", room)], Some(json!({ "typing": false }))).await;
     assert_eq!(typing["room"], room);
     let inbox = walk.ok(&bob, "inbox", &[("limit", "5000"), ("archived", "false")], None).await;

@@ -17,8 +17,8 @@ use crate::domain::event::MENTIONS_MAX;
 use crate::domain::ids::IdError;
 use crate::domain::room::MEMBERS_MAX;
 use crate::domain::{
-    self, Alias, ClientId, Command, Emoji, Name, Num, RecordId, Rejection, Role, RoomId, RoomKind, RoomName, Seq,
-    Timestamp, UserId, inbox,
+    self, Alias, ClientId, Command, Emoji, Name, Num, Presence, RecordId, Rejection, Role, RoomId, RoomKind, RoomName,
+    Seq, Timestamp, UserId, inbox,
 };
 use crate::wire::{Activity, Ask, DecodeError, From, Refusal, Request};
 
@@ -306,6 +306,15 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             let Room { room } = payload.read()?;
             Ask::Room { room: room.0 }
         }
+        Kind::Presence => {
+            let Said { presence } = payload.read()?;
+            Ask::Presence { presence: presence.0.0 }
+        }
+        Kind::Presences => {
+            let Members { room, after, limit } = payload.read()?;
+            let (after, limit) = (after.map(|it| it.0), page(limit.unwrap_or(PAGE_MAX))?);
+            Ask::Presences { room: room.0, after, limit }
+        }
         Kind::Typing => {
             let Typing { room, typing } = payload.read()?;
             Ask::Typing { room: room.0, typing: typing.unwrap_or(true) }
@@ -415,10 +424,12 @@ pub enum Kind {
     InboxChanges,
     InboxUpdate,
     Typing,
+    Presence,
+    Presences,
 }
 
 impl Kind {
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -452,6 +463,8 @@ impl Kind {
         Self::InboxChanges,
         Self::InboxUpdate,
         Self::Typing,
+        Self::Presence,
+        Self::Presences,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -489,6 +502,8 @@ impl Kind {
             Self::InboxChanges => "inbox_changes",
             Self::InboxUpdate => "inbox_update",
             Self::Typing => "typing",
+            Self::Presence => "presence",
+            Self::Presences => "presences",
         }
     }
 }
@@ -683,6 +698,26 @@ struct Members {
     room: RoomText,
     after: Option<Parsed<UserId>>,
     limit: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Said {
+    presence: Parsed<Declared>,
+}
+
+/// What a connection says of its user; `offline` is that it does not count.
+struct Declared(Option<Presence>);
+
+impl FromText for Declared {
+    type Error = &'static str;
+
+    fn from_text(text: &str) -> Result<Self, Self::Error> {
+        let known = Presence::ALL.into_iter().find(|presence| presence.as_str() == text);
+        match known {
+            None if text != "offline" => Err("`presence` is one of online, away, offline"),
+            said => Ok(Self(said)),
+        }
+    }
 }
 
 #[derive(Deserialize)]

@@ -4,12 +4,12 @@ use super::PROTOCOL;
 use super::writer::{Plain, Writer};
 use crate::domain::inbox::{Entry, Last, Unread};
 use crate::domain::{
-    Alias, Content, DirectoryEvent, Emoji, Event, Forwarded, InReplyTo, InboxEvent, Name, Position, Record, RecordId,
-    RoomEvent, RoomId, RoomKey, Signal, Timestamp, UserId,
+    Alias, Content, DirectoryEvent, Emoji, Event, Forwarded, InReplyTo, InboxEvent, Name, Position, Presence, Record,
+    RecordId, RoomEvent, RoomId, RoomKey, Signal, Timestamp, UserId,
 };
 use crate::wire::{
     About, Activity, Beside, Change, Changes, Cursor, Edited, Inbox, InboxRoom, Listed, ListedMember, Notice, Pinned,
-    Reader, Readers, Refusal, Reply, Tally, Version,
+    Presences, Present, Reader, Readers, Refusal, Reply, Tally, Version,
 };
 
 /// What a record takes besides its content, or a reply besides its lists: most are half of it.
@@ -106,6 +106,11 @@ pub fn notice(out: &mut impl Writer, notice: &Notice) {
             out.member("delivered_to", &delivered_to.0);
             out.member("read_to", &read_to.0);
         }
+        Notice::Signal { room, signal: Signal::Presence { user, presence, last_seen } } => {
+            out.member("type", "presence");
+            put_room(out, "room", *room);
+            put_present(out, user, *presence, *last_seen);
+        }
         Notice::Restarting { retry_after } => {
             out.member("type", "restarting");
             out.member("retry_after_ms", &u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
@@ -156,6 +161,7 @@ fn reply_bytes(reply: &Reply) -> usize {
         Reply::Reactions { users, .. } => users.iter().map(|user| user.as_str().len() + 3).sum(),
         Reply::Rooms { rooms, .. } => rooms.len() * 128,
         Reply::Members { members, .. } => members.len() * 128,
+        Reply::Presences { presences, .. } => presences.users.as_ref().map_or(0, Vec::len) * 96,
         Reply::Readers { readers, .. } => readers.users.len() * 128,
         Reply::Inbox(inbox) => inbox.rooms.iter().map(InboxRoom::bytes).sum(),
         Reply::InboxChanges(changes) => changes.changes.len() * 256,
@@ -166,6 +172,7 @@ fn reply_bytes(reply: &Reply) -> usize {
         | Reply::Following { .. }
         | Reply::Unfollowed { .. }
         | Reply::Signaled { .. }
+        | Reply::Present { .. }
         | Reply::FollowingAll { .. }
         | Reply::UnfollowedAll
         | Reply::Room { .. }
@@ -419,6 +426,25 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             put_readers(out, readers);
             out.member("after", &after.as_ref().map(UserId::as_str));
         }
+        Reply::Present { presence } => out.member("presence", said(*presence)),
+        Reply::Presences { room, presences: Presences { members, online, away, users }, after } => {
+            put_room(out, "room", room.room);
+            out.member("members", &u64::from(*members));
+            out.member("online", &u64::from(*online));
+            out.member("away", &u64::from(*away));
+            if let Some(users) = users {
+                out.key("users");
+                let open = out.open_list();
+                for Present { user, presence, last_seen } in users {
+                    out.item();
+                    let open = out.open_map();
+                    put_present(out, user, *presence, *last_seen);
+                    out.close_map(open);
+                }
+                out.close_list(open);
+                out.member("after", &after.as_ref().map(UserId::as_str));
+            }
+        }
         Reply::Inbox(inbox) => put_inbox(out, inbox),
         Reply::InboxChanges(Changes { owner, changes, cursor, complete }) => {
             out.key("changes");
@@ -439,6 +465,19 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
         }
         Reply::Refused(refusal) => put_error(out, refusal),
     }
+}
+
+fn put_present(out: &mut impl Writer, user: &UserId, presence: Option<Presence>, last_seen: Option<Timestamp>) {
+    out.member("user", user.as_str());
+    out.member("presence", said(presence));
+    if let Some(last_seen) = last_seen {
+        out.member("last_seen", &last_seen.0);
+    }
+}
+
+/// The word for it; nobody is told apart who is not there and who does not say so.
+fn said(presence: Option<Presence>) -> &'static str {
+    presence.map_or("offline", Presence::as_str)
 }
 
 fn put_readers(out: &mut impl Writer, Readers { members, delivered, read, users }: &Readers) {
