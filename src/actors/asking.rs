@@ -3,15 +3,20 @@
 //! A session hands over what is not for one room's rules alone; a request over HTTP hands over everything. Nothing
 //! here keeps a state: what lasts, such as a follow, belongs to the session.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::task::{JoinError, JoinHandle};
 
 use super::failure::read_failed;
 use super::inbox::list_rooms as rooms_of;
 use super::link::Link;
 use super::overview::{self, Wanted};
 use super::reading;
-use super::registry::Registry;
+use super::registry::{BUSY, Registry};
 use super::room::Answer;
 use super::worker::{Follower, Worker};
 use crate::domain::inbox::Update;
@@ -96,7 +101,8 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
             read("presences", worker, link, &by, &room, presences).await
         }
         Ask::Readers { room, message, after, limit } => {
-            let readers = async move |store: &dyn Store, reader: &Rc<Follower>| {
+            let readers = async |store: &dyn Store, reader: &Rc<Follower>| {
+                registry.meters().user(&registry.limits().rates, &by)?;
                 reading::readers(store, reader, message, after, limit).await
             };
             read("readers", worker, link, &by, &room, readers).await
@@ -211,10 +217,12 @@ const LISTINGS_MAX: usize = 4;
 /// The user's rooms, with nothing of one that the user has been removed from meanwhile.
 async fn inbox(registry: &Arc<Registry>, link: &Link, by: Principal, wanted: Wanted) -> Result<Reply, Refusal> {
     registry.meters().user(&registry.limits().rates, &by)?;
+    let _only = registry.overviews().begin(&by).await.ok_or_else(|| Refusal::busy(BUSY))?;
     for _ in 0..LISTINGS_MAX {
         let removals = link.removals();
-        // On its own, so that others have their turn on the thread where there are many rooms.
+        // On its own, so that others have their turn on the thread where there are many rooms; given up with whoever asks.
         let overview = actix::spawn(overview::overview(Arc::clone(registry), by.clone(), wanted));
+        let overview = AbortOnDrop(overview);
         let inbox = overview.await.map_err(|_| Refusal::unavailable())??;
         if link.removals() == removals {
             return Ok(Reply::Inbox(inbox));
@@ -223,7 +231,25 @@ async fn inbox(registry: &Arc<Registry>, link: &Link, by: Principal, wanted: Wan
     Err(Refusal::unavailable())
 }
 
+/// A task that ends with whoever waits for it.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Future for AbortOnDrop<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 async fn inbox_changes(registry: &Registry, by: &Principal, since: &str, limit: usize) -> Result<Reply, Refusal> {
+    registry.meters().user(&registry.limits().rates, by)?;
     let since = Cursor::parse(since, &overview::inbox_key(by))?;
     Ok(Reply::InboxChanges(overview::changes(registry, by, since, limit).await?))
 }

@@ -21,9 +21,13 @@ const BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How many rooms that is, about.
 const ROOMS_EXPECTED: usize = 16_384;
 
-/// What a digest takes besides its messages, about, and for each record that it looks back.
+/// What a digest takes besides its messages, about, and for each record that it looks back: the second for one without
+/// mentions.
 const DIGEST_BYTES: u64 = 1024;
 const RECORD_BYTES: u64 = 64;
+
+/// How much more of mentions may come to a digest before it is weighed again.
+const MENTIONS_BYTES: u64 = 4 * 1024;
 
 /// How many records are read at once.
 const RECORDS_PER_READ: usize = 256;
@@ -35,6 +39,8 @@ pub struct Digests(Cache<RoomKey, Arc<Digested>, Bytes>);
 pub struct Digested {
     pub header: Header,
     depth: u64,
+    /// What the mentions in it come to, with some room for others.
+    mentions: u64,
     digest: Mutex<Digest>,
 }
 
@@ -50,7 +56,7 @@ struct Bytes;
 
 impl Weighter<RoomKey, Arc<Digested>> for Bytes {
     fn weight(&self, _: &RoomKey, digested: &Arc<Digested>) -> u64 {
-        DIGEST_BYTES + digested.depth * RECORD_BYTES
+        DIGEST_BYTES + digested.depth * RECORD_BYTES + digested.mentions
     }
 }
 
@@ -71,6 +77,10 @@ impl Digests {
         let mut digest = digested.digest();
         for record in records {
             digest.apply(record);
+        }
+        if digest.mention_bytes() > digested.mentions {
+            // It takes more than it was weighed for: whoever asks has it made, and weighed, again.
+            self.0.remove(room);
         }
     }
 
@@ -93,7 +103,13 @@ impl Digests {
         floor: Seq,
     ) -> Result<Option<Arc<Digested>>, StoreError> {
         let stream = room.stream();
-        let mut depth = self.0.get(room).map_or(0, |digested| digested.depth / 2);
+        let mut depth = 0;
+        if let Some(digested) = self.0.get(room) {
+            let known = digested.digest().head();
+            // One that was only too shallow is made twice as deep; one that is behind as deep again.
+            let shallow = known == store.head(&stream).await?;
+            depth = if shallow { digested.depth } else { digested.depth / 2 };
+        }
         'again: loop {
             let Some(head) = store.head(&stream).await? else { return Ok(None) };
             let Some(row) = store.get(&stream, rows::HEADER).await? else { return Ok(None) };
@@ -115,7 +131,8 @@ impl Digests {
                 }
             }
             if digest.suffices(floor) {
-                let digested = Digested { header: Header::decode(&row)?, depth, digest: Mutex::new(digest) };
+                let (header, mentions) = (Header::decode(&row)?, digest.mention_bytes() + MENTIONS_BYTES);
+                let digested = Digested { header, depth, mentions, digest: Mutex::new(digest) };
                 let digested = Arc::new(digested);
                 self.0.insert(room.clone(), Arc::clone(&digested));
                 return Ok(Some(digested));

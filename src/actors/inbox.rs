@@ -327,12 +327,11 @@ async fn decide(
                 let moved = (entry.delivered, entry.read) != (before.delivered, before.read);
                 if changed {
                     next = next.next();
-                    point.kept = Kept { entry: entry.clone(), changed: next };
                     let position = Position { epoch, seq: next };
+                    point.kept = Kept { entry: entry.clone(), changed: position };
                     commit.records.push(record(user, position, at, room, &entry));
                 }
-                let position = Position { epoch, seq: point.kept.changed };
-                let now = Arc::new(Updated { room, entry, moved, position });
+                let now = Arc::new(Updated { room, entry, moved, position: point.kept.changed });
                 if changed {
                     updated.push(Arc::clone(&now));
                 }
@@ -358,7 +357,7 @@ struct Standpoint {
     head: Option<Position>,
     kept: Kept,
     /// `kept.changed` as it is on disk.
-    was: Seq,
+    was: Position,
 }
 
 async fn standpoint(store: &dyn Store, stream: &StreamId, room: &RoomKey) -> Result<Standpoint, StoreError> {

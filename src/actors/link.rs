@@ -128,6 +128,7 @@ pub struct Link {
     proofs: RefCell<VecDeque<Proof>>,
     removals: Cell<u64>,
     present: Cell<bool>,
+    typing: Cell<usize>,
     /// How many reasons there are not to look at what comes in for now; and who wants to know when there is none.
     pauses: Cell<u32>,
     reader: Cell<Option<Waker>>,
@@ -184,6 +185,7 @@ impl Link {
             proofs: RefCell::new(VecDeque::new()),
             removals: Cell::new(0),
             present: Cell::new(false),
+            typing: Cell::new(0),
             pauses: Cell::new(0),
             reader: Cell::new(None),
             guard: RefCell::new(None),
@@ -366,6 +368,15 @@ impl Link {
     /// Whether it has said of its user that he is there.
     pub fn present(&self) -> &Cell<bool> {
         &self.present
+    }
+
+    /// In how many rooms its user is writing by it.
+    pub fn typing(&self) -> usize {
+        self.typing.get()
+    }
+
+    pub fn count_typing(&self, more: isize) {
+        self.typing.set(self.typing.get().saturating_add_signed(more));
     }
 
     /// How many removals of its user have reached it.

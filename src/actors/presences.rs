@@ -168,16 +168,19 @@ pub async fn tell(registry: Arc<Registry>, who: Who, presence: Option<Presence>)
     if let Some(at) = last_seen {
         registry.last_seen(&who, at);
     }
-    let (tenant, user) = who;
+    let (tenant, user) = &who;
     let mut after = None;
     loop {
-        let listing = list_rooms(&**registry.store(), &tenant, &user, after, ROOMS_PER_SCAN).await;
+        let listing = list_rooms(&**registry.store(), tenant, user, after, ROOMS_PER_SCAN).await;
         let listing = match listing {
             Ok(listing) => listing,
             Err(error) => return tracing::error!(%error, "who is there could not be told"),
         };
         for listed in listing.rooms.iter().filter(|listed| listed.standing == Standing::Member) {
             let room = RoomKey { tenant: tenant.clone(), room: listed.room };
+            // What is so now: somebody may have come back while this was looked up, and another tell of that.
+            let presence = registry.presences().of(&who);
+            let last_seen = last_seen.filter(|_| presence.is_none());
             registry.signal(&room, &Signal::Presence { user: user.clone(), presence, last_seen });
         }
         match listing.rooms.last().filter(|_| listing.more) {

@@ -22,6 +22,7 @@ use super::directory::{DirectoryActor, Nums, Reserve};
 use super::failure::read_failed;
 use super::inbox::{Attach, Change, InboxActor, RoomsChanged, Seen, Updated};
 use super::limits::{Limits, names};
+use super::overview::Overviews;
 use super::presences::{Presences, Who};
 use super::rates::{Limiter, Meters};
 use super::reading;
@@ -62,6 +63,7 @@ pub struct Registry {
     digests: Digests,
     typists: Typists,
     presences: Presences,
+    overviews: Overviews,
     sealer: OnceLock<Sealer>,
     /// Whose tokens are denied.
     pub(super) revocations: ArcSwap<Revocations>,
@@ -183,6 +185,7 @@ impl Registry {
             digests: Digests::default(),
             typists: Typists::default(),
             presences: Presences::default(),
+            overviews: Overviews::default(),
             sealer: OnceLock::new(),
             revocations: ArcSwap::default(),
         })
@@ -703,6 +706,11 @@ impl Registry {
         }
     }
 
+    /// Whose rooms are being listed.
+    pub fn overviews(&self) -> &Overviews {
+        &self.overviews
+    }
+
     /// Who is there.
     pub fn presences(&self) -> &Presences {
         &self.presences
@@ -723,9 +731,8 @@ impl Registry {
 
     /// `user` does not write in a room any more: has posted, has left, or says so.
     pub fn typed(&self, room: &RoomKey, user: &UserId) {
-        if self.typists.end(room, user) {
-            self.signal(room, &Signal::Typing { user: user.clone(), typing: false });
-        }
+        let tell = || self.signal(room, &Signal::Typing { user: user.clone(), typing: false });
+        self.typists.end(room, user, tell);
     }
 
     /// What is known of rooms' latest messages.

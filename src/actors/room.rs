@@ -113,7 +113,7 @@ pub struct RoomActor {
     /// Where the room stood before each commit with a removal that has not reached everybody yet.
     removals: BTreeSet<Seq>,
     /// Answers that would tell of one of these.
-    late: Vec<Reply>,
+    late: Vec<(Seq, Reply)>,
     nums: Arc<Nums>,
     last_command: Instant,
     watch: Watch,
@@ -311,8 +311,16 @@ impl RoomActor {
             return send_all(replies);
         }
         let (late, others): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.waits == Waits::Removals);
-        self.late.extend(late);
+        let at = self.committed.map_or(Seq::ZERO, |head| head.seq);
+        self.late.extend(late.into_iter().map(|reply| (at, reply)));
         send_all(others);
+    }
+
+    /// Answers what waited for removals that have reached everybody by now, whatever is removed after it.
+    fn send_late(&mut self) {
+        let open = self.removals.first().copied();
+        let due = self.late.extract_if(.., |(at, _)| open.is_none_or(|open| open >= *at));
+        send_all(due.map(|(_, reply)| reply).collect());
     }
 
     fn unchanged(&self) -> Answer {
@@ -454,9 +462,7 @@ impl RoomActor {
                 room.removals.remove(&before);
                 room.has_published();
                 send_all(replies);
-                if room.removals.is_empty() {
-                    send_all(std::mem::take(&mut room.late));
-                }
+                room.send_late();
                 return;
             }
             tracing::error!(room = %room.key.room, "a removal was not confirmed by every relay in time");
@@ -532,7 +538,9 @@ impl RoomActor {
     }
 
     fn fail(&mut self, replies: Vec<Reply>, refusal: &Refusal) {
-        let others = std::mem::take(&mut self.gathering.replies).into_iter().chain(std::mem::take(&mut self.late));
+        let others = std::mem::take(&mut self.gathering.replies)
+            .into_iter()
+            .chain(std::mem::take(&mut self.late).into_iter().map(|(_, reply)| reply));
         for reply in replies.into_iter().chain(others) {
             reply.to.tell(Err(refusal.clone()));
         }

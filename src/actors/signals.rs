@@ -17,7 +17,8 @@ pub const TYPING: Duration = Duration::from_secs(6);
 /// Who says so again before this has passed is not told of again.
 const TOLD: Duration = Duration::from_secs(3);
 
-/// A room that more than so many connections of a thread follow is told of no signals: each would go to all of them.
+/// A room that more than so many connections follow is told of no signals, as far as a thread can tell from its own: each
+/// would go to all of them.
 pub const FOLLOWERS_MAX: usize = 256;
 
 /// In how many rooms a user counts as writing at once, by one connection.
@@ -33,37 +34,37 @@ pub struct Typists {
 }
 
 impl Typists {
-    /// Notes that `user` writes. True where that has to be told: it is new, or has not been told for a while.
-    pub fn begin(&self, room: &RoomKey, user: &UserId, now: Instant) -> bool {
+    /// Notes that `user` writes, and has it told where that is new, or has not been told for a while. Told before anybody
+    /// can note otherwise, so that the last that is told is what is so.
+    pub fn begin(&self, room: &RoomKey, user: &UserId, now: Instant, tell: impl FnOnce()) {
         let mut rooms = self.lock(room);
         let users = rooms.entry(room.clone()).or_default();
         match users.get_mut(user) {
-            Some(told) if now.saturating_duration_since(*told) < TOLD => false,
-            Some(told) => {
-                *told = now;
-                true
-            }
+            Some(told) if now.saturating_duration_since(*told) < TOLD => return,
+            Some(told) => *told = now,
             None => {
                 users.insert(user.clone(), now);
                 self.count.fetch_add(1, Ordering::AcqRel);
-                true
             }
         }
+        tell();
     }
 
-    /// Notes that `user` does not write any more. True where somebody has been told otherwise.
-    pub fn end(&self, room: &RoomKey, user: &UserId) -> bool {
+    /// Notes that `user` does not write any more, and has it told where somebody has been told otherwise.
+    pub fn end(&self, room: &RoomKey, user: &UserId, tell: impl FnOnce()) {
         if self.count.load(Ordering::Acquire) == 0 {
-            return false;
+            return;
         }
         let mut rooms = self.lock(room);
-        let Some(users) = rooms.get_mut(room) else { return false };
+        let Some(users) = rooms.get_mut(room) else { return };
         let ended = users.remove(user).is_some();
         if users.is_empty() {
             rooms.remove(room);
         }
-        self.count.fetch_sub(usize::from(ended), Ordering::AcqRel);
-        ended
+        if ended {
+            self.count.fetch_sub(1, Ordering::AcqRel);
+            tell();
+        }
     }
 
     /// Who writes in a room.
@@ -82,6 +83,8 @@ impl Typists {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use uuid::Uuid;
 
     use super::*;
@@ -92,12 +95,18 @@ mod tests {
         let (typists, now) = (Typists::default(), Instant::now());
         let room = RoomKey { tenant: TenantId::default_tenant(), room: RoomId(Uuid::nil()) };
         let ann = UserId::new("ann").unwrap();
-        assert!(!typists.end(&room, &ann));
-        assert!(typists.begin(&room, &ann, now));
-        assert!(!typists.begin(&room, &ann, now + TOLD / 2));
-        assert!(typists.begin(&room, &ann, now + TOLD));
+        let told = Cell::new(0);
+        let tell = || told.set(told.get() + 1);
+        typists.end(&room, &ann, tell);
+        assert_eq!(told.get(), 0, "of what was never told");
+        for (after, times) in [(Duration::ZERO, 1), (TOLD / 2, 1), (TOLD, 2)] {
+            typists.begin(&room, &ann, now + after, tell);
+            assert_eq!(told.get(), times);
+        }
         assert_eq!(typists.of(&room), std::slice::from_ref(&ann));
-        assert!(typists.end(&room, &ann) && !typists.end(&room, &ann));
+        typists.end(&room, &ann, tell);
+        typists.end(&room, &ann, tell);
+        assert_eq!(told.get(), 3);
         assert_eq!(typists.of(&room), []);
     }
 }

@@ -280,7 +280,10 @@ impl Worker {
     /// Lets go of a connection whose session has ended. Removals reach it until nothing of it can leave any more.
     pub fn closed(&self, link: &Rc<Link>, principal: Option<&Principal>) {
         self.leave(link);
-        self.end_typing(|typist| Rc::ptr_eq(&typist.link, link));
+        // What a request has said holds on without it.
+        if link.typing() > 0 && link.kind() == Kind::Socket {
+            self.end_typing(|typist| Rc::ptr_eq(&typist.link, link));
+        }
         if let Some(by) = principal.filter(|_| link.present().get()) {
             self.present(by, link, None);
         }
@@ -389,9 +392,12 @@ impl Worker {
 
     /// Ends a follow; nothing more is handed to it, and what it has not taken yet goes nowhere.
     pub fn unregister(&self, follower: &Rc<Follower>) {
+        let followed = follower.follow.borrow().at().is_some();
         follower.follow.borrow_mut().end();
         follower.link.outbox.purge(follower);
-        follower.link.outbox.purge_state(follower.room.room);
+        if followed {
+            follower.link.outbox.purge_state(follower.room.room);
+        }
         self.forget_follower(follower);
     }
 
@@ -483,26 +489,29 @@ impl Worker {
 
     /// Notes that `user` is writing in a room, or does no longer, and tells those who follow it.
     pub fn typing(&self, room: &RoomKey, user: &UserId, link: &Rc<Link>, typing: bool) {
-        let now = Instant::now();
+        let (now, key) = (Instant::now(), (room.clone(), user.clone()));
+        if let Some(before) = self.typists.borrow_mut().remove(&key) {
+            before.link.count_typing(-1);
+        }
         if !typing {
-            self.typists.borrow_mut().remove(&(room.clone(), user.clone()));
-            return self.typed(room, user);
+            return self.registry.typed(room, user);
         }
-        let typist = Typist { until: now + TYPING, link: Rc::clone(link) };
-        let first = {
-            let mut typists = self.typists.borrow_mut();
-            typists.insert((room.clone(), user.clone()), typist);
-            let mut own = typists.iter().filter(|(_, typist)| Rc::ptr_eq(&typist.link, link));
-            let first = own.clone().min_by_key(|(_, typist)| typist.until).map(|(key, _)| key.clone());
-            first.filter(|_| own.nth(ROOMS_OF_ONE_MAX).is_some())
+        if link.typing() >= ROOMS_OF_ONE_MAX {
+            self.end_oldest_typing(link);
+        }
+        link.count_typing(1);
+        self.typists.borrow_mut().insert(key, Typist { until: now + TYPING, link: Rc::clone(link) });
+        let signal = Signal::Typing { user: user.clone(), typing: true };
+        self.registry.typists().begin(room, user, now, || self.registry.signal(room, &signal));
+    }
+
+    fn end_oldest_typing(&self, link: &Rc<Link>) {
+        let oldest = {
+            let typists = self.typists.borrow();
+            let own = typists.iter().filter(|(_, typist)| Rc::ptr_eq(&typist.link, link));
+            own.min_by_key(|(_, typist)| typist.until).map(|(_, typist)| typist.until)
         };
-        if let Some((room, user)) = first {
-            self.typists.borrow_mut().remove(&(room.clone(), user.clone()));
-            self.typed(&room, &user);
-        }
-        if self.registry.typists().begin(room, user, now) {
-            self.registry.signal(room, &Signal::Typing { user: user.clone(), typing: true });
-        }
+        self.end_typing(|typist| Rc::ptr_eq(&typist.link, link) && Some(typist.until) == oldest);
     }
 
     /// Takes note of what a connection or a request says of its user, and tells those who follow a room of his.
@@ -520,16 +529,12 @@ impl Worker {
         }
     }
 
-    /// Somebody does not write any more.
-    fn typed(&self, room: &RoomKey, user: &UserId) {
-        self.registry.typed(room, user);
-    }
-
     /// Ends the writing of those of whom `is_over` says so.
     fn end_typing(&self, is_over: impl Fn(&Typist) -> bool) {
         let over: Vec<_> = self.typists.borrow_mut().extract_if(.., |_, typist| is_over(typist)).collect();
-        for ((room, user), _) in over {
-            self.typed(&room, &user);
+        for ((room, user), typist) in over {
+            typist.link.count_typing(-1);
+            self.registry.typed(&room, &user);
         }
     }
 
@@ -537,7 +542,7 @@ impl Worker {
     pub(super) fn signal(&self, room: &RoomKey, signal: &Signal) {
         let rooms = self.rooms.borrow();
         let Some(followers) = rooms.get(room) else { return };
-        if followers.list.len() > signals::FOLLOWERS_MAX {
+        if self.is_crowded(followers) && !signal.ends_another() {
             return;
         }
         let notice = Notice::Signal { room: room.room, signal: signal.clone() };
@@ -547,7 +552,8 @@ impl Worker {
         let key = self.state_key(room, signal);
         for follower in followers.list.iter().filter(|follower| follower.user != *signal.user()) {
             let Some(frame) = &frames[follower.dialect.index()] else { continue };
-            if follower.follow.borrow().at().is_some() {
+            // A page that is waited for would gather them all.
+            if follower.link.kind().lasts() && follower.follow.borrow().at().is_some() {
                 follower.link.outbox.push_state(key, frame.clone());
             }
         }
@@ -555,6 +561,10 @@ impl Worker {
 
     /// Tells a new follower what holds for the moment.
     pub fn greet(&self, follower: &Follower) {
+        let crowded = self.rooms.borrow().get(&follower.room).is_none_or(|followers| self.is_crowded(followers));
+        if crowded || !follower.link.kind().lasts() {
+            return;
+        }
         for user in self.registry.typists().of(&follower.room) {
             if user == follower.user {
                 continue;
@@ -564,6 +574,11 @@ impl Worker {
             let notice = Notice::Signal { room: follower.room.room, signal };
             follower.link.outbox.push_state(key, follower.dialect.frame_notice(&notice));
         }
+    }
+
+    /// Whether a signal would go to too many; the others follow on other threads.
+    fn is_crowded(&self, followers: &Followers) -> bool {
+        followers.list.len() * self.registry.relays().len() > signals::FOLLOWERS_MAX
     }
 
     fn state_key(&self, room: &RoomKey, signal: &Signal) -> StateKey {

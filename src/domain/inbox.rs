@@ -146,6 +146,7 @@ pub struct Digest {
     from: Seq,
     head: Option<Position>,
     messages: VecDeque<Posted>,
+    mention_bytes: u64,
     last: Option<Last>,
     /// The last message has been deleted, and what was before it is not known any more.
     stale: bool,
@@ -159,10 +160,17 @@ struct Posted {
     mentions: super::Mentions,
 }
 
+impl Posted {
+    /// Each mention is a text of its own, with two counts before it.
+    fn mention_bytes(&self) -> u64 {
+        self.mentions.iter().map(|user| (user.as_str().len() + 2 * size_of::<UserId>()) as u64).sum()
+    }
+}
+
 impl Digest {
     /// Of the records after `from`, to look back `depth` records later on.
     pub fn after(from: Seq, depth: u64) -> Self {
-        Self { depth, from, head: None, messages: VecDeque::new(), last: None, stale: false }
+        Self { depth, from, head: None, messages: VecDeque::new(), mention_bytes: 0, last: None, stale: false }
     }
 
     /// The last record it knows of.
@@ -173,6 +181,11 @@ impl Digest {
     /// The last message, if there is one among the latest [`Digest::depth`] records.
     pub fn last(&self) -> Option<&Last> {
         self.last.as_ref()
+    }
+
+    /// How much memory the mentions in it take, about.
+    pub fn mention_bytes(&self) -> u64 {
+        self.mention_bytes
     }
 
     pub fn depth(&self) -> u64 {
@@ -198,8 +211,8 @@ impl Digest {
         }
         let out = record.position.seq.0.saturating_sub(self.depth);
         self.from = self.from.max(Seq(out));
-        while self.messages.front().is_some_and(|message| message.position.seq <= self.from) {
-            self.messages.pop_front();
+        while let Some(gone) = self.messages.pop_front_if(|message| message.position.seq <= self.from) {
+            self.mention_bytes -= gone.mention_bytes();
         }
         true
     }
@@ -208,23 +221,26 @@ impl Digest {
         match event {
             RoomEvent::MessagePosted { content, mentions, .. } => {
                 let (position, author) = (record.position, record.author.clone());
-                self.messages.push_back(Posted { position, author: author.clone(), mentions: mentions.clone() });
+                let posted = Posted { position, author: author.clone(), mentions: mentions.clone() };
+                self.mention_bytes += posted.mention_bytes();
+                self.messages.push_back(posted);
                 let text = content.text.as_deref().map(preview);
                 self.last = Some(Last { id: record.id, at: record.at, author, text });
                 self.stale = false;
             }
             RoomEvent::MessageEdited { message, content, mentions, .. } => {
                 if let Some(at) = self.at(message.seq()) {
+                    self.mention_bytes -= self.messages[at].mention_bytes();
                     self.messages[at].mentions = mentions.clone();
+                    self.mention_bytes += self.messages[at].mention_bytes();
                 }
                 if let Some(last) = self.last.as_mut().filter(|last| last.id == *message) {
                     last.text = content.text.as_deref().map(preview);
                 }
             }
             RoomEvent::MessageDeleted { message, .. } => {
-                if let Some(at) = self.at(message.seq()) {
-                    self.messages.remove(at);
-                }
+                let gone = self.at(message.seq()).and_then(|at| self.messages.remove(at));
+                self.mention_bytes -= gone.as_ref().map_or(0, Posted::mention_bytes);
                 if self.last.as_ref().is_some_and(|last| last.id == *message) {
                     self.last = None;
                     self.stale = self.from > Seq::ZERO || !self.messages.is_empty();
@@ -250,12 +266,19 @@ impl Digest {
         self.messages.binary_search_by_key(&seq, |message| message.position.seq).ok()
     }
 
+    /// Behind which seq a digest has to know all messages, to say what somebody has not read who has read up to `read` and
+    /// came into the room at `joined`.
+    pub fn floor(head: Position, read: Reached, joined: Seq) -> Seq {
+        // After a loss there are new ones below what was read.
+        if read.0.epoch >= head.epoch { read.0.seq.max(joined) } else { joined }
+    }
+
     /// What `user`, who has read up to `read` and came into the room at `joined`, has not read. Only right where
     /// [`Digest::suffices`] for the later of the two.
     pub fn unread(&self, user: &UserId, read: Reached, joined: Seq) -> Unread {
         let Some(head) = self.head else { return Unread::default() };
         let begin = head.seq.0.saturating_sub(REACH);
-        let floor = if read.0.epoch >= head.epoch { read.0.seq.max(joined) } else { joined };
+        let floor = Self::floor(head, read, joined);
         let from = self.messages.partition_point(|message| message.position.seq <= floor.max(Seq(begin)));
         let unread = self.messages.range(from..).filter(|message| {
             message.author != *user && message.position.seq > joined && !read.covers(message.position)

@@ -21,6 +21,14 @@ impl Signal {
         }
     }
 
+    /// Whether it takes back what may have been told before: then nobody must be left believing that.
+    pub fn ends_another(&self) -> bool {
+        match self {
+            Self::Typing { typing, .. } => !typing,
+            Self::Progress { .. } | Self::Presence { .. } => false,
+        }
+    }
+
     /// Which kind of signal it is, as a number of its own.
     pub fn kind(&self) -> u8 {
         match self {

@@ -78,11 +78,18 @@ pub const PROGRESS: &[u8] = b"q";
 pub const LAST_SEEN: &[u8] = b"z";
 
 /// An entry of a user's inbox as it is kept.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Kept {
     pub entry: Entry,
-    /// The record of the user's stream that it has changed with last.
-    pub changed: Seq,
+    /// Where in the user's stream it has changed last.
+    pub changed: Position,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        let Reached(nowhere) = Reached::NOTHING;
+        Self { entry: Entry::default(), changed: nowhere }
+    }
 }
 
 /// How far a user has got in a room, as others may know: what follows from the entry in the user's inbox.
@@ -487,7 +494,7 @@ impl Row for Kept {
             pinned: *pinned,
             archived: *archived,
             draft: draft.as_deref(),
-            changed: self.changed.0,
+            changed: Reached(self.changed).into(),
         };
         codec::version(&stored).into()
     }
@@ -497,7 +504,8 @@ impl Row for Kept {
         let muted_until = muted_until.map(Timestamp);
         let (delivered, read, draft) = (delivered.into(), read.into(), draft.map(Arc::from));
         let entry = Entry { delivered, read, muted_until, pinned, archived, draft };
-        Ok(Self { entry, changed: Seq(changed) })
+        let Reached(changed) = changed.into();
+        Ok(Self { entry, changed })
     }
 }
 
@@ -510,7 +518,7 @@ struct StoredEntry<'a> {
     archived: bool,
     #[serde(borrow)]
     draft: Option<&'a str>,
-    changed: u64,
+    changed: StoredReached,
 }
 
 impl Row for Progress {
@@ -608,7 +616,7 @@ mod tests {
             archived: false,
             draft: Some("what I wanted to say".into()),
         };
-        round(Kept { entry, changed: Seq(9) });
+        round(Kept { entry, changed: reached(3, 9).0 });
         round(Kept::default());
         round(Timestamp(-7));
         round(Progress { delivered: reached(2, 7), read: Reached::NOTHING });

@@ -52,6 +52,23 @@ async fn writing_ends_by_itself_and_who_comes_late_hears_of_it() {
 }
 
 #[tokio::test]
+async fn a_read_of_the_room_takes_no_signal_away() {
+    let server = TestServer::start();
+    let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+    ann.ask(create_channel("lobby")).await;
+    ann.ask(follow("lobby", "now")).await;
+    bob.ask(join("lobby")).await;
+    for _ in 0..50 {
+        bob.ask(typing("lobby", true)).await;
+        // Under way together, on the connection that is told.
+        let read = ann.send(json!({ "type": "history", "room": "lobby", "limit": 1 })).await;
+        bob.ask(typing("lobby", false)).await;
+        ann.reply(&read).await;
+        while signal(&mut ann, "typing").await != ("bob".into(), json!(false)) {}
+    }
+}
+
+#[tokio::test]
 async fn only_who_may_post_is_writing_and_only_members_hear_of_it() {
     let server = TestServer::start();
     let (mut ann, mut bob, mut eve) =
