@@ -192,9 +192,9 @@ impl Run {
         if at == self.end { Ok(frames) } else { Err(damage("a run is longer than its records")) }
     }
 
-    /// Whether it was written at `spot`. Where in a chunk whose runs have moved, nothing tells any more.
-    pub(super) fn was_at(&self, spot: Spot) -> bool {
-        self.spot == spot || self.chunk[1] == MOVED && self.spot.chunk == spot.chunk
+    /// Whether the runs of its chunk have moved: where in it they were written, nothing tells any more.
+    pub(super) fn has_moved(&self) -> bool {
+        self.chunk[1] == MOVED
     }
 
     pub(super) fn holds(&self, seq: Seq) -> bool {

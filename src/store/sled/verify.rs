@@ -15,10 +15,28 @@ use super::index::{BLANK, Tail, chunk_key, chunk_number, tail_key, unseal};
 use super::open::{self, Recovered};
 use super::read::{Stretch, failure, is_place, is_row, stretch_before};
 use super::{OpenError, Options};
-use crate::domain::Seq;
+use crate::domain::{Position, Seq};
 
 /// Where a stream ends, as far as its chunks have been read: its latest run.
-type Ends = HashMap<Arc<[u8]>, Run>;
+type Ends = HashMap<Arc<[u8]>, End>;
+
+/// The last run of a stream, without the chunk that holds it.
+struct End {
+    last: Position,
+    spot: Spot,
+    moved: bool,
+}
+
+impl End {
+    fn of(run: &Run) -> Self {
+        Self { last: run.last(), spot: run.spot, moved: run.has_moved() }
+    }
+
+    /// Whether it was written at `spot`, as far as can be told.
+    fn was_at(&self, spot: Spot) -> bool {
+        self.spot == spot || self.moved && self.spot.chunk == spot.chunk
+    }
+}
 
 /// What a directory holds, and what is wrong with it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -131,7 +149,7 @@ fn scan(tree: &Tree, recovered: &Recovered, report: &mut Report) {
             None => tree.get(&key).ok().flatten().and_then(|row| Tail::decode(unseal(&key, &row).ok()?).ok()),
         };
         // What has been erased since the tail was written is no longer in the bytes that it counts.
-        if !known.is_some_and(|tail| tail.head == end.last() && end.was_at(tail.run)) {
+        if !known.is_some_and(|tail| tail.head == end.last && end.was_at(tail.run)) {
             report.damage.push(format!("the tail of {} does not agree with its records", name(stream)));
         }
     }
@@ -145,9 +163,9 @@ fn check_chunk(chunk: &::sled::IVec, number: u64, ends: &mut Ends, report: &mut 
             report.records += 1;
         }
         // Taken note of first, so that one gap is told once.
-        let before = ends.insert(run.stream().into(), run.clone());
+        let before = ends.insert(run.stream().into(), End::of(&run));
         let follows = match before {
-            Some(before) => run.first == before.last().seq.next() && before.was_at(run.previous),
+            Some(before) => run.first == before.last.seq.next() && before.was_at(run.previous),
             None => run.first == Seq(1) && run.previous == Spot::NONE,
         };
         if !follows {
