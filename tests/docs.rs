@@ -9,7 +9,7 @@ use chinwag::actors;
 use chinwag::actors::limits::{self, Rate};
 use chinwag::config::table::{self, Reload};
 use chinwag::config::{Config, Flags};
-use chinwag::domain::inbox::{Entry as InboxEntry, Last, Reached, Unread};
+use chinwag::domain::inbox::{Entry as InboxEntry, Last, Reached, Settings, Unread};
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
 use chinwag::domain::{
@@ -443,6 +443,7 @@ fn sent() -> Vec<Value> {
         (Some("7"), Reply::Following { room: room.clone(), at: position(3), head: Seq(5) }),
         (Some("8"), Reply::Unfollowed { room: room.room }),
         (Some("23"), Reply::Signaled { room: room.clone() }),
+        (Some("26"), Reply::Settings(Settings { private_reading: true })),
         (Some("24"), Reply::Present { presence: Some(Presence::Online) }),
         (Some("25"), Reply::Presences { room: room.clone(), presences, after: None }),
         (

@@ -12,18 +12,18 @@ use std::task::{Context, Poll};
 use tokio::task::{JoinError, JoinHandle};
 
 use super::failure::read_failed;
-use super::inbox::list_rooms as rooms_of;
+use super::inbox::{list_rooms as rooms_of, settings_of};
 use super::link::Link;
 use super::overview::{self, Wanted};
 use super::reading;
 use super::registry::{BUSY, Registry};
 use super::room::Answer;
 use super::worker::{Follower, Worker};
-use crate::domain::inbox::Update;
+use crate::domain::inbox::{Settings, Update};
 use crate::domain::recent::Receipt;
 use crate::domain::{
     Alias, ClientId, Command, Create, Name, Principal, RecordId, Rejection, Role, RoomId, RoomKey, RoomKind, RoomName,
-    Seq, Source, UserId,
+    Seq, Source, StreamId, UserId,
 };
 use crate::store::Store;
 use crate::wire::{Ask, Cursor, Refusal, Reply};
@@ -113,6 +113,16 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
         }
         Ask::InboxChanges { since, limit } => {
             counted(registry, "inbox_changes", inbox_changes(registry, &by, &since, limit).await)
+        }
+        Ask::Settings { private_reading: None } => {
+            let stream = StreamId::User(by.tenant.clone(), by.user.clone());
+            let found = settings_of(&**registry.store(), &stream).await;
+            counted(registry, "settings", found.map(Reply::Settings).map_err(|error| read_failed(&error)))
+        }
+        Ask::Settings { private_reading: Some(private_reading) } => {
+            let settings = Settings { private_reading };
+            let decided = registry.decide_inbox(&by, settings).await;
+            counted(registry, "settings_update", decided.map(|()| Reply::Settings(settings)))
         }
         Ask::InboxUpdate { room, update } => {
             let update = async |_: &dyn Store, reader: &Rc<Follower>| inbox_update(registry, &by, reader, update).await;

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::failure::{commit_failed, read_failed};
 use super::registry::Registry;
 use crate::clock::random_wide;
-use crate::domain::inbox::{Entry, Update};
+use crate::domain::inbox::{Entry, Reached, Settings, Update};
 use crate::domain::policy::Standing;
 use crate::domain::{
     Event, InboxEvent, Num, Position, Record, RecordId, Rejection, Role, RoomId, RoomKey, Seq, Signal, StreamId,
@@ -37,8 +37,8 @@ pub struct InboxActor {
     /// Where the user's stream ends on disk.
     head: Head,
     waiting: VecDeque<Change>,
-    /// When the user was last seen, if that is to be written.
-    seen: Option<Timestamp>,
+    /// What else is to be written.
+    beside: Beside,
     /// Some are being written.
     busy: bool,
 }
@@ -61,20 +61,20 @@ impl InboxActor {
             taken: 0,
             head: Head::Unknown,
             waiting: VecDeque::new(),
-            seen: None,
+            beside: Beside::default(),
             busy: false,
         }
     }
 
     /// Writes what has come, unless something is being written.
     fn work(&mut self, ctx: &mut Context<Self>) {
-        if self.busy || (self.waiting.is_empty() && self.seen.is_none()) {
+        if self.busy || (self.waiting.is_empty() && self.beside.is_empty()) {
             return;
         }
         self.busy = true;
         let changes: Vec<Change> = self.waiting.drain(..self.waiting.len().min(TOGETHER_MAX)).collect();
         let owner = (self.tenant.clone(), self.user.clone());
-        let written = write(Arc::clone(&self.registry), owner, self.head, changes, self.seen.take());
+        let written = write(Arc::clone(&self.registry), owner, self.head, changes, std::mem::take(&mut self.beside));
         ctx.spawn(written.into_actor(self).map(|written, inbox, ctx| {
             inbox.busy = false;
             inbox.head = written.head;
@@ -95,7 +95,7 @@ impl InboxActor {
     fn signal(&self, updated: &Updated) {
         let room = RoomKey { tenant: self.tenant.clone(), room: updated.room };
         let (user, entry) = (self.user.clone(), &updated.entry);
-        let (delivered_to, read_to) = (entry.delivered.0.seq, entry.read.0.seq);
+        let (delivered_to, read_to) = (entry.delivered.0.seq, updated.shown.0.seq);
         if updated.moved {
             self.registry.signal(&room, &Signal::Progress { user, delivered_to, read_to });
         }
@@ -183,8 +183,10 @@ impl Handler<RoomsChanged> for InboxActor {
 pub struct Updated {
     pub room: RoomId,
     pub entry: Entry,
-    /// The user has got further.
-    pub moved: bool,
+    /// How far others know that the user has read.
+    shown: Reached,
+    /// For others the user has got further.
+    moved: bool,
     /// Where in the user's stream it has come to be so.
     pub position: Position,
 }
@@ -228,8 +230,52 @@ impl Handler<Seen> for InboxActor {
 
     fn handle(&mut self, Seen(at): Seen, ctx: &mut Self::Context) {
         self.taken += 1;
-        self.seen = Some(at);
+        self.beside.seen = Some(at);
         self.work(ctx);
+    }
+}
+
+/// Changes what the user has decided for all rooms. Answered when that is on disk.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Decide {
+    pub settings: Settings,
+    pub to: oneshot::Sender<Result<(), Refusal>>,
+}
+
+impl Handler<Decide> for InboxActor {
+    type Result = ();
+
+    fn handle(&mut self, decide: Decide, ctx: &mut Self::Context) {
+        self.taken += 1;
+        if self.beside.decided.len() >= TOGETHER_MAX {
+            let _ = decide.to.send(Err(Refusal::busy(super::registry::BUSY)));
+            return;
+        }
+        self.beside.decided.push(decide);
+        self.work(ctx);
+    }
+}
+
+/// What is written beside the changes of entries.
+#[derive(Default)]
+struct Beside {
+    /// When the user was last seen.
+    seen: Option<Timestamp>,
+    /// The last of them holds.
+    decided: Vec<Decide>,
+}
+
+impl Beside {
+    fn is_empty(&self) -> bool {
+        self.seen.is_none() && self.decided.is_empty()
+    }
+
+    fn answer(self, answer: &Result<(), Refusal>) {
+        for Decide { to, .. } in self.decided {
+            // Whoever asked may be gone.
+            let _ = to.send(answer.clone());
+        }
     }
 }
 
@@ -248,34 +294,43 @@ async fn write(
     owner: (TenantId, UserId),
     head: Head,
     changes: Vec<Change>,
-    seen: Option<Timestamp>,
+    beside: Beside,
 ) -> Written {
     let mut answers = Vec::with_capacity(changes.len());
-    let decided = decide(&registry, &owner, head, changes, &mut answers).await;
-    let (head, updated, mut commit) = match decided {
+    let settings = beside.decided.last().map(|decide| decide.settings);
+    let written = decide(&registry, &owner, head, changes, settings, &mut answers).await;
+    let (head, updated, mut commit) = match written {
         Ok(Decided { head, updated, commit }) => (Head::Known(head), updated, commit),
-        Err(error) => {
-            let refusal = read_failed(&error);
-            let answers = answers.into_iter().map(|(to, _)| (to, Err(refusal.clone()))).collect();
-            return Written { head: Head::Unknown, updated: Vec::new(), answers };
-        }
+        Err(error) => return Written::failed(answers, beside, &read_failed(&error)),
     };
-    if let Some(at) = seen {
+    if let Some(at) = beside.seen {
         let (under, key) = (commit.stream.clone(), rows::LAST_SEEN.into());
         commit.puts.push(Put { under, key, value: Some(at.encode()) });
     }
     if commit.puts.is_empty() {
+        // Everything is as it was asked to be.
+        beside.answer(&Ok(()));
         return Written { head, updated, answers };
     }
     let last = commit.records.last().map(|record| record.position);
     match registry.store().commit(commit).await {
-        Ok(()) => Written { head: last.map_or(head, |last| Head::Known(Some(last))), updated, answers },
+        Ok(()) => {
+            beside.answer(&Ok(()));
+            Written { head: last.map_or(head, |last| Head::Known(Some(last))), updated, answers }
+        }
         Err(error) => {
             tracing::warn!(%error, "an inbox could not be written");
-            let refusal = commit_failed(error);
-            let answers = answers.into_iter().map(|(to, _)| (to, Err(refusal.clone()))).collect();
-            Written { head: Head::Unknown, updated: Vec::new(), answers }
+            Written::failed(answers, beside, &commit_failed(error))
         }
+    }
+}
+
+impl Written {
+    /// Nothing is known to be written: everybody is told so.
+    fn failed(answers: Vec<(oneshot::Sender<Answer>, Answer)>, beside: Beside, refusal: &Refusal) -> Self {
+        beside.answer(&Err(refusal.clone()));
+        let answers = answers.into_iter().map(|(to, _)| (to, Err(refusal.clone()))).collect();
+        Self { head: Head::Unknown, updated: Vec::new(), answers }
     }
 }
 
@@ -291,6 +346,7 @@ async fn decide(
     (tenant, user): &(TenantId, UserId),
     head: Head,
     changes: Vec<Change>,
+    settings: Option<Settings>,
     answers: &mut Vec<(oneshot::Sender<Answer>, Answer)>,
 ) -> Result<Decided, StoreError> {
     let store = &**registry.store();
@@ -312,10 +368,19 @@ async fn decide(
             entries.insert(*room, standpoint(store, &stream, &key).await?);
         }
     }
+    let before = settings_of(store, &stream).await?;
+    let now = settings.unwrap_or(before);
     let mut next = head.map_or(Seq::ZERO, |head| head.seq);
     let (epoch, at) = (store.epoch(), registry.now());
     let mut commit = Commit { stream, expected: head, records: Vec::new(), puts: Vec::new(), erase: Vec::new() };
     let mut updated = Vec::new();
+    if now != before {
+        next = next.next();
+        let event = InboxEvent::SettingsUpdated(now);
+        commit.records.push(record(user, Position { epoch, seq: next }, at, event));
+        let (under, key) = (commit.stream.clone(), rows::SETTINGS.into());
+        commit.puts.push(Put { under, key, value: Some(now.encode()) });
+    }
     for ((room, update), (_, answer)) in wanted.into_iter().zip(answers) {
         let point = entries.get_mut(&room).expect("each has been looked up");
         let entry = point.head.ok_or(Rejection::NotMember).and_then(|head| point.kept.entry.updated(update, head));
@@ -323,19 +388,22 @@ async fn decide(
             Err(rejection) => Err(rejection.into()),
             Ok(entry) => {
                 let changed = entry != point.kept.entry;
-                let before = &point.kept.entry;
-                let moved = (entry.delivered, entry.read) != (before.delivered, before.read);
+                let shown = if now.private_reading { point.kept.shown } else { entry.read };
+                let moved = (entry.delivered, shown) != (point.kept.entry.delivered, point.kept.shown);
                 if changed {
                     next = next.next();
                     let position = Position { epoch, seq: next };
-                    point.kept = Kept { entry: entry.clone(), changed: position };
-                    commit.records.push(record(user, position, at, room, &entry));
+                    point.kept = Kept { entry: entry.clone(), shown, changed: position };
+                    let (delivered, read) = (entry.delivered, entry.read);
+                    let event = InboxEvent::EntryUpdated { room, delivered, read };
+                    commit.records.push(record(user, position, at, event));
                 }
-                let now = Arc::new(Updated { room, entry, moved, position: point.kept.changed });
+                let point = Updated { room, entry, shown, moved, position: point.kept.changed };
+                let point = Arc::new(point);
                 if changed {
-                    updated.push(Arc::clone(&now));
+                    updated.push(Arc::clone(&point));
                 }
-                Ok(now)
+                Ok(point)
             }
         };
     }
@@ -344,7 +412,7 @@ async fn decide(
             continue;
         }
         let key = RoomKey { tenant: tenant.clone(), room };
-        let progress = Progress { delivered: kept.entry.delivered, read: kept.entry.read };
+        let progress = Progress { delivered: kept.entry.delivered, read: kept.shown };
         commit.puts.push(Put { under: commit.stream.clone(), key: rows::entry(room), value: Some(kept.encode()) });
         commit.puts.push(Put { under: key.stream(), key: rows::progress(user), value: Some(progress.encode()) });
     }
@@ -372,8 +440,13 @@ async fn standpoint(store: &dyn Store, stream: &StreamId, room: &RoomKey) -> Res
     Ok(Standpoint { head, was: kept.changed, kept })
 }
 
-fn record(user: &UserId, position: Position, at: Timestamp, room: RoomId, entry: &Entry) -> Record {
-    let (delivered, read) = (entry.delivered, entry.read);
+/// What the user has decided for all rooms.
+pub async fn settings_of(store: &dyn Store, stream: &StreamId) -> Result<Settings, StoreError> {
+    let row = store.get(stream, rows::SETTINGS).await?;
+    Ok(row.map(|row| Row::decode(&row)).transpose()?.unwrap_or_default())
+}
+
+fn record(user: &UserId, position: Position, at: Timestamp, event: InboxEvent) -> Record {
     Record {
         position,
         id: RecordId::new(at, position.seq, random_wide()),
@@ -381,7 +454,7 @@ fn record(user: &UserId, position: Position, at: Timestamp, room: RoomId, entry:
         at,
         author: user.clone(),
         client_id: None,
-        event: Event::Inbox(InboxEvent::EntryUpdated { room, delivered, read }),
+        event: Event::Inbox(event),
     }
 }
 

@@ -20,7 +20,7 @@ use super::connections::Connections;
 use super::digests::Digests;
 use super::directory::{DirectoryActor, Nums, Reserve};
 use super::failure::read_failed;
-use super::inbox::{Attach, Change, InboxActor, RoomsChanged, Seen, Updated};
+use super::inbox::{Attach, Change, Decide, InboxActor, RoomsChanged, Seen, Updated};
 use super::limits::{Limits, names};
 use super::overview::Overviews;
 use super::presences::{Presences, Who};
@@ -650,6 +650,21 @@ impl Registry {
         self.meters.tenant(&self.limits(), &by.tenant)?;
         let (to, answer) = oneshot::channel();
         self.with_inbox(&by.tenant, &by.user, |inbox| inbox.do_send(Change { room, update, to }));
+        match tokio::time::timeout(self.limits().answer_timeout, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(Refusal::unavailable()),
+        }
+    }
+
+    /// Changes what a user has decided for all rooms. Resolves when that is on disk.
+    #[expect(clippy::disallowed_methods, reason = "an inbox refuses what comes while too many wait")]
+    pub async fn decide_inbox(self: &Arc<Self>, by: &Principal, settings: inbox::Settings) -> Result<(), Refusal> {
+        if let Some(refusal) = self.unready() {
+            return Err(refusal);
+        }
+        self.meters.user(&self.limits().rates, by)?;
+        let (to, answer) = oneshot::channel();
+        self.with_inbox(&by.tenant, &by.user, |inbox| inbox.do_send(Decide { settings, to }));
         match tokio::time::timeout(self.limits().answer_timeout, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(Refusal::unavailable()),

@@ -245,6 +245,7 @@ impl SessionActor {
             | Ask::Typing { .. }
             | Ask::Presence { .. }
             | Ask::Presences { .. }
+            | Ask::Settings { .. }
             | Ask::Inbox { .. }
             | Ask::InboxChanges { .. }
             | Ask::NotYet => Ok(()),
@@ -492,6 +493,7 @@ impl SessionActor {
             | Ask::Typing { .. }
             | Ask::Presence { .. }
             | Ask::Presences { .. }
+            | Ask::Settings { .. }
             | Ask::Inbox { .. }
             | Ask::InboxChanges { .. }
             | Ask::InboxUpdate { .. } => {

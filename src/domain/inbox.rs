@@ -63,6 +63,13 @@ pub struct Entry {
     pub draft: Option<Arc<str>>,
 }
 
+/// What a user has decided for all rooms.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Settings {
+    /// Others are not told how far the user has read.
+    pub private_reading: bool,
+}
+
 /// Stands for a time that does not come.
 pub const FOREVER: Timestamp = Timestamp(i64::MAX);
 
@@ -81,7 +88,12 @@ pub struct Update {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum InboxEvent {
     /// The entry of `room` has changed; so far the user has got in it.
-    EntryUpdated { room: RoomId, delivered: Reached, read: Reached },
+    EntryUpdated {
+        room: RoomId,
+        delivered: Reached,
+        read: Reached,
+    },
+    SettingsUpdated(Settings),
 }
 
 impl Entry {

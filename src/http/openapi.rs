@@ -316,6 +316,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Members", needed(members, "after", or_null(user())).into()),
         ("Changed", place(object()).into()),
         ("Published", published.into()),
+        ("Settings", needed(object(), "private_reading", flag()).into()),
         ("Presence", needed(object(), "presence", presence()).into()),
         ("Presences", presences.into()),
         ("Typing", object().property("typing", flag()).into()),

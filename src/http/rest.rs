@@ -105,6 +105,7 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
         | Ask::Typing { .. }
         | Ask::Presence { .. }
         | Ask::Presences { .. }
+        | Ask::Settings { .. }
         | Ask::Inbox { .. }
         | Ask::InboxChanges { .. }
         | Ask::InboxUpdate { .. }
@@ -157,7 +158,9 @@ fn reads_a_room(kind: Kind) -> bool {
         | Kind::Rooms
         | Kind::Typing
         | Kind::Presence
-        | Kind::InboxChanges => false,
+        | Kind::InboxChanges
+        | Kind::Settings
+        | Kind::SettingsUpdate => false,
     }
 }
 
@@ -194,6 +197,7 @@ fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
         | Reply::Readers { .. }
         | Reply::Inbox(_)
         | Reply::InboxChanges(_)
+        | Reply::Settings(_)
         | Reply::InboxUpdated { .. } => Ok(encoded(StatusCode::OK, reply)),
     }
 }
@@ -242,7 +246,9 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::Typing
         | Kind::Presence
         | Kind::Presences
-        | Kind::InboxUpdate => false,
+        | Kind::InboxUpdate
+        | Kind::Settings
+        | Kind::SettingsUpdate => false,
     }
 }
 

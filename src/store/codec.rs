@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use super::StoreError;
-use crate::domain::inbox::Reached;
+use crate::domain::inbox::{Reached, Settings};
 use crate::domain::{
     Alias, ClientId, Content, DirectoryEvent, Emoji, Epoch, Event, Forwarded, InReplyTo, InboxEvent, Mentions, Name,
     Num, Position, Record, RecordId, Role, RoomEvent, RoomId, RoomKey, RoomKind, Seq, StreamId, TenantId, Timestamp,
@@ -258,6 +258,8 @@ enum StoredEvent<'a> {
     NumsLeased { before: u64 },
     #[serde(rename = "iu")]
     EntryUpdated { room: Id, delivered: StoredReached, read: StoredReached },
+    #[serde(rename = "is")]
+    SettingsUpdated { private_reading: bool },
 }
 
 /// Epoch and seq.
@@ -293,6 +295,9 @@ impl<'a> StoredEvent<'a> {
             Event::Directory(DirectoryEvent::NumsLeased { before }) => Self::NumsLeased { before: before.0 },
             Event::Inbox(InboxEvent::EntryUpdated { room, delivered, read }) => {
                 Self::EntryUpdated { room: Id(room.0), delivered: (*delivered).into(), read: (*read).into() }
+            }
+            Event::Inbox(InboxEvent::SettingsUpdated(Settings { private_reading })) => {
+                Self::SettingsUpdated { private_reading: *private_reading }
             }
         }
     }
@@ -441,6 +446,9 @@ impl<'a> StoredEvent<'a> {
             Self::EntryUpdated { room, delivered, read } => {
                 let (room, delivered, read) = (RoomId(room.0), delivered.into(), read.into());
                 return Ok(Event::Inbox(InboxEvent::EntryUpdated { room, delivered, read }));
+            }
+            Self::SettingsUpdated { private_reading } => {
+                return Ok(Event::Inbox(InboxEvent::SettingsUpdated(Settings { private_reading })));
             }
         }))
     }
@@ -737,6 +745,7 @@ mod tests {
         let room = RoomId(Uuid::from_u128(9));
         events.push(Event::Directory(DirectoryEvent::RoomReserved { room, num: Num(1), alias }));
         events.push(Event::Directory(DirectoryEvent::NumsLeased { before: Num(1000) }));
+        events.push(Event::Inbox(InboxEvent::SettingsUpdated(Settings { private_reading: true })));
         events.push(Event::Inbox(InboxEvent::EntryUpdated { room, delivered: reached, read: Reached::NOTHING }));
         events
     }

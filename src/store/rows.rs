@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::codec::{self, Id, StoredKind, StoredReached, StoredRole, damage};
-use crate::domain::inbox::{Entry, Reached};
+use crate::domain::inbox::{Entry, Reached, Settings};
 use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::revocation::{Revocation, Subject};
 use crate::domain::room::{Header, Member, Message, Pin};
@@ -74,6 +74,9 @@ pub const ENTRIES: &[u8] = b"k";
 /// Under a room's stream: before the key of how far each user has got, a [`Progress`].
 pub const PROGRESS: &[u8] = b"q";
 
+/// Under a user's stream: the [`Settings`].
+pub const SETTINGS: &[u8] = b"o";
+
 /// Under a user's stream: when the user was last seen, a [`Timestamp`].
 pub const LAST_SEEN: &[u8] = b"z";
 
@@ -81,6 +84,8 @@ pub const LAST_SEEN: &[u8] = b"z";
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Kept {
     pub entry: Entry,
+    /// How far others know that the user has read.
+    pub shown: Reached,
     /// Where in the user's stream it has changed last.
     pub changed: Position,
 }
@@ -88,7 +93,7 @@ pub struct Kept {
 impl Default for Kept {
     fn default() -> Self {
         let Reached(nowhere) = Reached::NOTHING;
-        Self { entry: Entry::default(), changed: nowhere }
+        Self { entry: Entry::default(), shown: Reached::NOTHING, changed: nowhere }
     }
 }
 
@@ -490,6 +495,7 @@ impl Row for Kept {
         let stored = StoredEntry {
             delivered: (*delivered).into(),
             read: (*read).into(),
+            shown: self.shown.into(),
             muted_until: muted_until.map(|until| until.0),
             pinned: *pinned,
             archived: *archived,
@@ -500,12 +506,13 @@ impl Row for Kept {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
-        let StoredEntry { delivered, read, muted_until, pinned, archived, draft, changed } = codec::versioned(bytes)?;
+        let StoredEntry { delivered, read, shown, muted_until, pinned, archived, draft, changed } =
+            codec::versioned(bytes)?;
         let muted_until = muted_until.map(Timestamp);
         let (delivered, read, draft) = (delivered.into(), read.into(), draft.map(Arc::from));
         let entry = Entry { delivered, read, muted_until, pinned, archived, draft };
         let Reached(changed) = changed.into();
-        Ok(Self { entry, changed })
+        Ok(Self { entry, shown: shown.into(), changed })
     }
 }
 
@@ -513,12 +520,23 @@ impl Row for Kept {
 struct StoredEntry<'a> {
     delivered: StoredReached,
     read: StoredReached,
+    shown: StoredReached,
     muted_until: Option<i64>,
     pinned: bool,
     archived: bool,
     #[serde(borrow)]
     draft: Option<&'a str>,
     changed: StoredReached,
+}
+
+impl Row for Settings {
+    fn encode(&self) -> Bytes {
+        codec::version(&self.private_reading).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        Ok(Self { private_reading: codec::versioned(bytes)? })
+    }
 }
 
 impl Row for Progress {
@@ -616,7 +634,8 @@ mod tests {
             archived: false,
             draft: Some("what I wanted to say".into()),
         };
-        round(Kept { entry, changed: reached(3, 9).0 });
+        round(Kept { entry, shown: reached(1, 2), changed: reached(3, 9).0 });
+        round(Settings { private_reading: true });
         round(Kept::default());
         round(Timestamp(-7));
         round(Progress { delivered: reached(2, 7), read: Reached::NOTHING });

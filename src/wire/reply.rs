@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::domain::inbox::{Entry, Last, Unread};
+use crate::domain::inbox::{Entry, Last, Settings, Unread};
 use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::recent::Receipt;
 use crate::domain::{
@@ -140,6 +140,7 @@ pub enum Reply {
         after: Option<UserId>,
     },
     Inbox(Inbox),
+    Settings(Settings),
     InboxChanges(Changes),
     InboxUpdated {
         owner: RoomKey,

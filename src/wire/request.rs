@@ -133,6 +133,10 @@ pub enum Ask {
         since: String,
         limit: usize,
     },
+    /// What the user has decided for all rooms; `private_reading` where it is to be changed.
+    Settings {
+        private_reading: Option<bool>,
+    },
     InboxUpdate {
         room: RoomName,
         update: Update,

@@ -337,6 +337,44 @@ async fn who_was_kicked_is_shown_nothing_more_of_the_room() {
     assert_eq!(room(&mut bob, "lobby").await["unread"], 0);
 }
 
+#[tokio::test]
+async fn who_reads_in_private_is_not_told_of_but_to_his_own_devices() {
+    let store = MemoryStore::new();
+    let setup = || Setup { store: Arc::new(store.in_epoch(MemoryStore::EPOCH)), ..Setup::default() };
+    let readers = |message: &Value| json!({ "type": "readers", "room": "lobby", "message": message });
+    let message = {
+        let mut server = TestServer::with(setup());
+        let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+        let mut phone = server.client("bob").await;
+        ann.ask(create_channel("lobby")).await;
+        bob.ask(join("lobby")).await;
+        ann.ask(follow("lobby", "now")).await;
+        let message = ann.ask(post("lobby", "hi")).await;
+        bob.ask(update("lobby", json!({ "read_to": 2 }))).await;
+        assert_eq!(ann.notice("progress").await["read_to"], 2);
+        assert_eq!(bob.ask(json!({ "type": "settings" })).await["private_reading"], false);
+        bob.ask(json!({ "type": "settings_update", "private_reading": true })).await;
+        let read = bob.ask(update("lobby", json!({ "read_to": message["seq"] }))).await;
+        assert_eq!((&read["unread"], &read["read_to"]), (&json!(0), &message["seq"]));
+        while phone.notice("inbox_updated").await["read_to"] != message["seq"] {}
+        let told = ann.notice("progress").await;
+        assert_eq!((&told["delivered_to"], &told["read_to"]), (&message["seq"], &json!(2)));
+        server.stop();
+        message["record"].clone()
+    };
+    let server = TestServer::with(setup());
+    let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+    assert_eq!(bob.ask(json!({ "type": "settings" })).await["private_reading"], true);
+    let seen = ann.ask(readers(&message)).await;
+    assert_eq!((&seen["delivered"], &seen["read"], &seen["users"][0]["read_to"]), (&json!(1), &json!(0), &json!(2)));
+    // From the next word on others know again.
+    bob.ask(json!({ "type": "settings_update", "private_reading": false })).await;
+    let later = ann.ask(post("lobby", "still there?")).await;
+    bob.ask(update("lobby", json!({ "read_to": later["seq"] }))).await;
+    assert_eq!(ann.ask(readers(&message)).await["read"], 1);
+    assert_eq!(bob.refused(json!({ "type": "settings_update" })).await, "bad_request");
+}
+
 fn with(mut members: Value, kind: &str) -> Value {
     members["type"] = json!(kind);
     members

@@ -96,6 +96,8 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     assert_eq!(page["reactions"], tally);
     let said = walk.ok(&bob, "presence", &[], Some(json!({ "presence": "online" }))).await;
     assert_eq!(said["presence"], "online");
+    let settings = walk.ok(&bob, "settings_update", &[], Some(json!({ "private_reading": false }))).await;
+    assert_eq!(settings, walk.ok(&bob, "settings", &[], None).await);
     let there = walk.ok(&ann, "presences", &[("room", room)], None).await;
     assert_eq!((&there["online"], &there["members"]), (&json!(1), &json!(3)));
     let typing = walk.ok(&bob, "typing", &[("room", room)], Some(json!({ "typing": false }))).await;

@@ -334,6 +334,14 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             let limit = page_of(limit.unwrap_or(PAGE_MAX), INBOX_MAX)?;
             Ask::InboxChanges { since: since.into_owned(), limit }
         }
+        Kind::Settings => {
+            let Nothing {} = payload.read()?;
+            Ask::Settings { private_reading: None }
+        }
+        Kind::SettingsUpdate => {
+            let SettingsUpdate { private_reading } = payload.read()?;
+            Ask::Settings { private_reading: Some(private_reading) }
+        }
         Kind::InboxUpdate => {
             let InboxUpdate { room, delivered_to, read_to, muted_until, pinned, archived, draft } = payload.read()?;
             let update = inbox::Update {
@@ -426,10 +434,12 @@ pub enum Kind {
     Typing,
     Presence,
     Presences,
+    Settings,
+    SettingsUpdate,
 }
 
 impl Kind {
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 37] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -465,6 +475,8 @@ impl Kind {
         Self::Typing,
         Self::Presence,
         Self::Presences,
+        Self::Settings,
+        Self::SettingsUpdate,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -501,6 +513,8 @@ impl Kind {
             Self::Inbox => "inbox",
             Self::InboxChanges => "inbox_changes",
             Self::InboxUpdate => "inbox_update",
+            Self::Settings => "settings",
+            Self::SettingsUpdate => "settings_update",
             Self::Typing => "typing",
             Self::Presence => "presence",
             Self::Presences => "presences",
@@ -746,6 +760,11 @@ struct InboxChanges<'a> {
     #[serde(borrow)]
     since: Text<'a>,
     limit: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct SettingsUpdate {
+    private_reading: bool,
 }
 
 /// What is not there stays; null takes away.

@@ -2,7 +2,7 @@
 
 use super::PROTOCOL;
 use super::writer::{Plain, Writer};
-use crate::domain::inbox::{Entry, Last, Unread};
+use crate::domain::inbox::{Entry, Last, Settings, Unread};
 use crate::domain::{
     Alias, Content, DirectoryEvent, Emoji, Event, Forwarded, InReplyTo, InboxEvent, Name, Position, Presence, Record,
     RecordId, RoomEvent, RoomId, RoomKey, Signal, Timestamp, UserId,
@@ -173,6 +173,7 @@ fn reply_bytes(reply: &Reply) -> usize {
         | Reply::Unfollowed { .. }
         | Reply::Signaled { .. }
         | Reply::Present { .. }
+        | Reply::Settings(_)
         | Reply::FollowingAll { .. }
         | Reply::UnfollowedAll
         | Reply::Room { .. }
@@ -199,7 +200,7 @@ fn put_record(out: &mut impl Writer, room: &RoomKey, record: &Record) {
         Event::Room(event) => put_event(out, event),
         // No room's stream has one. Its place would be shown, and what it says kept.
         Event::Directory(DirectoryEvent::RoomReserved { .. } | DirectoryEvent::NumsLeased { .. })
-        | Event::Inbox(InboxEvent::EntryUpdated { .. }) => {
+        | Event::Inbox(InboxEvent::EntryUpdated { .. } | InboxEvent::SettingsUpdated(_)) => {
             out.member("event", "hidden");
         }
     }
@@ -446,6 +447,7 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             }
         }
         Reply::Inbox(inbox) => put_inbox(out, inbox),
+        Reply::Settings(Settings { private_reading }) => out.member("private_reading", private_reading),
         Reply::InboxChanges(Changes { owner, changes, cursor, complete }) => {
             out.key("changes");
             let open = out.open_list();
