@@ -431,7 +431,7 @@ fn sent() -> Vec<Value> {
     let version = Version { seq: Seq(9), at, content: Content::text("hello all"), mentions: [].into() };
     let versions = vec![Version::of(&posted).unwrap(), version.clone()];
     let edited = Edited { message: posted.id, version };
-    let beside = Beside { reactions: vec![tally], edited: vec![edited] };
+    let beside = Beside { reactions: vec![tally], edited: vec![edited], hidden: Vec::new() };
     let replies = [
         (Some("1"), Reply::Authenticated { principal }),
         (Some("9"), Reply::Refused(Rejection::NotMember.into())),
@@ -443,6 +443,7 @@ fn sent() -> Vec<Value> {
         (Some("7"), Reply::Following { room: room.clone(), at: position(3), head: Seq(5) }),
         (Some("8"), Reply::Unfollowed { room: room.room }),
         (Some("23"), Reply::Signaled { room: room.clone() }),
+        (Some("27"), Reply::Hidden { room: room.clone(), messages: vec![posted.id], after: None }),
         (Some("26"), Reply::Settings(Settings { private_reading: true })),
         (Some("24"), Reply::Present { presence: Some(Presence::Online) }),
         (Some("25"), Reply::Presences { room: room.clone(), presences, after: None }),
@@ -516,6 +517,7 @@ fn sent() -> Vec<Value> {
         Notice::RoomGained { room: room.room, standing: Standing::Invited, role: Role::Guest },
         Notice::RoomLost { room: room.room },
         Notice::InboxUpdated { owner, change },
+        Notice::MessageHidden { room: room.room, message: posted.id, hidden: true },
         Notice::Signal { room: room.room, signal: Signal::Typing { user: bob.clone(), typing: true } },
         Notice::Signal {
             room: room.room,
@@ -559,6 +561,7 @@ fn is_from_server(example: &Value) -> bool {
         "room_gained",
         "room_lost",
         "inbox_updated",
+        "message_hidden",
         "typing",
         "progress",
         "presence",

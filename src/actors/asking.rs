@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use tokio::task::{JoinError, JoinHandle};
 
 use super::failure::read_failed;
-use super::inbox::{list_rooms as rooms_of, settings_of};
+use super::inbox::{Granted, What, list_rooms as rooms_of, settings_of};
 use super::link::Link;
 use super::overview::{self, Wanted};
 use super::reading;
@@ -114,6 +114,21 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
         Ask::InboxChanges { since, limit } => {
             counted(registry, "inbox_changes", inbox_changes(registry, &by, &since, limit).await)
         }
+        Ask::Hide { room, message, hidden } => {
+            let kind = if hidden { "hide" } else { "unhide" };
+            let hide = async |store: &dyn Store, reader: &Rc<Follower>| {
+                let room = reader.room().clone();
+                reading::message(store, reader, message).await?;
+                registry.ask_inbox(&by, What::Hide { room: room.room, message, hidden }).await?;
+                Ok(Reply::Hidden { room, messages: vec![message], after: None })
+            };
+            read(kind, worker, link, &by, &room, hide).await
+        }
+        Ask::Hidden { room, after, limit } => {
+            let hidden =
+                async |store: &dyn Store, reader: &Rc<Follower>| reading::hidden(store, reader, after, limit).await;
+            read("hidden", worker, link, &by, &room, hidden).await
+        }
         Ask::Settings { private_reading: None } => {
             let stream = StreamId::User(by.tenant.clone(), by.user.clone());
             let found = settings_of(&**registry.store(), &stream).await;
@@ -121,8 +136,8 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
         }
         Ask::Settings { private_reading: Some(private_reading) } => {
             let settings = Settings { private_reading };
-            let decided = registry.decide_inbox(&by, settings).await;
-            counted(registry, "settings_update", decided.map(|()| Reply::Settings(settings)))
+            let decided = registry.ask_inbox(&by, What::Decide(settings)).await;
+            counted(registry, "settings_update", decided.map(|_| Reply::Settings(settings)))
         }
         Ask::InboxUpdate { room, update } => {
             let update = async |_: &dyn Store, reader: &Rc<Follower>| inbox_update(registry, &by, reader, update).await;
@@ -272,7 +287,8 @@ async fn inbox_update(
 ) -> Result<Reply, Refusal> {
     let (room, store) = (reader.room(), &**registry.store());
     let member = reading::membership(store, room, &by.user).await?;
-    let updated = registry.change_inbox(by, room.room, update).await?;
+    let granted = registry.ask_inbox(by, What::Update { room: room.room, update }).await?;
+    let Granted::Updated(updated) = granted else { return Err(Refusal::unavailable()) };
     let joined = member.joined.seq();
     let unread = overview::unread(registry, room, &by.user, updated.entry.read, joined).await;
     let unread = unread.map_err(|error| read_failed(&error))?;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::reading::{all, record_at};
 use crate::domain::room::Message;
-use crate::domain::{Content, Emoji, Event, Record, RoomEvent, Seq, StreamId, UserId};
+use crate::domain::{Content, Emoji, Event, Record, RecordId, RoomEvent, Seq, StreamId, UserId};
 use crate::store::rows::{self, Row};
 use crate::store::{PAGE_BYTES, Store, StoreError};
 use crate::wire::{Beside, Edited, Tally};
@@ -67,7 +67,8 @@ pub async fn shown(
     let shown = records.iter().filter_map(|record| messages.remove(&record.position.seq)).collect();
     let reactions = tallies(store, stream, user, shown).await?;
     let edited = edited.into_values().collect();
-    Ok(Shown { records, beside: Beside { reactions, edited }, complete: left_out == 0 })
+    let hidden = hidden(store, stream, user, &records).await?;
+    Ok(Shown { records, beside: Beside { reactions, edited, hidden }, complete: left_out == 0 })
 }
 
 /// How much a record says.
@@ -135,4 +136,21 @@ async fn tallies(
         tallies.extend(message.reactions.into_iter().map(tally));
     }
     Ok(tallies)
+}
+
+/// Which of `records`, that are in any order, are messages that `user` does not want to see.
+async fn hidden(
+    store: &dyn Store,
+    stream: &StreamId,
+    user: &UserId,
+    records: &[Record],
+) -> Result<Vec<RecordId>, StoreError> {
+    let StreamId::Room(room) = stream else { return Ok(Vec::new()) };
+    let own = StreamId::User(room.tenant.clone(), user.clone());
+    let posted = records.iter().filter(|record| matches!(record.event, Event::Room(RoomEvent::MessagePosted { .. })));
+    let keys: Vec<_> = posted.map(|record| rows::hidden(room.room, record.position.seq)).collect();
+    let found = all(store, &own, &keys).await?;
+    let known = |id: &RecordId| records.iter().any(|record| record.id == *id);
+    let hidden = found.iter().flatten().map(|row| RecordId::decode(row));
+    hidden.filter(|id| id.as_ref().map_or(true, known)).collect()
 }

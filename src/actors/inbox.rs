@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, WrapFuture};
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::failure::{commit_failed, read_failed};
@@ -20,7 +21,7 @@ use crate::store::rows::{self, Kept, Place, Progress, Row};
 use crate::store::{Commit, Put, Store, StoreError};
 use crate::wire::{self, Listed, Refusal};
 
-/// How many changes of entries wait for an inbox.
+/// How many wishes wait for an inbox.
 const WAITING_MAX: usize = 256;
 
 /// How many of them are written together.
@@ -32,13 +33,13 @@ pub struct InboxActor {
     tenant: TenantId,
     user: UserId,
     sessions: Vec<Recipient<RoomsChanged>>,
-    /// How many sessions and changes have come.
+    /// How many sessions and wishes have come.
     taken: u64,
     /// Where the user's stream ends on disk.
     head: Head,
-    waiting: VecDeque<Change>,
-    /// What else is to be written.
-    beside: Beside,
+    waiting: VecDeque<Wish>,
+    /// When the user was last seen, if that is to be written.
+    seen: Option<Timestamp>,
     /// Some are being written.
     busy: bool,
 }
@@ -61,30 +62,32 @@ impl InboxActor {
             taken: 0,
             head: Head::Unknown,
             waiting: VecDeque::new(),
-            beside: Beside::default(),
+            seen: None,
             busy: false,
         }
     }
 
     /// Writes what has come, unless something is being written.
     fn work(&mut self, ctx: &mut Context<Self>) {
-        if self.busy || (self.waiting.is_empty() && self.beside.is_empty()) {
+        if self.busy || (self.waiting.is_empty() && self.seen.is_none()) {
             return;
         }
         self.busy = true;
-        let changes: Vec<Change> = self.waiting.drain(..self.waiting.len().min(TOGETHER_MAX)).collect();
+        let wishes: Vec<Wish> = self.waiting.drain(..self.waiting.len().min(TOGETHER_MAX)).collect();
         let owner = (self.tenant.clone(), self.user.clone());
-        let written = write(Arc::clone(&self.registry), owner, self.head, changes, std::mem::take(&mut self.beside));
+        let written = write(Arc::clone(&self.registry), owner, self.head, wishes, self.seen.take());
         ctx.spawn(written.into_actor(self).map(|written, inbox, ctx| {
             inbox.busy = false;
             inbox.head = written.head;
-            for updated in &written.updated {
-                inbox.signal(updated);
-                inbox.tell(&RoomsChanged::Updated(Arc::clone(updated)));
+            for news in &written.news {
+                if let RoomsChanged::Updated(updated) = news {
+                    inbox.signal(updated);
+                }
+                inbox.tell(news);
             }
-            for (change, answer) in written.answers {
+            for (to, answer) in written.answers {
                 // Whoever asked may be gone.
-                let _ = change.send(answer);
+                let _ = to.send(answer);
             }
             inbox.work(ctx);
             inbox.rest(ctx);
@@ -168,6 +171,12 @@ pub enum RoomsChanged {
     },
     /// What a room is to the user has changed.
     Updated(Arc<Updated>),
+    /// The user does not want to see a message any more, or wants to again.
+    Hidden {
+        room: RoomId,
+        message: RecordId,
+        hidden: bool,
+    },
 }
 
 impl Handler<RoomsChanged> for InboxActor {
@@ -197,25 +206,43 @@ impl Updated {
     }
 }
 
-/// Changes what a room is to the user. Answered when that is on disk.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Change {
-    pub room: RoomId,
-    pub update: Update,
-    pub to: oneshot::Sender<Result<Arc<Updated>, Refusal>>,
+/// What a user may ask of the inbox.
+pub enum What {
+    /// Changes what a room is to the user.
+    Update { room: RoomId, update: Update },
+    /// Changes what the user has decided for all rooms.
+    Decide(Settings),
+    /// Has a message shown no more, or again.
+    Hide { room: RoomId, message: RecordId, hidden: bool },
 }
 
-impl Handler<Change> for InboxActor {
+/// What has come of it, on disk.
+#[derive(Clone, Debug)]
+pub enum Granted {
+    Updated(Arc<Updated>),
+    Done,
+}
+
+/// Asks something of the inbox, which is answered when it is on disk.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Wish {
+    pub what: What,
+    pub to: oneshot::Sender<Answer>,
+}
+
+type Answer = Result<Granted, Refusal>;
+
+impl Handler<Wish> for InboxActor {
     type Result = ();
 
-    fn handle(&mut self, change: Change, ctx: &mut Self::Context) {
+    fn handle(&mut self, wish: Wish, ctx: &mut Self::Context) {
         self.taken += 1;
         if self.waiting.len() >= WAITING_MAX {
-            let _ = change.to.send(Err(Refusal::busy(super::registry::BUSY)));
+            let _ = wish.to.send(Err(Refusal::busy(super::registry::BUSY)));
             return;
         }
-        self.waiting.push_back(change);
+        self.waiting.push_back(wish);
         self.work(ctx);
     }
 }
@@ -230,193 +257,182 @@ impl Handler<Seen> for InboxActor {
 
     fn handle(&mut self, Seen(at): Seen, ctx: &mut Self::Context) {
         self.taken += 1;
-        self.beside.seen = Some(at);
+        self.seen = Some(at);
         self.work(ctx);
     }
 }
 
-/// Changes what the user has decided for all rooms. Answered when that is on disk.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Decide {
-    pub settings: Settings,
-    pub to: oneshot::Sender<Result<(), Refusal>>,
-}
-
-impl Handler<Decide> for InboxActor {
-    type Result = ();
-
-    fn handle(&mut self, decide: Decide, ctx: &mut Self::Context) {
-        self.taken += 1;
-        if self.beside.decided.len() >= TOGETHER_MAX {
-            let _ = decide.to.send(Err(Refusal::busy(super::registry::BUSY)));
-            return;
-        }
-        self.beside.decided.push(decide);
-        self.work(ctx);
-    }
-}
-
-/// What is written beside the changes of entries.
-#[derive(Default)]
-struct Beside {
-    /// When the user was last seen.
-    seen: Option<Timestamp>,
-    /// The last of them holds.
-    decided: Vec<Decide>,
-}
-
-impl Beside {
-    fn is_empty(&self) -> bool {
-        self.seen.is_none() && self.decided.is_empty()
-    }
-
-    fn answer(self, answer: &Result<(), Refusal>) {
-        for Decide { to, .. } in self.decided {
-            // Whoever asked may be gone.
-            let _ = to.send(answer.clone());
-        }
-    }
-}
-
-/// What came of some changes.
+/// What came of some wishes.
 struct Written {
     head: Head,
-    updated: Vec<Arc<Updated>>,
+    news: Vec<RoomsChanged>,
     answers: Vec<(oneshot::Sender<Answer>, Answer)>,
 }
 
-type Answer = Result<Arc<Updated>, Refusal>;
-
-/// Carries out changes in their order, and writes what follows from them all at once.
+/// Carries out wishes in their order, and writes what follows from them all at once.
 async fn write(
     registry: Arc<Registry>,
-    owner: (TenantId, UserId),
+    (tenant, user): (TenantId, UserId),
     head: Head,
-    changes: Vec<Change>,
-    beside: Beside,
+    wishes: Vec<Wish>,
+    seen: Option<Timestamp>,
 ) -> Written {
-    let mut answers = Vec::with_capacity(changes.len());
-    let settings = beside.decided.last().map(|decide| decide.settings);
-    let written = decide(&registry, &owner, head, changes, settings, &mut answers).await;
-    let (head, updated, mut commit) = match written {
-        Ok(Decided { head, updated, commit }) => (Head::Known(head), updated, commit),
-        Err(error) => return Written::failed(answers, beside, &read_failed(&error)),
+    let (whats, askers): (Vec<_>, Vec<_>) = wishes.into_iter().map(|wish| (wish.what, wish.to)).unzip();
+    let failed = |askers: Vec<oneshot::Sender<Answer>>, refusal: &Refusal| {
+        let answers = askers.into_iter().map(|to| (to, Err(refusal.clone()))).collect();
+        Written { head: Head::Unknown, news: Vec::new(), answers }
     };
-    if let Some(at) = beside.seen {
-        let (under, key) = (commit.stream.clone(), rows::LAST_SEEN.into());
-        commit.puts.push(Put { under, key, value: Some(at.encode()) });
+    let decided = match Deciding::begin(&registry, tenant, user, head).await {
+        Ok(mut deciding) => deciding.all(whats).await.map(|answers| (deciding, answers)),
+        Err(error) => Err(error),
+    };
+    let (deciding, answers) = match decided {
+        Ok(decided) => decided,
+        Err(error) => return failed(askers, &read_failed(&error)),
+    };
+    let (commit, news) = deciding.end(seen);
+    let (before, last) = (commit.expected, commit.records.last().map(|record| record.position));
+    // Without anything to write everything is as it was asked to be.
+    if !commit.puts.is_empty()
+        && let Err(error) = registry.store().commit(commit).await
+    {
+        tracing::warn!(%error, "an inbox could not be written");
+        return failed(askers, &commit_failed(error));
     }
-    if commit.puts.is_empty() {
-        // Everything is as it was asked to be.
-        beside.answer(&Ok(()));
-        return Written { head, updated, answers };
-    }
-    let last = commit.records.last().map(|record| record.position);
-    match registry.store().commit(commit).await {
-        Ok(()) => {
-            beside.answer(&Ok(()));
-            Written { head: last.map_or(head, |last| Head::Known(Some(last))), updated, answers }
-        }
-        Err(error) => {
-            tracing::warn!(%error, "an inbox could not be written");
-            Written::failed(answers, beside, &commit_failed(error))
-        }
-    }
+    Written { head: Head::Known(last.or(before)), news, answers: askers.into_iter().zip(answers).collect() }
 }
 
-impl Written {
-    /// Nothing is known to be written: everybody is told so.
-    fn failed(answers: Vec<(oneshot::Sender<Answer>, Answer)>, beside: Beside, refusal: &Refusal) -> Self {
-        beside.answer(&Err(refusal.clone()));
-        let answers = answers.into_iter().map(|(to, _)| (to, Err(refusal.clone()))).collect();
-        Self { head: Head::Unknown, updated: Vec::new(), answers }
-    }
-}
-
-/// What follows from some changes.
-struct Decided {
-    head: Option<Position>,
-    updated: Vec<Arc<Updated>>,
+/// What follows from some wishes, put together for one commit.
+struct Deciding<'a> {
+    registry: &'a Registry,
+    tenant: TenantId,
+    user: UserId,
+    settings: Settings,
+    points: BTreeMap<RoomId, Standpoint>,
+    at: Timestamp,
+    next: Seq,
     commit: Commit,
+    news: Vec<RoomsChanged>,
 }
 
-async fn decide(
-    registry: &Registry,
-    (tenant, user): &(TenantId, UserId),
-    head: Head,
-    changes: Vec<Change>,
-    settings: Option<Settings>,
-    answers: &mut Vec<(oneshot::Sender<Answer>, Answer)>,
-) -> Result<Decided, StoreError> {
-    let store = &**registry.store();
-    let stream = StreamId::User(tenant.clone(), user.clone());
-    // None is left without an answer, whatever fails below.
-    let mut wanted = Vec::with_capacity(changes.len());
-    for Change { room, update, to } in changes {
-        answers.push((to, Err(Refusal::unavailable())));
-        wanted.push((room, update));
-    }
-    let head = match head {
-        Head::Known(head) => head,
-        Head::Unknown => store.settle(&stream).await?,
-    };
-    let mut entries: BTreeMap<RoomId, Standpoint> = BTreeMap::new();
-    for (room, _) in &wanted {
-        if !entries.contains_key(room) {
-            let key = RoomKey { tenant: tenant.clone(), room: *room };
-            entries.insert(*room, standpoint(store, &stream, &key).await?);
-        }
-    }
-    let before = settings_of(store, &stream).await?;
-    let now = settings.unwrap_or(before);
-    let mut next = head.map_or(Seq::ZERO, |head| head.seq);
-    let (epoch, at) = (store.epoch(), registry.now());
-    let mut commit = Commit { stream, expected: head, records: Vec::new(), puts: Vec::new(), erase: Vec::new() };
-    let mut updated = Vec::new();
-    if now != before {
-        next = next.next();
-        let event = InboxEvent::SettingsUpdated(now);
-        commit.records.push(record(user, Position { epoch, seq: next }, at, event));
-        let (under, key) = (commit.stream.clone(), rows::SETTINGS.into());
-        commit.puts.push(Put { under, key, value: Some(now.encode()) });
-    }
-    for ((room, update), (_, answer)) in wanted.into_iter().zip(answers) {
-        let point = entries.get_mut(&room).expect("each has been looked up");
-        let entry = point.head.ok_or(Rejection::NotMember).and_then(|head| point.kept.entry.updated(update, head));
-        *answer = match entry {
-            Err(rejection) => Err(rejection.into()),
-            Ok(entry) => {
-                let changed = entry != point.kept.entry;
-                let shown = if now.private_reading { point.kept.shown } else { entry.read };
-                let moved = (entry.delivered, shown) != (point.kept.entry.delivered, point.kept.shown);
-                if changed {
-                    next = next.next();
-                    let position = Position { epoch, seq: next };
-                    point.kept = Kept { entry: entry.clone(), shown, changed: position };
-                    let (delivered, read) = (entry.delivered, entry.read);
-                    let event = InboxEvent::EntryUpdated { room, delivered, read };
-                    commit.records.push(record(user, position, at, event));
-                }
-                let point = Updated { room, entry, shown, moved, position: point.kept.changed };
-                let point = Arc::new(point);
-                if changed {
-                    updated.push(Arc::clone(&point));
-                }
-                Ok(point)
-            }
+impl<'a> Deciding<'a> {
+    async fn begin(registry: &'a Registry, tenant: TenantId, user: UserId, head: Head) -> Result<Self, StoreError> {
+        let store = &**registry.store();
+        let stream = StreamId::User(tenant.clone(), user.clone());
+        let expected = match head {
+            Head::Known(head) => head,
+            Head::Unknown => store.settle(&stream).await?,
         };
+        Ok(Self {
+            settings: settings_of(store, &stream).await?,
+            points: BTreeMap::new(),
+            at: registry.now(),
+            next: expected.map_or(Seq::ZERO, |head| head.seq),
+            commit: Commit { stream, expected, records: Vec::new(), puts: Vec::new(), erase: Vec::new() },
+            news: Vec::new(),
+            registry,
+            tenant,
+            user,
+        })
     }
-    for (room, Standpoint { kept, was, .. }) in entries {
-        if kept.changed == was {
-            continue;
+
+    /// The answers to all of them, in their order.
+    async fn all(&mut self, whats: Vec<What>) -> Result<Vec<Answer>, StoreError> {
+        let mut answers = Vec::with_capacity(whats.len());
+        for what in whats {
+            answers.push(match what {
+                What::Update { room, update } => self.update(room, update).await?,
+                What::Hide { room, message, hidden } => self.hide(room, message, hidden).await?,
+                What::Decide(settings) => {
+                    self.decide(settings);
+                    Ok(Granted::Done)
+                }
+            });
         }
-        let key = RoomKey { tenant: tenant.clone(), room };
-        let progress = Progress { delivered: kept.entry.delivered, read: kept.shown };
-        commit.puts.push(Put { under: commit.stream.clone(), key: rows::entry(room), value: Some(kept.encode()) });
-        commit.puts.push(Put { under: key.stream(), key: rows::progress(user), value: Some(progress.encode()) });
+        Ok(answers)
     }
-    Ok(Decided { head, updated, commit })
+
+    /// What is to be written, and what the user's sessions are told then.
+    fn end(mut self, seen: Option<Timestamp>) -> (Commit, Vec<RoomsChanged>) {
+        for (room, Standpoint { kept, was, .. }) in std::mem::take(&mut self.points) {
+            if kept.changed == was {
+                continue;
+            }
+            let key = RoomKey { tenant: self.tenant.clone(), room };
+            let progress = Progress { delivered: kept.entry.delivered, read: kept.shown };
+            self.put(rows::entry(room), Some(kept.encode()));
+            let value = Some(progress.encode());
+            self.commit.puts.push(Put { under: key.stream(), key: rows::progress(&self.user), value });
+        }
+        if let Some(at) = seen {
+            self.put(rows::LAST_SEEN.into(), Some(at.encode()));
+        }
+        (self.commit, self.news)
+    }
+
+    async fn update(&mut self, room: RoomId, update: Update) -> Result<Answer, StoreError> {
+        let private = self.settings.private_reading;
+        let point = self.point(room).await?;
+        let updated = point.head.ok_or(Rejection::NotMember).and_then(|head| point.kept.entry.updated(update, head));
+        let entry = match updated {
+            Ok(entry) => entry,
+            Err(rejection) => return Ok(Err(rejection.into())),
+        };
+        let before = point.kept.clone();
+        let shown = if private { before.shown } else { entry.read };
+        let moved = (entry.delivered, shown) != (before.entry.delivered, before.shown);
+        let changed = entry != before.entry;
+        let mut position = before.changed;
+        if changed {
+            let (delivered, read) = (entry.delivered, entry.read);
+            position = self.record(InboxEvent::EntryUpdated { room, delivered, read });
+            self.point(room).await?.kept = Kept { entry: entry.clone(), shown, changed: position };
+        }
+        let updated = Arc::new(Updated { room, entry, shown, moved, position });
+        if changed {
+            self.news.push(RoomsChanged::Updated(Arc::clone(&updated)));
+        }
+        Ok(Ok(Granted::Updated(updated)))
+    }
+
+    async fn hide(&mut self, room: RoomId, message: RecordId, hidden: bool) -> Result<Answer, StoreError> {
+        if self.point(room).await?.head.is_none() {
+            return Ok(Err(Rejection::NotMember.into()));
+        }
+        self.record(InboxEvent::MessageHidden { room, message, hidden });
+        self.put(rows::hidden(room, message.seq()), hidden.then(|| message.encode()));
+        self.news.push(RoomsChanged::Hidden { room, message, hidden });
+        Ok(Ok(Granted::Done))
+    }
+
+    fn decide(&mut self, settings: Settings) {
+        if settings != self.settings {
+            self.record(InboxEvent::SettingsUpdated(settings));
+            self.put(rows::SETTINGS.into(), Some(settings.encode()));
+            self.settings = settings;
+        }
+    }
+
+    async fn point(&mut self, room: RoomId) -> Result<&mut Standpoint, StoreError> {
+        if !self.points.contains_key(&room) {
+            let key = RoomKey { tenant: self.tenant.clone(), room };
+            let point = standpoint(&**self.registry.store(), &self.commit.stream, &key).await?;
+            self.points.insert(room, point);
+        }
+        Ok(self.points.get_mut(&room).expect("it has just been looked up"))
+    }
+
+    fn record(&mut self, event: InboxEvent) -> Position {
+        self.next = self.next.next();
+        let position = Position { epoch: self.registry.store().epoch(), seq: self.next };
+        self.commit.records.push(record(&self.user, position, self.at, event));
+        position
+    }
+
+    /// A row under the user's stream.
+    fn put(&mut self, key: Bytes, value: Option<Bytes>) {
+        self.commit.puts.push(Put { under: self.commit.stream.clone(), key, value });
+    }
 }
 
 /// How a user stands to a room.

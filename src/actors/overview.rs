@@ -5,7 +5,7 @@
 //! [`domain::inbox`](crate::domain::inbox).
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -17,7 +17,7 @@ use super::registry::Registry;
 use crate::domain::inbox::{Digest, Reached, Unread};
 use crate::domain::policy::Standing;
 use crate::domain::room::Member;
-use crate::domain::{Position, Principal, RoomId, RoomKey, Seq, StreamId, TenantId, UserId};
+use crate::domain::{Position, Principal, RecordId, RoomId, RoomKey, Seq, StreamId, TenantId, UserId};
 use crate::store::rows::{self, Kept, Place, Row};
 use crate::store::{Store, StoreError};
 use crate::wire::{Activity, Change, Changes, Inbox, InboxRoom, Refusal};
@@ -103,6 +103,7 @@ pub async fn overview(registry: Arc<Registry>, by: Principal, wanted: Wanted) ->
         let cursor = store.head(&stream).await?;
         let places = members_of(store, &stream).await?;
         let entries = entries_of(store, &stream).await?;
+        let hidden = hidden_of(store, &stream).await?;
         let (mut rooms, mut missing) = (Vec::with_capacity(places.len()), Vec::new());
         for places in places.chunks(ROOMS_PER_READ) {
             let streams = places.iter().map(|(room, _)| key(&by, *room).stream()).collect();
@@ -129,6 +130,9 @@ pub async fn overview(registry: Arc<Registry>, by: Principal, wanted: Wanted) ->
         });
         let loaded: Vec<_> = stream::iter(loads).buffer_unordered(READS_AT_ONCE).try_collect().await?;
         rooms.extend(loaded.into_iter().flatten());
+        for room in &mut rooms {
+            room.last = room.last.take().filter(|last| !hidden.contains(&last.id));
+        }
         Ok::<_, StoreError>((rooms, cursor))
     };
     let (mut rooms, cursor) = look.await.map_err(|error| read_failed(&error))?;
@@ -276,6 +280,11 @@ async fn joined(store: &dyn Store, stream: &StreamId, room: RoomId) -> Result<Se
 async fn entries_of(store: &dyn Store, stream: &StreamId) -> Result<HashMap<RoomId, Kept>, StoreError> {
     let entries = all(store, stream, rows::ENTRIES).await?;
     entries.iter().map(|(key, row)| Ok((rows::room_of(key)?, Kept::decode(row)?))).collect()
+}
+
+/// The messages that the user does not want to see.
+async fn hidden_of(store: &dyn Store, stream: &StreamId) -> Result<HashSet<RecordId>, StoreError> {
+    all(store, stream, rows::HIDDEN).await?.iter().map(|(_, row)| RecordId::decode(row)).collect()
 }
 
 async fn all(

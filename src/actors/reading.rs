@@ -554,3 +554,37 @@ pub async fn presences(
     let after = users.filter(|_| more).map(|present| present.user.clone());
     Ok(Reply::Presences { room: key.clone(), presences: found, after })
 }
+
+/// Refuses who may not read a message, and one that is not there.
+pub async fn message(store: &dyn Store, reader: &Rc<Follower>, message: RecordId) -> Result<(), Refusal> {
+    let key = reader.room();
+    let member = membership(store, key, reader.user()).await?;
+    let known = message_at(store, &key.stream(), message).await.map_err(|error| read_failed(&error))?;
+    known.ok_or(Rejection::MessageNotFound)?;
+    if !reader.follow().borrow().stands(member.joined.seq()) {
+        return Err(Rejection::NotMember.into());
+    }
+    Ok(())
+}
+
+/// Which messages of a room the user does not want to see, in their order.
+pub async fn hidden(
+    store: &dyn Store,
+    reader: &Rc<Follower>,
+    after: Option<RecordId>,
+    limit: usize,
+) -> Result<Reply, Refusal> {
+    let key = reader.room();
+    let failed = |error: StoreError| read_failed(&error);
+    let member = membership(store, key, reader.user()).await?;
+    let own = StreamId::User(key.tenant.clone(), reader.user().clone());
+    let after = after.map(|message| rows::hidden(key.room, message.seq()));
+    let found = store.scan(&own, &rows::hidden_in(key.room), after.as_deref(), limit + 1).await.map_err(failed)?;
+    let messages = found.iter().take(limit).map(|(_, row)| RecordId::decode(row));
+    let messages = messages.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    if !reader.follow().borrow().stands(member.joined.seq()) {
+        return Err(Rejection::NotMember.into());
+    }
+    let after = messages.last().filter(|_| found.len() > limit).copied();
+    Ok(Reply::Hidden { room: key.clone(), messages, after })
+}

@@ -20,7 +20,7 @@ use super::connections::Connections;
 use super::digests::Digests;
 use super::directory::{DirectoryActor, Nums, Reserve};
 use super::failure::read_failed;
-use super::inbox::{Attach, Change, Decide, InboxActor, RoomsChanged, Seen, Updated};
+use super::inbox::{Attach, Granted, InboxActor, RoomsChanged, Seen, What, Wish};
 use super::limits::{Limits, names};
 use super::overview::Overviews;
 use super::presences::{Presences, Who};
@@ -30,7 +30,6 @@ use super::relay::{Announce, RelayAddr, Signaled};
 use super::room::{Answer, Asker, RoomActor, Submission, Submit};
 use super::signals::Typists;
 use crate::clock::Clock;
-use crate::domain::inbox;
 use crate::domain::{
     ClientId, Command, Principal, Rejection, Revocations, RoomId, RoomKey, RoomName, Seq, Signal, TenantId, Timestamp,
     UserId,
@@ -635,36 +634,16 @@ impl Registry {
         self.with_inbox(tenant, user, |inbox| inbox.do_send(attach))
     }
 
-    /// Changes what `room` is to a user. Resolves when that is on disk.
+    /// Asks something of a user's inbox. Resolves when it is on disk.
     #[expect(clippy::disallowed_methods, reason = "an inbox refuses what comes while too many wait")]
-    pub async fn change_inbox(
-        self: &Arc<Self>,
-        by: &Principal,
-        room: RoomId,
-        update: inbox::Update,
-    ) -> Result<Arc<Updated>, Refusal> {
+    pub async fn ask_inbox(self: &Arc<Self>, by: &Principal, what: What) -> Result<Granted, Refusal> {
         if let Some(refusal) = self.unready() {
             return Err(refusal);
         }
         self.meters.user(&self.limits().rates, by)?;
         self.meters.tenant(&self.limits(), &by.tenant)?;
         let (to, answer) = oneshot::channel();
-        self.with_inbox(&by.tenant, &by.user, |inbox| inbox.do_send(Change { room, update, to }));
-        match tokio::time::timeout(self.limits().answer_timeout, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => Err(Refusal::unavailable()),
-        }
-    }
-
-    /// Changes what a user has decided for all rooms. Resolves when that is on disk.
-    #[expect(clippy::disallowed_methods, reason = "an inbox refuses what comes while too many wait")]
-    pub async fn decide_inbox(self: &Arc<Self>, by: &Principal, settings: inbox::Settings) -> Result<(), Refusal> {
-        if let Some(refusal) = self.unready() {
-            return Err(refusal);
-        }
-        self.meters.user(&self.limits().rates, by)?;
-        let (to, answer) = oneshot::channel();
-        self.with_inbox(&by.tenant, &by.user, |inbox| inbox.do_send(Decide { settings, to }));
+        self.with_inbox(&by.tenant, &by.user, |inbox| inbox.do_send(Wish { what, to }));
         match tokio::time::timeout(self.limits().answer_timeout, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(Refusal::unavailable()),

@@ -222,7 +222,11 @@ impl SessionActor {
     /// Counts what changes a room against the connection's own rate; the others are counted where all transports meet.
     fn count(&mut self, ask: &Ask) -> Result<(), Refusal> {
         match ask {
-            Ask::Command { .. } | Ask::Forward { .. } | Ask::Create { .. } | Ask::InboxUpdate { .. } => {
+            Ask::Command { .. }
+            | Ask::Forward { .. }
+            | Ask::Create { .. }
+            | Ask::InboxUpdate { .. }
+            | Ask::Hide { .. } => {
                 let registry = self.worker.registry();
                 let rate = registry.limits().rates.messages_per_session;
                 let checked = self.messages.check(rate, registry.meters().time());
@@ -246,6 +250,7 @@ impl SessionActor {
             | Ask::Presence { .. }
             | Ask::Presences { .. }
             | Ask::Settings { .. }
+            | Ask::Hidden { .. }
             | Ask::Inbox { .. }
             | Ask::InboxChanges { .. }
             | Ask::NotYet => Ok(()),
@@ -494,6 +499,8 @@ impl SessionActor {
             | Ask::Presence { .. }
             | Ask::Presences { .. }
             | Ask::Settings { .. }
+            | Ask::Hide { .. }
+            | Ask::Hidden { .. }
             | Ask::Inbox { .. }
             | Ask::InboxChanges { .. }
             | Ask::InboxUpdate { .. } => {
@@ -775,6 +782,7 @@ impl Handler<RoomsChanged> for SessionActor {
         self.notify(&match change {
             RoomsChanged::Gained { room, role, standing } => Notice::RoomGained { room, role, standing },
             RoomsChanged::Lost { room } => Notice::RoomLost { room },
+            RoomsChanged::Hidden { room, message, hidden } => Notice::MessageHidden { room, message, hidden },
             RoomsChanged::Updated(updated) => {
                 let Some(by) = &self.principal else { return };
                 let (owner, change) = (overview::inbox_key(by), updated.change());

@@ -684,7 +684,9 @@ impl Handler<RoomsChanged> for WorldActor {
                     self.gained.insert(room);
                 }
             }
-            RoomsChanged::Gained { standing: Standing::Invited, .. } | RoomsChanged::Updated(_) => {}
+            RoomsChanged::Gained { standing: Standing::Invited, .. }
+            | RoomsChanged::Updated(_)
+            | RoomsChanged::Hidden { .. } => {}
             RoomsChanged::Lost { room } => {
                 self.gained.remove(&room);
                 self.again.remove(&room);

@@ -94,6 +94,12 @@ pub enum InboxEvent {
         read: Reached,
     },
     SettingsUpdated(Settings),
+    /// The user does not want to see a message any more, or wants to again.
+    MessageHidden {
+        room: RoomId,
+        message: RecordId,
+        hidden: bool,
+    },
 }
 
 impl Entry {

@@ -258,6 +258,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let readers = needed(needed(needed(object(), "room", uuid()), "message", uuid()), "members", integer());
     let readers = needed(needed(readers, "delivered", integer()), "read", integer());
     let readers = needed_list(readers, "users", needed(reader, "read_to", integer()));
+    let hidden = needed_list(needed(object(), "room", uuid()), "messages", uuid());
     let present = needed(needed(object(), "user", user()), "presence", presence()).property("last_seen", millis());
     let presences = needed(needed(object(), "room", uuid()), "members", integer());
     let presences = needed(needed(presences, "online", integer()), "away", integer());
@@ -316,6 +317,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Members", needed(members, "after", or_null(user())).into()),
         ("Changed", place(object()).into()),
         ("Published", published.into()),
+        ("Hidden", needed(hidden, "after", or_null(uuid())).into()),
         ("Settings", needed(object(), "private_reading", flag()).into()),
         ("Presence", needed(object(), "presence", presence()).into()),
         ("Presences", presences.into()),

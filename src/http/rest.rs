@@ -106,6 +106,8 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
         | Ask::Presence { .. }
         | Ask::Presences { .. }
         | Ask::Settings { .. }
+        | Ask::Hide { .. }
+        | Ask::Hidden { .. }
         | Ask::Inbox { .. }
         | Ask::InboxChanges { .. }
         | Ask::InboxUpdate { .. }
@@ -134,7 +136,10 @@ fn reads_a_room(kind: Kind) -> bool {
         | Kind::Readers
         | Kind::Presences
         | Kind::Inbox
-        | Kind::InboxUpdate => true,
+        | Kind::InboxUpdate
+        | Kind::Hide
+        | Kind::Unhide
+        | Kind::Hidden => true,
         Kind::Auth
         | Kind::Create
         | Kind::Update
@@ -198,6 +203,7 @@ fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
         | Reply::Inbox(_)
         | Reply::InboxChanges(_)
         | Reply::Settings(_)
+        | Reply::Hidden { .. }
         | Reply::InboxUpdated { .. } => Ok(encoded(StatusCode::OK, reply)),
     }
 }
@@ -248,7 +254,10 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::Presences
         | Kind::InboxUpdate
         | Kind::Settings
-        | Kind::SettingsUpdate => false,
+        | Kind::SettingsUpdate
+        | Kind::Hide
+        | Kind::Unhide
+        | Kind::Hidden => false,
     }
 }
 

@@ -260,6 +260,8 @@ enum StoredEvent<'a> {
     EntryUpdated { room: Id, delivered: StoredReached, read: StoredReached },
     #[serde(rename = "is")]
     SettingsUpdated { private_reading: bool },
+    #[serde(rename = "ih")]
+    MessageHidden { room: Id, message: Id, hidden: bool },
 }
 
 /// Epoch and seq.
@@ -298,6 +300,9 @@ impl<'a> StoredEvent<'a> {
             }
             Event::Inbox(InboxEvent::SettingsUpdated(Settings { private_reading })) => {
                 Self::SettingsUpdated { private_reading: *private_reading }
+            }
+            Event::Inbox(InboxEvent::MessageHidden { room, message, hidden }) => {
+                Self::MessageHidden { room: Id(room.0), message: Id(message.0), hidden: *hidden }
             }
         }
     }
@@ -449,6 +454,10 @@ impl<'a> StoredEvent<'a> {
             }
             Self::SettingsUpdated { private_reading } => {
                 return Ok(Event::Inbox(InboxEvent::SettingsUpdated(Settings { private_reading })));
+            }
+            Self::MessageHidden { room, message, hidden } => {
+                let (room, message) = (RoomId(room.0), RecordId(message.0));
+                return Ok(Event::Inbox(InboxEvent::MessageHidden { room, message, hidden }));
             }
         }))
     }
@@ -745,6 +754,7 @@ mod tests {
         let room = RoomId(Uuid::from_u128(9));
         events.push(Event::Directory(DirectoryEvent::RoomReserved { room, num: Num(1), alias }));
         events.push(Event::Directory(DirectoryEvent::NumsLeased { before: Num(1000) }));
+        events.push(Event::Inbox(InboxEvent::MessageHidden { room, message: id, hidden: true }));
         events.push(Event::Inbox(InboxEvent::SettingsUpdated(Settings { private_reading: true })));
         events.push(Event::Inbox(InboxEvent::EntryUpdated { room, delivered: reached, read: Reached::NOTHING }));
         events

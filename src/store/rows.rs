@@ -77,6 +77,9 @@ pub const PROGRESS: &[u8] = b"q";
 /// Under a user's stream: the [`Settings`].
 pub const SETTINGS: &[u8] = b"o";
 
+/// Under a user's stream: before the key of every message that the user does not want to see, a [`RecordId`].
+pub const HIDDEN: &[u8] = b"x";
+
 /// Under a user's stream: when the user was last seen, a [`Timestamp`].
 pub const LAST_SEEN: &[u8] = b"z";
 
@@ -176,6 +179,17 @@ pub fn place(room: RoomId) -> Bytes {
 /// Under a user's stream: the [`Kept`] entry of `room`.
 pub fn entry(room: RoomId) -> Bytes {
     joined(ENTRIES, room.0.as_bytes())
+}
+
+/// Under a user's stream: before the keys of the messages of `room` that the user does not want to see.
+pub fn hidden_in(room: RoomId) -> Bytes {
+    joined(HIDDEN, room.0.as_bytes())
+}
+
+/// Under a user's stream: the [`RecordId`] of the message at `seq` of `room`, which the user does not want to see. Keys are
+/// in the order of the seqs.
+pub fn hidden(room: RoomId, seq: Seq) -> Bytes {
+    joined(&hidden_in(room), &seq.0.to_be_bytes())
 }
 
 /// Under a room's stream: the [`Progress`] of `user`. Written by the user's inbox.
@@ -529,6 +543,16 @@ struct StoredEntry<'a> {
     changed: StoredReached,
 }
 
+impl Row for RecordId {
+    fn encode(&self) -> Bytes {
+        codec::version(&Id(self.0)).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        codec::versioned::<Id>(bytes).map(|id| Self(id.0))
+    }
+}
+
 impl Row for Settings {
     fn encode(&self) -> Bytes {
         codec::version(&self.private_reading).into()
@@ -636,6 +660,7 @@ mod tests {
         };
         round(Kept { entry, shown: reached(1, 2), changed: reached(3, 9).0 });
         round(Settings { private_reading: true });
+        round(id);
         round(Kept::default());
         round(Timestamp(-7));
         round(Progress { delivered: reached(2, 7), read: Reached::NOTHING });

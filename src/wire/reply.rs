@@ -141,6 +141,12 @@ pub enum Reply {
     },
     Inbox(Inbox),
     Settings(Settings),
+    /// Messages that the user does not want to see; `after` is where the next page starts.
+    Hidden {
+        room: RoomKey,
+        messages: Vec<RecordId>,
+        after: Option<RecordId>,
+    },
     InboxChanges(Changes),
     InboxUpdated {
         owner: RoomKey,
@@ -295,6 +301,8 @@ pub struct Beside {
     pub reactions: Vec<Tally>,
     /// What those of them say that have been edited.
     pub edited: Vec<Edited>,
+    /// Those of them that the reader does not want to see.
+    pub hidden: Vec<RecordId>,
 }
 
 /// What a message says since its last edit.
@@ -410,6 +418,12 @@ pub enum Notice {
     InboxUpdated {
         owner: RoomKey,
         change: Change,
+    },
+    /// The user does not want to see a message any more, or wants to again.
+    MessageHidden {
+        room: RoomId,
+        message: RecordId,
+        hidden: bool,
     },
     /// What holds for the moment in a room that is followed.
     Signal {

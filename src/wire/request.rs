@@ -133,6 +133,18 @@ pub enum Ask {
         since: String,
         limit: usize,
     },
+    /// The user does not want to see a message any more, or wants to again.
+    Hide {
+        room: RoomName,
+        message: RecordId,
+        hidden: bool,
+    },
+    /// Which messages the user does not want to see.
+    Hidden {
+        room: RoomName,
+        after: Option<RecordId>,
+        limit: usize,
+    },
     /// What the user has decided for all rooms; `private_reading` where it is to be changed.
     Settings {
         private_reading: Option<bool>,

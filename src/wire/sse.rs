@@ -64,6 +64,7 @@ pub(super) fn notice(notice: &Notice) -> Bytes {
         Notice::Signal { signal: Signal::Typing { .. }, .. } => ("typing", None),
         Notice::Signal { signal: Signal::Progress { .. }, .. } => ("progress", None),
         Notice::Signal { signal: Signal::Presence { .. }, .. } => ("presence", None),
+        Notice::MessageHidden { .. } => ("message_hidden", None),
         Notice::InboxUpdated { .. } => ("inbox_updated", None),
         Notice::FollowFailed { .. } => ("follow_failed", None),
     };

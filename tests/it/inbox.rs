@@ -375,6 +375,48 @@ async fn who_reads_in_private_is_not_told_of_but_to_his_own_devices() {
     assert_eq!(bob.refused(json!({ "type": "settings_update" })).await, "bad_request");
 }
 
+#[tokio::test]
+async fn a_message_is_hidden_from_one_user_on_all_devices_and_from_nobody_else() {
+    let store = MemoryStore::new();
+    let setup = || Setup { store: Arc::new(store.in_epoch(MemoryStore::EPOCH)), ..Setup::default() };
+    let hide = |message: &Value, kind: &str| json!({ "type": kind, "room": "lobby", "message": message });
+    let history = json!({ "type": "history", "room": "lobby" });
+    let [first, last] = {
+        let mut server = TestServer::with(setup());
+        let (mut ann, mut bob, mut eve) =
+            (server.client("ann").await, server.client("bob").await, server.client("eve").await);
+        let mut phone = server.client("bob").await;
+        ann.ask(create_channel("lobby")).await;
+        bob.ask(join("lobby")).await;
+        let first = ann.ask(post("lobby", "first")).await["record"].clone();
+        let last = ann.ask(post("lobby", "last")).await["record"].clone();
+        bob.ask(hide(&last, "hide")).await;
+        let told = phone.notice("message_hidden").await;
+        assert_eq!((&told["message"], &told["hidden"]), (&last, &json!(true)));
+        bob.ask(hide(&first, "hide")).await;
+        assert_eq!(eve.refused(hide(&first, "hide")).await, "not_member");
+        assert_eq!(
+            bob.refused(hide(&json!("ffffffff-ffff-7fff-bfff-ffffffffffff"), "hide")).await,
+            "message_not_found"
+        );
+        server.stop();
+        [first, last]
+    };
+    let server = TestServer::with(setup());
+    let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+    assert_eq!(bob.ask(history.clone()).await["hidden"], json!([first, last]));
+    assert_eq!(ann.ask(history.clone()).await["hidden"], Value::Null);
+    assert_eq!(room(&mut bob, "lobby").await["last"], Value::Null);
+    assert_eq!(room(&mut ann, "lobby").await["last"]["text"], "last");
+    let page = bob.ask(json!({ "type": "hidden", "room": "lobby", "limit": 1 })).await;
+    assert_eq!((&page["messages"], &page["after"]), (&json!([first]), &first));
+    let rest = bob.ask(json!({ "type": "hidden", "room": "lobby", "after": first })).await;
+    assert_eq!((&rest["messages"], &rest["after"]), (&json!([last]), &Value::Null));
+    bob.ask(hide(&last, "unhide")).await;
+    assert_eq!(bob.ask(history).await["hidden"], json!([first]));
+    assert_eq!(room(&mut bob, "lobby").await["last"]["text"], "last");
+}
+
 fn with(mut members: Value, kind: &str) -> Value {
     members["type"] = json!(kind);
     members

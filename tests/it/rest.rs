@@ -96,6 +96,11 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     assert_eq!(page["reactions"], tally);
     let said = walk.ok(&bob, "presence", &[], Some(json!({ "presence": "online" }))).await;
     assert_eq!(said["presence"], "online");
+    let hidden = [("room", room), ("message", answered["record"].as_str().unwrap())];
+    assert_eq!(walk.ok(&bob, "hide", &hidden, None).await["messages"], json!([answered["record"]]));
+    assert_eq!(walk.ok(&bob, "hidden", &hidden[..1], None).await["messages"], json!([answered["record"]]));
+    walk.ok(&bob, "unhide", &hidden, None).await;
+    assert_eq!(walk.ok(&bob, "hidden", &hidden[..1], None).await["messages"], json!([]));
     let settings = walk.ok(&bob, "settings_update", &[], Some(json!({ "private_reading": false }))).await;
     assert_eq!(settings, walk.ok(&bob, "settings", &[], None).await);
     let there = walk.ok(&ann, "presences", &[("room", room)], None).await;

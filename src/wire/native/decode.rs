@@ -334,6 +334,19 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             let limit = page_of(limit.unwrap_or(PAGE_MAX), INBOX_MAX)?;
             Ask::InboxChanges { since: since.into_owned(), limit }
         }
+        Kind::Hide => {
+            let OfMessage { room, message } = payload.read()?;
+            Ask::Hide { room: room.0, message: message.0, hidden: true }
+        }
+        Kind::Unhide => {
+            let OfMessage { room, message } = payload.read()?;
+            Ask::Hide { room: room.0, message: message.0, hidden: false }
+        }
+        Kind::Hidden => {
+            let Hidden { room, after, limit } = payload.read()?;
+            let (after, limit) = (after.map(|it| it.0), page(limit.unwrap_or(PAGE_MAX))?);
+            Ask::Hidden { room: room.0, after, limit }
+        }
         Kind::Settings => {
             let Nothing {} = payload.read()?;
             Ask::Settings { private_reading: None }
@@ -436,10 +449,13 @@ pub enum Kind {
     Presences,
     Settings,
     SettingsUpdate,
+    Hide,
+    Unhide,
+    Hidden,
 }
 
 impl Kind {
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 40] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -477,6 +493,9 @@ impl Kind {
         Self::Presences,
         Self::Settings,
         Self::SettingsUpdate,
+        Self::Hide,
+        Self::Unhide,
+        Self::Hidden,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -513,6 +532,9 @@ impl Kind {
             Self::Inbox => "inbox",
             Self::InboxChanges => "inbox_changes",
             Self::InboxUpdate => "inbox_update",
+            Self::Hide => "hide",
+            Self::Unhide => "unhide",
+            Self::Hidden => "hidden",
             Self::Settings => "settings",
             Self::SettingsUpdate => "settings_update",
             Self::Typing => "typing",
@@ -759,6 +781,13 @@ struct Inbox {
 struct InboxChanges<'a> {
     #[serde(borrow)]
     since: Text<'a>,
+    limit: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Hidden {
+    room: RoomText,
+    after: Option<Parsed<RecordId>>,
     limit: Option<u64>,
 }
 

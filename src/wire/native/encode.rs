@@ -111,6 +111,12 @@ pub fn notice(out: &mut impl Writer, notice: &Notice) {
             put_room(out, "room", *room);
             put_present(out, user, *presence, *last_seen);
         }
+        Notice::MessageHidden { room, message, hidden } => {
+            out.member("type", "message_hidden");
+            put_room(out, "room", *room);
+            put_record_id(out, "message", *message);
+            out.member("hidden", hidden);
+        }
         Notice::Restarting { retry_after } => {
             out.member("type", "restarting");
             out.member("retry_after_ms", &u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
@@ -163,6 +169,7 @@ fn reply_bytes(reply: &Reply) -> usize {
         Reply::Members { members, .. } => members.len() * 128,
         Reply::Presences { presences, .. } => presences.users.as_ref().map_or(0, Vec::len) * 96,
         Reply::Readers { readers, .. } => readers.users.len() * 128,
+        Reply::Hidden { messages, .. } => messages.len() * (UUID_BYTES + 3),
         Reply::Inbox(inbox) => inbox.rooms.iter().map(InboxRoom::bytes).sum(),
         Reply::InboxChanges(changes) => changes.changes.len() * 256,
         Reply::Authenticated { .. }
@@ -200,7 +207,9 @@ fn put_record(out: &mut impl Writer, room: &RoomKey, record: &Record) {
         Event::Room(event) => put_event(out, event),
         // No room's stream has one. Its place would be shown, and what it says kept.
         Event::Directory(DirectoryEvent::RoomReserved { .. } | DirectoryEvent::NumsLeased { .. })
-        | Event::Inbox(InboxEvent::EntryUpdated { .. } | InboxEvent::SettingsUpdated(_)) => {
+        | Event::Inbox(
+            InboxEvent::EntryUpdated { .. } | InboxEvent::SettingsUpdated(_) | InboxEvent::MessageHidden { .. },
+        ) => {
             out.member("event", "hidden");
         }
     }
@@ -447,6 +456,14 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             }
         }
         Reply::Inbox(inbox) => put_inbox(out, inbox),
+        Reply::Hidden { room, messages, after } => {
+            put_room(out, "room", room.room);
+            put_ids(out, "messages", messages);
+            match after {
+                Some(after) => put_record_id(out, "after", *after),
+                None => out.member("after", &None::<&str>),
+            }
+        }
         Reply::Settings(Settings { private_reading }) => out.member("private_reading", private_reading),
         Reply::InboxChanges(Changes { owner, changes, cursor, complete }) => {
             out.key("changes");
@@ -480,6 +497,18 @@ fn put_present(out: &mut impl Writer, user: &UserId, presence: Option<Presence>,
 /// The word for it; nobody is told apart who is not there and who does not say so.
 fn said(presence: Option<Presence>) -> &'static str {
     presence.map_or("offline", Presence::as_str)
+}
+
+fn put_ids(out: &mut impl Writer, name: &str, ids: &[RecordId]) {
+    out.key(name);
+    let open = out.open_list();
+    for RecordId(id) in ids {
+        out.item();
+        let mut text = [0; UUID_BYTES];
+        let text: &str = id.hyphenated().encode_lower(&mut text);
+        text.put(out);
+    }
+    out.close_list(open);
 }
 
 fn put_readers(out: &mut impl Writer, Readers { members, delivered, read, users }: &Readers) {
@@ -648,8 +677,11 @@ fn put_reaction(out: &mut impl Writer, message: RecordId, by: &UserId, emoji: &E
 }
 
 /// Most pages have none of either, and do not say so.
-fn put_beside(out: &mut impl Writer, Beside { reactions, edited }: &Beside) {
+fn put_beside(out: &mut impl Writer, Beside { reactions, edited, hidden }: &Beside) {
     put_tallies(out, reactions);
+    if !hidden.is_empty() {
+        put_ids(out, "hidden", hidden);
+    }
     if edited.is_empty() {
         return;
     }
