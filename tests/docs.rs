@@ -12,6 +12,7 @@ use chinwag::config::{Config, Flags};
 use chinwag::domain::inbox::{Entry as InboxEntry, Last, Reached, Settings, Unread};
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
+use chinwag::domain::room::{BANS_MAX, Ban};
 use chinwag::domain::{
     Alias, ClientId, Content, Emoji, Epoch, Event, InReplyTo, Num, Position, Presence, Principal, Record, RecordId,
     Rejection, RoomEvent, RoomId, RoomKey, Seq, Signal, TenantId, Timestamp, UserId,
@@ -126,6 +127,8 @@ fn the_page_of_the_protocol_lists_every_event() {
         "member_invited",
         "member_left",
         "member_kicked",
+        "member_banned",
+        "member_unbanned",
         "role_changed",
         "message_posted",
         "message_edited",
@@ -141,7 +144,7 @@ fn the_page_of_the_protocol_lists_every_event() {
 
 #[test]
 fn the_page_of_the_protocol_says_what_each_kind_of_room_allows() {
-    let heading = "| kind | who comes in | invite | kick, role | update | archive | post, edit | delete what others \
+    let heading = "| kind | who comes in | invite | kick, ban, role | update | archive | post, edit | delete what others \
                    posted | pin | leave |";
     let role = |role: Option<Role>| role.map_or("nobody", Role::as_str).to_owned();
     let known: Vec<Vec<String>> = RoomKind::ALL
@@ -201,6 +204,7 @@ fn the_numbers_on_the_page_are_those_of_the_code() {
             defaults.body_deadline.as_secs()
         ),
         format!("| edits of a message | {} |", chinwag::domain::room::EDITS_MAX),
+        format!("| bans of a room | {},{:03} |", BANS_MAX / 1000, BANS_MAX % 1000),
         format!("| pinned messages of a room | {} |", chinwag::domain::room::PINS_MAX),
         format!("| rooms that a connection follows | {} |", defaults.follows_per_session),
         format!(
@@ -432,6 +436,12 @@ fn sent() -> Vec<Value> {
     let versions = vec![Version::of(&posted).unwrap(), version.clone()];
     let edited = Edited { message: posted.id, version };
     let beside = Beside { reactions: vec![tally], edited: vec![edited], hidden: Vec::new() };
+    let ban = Ban {
+        by: UserId::new("eve").unwrap(),
+        at,
+        until: Some(Timestamp(at.0 + 600_000)),
+        reason: Some(chinwag::domain::Name::new("spam").unwrap()),
+    };
     let replies = [
         (Some("1"), Reply::Authenticated { principal }),
         (Some("9"), Reply::Refused(Rejection::NotMember.into())),
@@ -483,6 +493,7 @@ fn sent() -> Vec<Value> {
                 before: None,
             },
         ),
+        (Some("22"), Reply::Bans { room: room.clone(), bans: vec![(UserId::new("zoe").unwrap(), ban)], after: None }),
         (Some("12"), Reply::FollowingAll { cursor: "IKm3J0hP8yTfWcB1uLxNqQvEoZr7sDgA5kX2bVtYw9R".into(), rooms: 3 }),
         (Some("13"), Reply::UnfollowedAll),
         (

@@ -69,6 +69,16 @@ fn every_command_is_understood_in_both_notations() {
             r#""type":"kick","room":"R","user":"bob","reason":"spam""#,
             asked(Command::Kick { user: user("bob"), reason: Some(name("spam")) }),
         ),
+        (
+            r#""type":"ban","room":"R","user":"bob","until":9,"reason":"spam""#,
+            asked(Command::Ban { user: user("bob"), until: Some(Timestamp(9)), reason: Some(name("spam")) }),
+        ),
+        (
+            r#""type":"ban","room":"R","user":"bob""#,
+            asked(Command::Ban { user: user("bob"), until: None, reason: None }),
+        ),
+        (r#""type":"unban","room":"R","user":"bob""#, asked(Command::Unban { user: user("bob") })),
+        (r#""type":"bans","room":"R""#, Ask::Bans { room: room(), after: None, limit: 100 }),
         (r#""type":"kick","room":"R","user":"bob""#, asked(Command::Kick { user: user("bob"), reason: None })),
         (
             r#""type":"role","room":"R","user":"bob","role":"owner""#,
@@ -261,6 +271,21 @@ fn every_event_has_its_shape() {
             RoomEvent::MemberKicked { user: user("bob"), joined: post(), reason: None },
             r#""event":"member_kicked","user":"bob","joined":"M","reason":null"#,
         ),
+        (
+            RoomEvent::MemberBanned {
+                user: user("bob"),
+                joined: Some(post()),
+                invited: false,
+                until: Some(Timestamp(9)),
+                reason: Some(name("spam")),
+            },
+            r#""event":"member_banned","user":"bob","joined":"M","until":9,"reason":"spam""#,
+        ),
+        (
+            RoomEvent::MemberBanned { user: user("bob"), joined: None, invited: true, until: None, reason: None },
+            r#""event":"member_banned","user":"bob","joined":null,"until":null,"reason":null"#,
+        ),
+        (RoomEvent::MemberUnbanned { user: user("bob") }, r#""event":"member_unbanned","user":"bob""#),
         (
             RoomEvent::RoleChanged { user: user("bob"), role: Role::Owner, was: Role::Viewer },
             r#""event":"role_changed","user":"bob","role":"owner","was":"viewer""#,

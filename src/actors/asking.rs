@@ -81,6 +81,13 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
             };
             read("members", worker, link, &by, &room, members).await
         }
+        Ask::Bans { room, after, limit } => {
+            let now = registry.now();
+            let bans = async move |store: &dyn Store, reader: &Rc<Follower>| {
+                reading::bans(store, reader, after, limit, now).await
+            };
+            read("bans", worker, link, &by, &room, bans).await
+        }
         Ask::Typing { room, typing } => {
             let signal = async |store: &dyn Store, reader: &Rc<Follower>| {
                 registry.meters().user(&registry.limits().rates, &by)?;

@@ -109,18 +109,22 @@ fn removal(record: &Record, pending: &Pending) -> Option<Removal> {
     Some(Removal { user: user.clone(), seq: record.position.seq, kicked, pending: pending.clone() })
 }
 
-/// Whose membership a record ends, and whether by a kick.
+/// Whose membership a record ends, and whether somebody else ended it.
 pub fn removal_of(record: &Record) -> Option<(&UserId, bool)> {
     let Event::Room(event) = &record.event else { return None };
     match event {
         RoomEvent::MemberLeft { user, .. } => Some((user, false)),
-        RoomEvent::MemberKicked { user, .. } => Some((user, true)),
+        RoomEvent::MemberKicked { user, .. } | RoomEvent::MemberBanned { user, joined: Some(_), .. } => {
+            Some((user, true))
+        }
         RoomEvent::RoomCreated { .. }
         | RoomEvent::RoomUpdated { .. }
         | RoomEvent::RoomArchived
         | RoomEvent::MemberJoined { .. }
         | RoomEvent::MemberInvited { .. }
         | RoomEvent::RoleChanged { .. }
+        | RoomEvent::MemberBanned { joined: None, .. }
+        | RoomEvent::MemberUnbanned { .. }
         | RoomEvent::MessagePosted { .. }
         | RoomEvent::MessageEdited { .. }
         | RoomEvent::MessageDeleted { .. }

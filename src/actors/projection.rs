@@ -32,6 +32,21 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
             puts.push(rows.own(rows::member(user), None));
             puts.push(rows.place(user, None));
         }
+        RoomEvent::MemberBanned { user, joined, invited, .. } => {
+            puts.push(rows.own(rows::ban(user), room.ban(user).map(Row::encode)));
+            if joined.is_some() {
+                puts.push(rows.own(rows::member(user), None));
+            }
+            if *invited {
+                puts.push(rows.own(rows::invitation(user), None));
+            }
+            if joined.is_some() || *invited {
+                puts.push(rows.place(user, None));
+            }
+        }
+        RoomEvent::MemberUnbanned { user } => {
+            puts.push(rows.own(rows::ban(user), None));
+        }
         RoomEvent::MessageEdited { message, .. } => {
             let known = known(room, *message);
             puts.push(rows.own(rows::message(message.seq()), Some(known.encode())));

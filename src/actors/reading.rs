@@ -14,10 +14,10 @@ use super::presences;
 use super::registry::Registry;
 use super::worker::Follower;
 use crate::domain::policy::Standing;
-use crate::domain::room::{Header, Member, Message, PINS_MAX, Pin};
+use crate::domain::room::{Ban, Header, Member, Message, PINS_MAX, Pin};
 use crate::domain::{
     Emoji, Event, Original, Position, Presence, Record, RecordId, Rejection, Role, RoomEvent, RoomKey, Seq, StreamId,
-    UserId,
+    Timestamp, UserId,
 };
 use crate::store::rows::{self, Progress, Row};
 use crate::store::{PAGE_BYTES, Store, StoreError};
@@ -449,6 +449,47 @@ pub async fn members(
     let members = members.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     let after = members.last().filter(|_| found.len() > limit).map(|member| member.user.clone());
     Ok(Reply::Members { room: key.clone(), members, after })
+}
+
+/// How many bans are looked at for one answer, those that have ended among them.
+const BANS_PER_ANSWER: usize = 1000;
+
+/// Who is banned from a room at `now`, in the order of the users' ids. For who may ban.
+pub async fn bans(
+    store: &dyn Store,
+    reader: &Rc<Follower>,
+    after: Option<UserId>,
+    limit: usize,
+    now: Timestamp,
+) -> Result<Reply, Refusal> {
+    let (key, stream) = (reader.room(), reader.room().stream());
+    let failed = |error: StoreError| read_failed(&error);
+    let reads = membership(store, key, reader.user()).await?;
+    let header = store.get(&stream, rows::HEADER).await.map_err(failed)?;
+    let header = header.ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
+    let least = Header::decode(&header).map_err(failed)?.kind.policy().kick.ok_or(Rejection::KindForbids)?;
+    if reads.role < least {
+        return Err(Rejection::Forbidden.into());
+    }
+    let after = after.map(|user| rows::ban(&user));
+    let found = store.scan(&stream, rows::BANS, after.as_deref(), BANS_PER_ANSWER).await.map_err(failed)?;
+    let (mut bans, mut last, mut more) = (Vec::new(), None, found.len() == BANS_PER_ANSWER);
+    for (key, row) in &found {
+        let ban = Ban::decode(row).map_err(failed)?;
+        if ban.holds(now) {
+            if bans.len() == limit {
+                more = true;
+                break;
+            }
+            bans.push((rows::user_of(key).map_err(failed)?, ban));
+        }
+        last = Some(key);
+    }
+    if !reader.follow().borrow().stands(reads.joined.seq()) {
+        return Err(Rejection::NotMember.into());
+    }
+    let after = last.filter(|_| more).map(|key| rows::user_of(key)).transpose().map_err(failed)?;
+    Ok(Reply::Bans { room: key.clone(), bans, after })
 }
 
 /// How many rows of members are read at once.

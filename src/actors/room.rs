@@ -24,7 +24,7 @@ use super::relay::Publication;
 use crate::clock::random_wide;
 use crate::domain::policy::Standing;
 use crate::domain::recent::{AGE_MAX_MS, Receipt, Recent, Seen};
-use crate::domain::room::{Header, Member, Message, PINS_MAX, Pin, Snapshot};
+use crate::domain::room::{Ban, Header, Member, Message, PINS_MAX, Pin, Snapshot};
 use crate::domain::{
     ClientId, Command, Emoji, Event, Num, Position, Principal, Record, RecordId, Rejection, Role, Room, RoomEvent,
     RoomKey, Seq, StreamId, Timestamp, UserId,
@@ -214,7 +214,7 @@ impl RoomActor {
                 return self.answer(submit.asker, answer, removes);
             }
         }
-        match self.room.decide(&submit.by, submit.command) {
+        match self.room.decide(&submit.by, submit.command, now) {
             Err(rejection) => self.answer(submit.asker, Err(rejection.into()), removes),
             Ok(events) if events.is_empty() => self.answer(submit.asker, self.unchanged(), removes),
             Ok(events) => match self.nums.take(events.len()) {
@@ -521,6 +521,11 @@ impl RoomActor {
                 RoomEvent::MemberLeft { user, .. } | RoomEvent::MemberKicked { user, .. } => {
                     (user, RoomsChanged::Lost { room })
                 }
+                RoomEvent::MemberBanned { user, joined, invited, .. } if joined.is_some() || *invited => {
+                    (user, RoomsChanged::Lost { room })
+                }
+                // Who was neither must not learn from it that there is such a room.
+                RoomEvent::MemberBanned { .. } | RoomEvent::MemberUnbanned { .. } => continue,
                 RoomEvent::RoomCreated { .. }
                 | RoomEvent::RoomUpdated { .. }
                 | RoomEvent::RoomArchived
@@ -749,12 +754,18 @@ async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq, now: Timestam
         Ok(())
     })
     .await?;
+    let mut bans = BTreeMap::<UserId, Ban>::new();
+    scan(&*store, &key, rows::BANS, |user, row| {
+        bans.insert(user, Ban::decode(row)?);
+        Ok(())
+    })
+    .await?;
     let mut pins = BTreeMap::new();
     for (_, row) in store.scan(&stream, rows::PINS, None, PINS_MAX).await? {
         let pin = Pin::decode(&row)?;
         pins.insert(pin.message.seq(), pin);
     }
-    let snapshot = Snapshot { head, header: Header::decode(&header)?, members, invited, pins };
+    let snapshot = Snapshot { head, header: Header::decode(&header)?, members, invited, bans, pins };
 
     let (mut recent, mut last_at, mut unpublished) = (Recent::default(), Timestamp(0), Vec::new());
     let since = Timestamp(now.0.saturating_sub(AGE_MAX_MS));

@@ -245,6 +245,7 @@ impl SessionActor {
             | Ask::Rooms { .. }
             | Ask::Room { .. }
             | Ask::Members { .. }
+            | Ask::Bans { .. }
             | Ask::Readers { .. }
             | Ask::Typing { .. }
             | Ask::Presence { .. }
@@ -494,6 +495,7 @@ impl SessionActor {
             | Ask::Rooms { .. }
             | Ask::Room { .. }
             | Ask::Members { .. }
+            | Ask::Bans { .. }
             | Ask::Readers { .. }
             | Ask::Typing { .. }
             | Ask::Presence { .. }

@@ -27,6 +27,15 @@ pub enum Command {
         user: UserId,
         role: Role,
     },
+    /// Of whoever it is, member or not; without `until` for good.
+    Ban {
+        user: UserId,
+        until: Option<Timestamp>,
+        reason: Option<Name>,
+    },
+    Unban {
+        user: UserId,
+    },
     /// `mentions` are members; in any order, and again as often as one likes.
     Post {
         content: Content,
@@ -115,6 +124,8 @@ impl Command {
             Self::Invite { .. } => "invite",
             Self::Kick { .. } => "kick",
             Self::ChangeRole { .. } => "role",
+            Self::Ban { .. } => "ban",
+            Self::Unban { .. } => "unban",
             Self::Post { .. } | Self::Forward { .. } => "post",
             Self::Edit { .. } => "edit",
             Self::Delete { .. } => "delete",
@@ -125,16 +136,17 @@ impl Command {
         }
     }
 
-    /// Whether it ends somebody's membership.
+    /// Whether it ends somebody's membership, or may.
     pub fn removes(&self) -> bool {
         match self {
-            Self::Leave | Self::Kick { .. } => true,
+            Self::Leave | Self::Kick { .. } | Self::Ban { .. } => true,
             Self::Create(_)
             | Self::Update { .. }
             | Self::Archive
             | Self::Join
             | Self::Invite { .. }
             | Self::ChangeRole { .. }
+            | Self::Unban { .. }
             | Self::Post { .. }
             | Self::Forward { .. }
             | Self::Edit { .. }
@@ -168,7 +180,9 @@ impl Command {
             | Self::Leave
             | Self::Invite { .. }
             | Self::Kick { .. }
-            | Self::ChangeRole { .. } => None,
+            | Self::ChangeRole { .. }
+            | Self::Ban { .. }
+            | Self::Unban { .. } => None,
         }
     }
 }

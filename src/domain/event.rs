@@ -94,6 +94,19 @@ pub enum RoomEvent {
         role: Role,
         was: Role,
     },
+    /// The author banned `user`; `joined` is the record by which the membership began that it ended, where there was one,
+    /// and `invited` says that an invitation went with it. Without `until` it is for good.
+    MemberBanned {
+        user: UserId,
+        joined: Option<RecordId>,
+        invited: bool,
+        until: Option<Timestamp>,
+        reason: Option<Name>,
+    },
+    /// Also where a ban had ended by itself and its place was needed.
+    MemberUnbanned {
+        user: UserId,
+    },
     MessagePosted {
         content: Content,
         reply: Option<Box<InReplyTo>>,
@@ -161,6 +174,8 @@ impl RoomEvent {
             | Self::MemberLeft { .. }
             | Self::MemberKicked { .. }
             | Self::RoleChanged { .. }
+            | Self::MemberBanned { .. }
+            | Self::MemberUnbanned { .. }
             | Self::MessageDeleted { .. }
             | Self::ReactionAdded { .. }
             | Self::ReactionRemoved { .. }

@@ -272,6 +272,8 @@ impl Digest {
             | RoomEvent::MemberLeft { .. }
             | RoomEvent::MemberKicked { .. }
             | RoomEvent::RoleChanged { .. }
+            | RoomEvent::MemberBanned { .. }
+            | RoomEvent::MemberUnbanned { .. }
             | RoomEvent::ReactionAdded { .. }
             | RoomEvent::ReactionRemoved { .. }
             | RoomEvent::MessagePinned { .. }

@@ -125,6 +125,8 @@ fn asked(command: &Command) -> Option<Said> {
         | Command::Invite { .. }
         | Command::Kick { .. }
         | Command::ChangeRole { .. }
+        | Command::Ban { .. }
+        | Command::Unban { .. }
         | Command::React { .. }
         | Command::Unreact { .. }
         | Command::Pin { .. }
@@ -154,6 +156,8 @@ fn said(event: &RoomEvent) -> Option<Said> {
         | RoomEvent::MemberLeft { .. }
         | RoomEvent::MemberKicked { .. }
         | RoomEvent::RoleChanged { .. }
+        | RoomEvent::MemberBanned { .. }
+        | RoomEvent::MemberUnbanned { .. }
         | RoomEvent::ReactionAdded { .. }
         | RoomEvent::ReactionRemoved { .. }
         | RoomEvent::MessagePinned { .. }

@@ -25,6 +25,15 @@ pub enum Rejection {
     KindForbids,
     #[error("the user is not a member of this room")]
     NoSuchMember,
+    /// `wait_ms` is how long the ban lasts still, where it ends.
+    #[error("you are banned from this room")]
+    Banned { wait_ms: Option<u64> },
+    #[error("the user is banned from this room")]
+    UserBanned,
+    #[error("a room has at most 10,000 bans")]
+    TooManyBans,
+    #[error("the time at which it is to end is not later than now")]
+    EndsTooSoon,
     #[error("the room would be left without an owner; make somebody else an owner first")]
     LastOwner,
     #[error("the room has as many members as it may have")]
@@ -54,7 +63,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::RoomNotFound,
         Self::RoomExists,
         Self::RoomArchived,
@@ -65,6 +74,10 @@ impl Rejection {
         Self::Forbidden,
         Self::KindForbids,
         Self::NoSuchMember,
+        Self::Banned { wait_ms: None },
+        Self::UserBanned,
+        Self::TooManyBans,
+        Self::EndsTooSoon,
         Self::LastOwner,
         Self::RoomFull,
         Self::MessageNotFound,
@@ -80,6 +93,39 @@ impl Rejection {
         Self::ClientIdReused,
     ];
 
+    /// After how many milliseconds the same would not be refused for this any more, where that is known.
+    pub fn wait_ms(self) -> Option<u64> {
+        match self {
+            Self::Banned { wait_ms } => wait_ms,
+            Self::RoomNotFound
+            | Self::RoomExists
+            | Self::RoomArchived
+            | Self::AliasRequired
+            | Self::NotAPair
+            | Self::NotMember
+            | Self::AlreadyMember
+            | Self::Forbidden
+            | Self::KindForbids
+            | Self::NoSuchMember
+            | Self::UserBanned
+            | Self::TooManyBans
+            | Self::EndsTooSoon
+            | Self::LastOwner
+            | Self::RoomFull
+            | Self::MessageNotFound
+            | Self::MessageDeleted
+            | Self::NotAuthor
+            | Self::TooManyEdits
+            | Self::EditsHidden
+            | Self::TooManyMentions
+            | Self::TooManyReactions
+            | Self::TooManyPins
+            | Self::ContentSize
+            | Self::NotThereYet
+            | Self::ClientIdReused => None,
+        }
+    }
+
     /// The code by which programs know this refusal. It never changes its meaning.
     pub fn code(self) -> &'static str {
         match self {
@@ -93,6 +139,10 @@ impl Rejection {
             Self::Forbidden => "forbidden",
             Self::KindForbids => "kind_forbids",
             Self::NoSuchMember => "no_such_member",
+            Self::Banned { .. } => "banned",
+            Self::UserBanned => "user_banned",
+            Self::TooManyBans => "too_many_bans",
+            Self::EndsTooSoon => "ends_too_soon",
             Self::LastOwner => "last_owner",
             Self::RoomFull => "room_full",
             Self::MessageNotFound => "message_not_found",

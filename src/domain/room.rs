@@ -25,6 +25,9 @@ pub const REACTIONS_MAX: usize = 20;
 /// The most messages that are pinned in a room at once.
 pub const PINS_MAX: usize = 50;
 
+/// The most users that are banned from a room at once.
+pub const BANS_MAX: usize = 10_000;
+
 /// What a room is, apart from who is in it: small, and the same until somebody changes the room itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Header {
@@ -44,6 +47,23 @@ pub struct Member {
     pub role: Role,
     /// The record by which it began; leave and kick name it.
     pub joined: RecordId,
+}
+
+/// That somebody may not come into a room.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ban {
+    /// Who banned, and when.
+    pub by: UserId,
+    pub at: Timestamp,
+    /// When it ends by itself.
+    pub until: Option<Timestamp>,
+    pub reason: Option<Name>,
+}
+
+impl Ban {
+    pub fn holds(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| until > now)
+    }
 }
 
 /// What a room has to know of a message to decide about it.
@@ -103,6 +123,8 @@ pub struct Room {
     head: Option<Position>,
     members: BTreeMap<UserId, Member>,
     invited: BTreeMap<UserId, Role>,
+    /// Also those that have ended and have not been taken away.
+    bans: BTreeMap<UserId, Ban>,
     /// By where the messages were posted.
     pins: BTreeMap<Seq, Pin>,
     /// The messages that commands referred to of late: see [`Room::know`].
@@ -118,6 +140,7 @@ pub struct Snapshot {
     pub header: Header,
     pub members: BTreeMap<UserId, Member>,
     pub invited: BTreeMap<UserId, Role>,
+    pub bans: BTreeMap<UserId, Ban>,
     pub pins: BTreeMap<Seq, Pin>,
 }
 
@@ -129,6 +152,7 @@ impl Room {
             head: Some(snapshot.head),
             members: snapshot.members,
             invited: snapshot.invited,
+            bans: snapshot.bans,
             pins: snapshot.pins,
             known: BTreeMap::new(),
             reacted: BTreeMap::new(),
@@ -142,6 +166,7 @@ impl Room {
             header: self.header.clone()?,
             members: self.members.clone(),
             invited: self.invited.clone(),
+            bans: self.bans.clone(),
             pins: self.pins.clone(),
         })
     }
@@ -167,6 +192,11 @@ impl Room {
     /// The role with which `user` is invited.
     pub fn invitation(&self, user: &UserId) -> Option<Role> {
         self.invited.get(user).copied()
+    }
+
+    /// The ban of `user`, also one that has ended and has not been taken away.
+    pub fn ban(&self, user: &UserId) -> Option<&Ban> {
+        self.bans.get(user)
     }
 
     /// The pin of a message; `None` where it is not pinned.
@@ -218,10 +248,10 @@ impl Room {
     }
 
     /// Returns the events that `command` leads to, or why not. Changes nothing. No events means that the room is as
-    /// asked already.
+    /// asked already. `now` is the time that the record of one would have.
     ///
     /// The message that the command refers to has to be [known](Room::know); one that is not does not exist.
-    pub fn decide(&self, by: &Principal, command: Command) -> Result<Vec<RoomEvent>, Rejection> {
+    pub fn decide(&self, by: &Principal, command: Command, now: Timestamp) -> Result<Vec<RoomEvent>, Rejection> {
         let Some(header) = &self.header else {
             return match command {
                 Command::Create(create) => created(by, create),
@@ -232,6 +262,8 @@ impl Room {
                 | Command::Invite { .. }
                 | Command::Kick { .. }
                 | Command::ChangeRole { .. }
+                | Command::Ban { .. }
+                | Command::Unban { .. }
                 | Command::Post { .. }
                 | Command::Forward { .. }
                 | Command::Edit { .. }
@@ -248,7 +280,7 @@ impl Room {
         let event = match command {
             Command::Create(_) => return Err(self.existence(policy, user, Rejection::RoomExists)),
             Command::Join => {
-                RoomEvent::MemberJoined { user: user.clone(), role: self.entry_role(header, policy, user)? }
+                RoomEvent::MemberJoined { user: user.clone(), role: self.entry_role(header, policy, user, now)? }
             }
             Command::Leave => {
                 let member = self.insider(policy, user)?;
@@ -277,7 +309,7 @@ impl Room {
             }
             Command::Invite { user: guest, role } => {
                 let member = self.acting(header, policy, user, Some(policy.invite))?;
-                return self.invited(policy, member, guest, role);
+                return self.invited(policy, member, guest, role, now);
             }
             Command::Kick { user: target, reason } => {
                 let member = self.acting(header, policy, user, policy.kick)?;
@@ -301,6 +333,17 @@ impl Room {
                     return Err(Rejection::LastOwner);
                 }
                 RoomEvent::RoleChanged { user: target, role, was }
+            }
+            Command::Ban { user: target, until, reason } => {
+                let member = self.acting(header, policy, user, policy.kick)?;
+                return self.banned(member, user, target, until, reason, now);
+            }
+            Command::Unban { user: target } => {
+                self.acting(header, policy, user, policy.kick)?;
+                if !self.bans.get(&target).is_some_and(|ban| ban.holds(now)) {
+                    return Ok(Vec::new());
+                }
+                RoomEvent::MemberUnbanned { user: target }
             }
             Command::Post { content, reply_to, mentions } => {
                 self.acting(header, policy, user, Some(policy.post))?;
@@ -422,6 +465,15 @@ impl Room {
             RoomEvent::MemberLeft { user, .. } | RoomEvent::MemberKicked { user, .. } => {
                 self.members.remove(user);
             }
+            RoomEvent::MemberBanned { user, until, reason, .. } => {
+                self.members.remove(user);
+                self.invited.remove(user);
+                let (by, at, until, reason) = (record.author.clone(), record.at, *until, reason.clone());
+                self.bans.insert(user.clone(), Ban { by, at, until, reason });
+            }
+            RoomEvent::MemberUnbanned { user } => {
+                self.bans.remove(user);
+            }
             RoomEvent::RoleChanged { user, role, .. } => {
                 if let Some(member) = self.members.get_mut(user) {
                     member.role = *role;
@@ -492,7 +544,7 @@ impl Room {
         Ok(member)
     }
 
-    fn entry_role(&self, header: &Header, policy: Policy, user: &UserId) -> Result<Role, Rejection> {
+    fn entry_role(&self, header: &Header, policy: Policy, user: &UserId, now: Timestamp) -> Result<Role, Rejection> {
         if self.members.contains_key(user) {
             return Err(Rejection::AlreadyMember);
         }
@@ -502,6 +554,11 @@ impl Room {
             Entry::Invited => invitation.ok_or(Rejection::RoomNotFound)?,
             Entry::Added | Entry::Closed => return Err(Rejection::RoomNotFound),
         };
+        // In a room that is not known to strangers they have no invitation, and have been answered as any stranger.
+        if let Some(ban) = self.bans.get(user).filter(|ban| ban.holds(now)) {
+            let wait = ban.until.map(|until| until.0.saturating_sub(now.0));
+            return Err(Rejection::Banned { wait_ms: wait.and_then(|wait| wait.try_into().ok()) });
+        }
         if header.archived {
             return Err(Rejection::RoomArchived);
         }
@@ -524,12 +581,22 @@ impl Room {
         }
     }
 
-    fn invited(&self, policy: Policy, member: &Member, guest: UserId, role: Role) -> Result<Vec<RoomEvent>, Rejection> {
+    fn invited(
+        &self,
+        policy: Policy,
+        member: &Member,
+        guest: UserId,
+        role: Role,
+        now: Timestamp,
+    ) -> Result<Vec<RoomEvent>, Rejection> {
         if self.members.contains_key(&guest) {
             return Err(Rejection::AlreadyMember);
         }
         if role > member.role {
             return Err(Rejection::Forbidden);
+        }
+        if self.bans.get(&guest).is_some_and(|ban| ban.holds(now)) {
+            return Err(Rejection::UserBanned);
         }
         if self.members.len() + self.invited.len() >= MEMBERS_MAX && !self.invited.contains_key(&guest) {
             return Err(Rejection::RoomFull);
@@ -540,6 +607,40 @@ impl Room {
             Entry::Added => Ok(vec![RoomEvent::MemberJoined { user: guest, role }]),
             Entry::Closed => Err(Rejection::KindForbids),
         }
+    }
+
+    /// What it leads to that `member`, who is `user`, bans `target`.
+    fn banned(
+        &self,
+        member: &Member,
+        user: &UserId,
+        target: UserId,
+        until: Option<Timestamp>,
+        reason: Option<Name>,
+        now: Timestamp,
+    ) -> Result<Vec<RoomEvent>, Rejection> {
+        let there = self.members.get(&target);
+        let invitation = self.invitation(&target);
+        let role = there.map(|member| member.role).or(invitation);
+        if target == *user || role.is_some_and(|role| role >= member.role) {
+            return Err(Rejection::Forbidden);
+        }
+        if until.is_some_and(|until| until <= now) {
+            return Err(Rejection::EndsTooSoon);
+        }
+        let before = self.bans.get(&target);
+        if role.is_none() && before.is_some_and(|ban| ban.until == until && ban.reason == reason) {
+            return Ok(Vec::new());
+        }
+        let mut ended = None;
+        if before.is_none() && self.bans.len() >= BANS_MAX {
+            let found = self.bans.iter().find(|(_, ban)| !ban.holds(now));
+            ended = Some(found.ok_or(Rejection::TooManyBans)?.0.clone());
+        }
+        let (joined, invited) = (there.map(|member| member.joined), invitation.is_some());
+        let mut events = vec![RoomEvent::MemberBanned { user: target, joined, invited, until, reason }];
+        events.extend(ended.map(|user| RoomEvent::MemberUnbanned { user }));
+        Ok(events)
     }
 
     fn standing(&self, id: RecordId) -> Result<&Message, Rejection> {

@@ -294,11 +294,15 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let create = create.property("members", ArrayBuilder::new().items(invitee));
     let rooms = needed_list(object(), "rooms", listed);
     let members = needed_list(needed(object(), "room", uuid()), "members", member);
+    let ban = needed(needed(needed(object(), "user", user()), "by", user()), "at", millis());
+    let ban = needed(needed(ban, "until", or_null(millis())), "reason", or_null(name_text()));
+    let bans = needed_list(needed(object(), "room", uuid()), "bans", ban);
     vec![
         ("Create", create.into()),
         ("Update", object().property("name", or_null(name_text())).property("edit_history", flag()).into()),
         ("Invite", object().property("role", role()).into()),
         ("Kick", object().property("reason", name_text()).into()),
+        ("Ban", object().property("until", millis()).property("reason", name_text()).into()),
         ("ChangeRole", needed(object(), "role", role()).into()),
         ("Post", mentioning(post).into()),
         ("Edit", mentioning(needed(object(), "content", content())).into()),
@@ -315,6 +319,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("WorldPage", world_page.into()),
         ("Ticket", needed(needed(object(), "ticket", text()), "expires_at", integer()).into()),
         ("Members", needed(members, "after", or_null(user())).into()),
+        ("Bans", needed(bans, "after", or_null(user())).into()),
         ("Changed", place(object()).into()),
         ("Published", published.into()),
         ("Hidden", needed(hidden, "after", or_null(uuid())).into()),

@@ -101,6 +101,7 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
         | Ask::Pins { .. }
         | Ask::Room { .. }
         | Ask::Members { .. }
+        | Ask::Bans { .. }
         | Ask::Readers { .. }
         | Ask::Typing { .. }
         | Ask::Presence { .. }
@@ -133,6 +134,7 @@ fn reads_a_room(kind: Kind) -> bool {
         | Kind::Pins
         | Kind::Room
         | Kind::Members
+        | Kind::Bans
         | Kind::Readers
         | Kind::Presences
         | Kind::Inbox
@@ -149,6 +151,8 @@ fn reads_a_room(kind: Kind) -> bool {
         | Kind::Invite
         | Kind::Kick
         | Kind::Role
+        | Kind::Ban
+        | Kind::Unban
         | Kind::Post
         | Kind::Edit
         | Kind::Delete
@@ -199,6 +203,7 @@ fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
         | Reply::Rooms { .. }
         | Reply::Room { .. }
         | Reply::Members { .. }
+        | Reply::Bans { .. }
         | Reply::Readers { .. }
         | Reply::Inbox(_)
         | Reply::InboxChanges(_)
@@ -230,6 +235,8 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::Invite
         | Kind::Kick
         | Kind::Role
+        | Kind::Ban
+        | Kind::Unban
         | Kind::React
         | Kind::Unreact
         | Kind::Pin
@@ -246,6 +253,7 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::Rooms
         | Kind::Room
         | Kind::Members
+        | Kind::Bans
         | Kind::Readers
         | Kind::Inbox
         | Kind::InboxChanges

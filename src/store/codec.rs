@@ -64,6 +64,8 @@ pub(super) fn erased(record: &Record) -> Option<Record> {
             | RoomEvent::MemberLeft { .. }
             | RoomEvent::MemberKicked { .. }
             | RoomEvent::RoleChanged { .. }
+            | RoomEvent::MemberBanned { .. }
+            | RoomEvent::MemberUnbanned { .. }
             | RoomEvent::MessageDeleted { .. }
             | RoomEvent::ReactionAdded { .. }
             | RoomEvent::ReactionRemoved { .. }
@@ -216,6 +218,10 @@ enum StoredEvent<'a> {
     MemberKicked { user: &'a str, joined: Id, reason: Option<&'a str> },
     #[serde(rename = "mr")]
     RoleChanged { user: &'a str, role: StoredRole, was: StoredRole },
+    #[serde(rename = "mb")]
+    MemberBanned { user: &'a str, joined: Option<Id>, invited: bool, until: Option<i64>, reason: Option<&'a str> },
+    #[serde(rename = "mu")]
+    MemberUnbanned { user: &'a str },
     #[serde(rename = "p")]
     MessagePosted { text: Option<&'a str>, body: Option<&'a str> },
     #[serde(rename = "e")]
@@ -332,6 +338,14 @@ impl<'a> StoredEvent<'a> {
             RoomEvent::RoleChanged { user, role, was } => {
                 Self::RoleChanged { user: user.as_str(), role: (*role).into(), was: (*was).into() }
             }
+            RoomEvent::MemberBanned { user, joined, invited, until, reason } => Self::MemberBanned {
+                user: user.as_str(),
+                joined: joined.map(|joined| Id(joined.0)),
+                invited: *invited,
+                until: until.map(|until| until.0),
+                reason: reason.as_ref().map(Name::as_str),
+            },
+            RoomEvent::MemberUnbanned { user } => Self::MemberUnbanned { user: user.as_str() },
             RoomEvent::MessagePosted { content, reply, mentions, forwarded } => {
                 let (text, body) = (content.text.as_deref(), content.body.as_deref());
                 if reply.is_none() && mentions.is_empty() && forwarded.is_none() {
@@ -401,6 +415,14 @@ impl<'a> StoredEvent<'a> {
             Self::RoleChanged { user: who, role, was } => {
                 RoomEvent::RoleChanged { user: user(who)?, role: role.into(), was: was.into() }
             }
+            Self::MemberBanned { user: who, joined, invited, until, reason } => RoomEvent::MemberBanned {
+                user: user(who)?,
+                joined: joined.map(|joined| RecordId(joined.0)),
+                invited,
+                until: until.map(Timestamp),
+                reason: name(reason)?,
+            },
+            Self::MemberUnbanned { user: who } => RoomEvent::MemberUnbanned { user: user(who)? },
             Self::MessagePosted { text, body } => RoomEvent::posted(content(text, body)),
             Self::MessagePostedTo { text, body, reply, mentions } => {
                 let (content, reply, mentions) = (content(text, body), in_reply_to(reply)?, users(mentions)?);
@@ -704,6 +726,15 @@ mod tests {
             RoomEvent::RoomArchived,
             RoomEvent::MemberLeft { user: user.clone(), joined: id },
             RoomEvent::MemberKicked { user: user.clone(), joined: id, reason: None },
+            RoomEvent::MemberBanned {
+                user: user.clone(),
+                joined: Some(id),
+                invited: false,
+                until: Some(Timestamp(i64::MAX)),
+                reason: name.clone(),
+            },
+            RoomEvent::MemberBanned { user: user.clone(), joined: None, invited: true, until: None, reason: None },
+            RoomEvent::MemberUnbanned { user: user.clone() },
             RoomEvent::posted(content.clone()),
             RoomEvent::ReactionAdded {
                 message: id, by: user.clone(), emoji: Emoji::new("👩‍🚀").unwrap(), count: 7

@@ -15,7 +15,7 @@ use super::codec::{self, Id, StoredKind, StoredReached, StoredRole, damage};
 use crate::domain::inbox::{Entry, Reached, Settings};
 use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::revocation::{Revocation, Subject};
-use crate::domain::room::{Header, Member, Message, Pin};
+use crate::domain::room::{Ban, Header, Member, Message, Pin};
 use crate::domain::{
     Alias, Emoji, Epoch, Name, Num, Position, RecordId, RoomId, Seq, TenantId, Timestamp, TokenId, UserId,
 };
@@ -52,6 +52,9 @@ pub const MEMBERS: &[u8] = b"m";
 
 /// Under a room's stream: before the key of every invitation, a [`Role`].
 pub const INVITATIONS: &[u8] = b"i";
+
+/// Under a room's stream: before the key of every [`Ban`].
+pub const BANS: &[u8] = b"b";
 
 /// Under a room's stream: before the key of every [`Message`].
 pub const MESSAGES: &[u8] = b"s";
@@ -125,6 +128,11 @@ pub fn member(user: &UserId) -> Bytes {
 /// Under a room's stream: the [`Role`] with which `user` is invited.
 pub fn invitation(user: &UserId) -> Bytes {
     joined(INVITATIONS, user.as_str().as_bytes())
+}
+
+/// Under a room's stream: the [`Ban`] of `user`.
+pub fn ban(user: &UserId) -> Bytes {
+    joined(BANS, user.as_str().as_bytes())
 }
 
 /// Under a room's stream: the [`Message`] that was posted at `seq`. Keys are in the order of the seqs.
@@ -258,9 +266,9 @@ pub fn subject_of(key: &[u8]) -> Result<Subject, StoreError> {
     subject(key).ok_or_else(|| damage("a key that names nobody whose tokens could be denied"))
 }
 
-/// Whose key [`member`], [`invitation`] or [`progress`] made.
+/// Whose key [`member`], [`invitation`], [`ban`] or [`progress`] made.
 pub fn user_of(key: &[u8]) -> Result<UserId, StoreError> {
-    let prefixes = [MEMBERS, INVITATIONS, PROGRESS];
+    let prefixes = [MEMBERS, INVITATIONS, BANS, PROGRESS];
     let text = prefixes.into_iter().find_map(|prefix| key.strip_prefix(prefix));
     let text = text.and_then(|text| std::str::from_utf8(text).ok());
     codec::user(text.ok_or_else(|| damage("a key that names no user"))?)
@@ -345,6 +353,28 @@ impl Row for Role {
     fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         codec::versioned::<StoredRole>(bytes).map(Self::from)
     }
+}
+
+impl Row for Ban {
+    fn encode(&self) -> Bytes {
+        let (until, reason) = (self.until.map(|until| until.0), self.reason.as_ref().map(Name::as_str));
+        codec::version(&StoredBan { by: self.by.as_str(), at: self.at.0, until, reason }).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let StoredBan { by, at, until, reason } = codec::versioned(bytes)?;
+        let (by, reason) = (codec::user(by)?, codec::name(reason)?);
+        Ok(Self { by, at: Timestamp(at), until: until.map(Timestamp), reason })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredBan<'a> {
+    #[serde(borrow)]
+    by: &'a str,
+    at: i64,
+    until: Option<i64>,
+    reason: Option<&'a str>,
 }
 
 impl Row for Revocation {
@@ -631,6 +661,9 @@ mod tests {
         let short = codec::version(&(StoredKind::Group, 7, None::<&str>, None::<&str>, -1, false));
         assert_eq!(Header::decode(&short).map(|header| (header.num, header.edit_history)), Ok((Num(7), false)));
         round(Member { role: Role::Admin, joined: id });
+        let reason = Some(Name::new("spam").unwrap());
+        round(Ban { by: ann(), at: Timestamp(-1), until: Some(Timestamp(i64::MAX)), reason });
+        round(Ban { by: ann(), at: Timestamp(7), until: None, reason: None });
         round(Message {
             id,
             author: ann(),
@@ -698,6 +731,7 @@ mod tests {
         fn decoding_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..128)) {
             let _ = Header::decode(&bytes);
             let _ = Member::decode(&bytes);
+            let _ = Ban::decode(&bytes);
             let _ = Role::decode(&bytes);
             let _ = Message::decode(&bytes);
             let _ = Pin::decode(&bytes);

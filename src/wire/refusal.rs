@@ -250,10 +250,14 @@ impl Refusal {
 
 impl From<Rejection> for Refusal {
     fn from(rejection: Rejection) -> Self {
-        // Only another command changes what the rules answer, so the same again is refused again.
+        // Only another command changes what the rules answer, or time where they say how much.
         let info = CODES.iter().find(|info| info.code == rejection.code());
         let info = *info.expect("a test holds every code of the rules to be in the table");
-        Self { message: rejection.to_string(), ..Self::of(info) }
+        let refusal = Self { message: rejection.to_string(), ..Self::of(info) };
+        match rejection.wait_ms() {
+            Some(wait) => Self { retry: Retry::Later, ..refusal }.after(Duration::from_millis(wait)),
+            None => refusal,
+        }
     }
 }
 
@@ -349,6 +353,10 @@ pub const CODES: &[CodeInfo] = &[
     no("forbidden", 403, "your role in this room does not allow that"),
     no("kind_forbids", 403, "this kind of room does not allow that"),
     no("no_such_member", 404, "the user is not a member of this room"),
+    no("banned", 403, "you are banned from this room"),
+    no("user_banned", 409, "the user is banned from this room"),
+    no("too_many_bans", 409, "a room has at most 10,000 bans"),
+    no("ends_too_soon", 422, "the time at which it is to end is not later than now"),
     no("last_owner", 409, "the room would be left without an owner; make somebody else an owner first"),
     no("room_full", 409, "the room has as many members as it may have"),
     no("message_not_found", 404, "there is no such message in this room"),

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::domain::inbox::{Entry, Last, Settings, Unread};
 use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::recent::Receipt;
+use crate::domain::room::Ban;
 use crate::domain::{
     Alias, Content, Emoji, Epoch, Event, Mentions, Name, Num, Position, Presence, Principal, Record, RecordId,
     RoomEvent, RoomId, RoomKey, Seq, Signal, Timestamp, UserId,
@@ -121,6 +122,12 @@ pub enum Reply {
     Members {
         room: RoomKey,
         members: Vec<ListedMember>,
+        after: Option<UserId>,
+    },
+    /// Who is banned, in the order of the ids. `after` is where the next page starts; `None` when there are no more.
+    Bans {
+        room: RoomKey,
+        bans: Vec<(UserId, Ban)>,
         after: Option<UserId>,
     },
     /// How far the other members of a room have got, seen from one message.

@@ -110,6 +110,12 @@ pub enum Ask {
         after: Option<UserId>,
         limit: usize,
     },
+    /// Who is banned from a room.
+    Bans {
+        room: RoomName,
+        after: Option<UserId>,
+        limit: usize,
+    },
     /// The user is writing, or does no longer.
     Typing {
         room: RoomName,

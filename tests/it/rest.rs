@@ -128,10 +128,15 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     walk.ok(&ann, "unpin", &places, None).await;
     walk.ok(&bob, "delete", &places, None).await;
     walk.ok(&ann, "kick", &[("room", room), ("user", "eve"), ("reason", "so it goes")], None).await;
+    let eve_banned = [("room", room), ("user", "eve")];
+    walk.ok(&ann, "ban", &eve_banned, Some(json!({ "until": 4_102_444_800_000_i64 }))).await;
+    let bans = walk.ok(&ann, "bans", &[("room", room)], None).await;
+    assert_eq!((&bans["bans"][0]["user"], &bans["bans"][0]["until"]), (&json!("eve"), &json!(4_102_444_800_000_i64)));
+    walk.ok(&ann, "unban", &eve_banned, None).await;
     walk.ok(&bob, "leave", &[("room", room)], None).await;
     walk.ok(&ann, "archive", &[("room", room)], None).await;
     let about = walk.ok(&ann, "room", &[("room", room)], None).await;
-    assert_eq!((&about["archived"], &about["head"]), (&json!(true), &json!(22)));
+    assert_eq!((&about["archived"], &about["head"]), (&json!(true), &json!(24)));
     let rooms = walk.ok(&ann, "rooms", &[("limit", "1")], None).await;
     assert_eq!(rooms["rooms"][0]["room"], room);
 
@@ -159,6 +164,8 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
         "message_unpinned",
         "message_deleted",
         "member_kicked",
+        "member_banned",
+        "member_unbanned",
         "member_left",
         "room_archived",
     ];

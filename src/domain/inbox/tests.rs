@@ -176,7 +176,7 @@ impl World {
                 self.room.know(message);
             }
         }
-        let Ok(events) = self.room.decide(&principal(by), command) else { return };
+        let Ok(events) = self.room.decide(&principal(by), command, Timestamp(0)) else { return };
         for event in events {
             let record = record(self.records.len() as u64 + 1, by, event);
             self.room.apply(&record);

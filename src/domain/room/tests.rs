@@ -122,6 +122,78 @@ fn members_kick_nobody_and_admins_nobody_of_their_rank() {
 }
 
 #[test]
+fn a_banned_member_is_out_and_neither_joins_nor_is_invited_before_it_ends() {
+    let lobby = given(channel("ann")).and("bob", Command::Join);
+    let join = lobby.last_id();
+    lobby.clone().when("ann", ban("bob", None)).then([banned("bob", Some(join), None)]);
+    let out = lobby.clone().and("ann", ban("bob", None));
+    out.clone().when("bob", post("hi")).refused(Rejection::NotMember);
+    out.clone().at(i64::MAX).when("bob", Command::Join).refused(Rejection::Banned { wait_ms: None });
+    let invite = Command::Invite { user: user("bob"), role: Role::Member };
+    out.clone().when("ann", invite.clone()).refused(Rejection::UserBanned);
+    out.clone().and("ann", unban("bob")).when("bob", Command::Join).then([joined("bob", Role::Member)]);
+    let out = lobby.and("ann", ban("bob", Some(5_000)));
+    out.clone().at(4_000).when("bob", Command::Join).refused(Rejection::Banned { wait_ms: Some(1_000) });
+    out.clone().at(4_999).when("ann", invite.clone()).refused(Rejection::UserBanned);
+    out.clone().at(5_000).when("bob", Command::Join).then([joined("bob", Role::Member)]);
+    out.clone().at(5_000).when("ann", invite).accepted();
+    out.clone().at(5_000).when("ann", unban("bob")).then([]);
+    // Who has come back is banned again as anybody is.
+    let back = out.at(5_000).and("bob", Command::Join);
+    let join = back.last_id();
+    back.when("ann", ban("bob", Some(5_001))).then([banned("bob", Some(join), Some(5_001))]);
+}
+
+#[test]
+fn who_is_not_there_is_banned_and_an_invitation_is_withdrawn() {
+    let lobby = given(channel("ann"));
+    lobby.clone().when("ann", ban("zoe", None)).then([banned("zoe", None, None)]);
+    let out = lobby.and("ann", ban("zoe", Some(5_000)));
+    out.clone().when("ann", ban("zoe", Some(5_000))).then([]);
+    out.clone().when("ann", ban("zoe", None)).then([banned("zoe", None, None)]);
+    out.and("ann", unban("zoe")).when("ann", unban("zoe")).then([]);
+    let group = given(room(RoomKind::Group, "ann", &["bob"]));
+    let withdrawn =
+        RoomEvent::MemberBanned { user: user("bob"), joined: None, invited: true, until: None, reason: None };
+    group.clone().when("ann", ban("bob", None)).then([withdrawn]);
+    let out = group.and("ann", ban("bob", None));
+    for command in everything("bob") {
+        out.clone().when("bob", command).refused(Rejection::RoomNotFound);
+    }
+    out.and("ann", unban("bob")).when("bob", Command::Join).refused(Rejection::RoomNotFound);
+}
+
+#[test]
+fn who_may_kick_may_ban_and_nobody_of_their_rank() {
+    let lobby = given(channel("ann")).and("bob", Command::Join).and("cas", Command::Join);
+    lobby.clone().when("bob", ban("cas", None)).refused(Rejection::Forbidden);
+    lobby.clone().when("bob", unban("zoe")).refused(Rejection::Forbidden);
+    lobby.clone().when("zoe", ban("cas", None)).refused(Rejection::NotMember);
+    lobby.clone().when("ann", ban("ann", None)).refused(Rejection::Forbidden);
+    lobby.clone().when("ann", ban("bob", Some(1_000))).refused(Rejection::EndsTooSoon);
+    let promote = |name: &str| Command::ChangeRole { user: user(name), role: Role::Admin };
+    let admins = lobby.and("ann", promote("bob")).and("ann", promote("cas"));
+    admins.clone().when("bob", ban("cas", None)).refused(Rejection::Forbidden);
+    admins.clone().when("bob", ban("ann", None)).refused(Rejection::Forbidden);
+    admins.clone().when("bob", ban("zoe", None)).accepted();
+    let invited = admins.clone().and("ann", Command::Invite { user: user("dan"), role: Role::Owner });
+    invited.when("bob", ban("dan", None)).refused(Rejection::Forbidden);
+    admins.and("ann", Command::Archive).when("ann", ban("zoe", None)).refused(Rejection::RoomArchived);
+    given(room(RoomKind::Direct, "ann", &["bob"])).when("ann", ban("bob", None)).refused(Rejection::KindForbids);
+}
+
+#[test]
+fn a_room_has_so_many_bans_and_one_that_has_ended_makes_place() {
+    let mut lobby = given(channel("ann")).and("ann", ban("zoe", Some(5_000)));
+    let ban_of = |by: &str| Ban { by: user(by), at: Timestamp(0), until: None, reason: None };
+    lobby.room.bans.extend((1..BANS_MAX).map(|n| (user(&format!("u{n}")), ban_of("ann"))));
+    lobby.clone().at(4_999).when("ann", ban("yan", None)).refused(Rejection::TooManyBans);
+    lobby.clone().at(4_999).when("ann", ban("zoe", None)).then([banned("zoe", None, None)]);
+    let unbanned = RoomEvent::MemberUnbanned { user: user("zoe") };
+    lobby.at(5_000).when("ann", ban("yan", None)).then([banned("yan", None, None), unbanned]);
+}
+
+#[test]
 fn the_last_owner_stays_while_others_remain() {
     let lobby = given(channel("ann")).and("bob", Command::Join);
     lobby.clone().when("ann", Command::Leave).refused(Rejection::LastOwner);
@@ -465,7 +537,7 @@ proptest! {
         let mut given = given(vec![]);
         for (by, command) in &steps {
             let before = given.room.clone();
-            let decided = given.room.decide(&principal(by), command.clone());
+            let decided = given.room.decide(&principal(by), command.clone(), given.now());
             prop_assert_eq!(&given.room, &before);
             if decided.is_ok() {
                 given = given.and(by, command.clone());
@@ -490,12 +562,14 @@ proptest! {
 struct Given {
     room: Room,
     records: Vec<Record>,
+    /// Not earlier than this is it now.
+    later: Timestamp,
 }
 
 struct Decided(Result<Vec<RoomEvent>, Rejection>);
 
 fn given(steps: Vec<(&str, Command)>) -> Given {
-    let empty = Given { room: Room::default(), records: Vec::new() };
+    let empty = Given { room: Room::default(), records: Vec::new(), later: Timestamp(0) };
     steps.into_iter().fold(empty, |given, (by, command)| given.and(by, command))
 }
 
@@ -510,10 +584,10 @@ impl Given {
     /// Something that was done before.
     fn and(mut self, by: &str, command: Command) -> Self {
         self.know(&user(by), &command);
-        let events = self.room.decide(&principal(by), command).expect("what is given was accepted");
+        let events = self.room.decide(&principal(by), command, self.now()).expect("what is given was accepted");
         for event in events {
             let seq = Seq(self.records.len() as u64 + 1);
-            let at = Timestamp(1_000 + i64::try_from(seq.0).unwrap());
+            let at = Timestamp(1_000 + i64::try_from(seq.0).unwrap()).max(self.later);
             let record = Record {
                 position: Position { epoch: Epoch(1), seq },
                 id: RecordId::new(at, seq, 0),
@@ -531,7 +605,17 @@ impl Given {
 
     fn when(mut self, by: &str, command: Command) -> Decided {
         self.know(&user(by), &command);
-        Decided(self.room.decide(&principal(by), command))
+        Decided(self.room.decide(&principal(by), command, self.now()))
+    }
+
+    /// The time of the next record, unless it is set later.
+    fn now(&self) -> Timestamp {
+        Timestamp(1_001 + i64::try_from(self.records.len()).unwrap()).max(self.later)
+    }
+
+    /// The same at another time.
+    fn at(self, now: i64) -> Self {
+        Self { later: Timestamp(now), ..self }
     }
 
     fn last_id(&self) -> RecordId {
@@ -595,6 +679,19 @@ fn kick(name: &str) -> Command {
     Command::Kick { user: user(name), reason: None }
 }
 
+fn ban(name: &str, until: Option<i64>) -> Command {
+    Command::Ban { user: user(name), until: until.map(Timestamp), reason: None }
+}
+
+fn unban(name: &str) -> Command {
+    Command::Unban { user: user(name) }
+}
+
+fn banned(name: &str, joined: Option<RecordId>, until: Option<i64>) -> RoomEvent {
+    let until = until.map(Timestamp);
+    RoomEvent::MemberBanned { user: user(name), joined, invited: false, until, reason: None }
+}
+
 fn emoji_of(text: &str) -> Emoji {
     Emoji::new(text).unwrap()
 }
@@ -636,6 +733,8 @@ fn everything(other: &str) -> Vec<Command> {
         Command::Leave,
         Command::Invite { user: user(other), role: Role::Member },
         kick(other),
+        ban(other, None),
+        unban(other),
         Command::ChangeRole { user: user(other), role: Role::Member },
         post("hi"),
         Command::Forward {
@@ -658,6 +757,8 @@ fn steps() -> impl Strategy<Value = Vec<(&'static str, Command)>> {
         1 => Just(Command::Leave),
         1 => (name(), role()).prop_map(|(name, role)| Command::Invite { user: user(name), role }),
         1 => name().prop_map(kick),
+        1 => (name(), prop::option::of(1_000_i64..1_040)).prop_map(|(name, until)| ban(name, until)),
+        1 => name().prop_map(unban),
         1 => (name(), role()).prop_map(|(name, role)| Command::ChangeRole { user: user(name), role }),
         3 => "[a-z]{0,4}".prop_map(|text| post(&text)),
         1 => (1_u64..40).prop_map(|seq| Command::Delete { message: id_at(seq) }),

@@ -215,6 +215,19 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             let ChangeRole { room, user, role } = payload.read()?;
             command(room, Command::ChangeRole { user: user.0, role: role.0 })
         }
+        Kind::Ban => {
+            let Ban { room, user, until, reason } = payload.read()?;
+            let (until, reason) = (until.map(Timestamp), reason.map(|it| it.0));
+            command(room, Command::Ban { user: user.0, until, reason })
+        }
+        Kind::Unban => {
+            let OfUser { room, user } = payload.read()?;
+            command(room, Command::Unban { user: user.0 })
+        }
+        Kind::Bans => {
+            let Members { room, after, limit } = payload.read()?;
+            Ask::Bans { room: room.0, after: after.map(|it| it.0), limit: page(limit.unwrap_or(PAGE_MAX))? }
+        }
         Kind::Post => {
             let Post { room, content, forward, reply_to, mentions, client_id } = payload.read()?;
             let (reply_to, mentions) = (reply_to.map(|it| it.0), mentions.unwrap_or_default().0);
@@ -421,6 +434,9 @@ pub enum Kind {
     Invite,
     Kick,
     Role,
+    Ban,
+    Unban,
+    Bans,
     Post,
     Edit,
     Delete,
@@ -455,7 +471,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 43] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -465,6 +481,9 @@ impl Kind {
         Self::Invite,
         Self::Kick,
         Self::Role,
+        Self::Ban,
+        Self::Unban,
+        Self::Bans,
         Self::Post,
         Self::Edit,
         Self::Delete,
@@ -509,6 +528,9 @@ impl Kind {
             Self::Invite => "invite",
             Self::Kick => "kick",
             Self::Role => "role",
+            Self::Ban => "ban",
+            Self::Unban => "unban",
+            Self::Bans => "bans",
             Self::Post => "post",
             Self::Edit => "edit",
             Self::Delete => "delete",
@@ -632,6 +654,21 @@ struct Kick {
     room: RoomText,
     user: Parsed<UserId>,
     reason: Option<Parsed<Name>>,
+}
+
+#[derive(Deserialize)]
+struct Ban {
+    room: RoomText,
+    user: Parsed<UserId>,
+    until: Option<i64>,
+    reason: Option<Parsed<Name>>,
+}
+
+/// The commands that name a user and nothing else.
+#[derive(Deserialize)]
+struct OfUser {
+    room: RoomText,
+    user: Parsed<UserId>,
 }
 
 #[derive(Deserialize)]

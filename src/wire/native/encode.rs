@@ -3,6 +3,7 @@
 use super::PROTOCOL;
 use super::writer::{Plain, Writer};
 use crate::domain::inbox::{Entry, Last, Settings, Unread};
+use crate::domain::room::Ban;
 use crate::domain::{
     Alias, Content, DirectoryEvent, Emoji, Event, Forwarded, InReplyTo, InboxEvent, Name, Position, Presence, Record,
     RecordId, RoomEvent, RoomId, RoomKey, Signal, Timestamp, UserId,
@@ -167,6 +168,7 @@ fn reply_bytes(reply: &Reply) -> usize {
         Reply::Reactions { users, .. } => users.iter().map(|user| user.as_str().len() + 3).sum(),
         Reply::Rooms { rooms, .. } => rooms.len() * 128,
         Reply::Members { members, .. } => members.len() * 128,
+        Reply::Bans { bans, .. } => bans.len() * 256,
         Reply::Presences { presences, .. } => presences.users.as_ref().map_or(0, Vec::len) * 96,
         Reply::Readers { readers, .. } => readers.users.len() * 128,
         Reply::Hidden { messages, .. } => messages.len() * (UUID_BYTES + 3),
@@ -257,6 +259,20 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
             out.member("user", user.as_str());
             out.member("role", role.as_str());
             out.member("was", was.as_str());
+        }
+        // Who was invited finds that the room is lost; the others need not know.
+        RoomEvent::MemberBanned { user, joined, invited: _, until, reason } => {
+            out.member("event", "member_banned");
+            out.member("user", user.as_str());
+            match joined {
+                Some(joined) => put_record_id(out, "joined", *joined),
+                None => out.member("joined", &None::<&str>),
+            }
+            put_ban(out, *until, reason.as_ref());
+        }
+        RoomEvent::MemberUnbanned { user } => {
+            out.member("event", "member_unbanned");
+            out.member("user", user.as_str());
         }
         RoomEvent::MessagePosted { content, reply, mentions, forwarded } => {
             out.member("event", "message_posted");
@@ -426,6 +442,22 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             for member in members {
                 out.item();
                 put_member(out, member);
+            }
+            out.close_list(open);
+            out.member("after", &after.as_ref().map(UserId::as_str));
+        }
+        Reply::Bans { room, bans, after } => {
+            put_room(out, "room", room.room);
+            out.key("bans");
+            let open = out.open_list();
+            for (user, Ban { by, at, until, reason }) in bans {
+                out.item();
+                let open = out.open_map();
+                out.member("user", user.as_str());
+                out.member("by", by.as_str());
+                put_time(out, *at);
+                put_ban(out, *until, reason.as_ref());
+                out.close_map(open);
             }
             out.close_list(open);
             out.member("after", &after.as_ref().map(UserId::as_str));
@@ -633,6 +665,15 @@ fn put_pinned(out: &mut impl Writer, Pinned { message, by, at }: &Pinned) {
     out.member("by", by.as_str());
     put_time(out, *at);
     out.close_map(open);
+}
+
+/// Until when, null for good, and why.
+fn put_ban(out: &mut impl Writer, until: Option<Timestamp>, reason: Option<&Name>) {
+    match until {
+        Some(until) => out.member("until", &until.0),
+        None => out.member("until", &None::<&str>),
+    }
+    out.member("reason", &reason.map(Name::as_str));
 }
 
 fn put_records(out: &mut impl Writer, room: &RoomKey, records: &[Record]) {
