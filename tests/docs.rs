@@ -12,7 +12,7 @@ use chinwag::config::{Config, Flags};
 use chinwag::domain::inbox::{Entry as InboxEntry, Last, Reached, Settings, Unread};
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
-use chinwag::domain::room::{BANS_MAX, Ban};
+use chinwag::domain::room::{BANS_MAX, Ban, MUTES_MAX};
 use chinwag::domain::{
     Alias, ClientId, Content, Emoji, Epoch, Event, InReplyTo, Num, Position, Presence, Principal, Record, RecordId,
     Rejection, RoomEvent, RoomId, RoomKey, Seq, Signal, TenantId, Timestamp, UserId,
@@ -129,6 +129,8 @@ fn the_page_of_the_protocol_lists_every_event() {
         "member_kicked",
         "member_banned",
         "member_unbanned",
+        "member_muted",
+        "member_unmuted",
         "role_changed",
         "message_posted",
         "message_edited",
@@ -144,7 +146,7 @@ fn the_page_of_the_protocol_lists_every_event() {
 
 #[test]
 fn the_page_of_the_protocol_says_what_each_kind_of_room_allows() {
-    let heading = "| kind | who comes in | invite | kick, ban, role | update | archive | post, edit | delete what others \
+    let heading = "| kind | who comes in | invite | kick, ban, mute, role | update | archive | post, edit | delete what others \
                    posted | pin | leave |";
     let role = |role: Option<Role>| role.map_or("nobody", Role::as_str).to_owned();
     let known: Vec<Vec<String>> = RoomKind::ALL
@@ -204,6 +206,7 @@ fn the_numbers_on_the_page_are_those_of_the_code() {
             defaults.body_deadline.as_secs()
         ),
         format!("| edits of a message | {} |", chinwag::domain::room::EDITS_MAX),
+        format!("| mutes of a room | {},{:03} |", MUTES_MAX / 1000, MUTES_MAX % 1000),
         format!("| bans of a room | {},{:03} |", BANS_MAX / 1000, BANS_MAX % 1000),
         format!("| pinned messages of a room | {} |", chinwag::domain::room::PINS_MAX),
         format!("| rooms that a connection follows | {} |", defaults.follows_per_session),

@@ -78,6 +78,12 @@ fn every_command_is_understood_in_both_notations() {
             asked(Command::Ban { user: user("bob"), until: None, reason: None }),
         ),
         (r#""type":"unban","room":"R","user":"bob""#, asked(Command::Unban { user: user("bob") })),
+        (
+            r#""type":"mute","room":"R","user":"bob","until":9"#,
+            asked(Command::Mute { user: user("bob"), until: Some(Timestamp(9)) }),
+        ),
+        (r#""type":"mute","room":"R","user":"bob""#, asked(Command::Mute { user: user("bob"), until: None })),
+        (r#""type":"unmute","room":"R","user":"bob""#, asked(Command::Unmute { user: user("bob") })),
         (r#""type":"bans","room":"R""#, Ask::Bans { room: room(), after: None, limit: 100 }),
         (r#""type":"kick","room":"R","user":"bob""#, asked(Command::Kick { user: user("bob"), reason: None })),
         (
@@ -285,6 +291,15 @@ fn every_event_has_its_shape() {
             RoomEvent::MemberBanned { user: user("bob"), joined: None, invited: true, until: None, reason: None },
             r#""event":"member_banned","user":"bob","joined":null,"until":null,"reason":null"#,
         ),
+        (
+            RoomEvent::MemberMuted { user: user("bob"), until: Some(Timestamp(9)) },
+            r#""event":"member_muted","user":"bob","until":9"#,
+        ),
+        (
+            RoomEvent::MemberMuted { user: user("bob"), until: None },
+            r#""event":"member_muted","user":"bob","until":null"#,
+        ),
+        (RoomEvent::MemberUnmuted { user: user("bob") }, r#""event":"member_unmuted","user":"bob""#),
         (RoomEvent::MemberUnbanned { user: user("bob") }, r#""event":"member_unbanned","user":"bob""#),
         (
             RoomEvent::RoleChanged { user: user("bob"), role: Role::Owner, was: Role::Viewer },

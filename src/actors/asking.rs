@@ -91,7 +91,7 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
         Ask::Typing { room, typing } => {
             let signal = async |store: &dyn Store, reader: &Rc<Follower>| {
                 registry.meters().user(&registry.limits().rates, &by)?;
-                reading::may_post(store, reader).await?;
+                reading::may_post(store, reader, registry.now()).await?;
                 worker.typing(reader.room(), &by.user, link, typing);
                 Ok(Reply::Signaled { room: reader.room().clone() })
             };

@@ -125,6 +125,8 @@ pub fn removal_of(record: &Record) -> Option<(&UserId, bool)> {
         | RoomEvent::RoleChanged { .. }
         | RoomEvent::MemberBanned { joined: None, .. }
         | RoomEvent::MemberUnbanned { .. }
+        | RoomEvent::MemberMuted { .. }
+        | RoomEvent::MemberUnmuted { .. }
         | RoomEvent::MessagePosted { .. }
         | RoomEvent::MessageEdited { .. }
         | RoomEvent::MessageDeleted { .. }

@@ -47,6 +47,9 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
         RoomEvent::MemberUnbanned { user } => {
             puts.push(rows.own(rows::ban(user), None));
         }
+        RoomEvent::MemberMuted { user, .. } | RoomEvent::MemberUnmuted { user } => {
+            puts.push(rows.own(rows::mute(user), room.mute(user).map(Row::encode)));
+        }
         RoomEvent::MessageEdited { message, .. } => {
             let known = known(room, *message);
             puts.push(rows.own(rows::message(message.seq()), Some(known.encode())));

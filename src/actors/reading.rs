@@ -14,7 +14,7 @@ use super::presences;
 use super::registry::Registry;
 use super::worker::Follower;
 use crate::domain::policy::Standing;
-use crate::domain::room::{Ban, Header, Member, Message, PINS_MAX, Pin};
+use crate::domain::room::{Ban, Header, Member, Message, Mute, PINS_MAX, Pin};
 use crate::domain::{
     Emoji, Event, Original, Position, Presence, Record, RecordId, Rejection, Role, RoomEvent, RoomKey, Seq, StreamId,
     Timestamp, UserId,
@@ -409,7 +409,7 @@ fn about(header: Header, place: Option<(Role, Standing)>, head: Option<Position>
 }
 
 /// Refuses who may not post in a room.
-pub async fn may_post(store: &dyn Store, reader: &Rc<Follower>) -> Result<(), Refusal> {
+pub async fn may_post(store: &dyn Store, reader: &Rc<Follower>, now: Timestamp) -> Result<(), Refusal> {
     let key = reader.room();
     let member = membership(store, key, reader.user()).await?;
     let header = store.get(&key.stream(), rows::HEADER).await.map_err(|error| read_failed(&error))?;
@@ -420,6 +420,10 @@ pub async fn may_post(store: &dyn Store, reader: &Rc<Follower>) -> Result<(), Re
     }
     if member.role < header.kind.policy().post {
         return Err(Rejection::Forbidden.into());
+    }
+    let mute = store.get(&key.stream(), &rows::mute(reader.user())).await.map_err(|error| read_failed(&error))?;
+    if let Some(mute) = mute {
+        Mute::decode(&mute).map_err(|error| read_failed(&error))?.check(now)?;
     }
     if !reader.follow().borrow().stands(member.joined.seq()) {
         return Err(Rejection::NotMember.into());

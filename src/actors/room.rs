@@ -24,7 +24,7 @@ use super::relay::Publication;
 use crate::clock::random_wide;
 use crate::domain::policy::Standing;
 use crate::domain::recent::{AGE_MAX_MS, Receipt, Recent, Seen};
-use crate::domain::room::{Ban, Header, Member, Message, PINS_MAX, Pin, Snapshot};
+use crate::domain::room::{Ban, Header, Member, Message, Mute, PINS_MAX, Pin, Snapshot};
 use crate::domain::{
     ClientId, Command, Emoji, Event, Num, Position, Principal, Record, RecordId, Rejection, Role, Room, RoomEvent,
     RoomKey, Seq, StreamId, Timestamp, UserId,
@@ -525,8 +525,11 @@ impl RoomActor {
                     (user, RoomsChanged::Lost { room })
                 }
                 // Who was neither must not learn from it that there is such a room.
-                RoomEvent::MemberBanned { .. } | RoomEvent::MemberUnbanned { .. } => continue,
-                RoomEvent::RoomCreated { .. }
+                RoomEvent::MemberBanned { .. } => continue,
+                RoomEvent::MemberUnbanned { .. }
+                | RoomEvent::MemberMuted { .. }
+                | RoomEvent::MemberUnmuted { .. }
+                | RoomEvent::RoomCreated { .. }
                 | RoomEvent::RoomUpdated { .. }
                 | RoomEvent::RoomArchived
                 | RoomEvent::MessagePosted { .. }
@@ -615,6 +618,7 @@ fn changes(record: &Record) -> Option<Seq> {
 fn ends_typing(record: &Record) -> Option<&UserId> {
     match &record.event {
         Event::Room(RoomEvent::MessagePosted { .. }) => Some(&record.author),
+        Event::Room(RoomEvent::MemberMuted { user, .. }) => Some(user),
         Event::Room(_) => removal_of(record).map(|(user, _)| user),
         Event::Directory(_) | Event::Inbox(_) => None,
     }
@@ -760,12 +764,18 @@ async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq, now: Timestam
         Ok(())
     })
     .await?;
+    let mut mutes = BTreeMap::<UserId, Mute>::new();
+    scan(&*store, &key, rows::MUTES, |user, row| {
+        mutes.insert(user, Mute::decode(row)?);
+        Ok(())
+    })
+    .await?;
     let mut pins = BTreeMap::new();
     for (_, row) in store.scan(&stream, rows::PINS, None, PINS_MAX).await? {
         let pin = Pin::decode(&row)?;
         pins.insert(pin.message.seq(), pin);
     }
-    let snapshot = Snapshot { head, header: Header::decode(&header)?, members, invited, bans, pins };
+    let snapshot = Snapshot { head, header: Header::decode(&header)?, members, invited, bans, mutes, pins };
 
     let (mut recent, mut last_at, mut unpublished) = (Recent::default(), Timestamp(0), Vec::new());
     let since = Timestamp(now.0.saturating_sub(AGE_MAX_MS));

@@ -36,6 +36,14 @@ pub enum Command {
     Unban {
         user: UserId,
     },
+    /// Of a member; without `until` for good.
+    Mute {
+        user: UserId,
+        until: Option<Timestamp>,
+    },
+    Unmute {
+        user: UserId,
+    },
     /// `mentions` are members; in any order, and again as often as one likes.
     Post {
         content: Content,
@@ -126,6 +134,8 @@ impl Command {
             Self::ChangeRole { .. } => "role",
             Self::Ban { .. } => "ban",
             Self::Unban { .. } => "unban",
+            Self::Mute { .. } => "mute",
+            Self::Unmute { .. } => "unmute",
             Self::Post { .. } | Self::Forward { .. } => "post",
             Self::Edit { .. } => "edit",
             Self::Delete { .. } => "delete",
@@ -147,6 +157,8 @@ impl Command {
             | Self::Invite { .. }
             | Self::ChangeRole { .. }
             | Self::Unban { .. }
+            | Self::Mute { .. }
+            | Self::Unmute { .. }
             | Self::Post { .. }
             | Self::Forward { .. }
             | Self::Edit { .. }
@@ -182,7 +194,9 @@ impl Command {
             | Self::Kick { .. }
             | Self::ChangeRole { .. }
             | Self::Ban { .. }
-            | Self::Unban { .. } => None,
+            | Self::Unban { .. }
+            | Self::Mute { .. }
+            | Self::Unmute { .. } => None,
         }
     }
 }

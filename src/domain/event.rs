@@ -107,6 +107,15 @@ pub enum RoomEvent {
     MemberUnbanned {
         user: UserId,
     },
+    /// Without `until` it is for good, also when `user` leaves and comes back.
+    MemberMuted {
+        user: UserId,
+        until: Option<Timestamp>,
+    },
+    /// Also where a mute had ended by itself and its place was needed.
+    MemberUnmuted {
+        user: UserId,
+    },
     MessagePosted {
         content: Content,
         reply: Option<Box<InReplyTo>>,
@@ -176,6 +185,8 @@ impl RoomEvent {
             | Self::RoleChanged { .. }
             | Self::MemberBanned { .. }
             | Self::MemberUnbanned { .. }
+            | Self::MemberMuted { .. }
+            | Self::MemberUnmuted { .. }
             | Self::MessageDeleted { .. }
             | Self::ReactionAdded { .. }
             | Self::ReactionRemoved { .. }

@@ -274,6 +274,8 @@ impl Digest {
             | RoomEvent::RoleChanged { .. }
             | RoomEvent::MemberBanned { .. }
             | RoomEvent::MemberUnbanned { .. }
+            | RoomEvent::MemberMuted { .. }
+            | RoomEvent::MemberUnmuted { .. }
             | RoomEvent::ReactionAdded { .. }
             | RoomEvent::ReactionRemoved { .. }
             | RoomEvent::MessagePinned { .. }

@@ -127,6 +127,8 @@ fn asked(command: &Command) -> Option<Said> {
         | Command::ChangeRole { .. }
         | Command::Ban { .. }
         | Command::Unban { .. }
+        | Command::Mute { .. }
+        | Command::Unmute { .. }
         | Command::React { .. }
         | Command::Unreact { .. }
         | Command::Pin { .. }
@@ -158,6 +160,8 @@ fn said(event: &RoomEvent) -> Option<Said> {
         | RoomEvent::RoleChanged { .. }
         | RoomEvent::MemberBanned { .. }
         | RoomEvent::MemberUnbanned { .. }
+        | RoomEvent::MemberMuted { .. }
+        | RoomEvent::MemberUnmuted { .. }
         | RoomEvent::ReactionAdded { .. }
         | RoomEvent::ReactionRemoved { .. }
         | RoomEvent::MessagePinned { .. }

@@ -32,6 +32,11 @@ pub enum Rejection {
     UserBanned,
     #[error("a room has at most 10,000 bans")]
     TooManyBans,
+    /// `wait_ms` is how long the mute lasts still, where it ends.
+    #[error("you are muted in this room: you can read, not write")]
+    Muted { wait_ms: Option<u64> },
+    #[error("a room has at most 10,000 mutes")]
+    TooManyMutes,
     #[error("the time at which it is to end is not later than now")]
     EndsTooSoon,
     #[error("the room would be left without an owner; make somebody else an owner first")]
@@ -63,7 +68,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::RoomNotFound,
         Self::RoomExists,
         Self::RoomArchived,
@@ -77,6 +82,8 @@ impl Rejection {
         Self::Banned { wait_ms: None },
         Self::UserBanned,
         Self::TooManyBans,
+        Self::Muted { wait_ms: None },
+        Self::TooManyMutes,
         Self::EndsTooSoon,
         Self::LastOwner,
         Self::RoomFull,
@@ -96,7 +103,7 @@ impl Rejection {
     /// After how many milliseconds the same would not be refused for this any more, where that is known.
     pub fn wait_ms(self) -> Option<u64> {
         match self {
-            Self::Banned { wait_ms } => wait_ms,
+            Self::Banned { wait_ms } | Self::Muted { wait_ms } => wait_ms,
             Self::RoomNotFound
             | Self::RoomExists
             | Self::RoomArchived
@@ -109,6 +116,7 @@ impl Rejection {
             | Self::NoSuchMember
             | Self::UserBanned
             | Self::TooManyBans
+            | Self::TooManyMutes
             | Self::EndsTooSoon
             | Self::LastOwner
             | Self::RoomFull
@@ -142,6 +150,8 @@ impl Rejection {
             Self::Banned { .. } => "banned",
             Self::UserBanned => "user_banned",
             Self::TooManyBans => "too_many_bans",
+            Self::Muted { .. } => "muted",
+            Self::TooManyMutes => "too_many_mutes",
             Self::EndsTooSoon => "ends_too_soon",
             Self::LastOwner => "last_owner",
             Self::RoomFull => "room_full",

@@ -28,6 +28,9 @@ pub const PINS_MAX: usize = 50;
 /// The most users that are banned from a room at once.
 pub const BANS_MAX: usize = 10_000;
 
+/// The most users that are muted in a room at once.
+pub const MUTES_MAX: usize = 10_000;
+
 /// What a room is, apart from who is in it: small, and the same until somebody changes the room itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Header {
@@ -62,8 +65,35 @@ pub struct Ban {
 
 impl Ban {
     pub fn holds(&self, now: Timestamp) -> bool {
-        self.until.is_none_or(|until| until > now)
+        lasts(self.until, now)
     }
+}
+
+/// That somebody may read in a room and not write, member or not: who leaves and comes back is muted still.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mute {
+    /// When it ends by itself.
+    pub until: Option<Timestamp>,
+}
+
+impl Mute {
+    /// Refuses what the muted may not do, while it holds.
+    pub fn check(self, now: Timestamp) -> Result<(), Rejection> {
+        if self.holds(now) { Err(Rejection::Muted { wait_ms: wait_ms(self.until, now) }) } else { Ok(()) }
+    }
+
+    fn holds(self, now: Timestamp) -> bool {
+        lasts(self.until, now)
+    }
+}
+
+fn lasts(until: Option<Timestamp>, now: Timestamp) -> bool {
+    until.is_none_or(|until| until > now)
+}
+
+/// How long something lasts still that ends at `until`, if it does.
+fn wait_ms(until: Option<Timestamp>, now: Timestamp) -> Option<u64> {
+    until?.0.saturating_sub(now.0).try_into().ok()
 }
 
 /// What a room has to know of a message to decide about it.
@@ -125,6 +155,8 @@ pub struct Room {
     invited: BTreeMap<UserId, Role>,
     /// Also those that have ended and have not been taken away.
     bans: BTreeMap<UserId, Ban>,
+    /// Also those that have ended and have not been taken away.
+    mutes: BTreeMap<UserId, Mute>,
     /// By where the messages were posted.
     pins: BTreeMap<Seq, Pin>,
     /// The messages that commands referred to of late: see [`Room::know`].
@@ -141,6 +173,7 @@ pub struct Snapshot {
     pub members: BTreeMap<UserId, Member>,
     pub invited: BTreeMap<UserId, Role>,
     pub bans: BTreeMap<UserId, Ban>,
+    pub mutes: BTreeMap<UserId, Mute>,
     pub pins: BTreeMap<Seq, Pin>,
 }
 
@@ -153,6 +186,7 @@ impl Room {
             members: snapshot.members,
             invited: snapshot.invited,
             bans: snapshot.bans,
+            mutes: snapshot.mutes,
             pins: snapshot.pins,
             known: BTreeMap::new(),
             reacted: BTreeMap::new(),
@@ -167,6 +201,7 @@ impl Room {
             members: self.members.clone(),
             invited: self.invited.clone(),
             bans: self.bans.clone(),
+            mutes: self.mutes.clone(),
             pins: self.pins.clone(),
         })
     }
@@ -197,6 +232,11 @@ impl Room {
     /// The ban of `user`, also one that has ended and has not been taken away.
     pub fn ban(&self, user: &UserId) -> Option<&Ban> {
         self.bans.get(user)
+    }
+
+    /// The mute of `user`, also one that has ended and has not been taken away.
+    pub fn mute(&self, user: &UserId) -> Option<&Mute> {
+        self.mutes.get(user)
     }
 
     /// The pin of a message; `None` where it is not pinned.
@@ -264,6 +304,8 @@ impl Room {
                 | Command::ChangeRole { .. }
                 | Command::Ban { .. }
                 | Command::Unban { .. }
+                | Command::Mute { .. }
+                | Command::Unmute { .. }
                 | Command::Post { .. }
                 | Command::Forward { .. }
                 | Command::Edit { .. }
@@ -345,14 +387,28 @@ impl Room {
                 }
                 RoomEvent::MemberUnbanned { user: target }
             }
+            Command::Mute { user: target, until } => {
+                let member = self.acting(header, policy, user, policy.kick)?;
+                return self.muted(member, user, target, until, now);
+            }
+            Command::Unmute { user: target } => {
+                let member = self.acting(header, policy, user, policy.kick)?;
+                if target == *user || self.members.get(&target).is_some_and(|target| target.role >= member.role) {
+                    return Err(Rejection::Forbidden);
+                }
+                if !self.mutes.get(&target).is_some_and(|mute| mute.holds(now)) {
+                    return Ok(Vec::new());
+                }
+                RoomEvent::MemberUnmuted { user: target }
+            }
             Command::Post { content, reply_to, mentions } => {
-                self.acting(header, policy, user, Some(policy.post))?;
+                self.speaking(header, policy, user, now)?;
                 checked(&content)?;
                 let (reply, mentions) = (self.in_reply_to(reply_to)?, self.mentioned(mentions)?);
                 RoomEvent::MessagePosted { content, reply, mentions, forwarded: None }
             }
             Command::Forward { source, reply_to, mentions } => {
-                self.acting(header, policy, user, Some(policy.post))?;
+                self.speaking(header, policy, user, now)?;
                 let tag = source.tag();
                 let Original { content, by, at } = source.original.ok_or(Rejection::MessageNotFound)?;
                 let (reply, mentions) = (self.in_reply_to(reply_to)?, self.mentioned(mentions)?);
@@ -360,7 +416,7 @@ impl Room {
                 RoomEvent::MessagePosted { content, reply, mentions, forwarded }
             }
             Command::Edit { message, content, mentions } => {
-                self.acting(header, policy, user, Some(policy.post))?;
+                self.speaking(header, policy, user, now)?;
                 let message = self.standing(message)?;
                 // What somebody else has said is forwarded as it was said.
                 if message.author != *user || message.forwarded {
@@ -383,7 +439,7 @@ impl Room {
                 RoomEvent::MessageDeleted { message: message.id, by: message.author.clone() }
             }
             Command::React { message, emoji } => {
-                self.acting(header, policy, user, Some(policy.post))?;
+                self.speaking(header, policy, user, now)?;
                 let message = self.standing(message)?;
                 let own = self.reactions_of(message.id, user).ok_or(Rejection::MessageNotFound)?;
                 if own.contains(&emoji) {
@@ -474,6 +530,12 @@ impl Room {
             RoomEvent::MemberUnbanned { user } => {
                 self.bans.remove(user);
             }
+            RoomEvent::MemberMuted { user, until } => {
+                self.mutes.insert(user.clone(), Mute { until: *until });
+            }
+            RoomEvent::MemberUnmuted { user } => {
+                self.mutes.remove(user);
+            }
             RoomEvent::RoleChanged { user, role, .. } => {
                 if let Some(member) = self.members.get_mut(user) {
                     member.role = *role;
@@ -544,6 +606,12 @@ impl Room {
         Ok(member)
     }
 
+    /// The same for who says something, and may not be muted.
+    fn speaking(&self, header: &Header, policy: Policy, user: &UserId, now: Timestamp) -> Result<(), Rejection> {
+        self.acting(header, policy, user, Some(policy.post))?;
+        self.mutes.get(user).map_or(Ok(()), |mute| mute.check(now))
+    }
+
     fn entry_role(&self, header: &Header, policy: Policy, user: &UserId, now: Timestamp) -> Result<Role, Rejection> {
         if self.members.contains_key(user) {
             return Err(Rejection::AlreadyMember);
@@ -556,8 +624,7 @@ impl Room {
         };
         // In a room that is not known to strangers they have no invitation, and have been answered as any stranger.
         if let Some(ban) = self.bans.get(user).filter(|ban| ban.holds(now)) {
-            let wait = ban.until.map(|until| until.0.saturating_sub(now.0));
-            return Err(Rejection::Banned { wait_ms: wait.and_then(|wait| wait.try_into().ok()) });
+            return Err(Rejection::Banned { wait_ms: wait_ms(ban.until, now) });
         }
         if header.archived {
             return Err(Rejection::RoomArchived);
@@ -640,6 +707,36 @@ impl Room {
         let (joined, invited) = (there.map(|member| member.joined), invitation.is_some());
         let mut events = vec![RoomEvent::MemberBanned { user: target, joined, invited, until, reason }];
         events.extend(ended.map(|user| RoomEvent::MemberUnbanned { user }));
+        Ok(events)
+    }
+
+    /// What it leads to that `member`, who is `user`, mutes `target`.
+    fn muted(
+        &self,
+        member: &Member,
+        user: &UserId,
+        target: UserId,
+        until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Vec<RoomEvent>, Rejection> {
+        let there = self.members.get(&target).ok_or(Rejection::NoSuchMember)?;
+        if target == *user || there.role >= member.role {
+            return Err(Rejection::Forbidden);
+        }
+        if until.is_some_and(|until| until <= now) {
+            return Err(Rejection::EndsTooSoon);
+        }
+        let before = self.mutes.get(&target);
+        if before.is_some_and(|mute| mute.until == until) {
+            return Ok(Vec::new());
+        }
+        let mut ended = None;
+        if before.is_none() && self.mutes.len() >= MUTES_MAX {
+            let found = self.mutes.iter().find(|(_, mute)| !mute.holds(now));
+            ended = Some(found.ok_or(Rejection::TooManyMutes)?.0.clone());
+        }
+        let mut events = vec![RoomEvent::MemberMuted { user: target, until }];
+        events.extend(ended.map(|user| RoomEvent::MemberUnmuted { user }));
         Ok(events)
     }
 

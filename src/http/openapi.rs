@@ -303,6 +303,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Invite", object().property("role", role()).into()),
         ("Kick", object().property("reason", name_text()).into()),
         ("Ban", object().property("until", millis()).property("reason", name_text()).into()),
+        ("Mute", object().property("until", millis()).into()),
         ("ChangeRole", needed(object(), "role", role()).into()),
         ("Post", mentioning(post).into()),
         ("Edit", mentioning(needed(object(), "content", content())).into()),

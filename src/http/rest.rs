@@ -153,6 +153,8 @@ fn reads_a_room(kind: Kind) -> bool {
         | Kind::Role
         | Kind::Ban
         | Kind::Unban
+        | Kind::Mute
+        | Kind::Unmute
         | Kind::Post
         | Kind::Edit
         | Kind::Delete
@@ -237,6 +239,8 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::Role
         | Kind::Ban
         | Kind::Unban
+        | Kind::Mute
+        | Kind::Unmute
         | Kind::React
         | Kind::Unreact
         | Kind::Pin

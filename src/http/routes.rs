@@ -371,6 +371,34 @@ pub const ROUTES: &[Route] = &[
         codes: of_a_room!["not_member", "forbidden", "kind_forbids", "room_archived"],
     },
     Route {
+        verb: Verb::Put,
+        path: "/v1/rooms/{room}/mutes/{user}",
+        serves: Serves::Command(Kind::Mute),
+        summary: "Mute a member, who can read then and not write",
+        query: NO_QUERY,
+        body: Some(&Body { required: false, shape: "Mute", example: r#"{"until":4102444800000}"# }),
+        success: &[(200, Shape::Json("Changed"))],
+        codes: with_body![
+            "not_member",
+            "forbidden",
+            "kind_forbids",
+            "no_such_member",
+            "ends_too_soon",
+            "too_many_mutes",
+            "room_archived"
+        ],
+    },
+    Route {
+        verb: Verb::Delete,
+        path: "/v1/rooms/{room}/mutes/{user}",
+        serves: Serves::Command(Kind::Unmute),
+        summary: "Take back a mute",
+        query: NO_QUERY,
+        body: None,
+        success: &[(200, Shape::Json("Changed"))],
+        codes: of_a_room!["not_member", "forbidden", "kind_forbids", "room_archived"],
+    },
+    Route {
         verb: Verb::Get,
         path: "/v1/rooms/{room}/bans",
         serves: Serves::Command(Kind::Bans),
@@ -395,6 +423,7 @@ pub const ROUTES: &[Route] = &[
         codes: with_body![
             "not_member",
             "forbidden",
+            "muted",
             "kind_forbids",
             "content_size",
             "client_id_reused",
@@ -433,7 +462,7 @@ pub const ROUTES: &[Route] = &[
         query: NO_QUERY,
         body: Some(&Body { required: false, shape: "Typing", example: r#"{"typing":true}"# }),
         success: &[(200, Shape::Json("Signaled"))],
-        codes: with_body!["not_member", "forbidden", "room_archived"],
+        codes: with_body!["not_member", "forbidden", "muted", "room_archived"],
     },
     Route {
         verb: Verb::Get,
@@ -566,6 +595,7 @@ pub const ROUTES: &[Route] = &[
         codes: with_body![
             "not_member",
             "forbidden",
+            "muted",
             "kind_forbids",
             "content_size",
             "client_id_reused",
@@ -625,6 +655,7 @@ pub const ROUTES: &[Route] = &[
         codes: of_a_room![
             "not_member",
             "forbidden",
+            "muted",
             "kind_forbids",
             "message_not_found",
             "message_deleted",

@@ -66,6 +66,8 @@ pub(super) fn erased(record: &Record) -> Option<Record> {
             | RoomEvent::RoleChanged { .. }
             | RoomEvent::MemberBanned { .. }
             | RoomEvent::MemberUnbanned { .. }
+            | RoomEvent::MemberMuted { .. }
+            | RoomEvent::MemberUnmuted { .. }
             | RoomEvent::MessageDeleted { .. }
             | RoomEvent::ReactionAdded { .. }
             | RoomEvent::ReactionRemoved { .. }
@@ -222,6 +224,10 @@ enum StoredEvent<'a> {
     MemberBanned { user: &'a str, joined: Option<Id>, invited: bool, until: Option<i64>, reason: Option<&'a str> },
     #[serde(rename = "mu")]
     MemberUnbanned { user: &'a str },
+    #[serde(rename = "mm")]
+    MemberMuted { user: &'a str, until: Option<i64> },
+    #[serde(rename = "mn")]
+    MemberUnmuted { user: &'a str },
     #[serde(rename = "p")]
     MessagePosted { text: Option<&'a str>, body: Option<&'a str> },
     #[serde(rename = "e")]
@@ -346,6 +352,10 @@ impl<'a> StoredEvent<'a> {
                 reason: reason.as_ref().map(Name::as_str),
             },
             RoomEvent::MemberUnbanned { user } => Self::MemberUnbanned { user: user.as_str() },
+            RoomEvent::MemberMuted { user, until } => {
+                Self::MemberMuted { user: user.as_str(), until: until.map(|until| until.0) }
+            }
+            RoomEvent::MemberUnmuted { user } => Self::MemberUnmuted { user: user.as_str() },
             RoomEvent::MessagePosted { content, reply, mentions, forwarded } => {
                 let (text, body) = (content.text.as_deref(), content.body.as_deref());
                 if reply.is_none() && mentions.is_empty() && forwarded.is_none() {
@@ -423,6 +433,10 @@ impl<'a> StoredEvent<'a> {
                 reason: name(reason)?,
             },
             Self::MemberUnbanned { user: who } => RoomEvent::MemberUnbanned { user: user(who)? },
+            Self::MemberMuted { user: who, until } => {
+                RoomEvent::MemberMuted { user: user(who)?, until: until.map(Timestamp) }
+            }
+            Self::MemberUnmuted { user: who } => RoomEvent::MemberUnmuted { user: user(who)? },
             Self::MessagePosted { text, body } => RoomEvent::posted(content(text, body)),
             Self::MessagePostedTo { text, body, reply, mentions } => {
                 let (content, reply, mentions) = (content(text, body), in_reply_to(reply)?, users(mentions)?);
@@ -735,6 +749,9 @@ mod tests {
             },
             RoomEvent::MemberBanned { user: user.clone(), joined: None, invited: true, until: None, reason: None },
             RoomEvent::MemberUnbanned { user: user.clone() },
+            RoomEvent::MemberMuted { user: user.clone(), until: Some(Timestamp(9)) },
+            RoomEvent::MemberMuted { user: user.clone(), until: None },
+            RoomEvent::MemberUnmuted { user: user.clone() },
             RoomEvent::posted(content.clone()),
             RoomEvent::ReactionAdded {
                 message: id, by: user.clone(), emoji: Emoji::new("👩‍🚀").unwrap(), count: 7

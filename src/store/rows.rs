@@ -15,7 +15,7 @@ use super::codec::{self, Id, StoredKind, StoredReached, StoredRole, damage};
 use crate::domain::inbox::{Entry, Reached, Settings};
 use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::revocation::{Revocation, Subject};
-use crate::domain::room::{Ban, Header, Member, Message, Pin};
+use crate::domain::room::{Ban, Header, Member, Message, Mute, Pin};
 use crate::domain::{
     Alias, Emoji, Epoch, Name, Num, Position, RecordId, RoomId, Seq, TenantId, Timestamp, TokenId, UserId,
 };
@@ -55,6 +55,9 @@ pub const INVITATIONS: &[u8] = b"i";
 
 /// Under a room's stream: before the key of every [`Ban`].
 pub const BANS: &[u8] = b"b";
+
+/// Under a room's stream: before the key of every [`Mute`].
+pub const MUTES: &[u8] = b"u";
 
 /// Under a room's stream: before the key of every [`Message`].
 pub const MESSAGES: &[u8] = b"s";
@@ -133,6 +136,11 @@ pub fn invitation(user: &UserId) -> Bytes {
 /// Under a room's stream: the [`Ban`] of `user`.
 pub fn ban(user: &UserId) -> Bytes {
     joined(BANS, user.as_str().as_bytes())
+}
+
+/// Under a room's stream: the [`Mute`] of `user`.
+pub fn mute(user: &UserId) -> Bytes {
+    joined(MUTES, user.as_str().as_bytes())
 }
 
 /// Under a room's stream: the [`Message`] that was posted at `seq`. Keys are in the order of the seqs.
@@ -266,9 +274,9 @@ pub fn subject_of(key: &[u8]) -> Result<Subject, StoreError> {
     subject(key).ok_or_else(|| damage("a key that names nobody whose tokens could be denied"))
 }
 
-/// Whose key [`member`], [`invitation`], [`ban`] or [`progress`] made.
+/// Whose key [`member`], [`invitation`], [`ban`], [`mute`] or [`progress`] made.
 pub fn user_of(key: &[u8]) -> Result<UserId, StoreError> {
-    let prefixes = [MEMBERS, INVITATIONS, BANS, PROGRESS];
+    let prefixes = [MEMBERS, INVITATIONS, BANS, MUTES, PROGRESS];
     let text = prefixes.into_iter().find_map(|prefix| key.strip_prefix(prefix));
     let text = text.and_then(|text| std::str::from_utf8(text).ok());
     codec::user(text.ok_or_else(|| damage("a key that names no user"))?)
@@ -375,6 +383,22 @@ struct StoredBan<'a> {
     at: i64,
     until: Option<i64>,
     reason: Option<&'a str>,
+}
+
+impl Row for Mute {
+    fn encode(&self) -> Bytes {
+        codec::version(&StoredMute { until: self.until.map(|until| until.0) }).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let StoredMute { until } = codec::versioned(bytes)?;
+        Ok(Self { until: until.map(Timestamp) })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredMute {
+    until: Option<i64>,
 }
 
 impl Row for Revocation {
@@ -664,6 +688,8 @@ mod tests {
         let reason = Some(Name::new("spam").unwrap());
         round(Ban { by: ann(), at: Timestamp(-1), until: Some(Timestamp(i64::MAX)), reason });
         round(Ban { by: ann(), at: Timestamp(7), until: None, reason: None });
+        round(Mute { until: Some(Timestamp(9)) });
+        round(Mute { until: None });
         round(Message {
             id,
             author: ann(),
@@ -732,6 +758,7 @@ mod tests {
             let _ = Header::decode(&bytes);
             let _ = Member::decode(&bytes);
             let _ = Ban::decode(&bytes);
+            let _ = Mute::decode(&bytes);
             let _ = Role::decode(&bytes);
             let _ = Message::decode(&bytes);
             let _ = Pin::decode(&bytes);

@@ -356,6 +356,8 @@ pub const CODES: &[CodeInfo] = &[
     no("banned", 403, "you are banned from this room"),
     no("user_banned", 409, "the user is banned from this room"),
     no("too_many_bans", 409, "a room has at most 10,000 bans"),
+    no("muted", 403, "you are muted in this room: you can read, not write"),
+    no("too_many_mutes", 409, "a room has at most 10,000 mutes"),
     no("ends_too_soon", 422, "the time at which it is to end is not later than now"),
     no("last_owner", 409, "the room would be left without an owner; make somebody else an owner first"),
     no("room_full", 409, "the room has as many members as it may have"),

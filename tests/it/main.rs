@@ -16,6 +16,7 @@ mod kicks;
 mod lifecycle;
 mod limits;
 mod listening;
+mod mutes;
 mod paging;
 mod pins;
 mod presence;

@@ -127,6 +127,9 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     assert_eq!(pins["reactions"], tally);
     walk.ok(&ann, "unpin", &places, None).await;
     walk.ok(&bob, "delete", &places, None).await;
+    let quiet = [("room", room), ("user", "eve")];
+    walk.ok(&ann, "mute", &quiet, Some(json!({ "until": 4_102_444_800_000_i64 }))).await;
+    walk.ok(&ann, "unmute", &quiet, None).await;
     walk.ok(&ann, "kick", &[("room", room), ("user", "eve"), ("reason", "so it goes")], None).await;
     let eve_banned = [("room", room), ("user", "eve")];
     walk.ok(&ann, "ban", &eve_banned, Some(json!({ "until": 4_102_444_800_000_i64 }))).await;
@@ -136,7 +139,7 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     walk.ok(&bob, "leave", &[("room", room)], None).await;
     walk.ok(&ann, "archive", &[("room", room)], None).await;
     let about = walk.ok(&ann, "room", &[("room", room)], None).await;
-    assert_eq!((&about["archived"], &about["head"]), (&json!(true), &json!(24)));
+    assert_eq!((&about["archived"], &about["head"]), (&json!(true), &json!(26)));
     let rooms = walk.ok(&ann, "rooms", &[("limit", "1")], None).await;
     assert_eq!(rooms["rooms"][0]["room"], room);
 
@@ -163,6 +166,8 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
         "message_pinned",
         "message_unpinned",
         "message_deleted",
+        "member_muted",
+        "member_unmuted",
         "member_kicked",
         "member_banned",
         "member_unbanned",
@@ -170,7 +175,7 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
         "room_archived",
     ];
     assert_eq!(events, expected);
-    assert_eq!(page["records"][19]["reason"], "so it goes");
+    assert_eq!(page["records"][21]["reason"], "so it goes");
 
     let page = walk.ok(&ann, "history", &[("room", room), ("limit", "1")], None).await;
     assert_eq!(page["records"][0]["event"], "room_created");

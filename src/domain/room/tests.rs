@@ -194,6 +194,69 @@ fn a_room_has_so_many_bans_and_one_that_has_ended_makes_place() {
 }
 
 #[test]
+fn the_muted_say_nothing_and_take_back_what_they_said() {
+    let lobby = given(channel("ann")).and("bob", Command::Join).and("bob", post("hi"));
+    let message = lobby.last_id();
+    let muted = lobby.clone().and("ann", mute("bob", Some(5_000)));
+    let said = [
+        post("ho"),
+        Command::Edit { message, content: Content::text("ho"), mentions: Vec::new() },
+        Command::React { message, emoji: emoji_of("+1") },
+        answer("ho", message),
+        Command::Forward {
+            source: Source { room: RoomId(Uuid::from_u128(1)), message, original: None },
+            reply_to: None,
+            mentions: Vec::new(),
+        },
+    ];
+    for command in said {
+        let refused = Rejection::Muted { wait_ms: Some(1) };
+        muted.clone().at(4_999).when("bob", command.clone()).refused(refused);
+        lobby.clone().and("ann", mute("bob", None)).when("bob", command).refused(Rejection::Muted { wait_ms: None });
+    }
+    muted.clone().when("bob", Command::Unreact { message, emoji: emoji_of("+1") }).then([]);
+    muted.clone().when("bob", Command::Delete { message }).accepted();
+    muted.clone().when("bob", Command::Leave).accepted();
+    muted.clone().at(5_000).when("bob", post("ho")).then([posted("ho")]);
+    muted.clone().and("ann", unmute("bob")).when("bob", post("ho")).then([posted("ho")]);
+    // Whoever comes back is muted still.
+    let back = muted.and("bob", Command::Leave).and("bob", Command::Join).at(4_000);
+    back.clone().when("bob", post("ho")).refused(Rejection::Muted { wait_ms: Some(1_000) });
+    back.when("ann", post("ho")).accepted();
+}
+
+#[test]
+fn who_may_kick_may_mute_members_below_and_nobody_unmutes_itself() {
+    let lobby = given(channel("ann")).and("bob", Command::Join).and("cas", Command::Join);
+    lobby.clone().when("bob", mute("cas", None)).refused(Rejection::Forbidden);
+    lobby.clone().when("ann", mute("ann", None)).refused(Rejection::Forbidden);
+    lobby.clone().when("ann", mute("zoe", None)).refused(Rejection::NoSuchMember);
+    lobby.clone().when("ann", mute("bob", Some(1_000))).refused(Rejection::EndsTooSoon);
+    let promote = |name: &str| Command::ChangeRole { user: user(name), role: Role::Admin };
+    let admins = lobby.and("ann", promote("bob")).and("ann", promote("cas"));
+    admins.clone().when("bob", mute("cas", None)).refused(Rejection::Forbidden);
+    let muted = admins.and("ann", mute("bob", None));
+    muted.clone().when("bob", unmute("bob")).refused(Rejection::Forbidden);
+    muted.clone().when("cas", unmute("bob")).refused(Rejection::Forbidden);
+    muted.clone().when("ann", mute("bob", None)).then([]);
+    let longer = RoomEvent::MemberMuted { user: user("bob"), until: Some(Timestamp(5_000)) };
+    muted.clone().when("ann", mute("bob", Some(5_000))).then([longer]);
+    muted.and("ann", unmute("bob")).when("ann", unmute("bob")).then([]);
+    given(room(RoomKind::Direct, "ann", &["bob"])).when("ann", mute("bob", None)).refused(Rejection::KindForbids);
+}
+
+#[test]
+fn a_room_has_so_many_mutes_and_one_that_has_ended_makes_place() {
+    let mut lobby = given(channel("ann")).and("bob", Command::Join).and("cas", Command::Join);
+    lobby = lobby.and("ann", mute("bob", Some(5_000)));
+    lobby.room.mutes.extend((1..MUTES_MAX).map(|n| (user(&format!("u{n}")), Mute { until: None })));
+    lobby.clone().at(4_999).when("ann", mute("cas", None)).refused(Rejection::TooManyMutes);
+    let muted = RoomEvent::MemberMuted { user: user("cas"), until: None };
+    let unmuted = RoomEvent::MemberUnmuted { user: user("bob") };
+    lobby.at(5_000).when("ann", mute("cas", None)).then([muted, unmuted]);
+}
+
+#[test]
 fn the_last_owner_stays_while_others_remain() {
     let lobby = given(channel("ann")).and("bob", Command::Join);
     lobby.clone().when("ann", Command::Leave).refused(Rejection::LastOwner);
@@ -683,6 +746,14 @@ fn ban(name: &str, until: Option<i64>) -> Command {
     Command::Ban { user: user(name), until: until.map(Timestamp), reason: None }
 }
 
+fn mute(name: &str, until: Option<i64>) -> Command {
+    Command::Mute { user: user(name), until: until.map(Timestamp) }
+}
+
+fn unmute(name: &str) -> Command {
+    Command::Unmute { user: user(name) }
+}
+
 fn unban(name: &str) -> Command {
     Command::Unban { user: user(name) }
 }
@@ -735,6 +806,8 @@ fn everything(other: &str) -> Vec<Command> {
         kick(other),
         ban(other, None),
         unban(other),
+        mute(other, None),
+        unmute(other),
         Command::ChangeRole { user: user(other), role: Role::Member },
         post("hi"),
         Command::Forward {
@@ -759,6 +832,8 @@ fn steps() -> impl Strategy<Value = Vec<(&'static str, Command)>> {
         1 => name().prop_map(kick),
         1 => (name(), prop::option::of(1_000_i64..1_040)).prop_map(|(name, until)| ban(name, until)),
         1 => name().prop_map(unban),
+        1 => (name(), prop::option::of(1_000_i64..1_040)).prop_map(|(name, until)| mute(name, until)),
+        1 => name().prop_map(unmute),
         1 => (name(), role()).prop_map(|(name, role)| Command::ChangeRole { user: user(name), role }),
         3 => "[a-z]{0,4}".prop_map(|text| post(&text)),
         1 => (1_u64..40).prop_map(|seq| Command::Delete { message: id_at(seq) }),

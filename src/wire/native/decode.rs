@@ -228,6 +228,14 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             let Members { room, after, limit } = payload.read()?;
             Ask::Bans { room: room.0, after: after.map(|it| it.0), limit: page(limit.unwrap_or(PAGE_MAX))? }
         }
+        Kind::Mute => {
+            let Mute { room, user, until } = payload.read()?;
+            command(room, Command::Mute { user: user.0, until: until.map(Timestamp) })
+        }
+        Kind::Unmute => {
+            let OfUser { room, user } = payload.read()?;
+            command(room, Command::Unmute { user: user.0 })
+        }
         Kind::Post => {
             let Post { room, content, forward, reply_to, mentions, client_id } = payload.read()?;
             let (reply_to, mentions) = (reply_to.map(|it| it.0), mentions.unwrap_or_default().0);
@@ -437,6 +445,8 @@ pub enum Kind {
     Ban,
     Unban,
     Bans,
+    Mute,
+    Unmute,
     Post,
     Edit,
     Delete,
@@ -471,7 +481,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 45] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -484,6 +494,8 @@ impl Kind {
         Self::Ban,
         Self::Unban,
         Self::Bans,
+        Self::Mute,
+        Self::Unmute,
         Self::Post,
         Self::Edit,
         Self::Delete,
@@ -531,6 +543,8 @@ impl Kind {
             Self::Ban => "ban",
             Self::Unban => "unban",
             Self::Bans => "bans",
+            Self::Mute => "mute",
+            Self::Unmute => "unmute",
             Self::Post => "post",
             Self::Edit => "edit",
             Self::Delete => "delete",
@@ -662,6 +676,13 @@ struct Ban {
     user: Parsed<UserId>,
     until: Option<i64>,
     reason: Option<Parsed<Name>>,
+}
+
+#[derive(Deserialize)]
+struct Mute {
+    room: RoomText,
+    user: Parsed<UserId>,
+    until: Option<i64>,
 }
 
 /// The commands that name a user and nothing else.

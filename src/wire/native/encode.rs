@@ -274,6 +274,15 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
             out.member("event", "member_unbanned");
             out.member("user", user.as_str());
         }
+        RoomEvent::MemberMuted { user, until } => {
+            out.member("event", "member_muted");
+            out.member("user", user.as_str());
+            put_until(out, *until);
+        }
+        RoomEvent::MemberUnmuted { user } => {
+            out.member("event", "member_unmuted");
+            out.member("user", user.as_str());
+        }
         RoomEvent::MessagePosted { content, reply, mentions, forwarded } => {
             out.member("event", "message_posted");
             if let Some(reply) = reply {
@@ -669,11 +678,15 @@ fn put_pinned(out: &mut impl Writer, Pinned { message, by, at }: &Pinned) {
 
 /// Until when, null for good, and why.
 fn put_ban(out: &mut impl Writer, until: Option<Timestamp>, reason: Option<&Name>) {
+    put_until(out, until);
+    out.member("reason", &reason.map(Name::as_str));
+}
+
+fn put_until(out: &mut impl Writer, until: Option<Timestamp>) {
     match until {
         Some(until) => out.member("until", &until.0),
         None => out.member("until", &None::<&str>),
     }
-    out.member("reason", &reason.map(Name::as_str));
 }
 
 fn put_records(out: &mut impl Writer, room: &RoomKey, records: &[Record]) {
