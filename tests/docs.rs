@@ -404,6 +404,7 @@ fn sent() -> Vec<Value> {
         created_at: at,
         archived: false,
         edit_history: false,
+        slow_mode_ms: 0,
         place: Some((Role::Owner, Standing::Member)),
         head: Some(position(4)),
     };

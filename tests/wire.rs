@@ -54,6 +54,10 @@ fn every_command_is_understood_in_both_notations() {
         (r#""type":"update","room":"R","name":"New""#, asked(update(Some(Some(name("New"))), None))),
         (r#""type":"update","room":"R","name":null"#, asked(update(Some(None), None))),
         (r#""type":"update","room":"R","edit_history":true"#, asked(update(None, Some(true)))),
+        (
+            r#""type":"update","room":"R","slow_mode_ms":21600000"#,
+            asked(Command::Update { name: None, edit_history: None, slow_mode_ms: Some(21_600_000) }),
+        ),
         (r#""type":"archive","room":"R""#, asked(Command::Archive)),
         (r#""type":"join","room":"R""#, asked(Command::Join)),
         (r#""type":"leave","room":"R""#, asked(Command::Leave)),
@@ -249,12 +253,12 @@ fn every_event_has_its_shape() {
             r#""event":"room_created","kind":"direct","room_num":3,"alias":null,"name":null"#,
         ),
         (
-            RoomEvent::RoomUpdated { name: Some(name("New")), edit_history: false },
-            r#""event":"room_updated","name":"New","edit_history":false"#,
+            RoomEvent::RoomUpdated { name: Some(name("New")), edit_history: false, slow_mode_ms: 7 },
+            r#""event":"room_updated","name":"New","edit_history":false,"slow_mode_ms":7"#,
         ),
         (
-            RoomEvent::RoomUpdated { name: None, edit_history: true },
-            r#""event":"room_updated","name":null,"edit_history":true"#,
+            RoomEvent::RoomUpdated { name: None, edit_history: true, slow_mode_ms: 0 },
+            r#""event":"room_updated","name":null,"edit_history":true,"slow_mode_ms":0"#,
         ),
         (RoomEvent::RoomArchived, r#""event":"room_archived""#),
         (
@@ -704,7 +708,7 @@ fn user(text: &str) -> UserId {
 }
 
 fn update(name: Option<Option<Name>>, edit_history: Option<bool>) -> Command {
-    Command::Update { name, edit_history }
+    Command::Update { name, edit_history, slow_mode_ms: None }
 }
 
 fn name(text: &str) -> Name {

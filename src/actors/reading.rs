@@ -404,8 +404,8 @@ pub async fn room(store: &dyn Store, reader: &Rc<Follower>) -> Result<Reply, Ref
 }
 
 fn about(header: Header, place: Option<(Role, Standing)>, head: Option<Position>) -> About {
-    let Header { kind, num, alias, name, created_at, archived, edit_history } = header;
-    About { kind, num, alias, name, created_at, archived, edit_history, place, head }
+    let Header { kind, num, alias, name, created_at, archived, edit_history, slow_mode_ms } = header;
+    About { kind, num, alias, name, created_at, archived, edit_history, slow_mode_ms, place, head }
 }
 
 /// Refuses who may not post in a room.

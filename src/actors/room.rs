@@ -641,9 +641,9 @@ impl Actor for RoomActor {
         let published = Seq(self.published.load(Ordering::Acquire));
         let wake = wake(Arc::clone(self.registry.store()), self.key.clone(), published, self.registry.now());
         ctx.wait(wake.into_actor(self).map(move |woken, room, ctx| match woken {
-            Ok(Woken { head, snapshot, recent, last_at, unpublished }) => {
+            Ok(Woken { head, room: woken, recent, last_at, unpublished }) => {
                 room.committed = head;
-                room.room = snapshot.map(Room::restore).unwrap_or_default();
+                room.room = woken;
                 room.recent = recent;
                 room.last_at = last_at;
                 room.make_up_for(&unpublished, ctx);
@@ -729,7 +729,7 @@ impl RoomActor {
 /// What a room finds when it wakes.
 struct Woken {
     head: Option<Position>,
-    snapshot: Option<Snapshot>,
+    room: Room,
     recent: Recent,
     last_at: Timestamp,
     /// What a predecessor had committed and not published.
@@ -742,7 +742,7 @@ async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq, now: Timestam
     let stream = key.stream();
     let Some(head) = store.settle(&stream).await? else {
         let (recent, unpublished) = (Recent::default(), Vec::new());
-        return Ok(Woken { head: None, snapshot: None, recent, last_at: Timestamp(0), unpublished });
+        return Ok(Woken { head: None, room: Room::default(), recent, last_at: Timestamp(0), unpublished });
     };
     let header = store.get(&stream, rows::HEADER).await?;
     let header = header.ok_or_else(|| StoreError::Damaged(format!("room {} has no header", key.room)))?;
@@ -775,7 +775,8 @@ async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq, now: Timestam
         let pin = Pin::decode(&row)?;
         pins.insert(pin.message.seq(), pin);
     }
-    let snapshot = Snapshot { head, header: Header::decode(&header)?, members, invited, bans, mutes, pins };
+    let mut room =
+        Room::restore(Snapshot { head, header: Header::decode(&header)?, members, invited, bans, mutes, pins });
 
     let (mut recent, mut last_at, mut unpublished) = (Recent::default(), Timestamp(0), Vec::new());
     let since = Timestamp(now.0.saturating_sub(AGE_MAX_MS));
@@ -787,6 +788,7 @@ async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq, now: Timestam
         let page = store.read(&stream, after, RECORDS_PER_READ).await?;
         for record in &page.records {
             recent.apply(record);
+            room.recall(record);
             last_at = last_at.max(record.at);
             if published != Seq::ZERO && record.position.seq > published {
                 unpublished.push(record.clone());
@@ -797,7 +799,7 @@ async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq, now: Timestam
             Some(_) | None => break,
         }
     }
-    Ok(Woken { head: Some(head), snapshot: Some(snapshot), recent, last_at, unpublished })
+    Ok(Woken { head: Some(head), room, recent, last_at, unpublished })
 }
 
 /// After which seq the records lie that a room remembers the client ids of: not too many, and none from before

@@ -11,6 +11,7 @@ pub enum Command {
     Update {
         name: Option<Option<Name>>,
         edit_history: Option<bool>,
+        slow_mode_ms: Option<u32>,
     },
     Archive,
     Join,

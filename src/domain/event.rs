@@ -67,6 +67,7 @@ pub enum RoomEvent {
     RoomUpdated {
         name: Option<Name>,
         edit_history: bool,
+        slow_mode_ms: u32,
     },
     RoomArchived,
     /// `user` is the author for who joined by itself, someone else for who was added.

@@ -1,5 +1,8 @@
 //! The kinds of room and what each allows: one table, so that two kinds can be compared at a glance.
 
+/// The most time between two messages of a member that slow mode asks for, in milliseconds: six hours.
+pub const SLOW_MODE_MAX_MS: u32 = 6 * 60 * 60 * 1000;
+
 /// What a room is for; decides its [`Policy`] for life.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum RoomKind {

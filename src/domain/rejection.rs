@@ -35,6 +35,9 @@ pub enum Rejection {
     /// `wait_ms` is how long the mute lasts still, where it ends.
     #[error("you are muted in this room: you can read, not write")]
     Muted { wait_ms: Option<u64> },
+    /// `wait_ms` is how long it takes until the next message is due.
+    #[error("this room is in slow mode: your next message has to wait")]
+    SlowMode { wait_ms: u64 },
     #[error("a room has at most 10,000 mutes")]
     TooManyMutes,
     #[error("the time at which it is to end is not later than now")]
@@ -68,7 +71,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::RoomNotFound,
         Self::RoomExists,
         Self::RoomArchived,
@@ -83,6 +86,7 @@ impl Rejection {
         Self::UserBanned,
         Self::TooManyBans,
         Self::Muted { wait_ms: None },
+        Self::SlowMode { wait_ms: 0 },
         Self::TooManyMutes,
         Self::EndsTooSoon,
         Self::LastOwner,
@@ -104,6 +108,7 @@ impl Rejection {
     pub fn wait_ms(self) -> Option<u64> {
         match self {
             Self::Banned { wait_ms } | Self::Muted { wait_ms } => wait_ms,
+            Self::SlowMode { wait_ms } => Some(wait_ms),
             Self::RoomNotFound
             | Self::RoomExists
             | Self::RoomArchived
@@ -151,6 +156,7 @@ impl Rejection {
             Self::UserBanned => "user_banned",
             Self::TooManyBans => "too_many_bans",
             Self::Muted { .. } => "muted",
+            Self::SlowMode { .. } => "slow_mode",
             Self::TooManyMutes => "too_many_mutes",
             Self::EndsTooSoon => "ends_too_soon",
             Self::LastOwner => "last_owner",

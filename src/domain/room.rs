@@ -42,6 +42,8 @@ pub struct Header {
     pub archived: bool,
     /// Members may see what messages said before they were edited.
     pub edit_history: bool,
+    /// How long a member waits from one message to the next; 0 is not at all.
+    pub slow_mode_ms: u32,
 }
 
 /// Somebody's membership.
@@ -159,6 +161,8 @@ pub struct Room {
     mutes: BTreeMap<UserId, Mute>,
     /// By where the messages were posted.
     pins: BTreeMap<Seq, Pin>,
+    /// When members have posted last, while there is slow mode. Not part of a snapshot: see [`Room::recall`].
+    spoken: BTreeMap<UserId, Timestamp>,
     /// The messages that commands referred to of late: see [`Room::know`].
     known: BTreeMap<Seq, Message>,
     /// What some users feel about some of these.
@@ -188,6 +192,7 @@ impl Room {
             bans: snapshot.bans,
             mutes: snapshot.mutes,
             pins: snapshot.pins,
+            spoken: BTreeMap::new(),
             known: BTreeMap::new(),
             reacted: BTreeMap::new(),
         }
@@ -242,6 +247,13 @@ impl Room {
     /// The pin of a message; `None` where it is not pinned.
     pub fn pin(&self, message: RecordId) -> Option<&Pin> {
         self.pins.get(&message.seq()).filter(|pin| pin.message == message)
+    }
+
+    /// Takes note of a record of before it was woken, as far as slow mode has to know of it. What was deleted was said.
+    pub fn recall(&mut self, record: &Record) {
+        if let Event::Room(RoomEvent::MessagePosted { .. } | RoomEvent::MessageErased) = &record.event {
+            self.spoke(record);
+        }
     }
 
     /// Lets the room know a message that the next command refers to. From then on `apply` keeps what is known of it
@@ -329,14 +341,16 @@ impl Room {
                 self.may_leave(policy, member)?;
                 RoomEvent::MemberLeft { user: user.clone(), joined: member.joined }
             }
-            Command::Update { name, edit_history } => {
+            Command::Update { name, edit_history, slow_mode_ms } => {
                 self.acting(header, policy, user, Some(policy.update))?;
                 let name = name.unwrap_or_else(|| header.name.clone());
                 let edit_history = edit_history.unwrap_or(header.edit_history);
-                if header.name == name && header.edit_history == edit_history {
+                let slow_mode_ms = slow_mode_ms.unwrap_or(header.slow_mode_ms);
+                let before = (&header.name, header.edit_history, header.slow_mode_ms);
+                if before == (&name, edit_history, slow_mode_ms) {
                     return Ok(Vec::new());
                 }
-                RoomEvent::RoomUpdated { name, edit_history }
+                RoomEvent::RoomUpdated { name, edit_history, slow_mode_ms }
             }
             Command::Archive if *user == UserId::operator() => {
                 // It answers for the machine, and is no member of anything.
@@ -402,13 +416,13 @@ impl Room {
                 RoomEvent::MemberUnmuted { user: target }
             }
             Command::Post { content, reply_to, mentions } => {
-                self.speaking(header, policy, user, now)?;
+                self.posting(header, policy, user, now)?;
                 checked(&content)?;
                 let (reply, mentions) = (self.in_reply_to(reply_to)?, self.mentioned(mentions)?);
                 RoomEvent::MessagePosted { content, reply, mentions, forwarded: None }
             }
             Command::Forward { source, reply_to, mentions } => {
-                self.speaking(header, policy, user, now)?;
+                self.posting(header, policy, user, now)?;
                 let tag = source.tag();
                 let Original { content, by, at } = source.original.ok_or(Rejection::MessageNotFound)?;
                 let (reply, mentions) = (self.in_reply_to(reply_to)?, self.mentioned(mentions)?);
@@ -498,12 +512,17 @@ impl Room {
                     created_at: record.at,
                     archived: false,
                     edit_history: false,
+                    slow_mode_ms: 0,
                 });
             }
-            RoomEvent::RoomUpdated { name, edit_history } => {
+            RoomEvent::RoomUpdated { name, edit_history, slow_mode_ms } => {
                 if let Some(header) = &mut self.header {
                     header.name.clone_from(name);
                     header.edit_history = *edit_history;
+                    header.slow_mode_ms = *slow_mode_ms;
+                }
+                if *slow_mode_ms == 0 {
+                    self.spoken.clear();
                 }
             }
             RoomEvent::RoomArchived => {
@@ -572,7 +591,8 @@ impl Room {
             RoomEvent::MessageUnpinned { message, .. } => {
                 self.pins.remove(&message.seq());
             }
-            RoomEvent::MessagePosted { .. } | RoomEvent::MessageErased => {}
+            RoomEvent::MessagePosted { .. } => self.spoke(record),
+            RoomEvent::MessageErased => {}
         }
     }
 
@@ -610,6 +630,29 @@ impl Room {
     fn speaking(&self, header: &Header, policy: Policy, user: &UserId, now: Timestamp) -> Result<(), Rejection> {
         self.acting(header, policy, user, Some(policy.post))?;
         self.mutes.get(user).map_or(Ok(()), |mute| mute.check(now))
+    }
+
+    /// The same for who says something new, and may have to wait for it. Who moderates waits for nothing.
+    fn posting(&self, header: &Header, policy: Policy, user: &UserId, now: Timestamp) -> Result<(), Rejection> {
+        self.speaking(header, policy, user, now)?;
+        if self.members.get(user).is_some_and(|member| member.role >= Role::Admin) {
+            return Ok(());
+        }
+        let due = self.spoken.get(user).map(|last| Timestamp(last.0.saturating_add(header.slow_mode_ms.into())));
+        match wait_ms(due.filter(|due| *due > now), now) {
+            Some(wait_ms) => Err(Rejection::SlowMode { wait_ms }),
+            None => Ok(()),
+        }
+    }
+
+    fn spoke(&mut self, record: &Record) {
+        let Some(header) = self.header.as_ref().filter(|header| header.slow_mode_ms > 0) else { return };
+        if self.spoken.len() >= MEMBERS_MAX {
+            let since = record.at.0.saturating_sub(header.slow_mode_ms.into());
+            // Who comes, speaks and leaves again and again must not make it grow.
+            self.spoken.retain(|user, last| last.0 > since && self.members.contains_key(user));
+        }
+        self.spoken.insert(record.author.clone(), record.at);
     }
 
     fn entry_role(&self, header: &Header, policy: Policy, user: &UserId, now: Timestamp) -> Result<Role, Rejection> {

@@ -23,6 +23,7 @@ use super::rest::{IDEMPOTENCY_KEY, json, takes_client_id};
 use super::routes::{EVERYWHERE, ROUTES, Route, Serves, Shape, Verb, WITH_TOKEN};
 use crate::domain::event::MENTIONS_MAX;
 use crate::domain::inbox::DRAFT_BYTES_MAX;
+use crate::domain::policy::SLOW_MODE_MAX_MS;
 use crate::domain::{ClientId, Name, Role, RoomKind, UserId};
 use crate::wire::Kind;
 use crate::wire::refusal::CODES;
@@ -219,7 +220,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let room = needed(needed(needed(object(), "room", uuid()), "kind", kind()), "num", integer());
     let room = needed(needed(room, "alias", or_null(text())), "name", or_null(name_text()));
     let room = needed(needed(room, "created_at", millis()), "archived", flag());
-    let room = needed(room, "edit_history", flag());
+    let room = needed(needed(room, "edit_history", flag()), "slow_mode_ms", integer());
     let room = needed(needed(room, "role", or_null(role())), "standing", or_null(standing()));
     let room = needed(needed(room, "head", or_null(integer())), "cursor", or_null(text()));
     let published = needed(needed(place(object()), "record", uuid()), "num", integer());
@@ -292,6 +293,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let world_page = needed(world_page, "complete", flag());
     let create = needed(object(), "kind", kind()).property("alias", text()).property("name", name_text());
     let create = create.property("members", ArrayBuilder::new().items(invitee));
+    let slow_mode = integer().minimum(Some(0)).maximum(Some(SLOW_MODE_MAX_MS));
     let rooms = needed_list(object(), "rooms", listed);
     let members = needed_list(needed(object(), "room", uuid()), "members", member);
     let ban = needed(needed(needed(object(), "user", user()), "by", user()), "at", millis());
@@ -299,7 +301,14 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let bans = needed_list(needed(object(), "room", uuid()), "bans", ban);
     vec![
         ("Create", create.into()),
-        ("Update", object().property("name", or_null(name_text())).property("edit_history", flag()).into()),
+        (
+            "Update",
+            object()
+                .property("name", or_null(name_text()))
+                .property("edit_history", flag())
+                .property("slow_mode_ms", slow_mode)
+                .into(),
+        ),
         ("Invite", object().property("role", role()).into()),
         ("Kick", object().property("reason", name_text()).into()),
         ("Ban", object().property("until", millis()).property("reason", name_text()).into()),

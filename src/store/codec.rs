@@ -207,6 +207,8 @@ enum StoredEvent<'a> {
         /// Records that were written before there was a choice have none.
         #[serde(default)]
         edit_history: bool,
+        #[serde(default)]
+        slow_mode_ms: u32,
     },
     #[serde(rename = "ra")]
     RoomArchived,
@@ -327,9 +329,11 @@ impl<'a> StoredEvent<'a> {
                 num: num.0,
                 name: name.as_ref().map(Name::as_str),
             },
-            RoomEvent::RoomUpdated { name, edit_history } => {
-                Self::RoomUpdated { name: name.as_ref().map(Name::as_str), edit_history: *edit_history }
-            }
+            RoomEvent::RoomUpdated { name, edit_history, slow_mode_ms } => Self::RoomUpdated {
+                name: name.as_ref().map(Name::as_str),
+                edit_history: *edit_history,
+                slow_mode_ms: *slow_mode_ms,
+            },
             RoomEvent::RoomArchived => Self::RoomArchived,
             RoomEvent::MemberJoined { user, role } => Self::MemberJoined { user: user.as_str(), role: (*role).into() },
             RoomEvent::MemberInvited { user, role } => {
@@ -410,8 +414,8 @@ impl<'a> StoredEvent<'a> {
             Self::RoomCreated { kind, alias: text, num, name: called } => {
                 RoomEvent::RoomCreated { kind: kind.into(), alias: alias(text)?, num: Num(num), name: name(called)? }
             }
-            Self::RoomUpdated { name: called, edit_history } => {
-                RoomEvent::RoomUpdated { name: name(called)?, edit_history }
+            Self::RoomUpdated { name: called, edit_history, slow_mode_ms } => {
+                RoomEvent::RoomUpdated { name: name(called)?, edit_history, slow_mode_ms }
             }
             Self::RoomArchived => RoomEvent::RoomArchived,
             Self::MemberJoined { user: who, role } => RoomEvent::MemberJoined { user: user(who)?, role: role.into() },
@@ -650,7 +654,7 @@ mod tests {
         let event = Before::RoomUpdated { name: Some("Lobby") };
         let bytes = version(&(Id(Uuid::from_u128(5)), 12, 7, "ann", None::<&str>, event));
         let name = Some(Name::new("Lobby").unwrap());
-        let updated = Event::Room(RoomEvent::RoomUpdated { name, edit_history: false });
+        let updated = Event::Room(RoomEvent::RoomUpdated { name, edit_history: false, slow_mode_ms: 0 });
         assert_eq!(decode(PLACE, &bytes).map(|record| record.event), Ok(updated));
     }
 
@@ -736,7 +740,7 @@ mod tests {
         let id = RecordId(Uuid::from_u128(5));
         let content = Content { text: Some("hi".into()), body: Some(r#"{"a":1}"#.into()) };
         let mut events: Vec<Event> = [
-            RoomEvent::RoomUpdated { name: name.clone(), edit_history: true },
+            RoomEvent::RoomUpdated { name: name.clone(), edit_history: true, slow_mode_ms: 7 },
             RoomEvent::RoomArchived,
             RoomEvent::MemberLeft { user: user.clone(), joined: id },
             RoomEvent::MemberKicked { user: user.clone(), joined: id, reason: None },

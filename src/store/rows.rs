@@ -303,6 +303,7 @@ impl Row for Header {
             created_at: self.created_at.0,
             archived: self.archived,
             edit_history: self.edit_history,
+            slow_mode_ms: self.slow_mode_ms,
         };
         codec::version(&stored).into()
     }
@@ -317,6 +318,7 @@ impl Row for Header {
             created_at: Timestamp(stored.created_at),
             archived: stored.archived,
             edit_history: stored.edit_history,
+            slow_mode_ms: stored.slow_mode_ms,
         })
     }
 }
@@ -333,6 +335,8 @@ struct StoredHeader<'a> {
     /// Rows that were written before there was a choice have none.
     #[serde(default)]
     edit_history: bool,
+    #[serde(default)]
+    slow_mode_ms: u32,
 }
 
 impl Row for Member {
@@ -680,6 +684,7 @@ mod tests {
             created_at: Timestamp(-1),
             archived: true,
             edit_history: true,
+            slow_mode_ms: 7,
         });
         // As it was written before rooms could show edits.
         let short = codec::version(&(StoredKind::Group, 7, None::<&str>, None::<&str>, -1, false));

@@ -295,6 +295,7 @@ pub struct About {
     pub archived: bool,
     /// Members may see what messages said before they were edited.
     pub edit_history: bool,
+    pub slow_mode_ms: u32,
     /// What the user is in it, or is invited to be.
     pub place: Option<(Role, Standing)>,
     /// Its newest record; for members only, since it tells how much is said.

@@ -29,6 +29,7 @@ mod review;
 mod rooms;
 mod secrecy;
 mod signals;
+mod slow_mode;
 #[path = "../support/mod.rs"]
 mod support;
 mod switching;

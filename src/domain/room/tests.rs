@@ -257,6 +257,33 @@ fn a_room_has_so_many_mutes_and_one_that_has_ended_makes_place() {
 }
 
 #[test]
+fn in_slow_mode_members_wait_from_one_message_to_the_next_and_who_moderates_does_not() {
+    let slow = |time| Command::Update { name: None, edit_history: None, slow_mode_ms: Some(time) };
+    let lobby = given(channel("ann")).and("bob", Command::Join).and("cas", Command::Join);
+    lobby.clone().when("bob", slow(1_000)).refused(Rejection::Forbidden);
+    lobby.clone().when("ann", slow(0)).then([]);
+    let slowed = [RoomEvent::RoomUpdated { name: None, edit_history: false, slow_mode_ms: 1_000 }];
+    lobby.clone().when("ann", slow(1_000)).then(slowed);
+    let lobby = lobby.and("ann", slow(1_000)).at(5_000).and("bob", post("1")).and("ann", post("1"));
+    let message = lobby.records[lobby.records.len() - 2].id;
+    lobby.clone().at(5_999).when("bob", post("2")).refused(Rejection::SlowMode { wait_ms: 1 });
+    lobby.clone().at(5_999).when("cas", post("2")).accepted();
+    lobby.clone().at(5_999).when("ann", post("2")).accepted();
+    lobby.clone().at(6_000).when("bob", post("2")).accepted();
+    let edit = Command::Edit { message, content: Content::text("ho"), mentions: Vec::new() };
+    lobby.clone().when("bob", edit).accepted();
+    // Neither coming back nor a deletion makes it shorter, nor that the room has slept.
+    let gone =
+        lobby.clone().and("bob", Command::Delete { message }).and("bob", Command::Leave).and("bob", Command::Join);
+    gone.at(5_999).when("bob", post("2")).refused(Rejection::SlowMode { wait_ms: 1 });
+    let mut woken = lobby.clone();
+    woken.room = Room::restore(lobby.room.snapshot().unwrap());
+    lobby.records.iter().for_each(|record| woken.room.recall(record));
+    woken.at(5_999).when("bob", post("2")).refused(Rejection::SlowMode { wait_ms: 1 });
+    lobby.clone().and("ann", slow(0)).when("bob", post("2")).accepted();
+}
+
+#[test]
 fn the_last_owner_stays_while_others_remain() {
     let lobby = given(channel("ann")).and("bob", Command::Join);
     lobby.clone().when("ann", Command::Leave).refused(Rejection::LastOwner);
@@ -535,7 +562,7 @@ fn what_is_as_asked_already_leads_to_nothing() {
     let name = Some(Name::new("Lobby").unwrap());
     let named = given(channel("ann")).and("ann", rename(name.clone()));
     named.clone().when("ann", rename(name)).then([]);
-    named.when("ann", rename(None)).then([RoomEvent::RoomUpdated { name: None, edit_history: false }]);
+    named.when("ann", rename(None)).then([RoomEvent::RoomUpdated { name: None, edit_history: false, slow_mode_ms: 0 }]);
     let invite = |role| Command::Invite { user: user("zoe"), role };
     let invited = given(channel("ann")).and("ann", invite(Role::Guest));
     invited.clone().when("ann", invite(Role::Guest)).then([]);
@@ -548,14 +575,14 @@ fn what_is_as_asked_already_leads_to_nothing() {
 fn who_may_change_a_room_says_whether_it_shows_edits_and_the_rest_stays() {
     let name = Some(Name::new("Lobby").unwrap());
     let lobby = given(channel("ann")).and("bob", Command::Join).and("ann", rename(name.clone()));
-    let updated = |name, edit_history| [RoomEvent::RoomUpdated { name, edit_history }];
+    let updated = |name, edit_history| [RoomEvent::RoomUpdated { name, edit_history, slow_mode_ms: 0 }];
     lobby.clone().when("ann", show_edits(false)).then([]);
     lobby.clone().when("ann", show_edits(true)).then(updated(name.clone(), true));
     lobby.clone().when("bob", show_edits(true)).refused(Rejection::Forbidden);
     let shown = lobby.and("ann", show_edits(true));
     shown.clone().when("ann", show_edits(true)).then([]);
     shown.clone().when("ann", rename(None)).then(updated(None, true));
-    let both = Command::Update { name: Some(None), edit_history: Some(false) };
+    let both = Command::Update { name: Some(None), edit_history: Some(false), slow_mode_ms: None };
     shown.when("ann", both).then(updated(None, false));
     given(room(RoomKind::Direct, "ann", &["bob"])).when("ann", show_edits(true)).refused(Rejection::Forbidden);
 }
@@ -731,11 +758,11 @@ fn post(text: &str) -> Command {
 }
 
 fn rename(name: Option<Name>) -> Command {
-    Command::Update { name: Some(name), edit_history: None }
+    Command::Update { name: Some(name), edit_history: None, slow_mode_ms: None }
 }
 
 fn show_edits(edit_history: bool) -> Command {
-    Command::Update { name: None, edit_history: Some(edit_history) }
+    Command::Update { name: None, edit_history: Some(edit_history), slow_mode_ms: None }
 }
 
 fn kick(name: &str) -> Command {

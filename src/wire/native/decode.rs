@@ -15,6 +15,7 @@ use super::DEPTH_MAX;
 use super::content::{Content, Text};
 use crate::domain::event::MENTIONS_MAX;
 use crate::domain::ids::IdError;
+use crate::domain::policy::SLOW_MODE_MAX_MS;
 use crate::domain::room::MEMBERS_MAX;
 use crate::domain::{
     self, Alias, ClientId, Command, Emoji, Name, Num, Presence, RecordId, Rejection, Role, RoomId, RoomKind, RoomName,
@@ -185,11 +186,14 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             Ask::Create { kind: kind.0, alias: alias.map(|it| it.0), name: name.map(|it| it.0), members }
         }
         Kind::Update => {
-            let Update { room, name, edit_history } = payload.read()?;
-            if name.is_none() && edit_history.is_none() {
-                return Err(Refusal::bad_request("`name` or `edit_history` has to be there"));
+            let Update { room, name, edit_history, slow_mode_ms } = payload.read()?;
+            if name.is_none() && edit_history.is_none() && slow_mode_ms.is_none() {
+                return Err(Refusal::bad_request("`name`, `edit_history` or `slow_mode_ms` has to be there"));
             }
-            command(room, Command::Update { name: name.map(|name| name.map(|it| it.0)), edit_history })
+            if slow_mode_ms.is_some_and(|time| time > SLOW_MODE_MAX_MS) {
+                return Err(Refusal::bad_request(format!("`slow_mode_ms` has to be 0 to {SLOW_MODE_MAX_MS}")));
+            }
+            command(room, Command::Update { name: name.map(|name| name.map(|it| it.0)), edit_history, slow_mode_ms })
         }
         Kind::Archive => {
             let Room { room } = payload.read()?;
@@ -649,6 +653,7 @@ struct Update {
     #[serde(default, deserialize_with = "said")]
     name: Option<Option<Parsed<Name>>>,
     edit_history: Option<bool>,
+    slow_mode_ms: Option<u32>,
 }
 
 #[derive(Deserialize)]

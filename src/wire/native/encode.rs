@@ -227,10 +227,11 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
             out.member("alias", &alias.as_ref().map(Alias::as_str));
             out.member("name", &name.as_ref().map(Name::as_str));
         }
-        RoomEvent::RoomUpdated { name, edit_history } => {
+        RoomEvent::RoomUpdated { name, edit_history, slow_mode_ms } => {
             out.member("event", "room_updated");
             out.member("name", &name.as_ref().map(Name::as_str));
             out.member("edit_history", edit_history);
+            out.member("slow_mode_ms", &u64::from(*slow_mode_ms));
         }
         RoomEvent::RoomArchived => out.member("event", "room_archived"),
         RoomEvent::MemberJoined { user, role } => {
@@ -645,7 +646,7 @@ fn put_entry(out: &mut impl Writer, entry: &Entry) {
 }
 
 fn put_about(out: &mut impl Writer, room: &RoomKey, about: &About) {
-    let About { kind, num, alias, name, created_at, archived, edit_history, place, head } = about;
+    let About { kind, num, alias, name, created_at, archived, edit_history, slow_mode_ms, place, head } = about;
     put_room(out, "room", room.room);
     out.member("kind", kind.as_str());
     out.member("num", &num.0);
@@ -654,6 +655,7 @@ fn put_about(out: &mut impl Writer, room: &RoomKey, about: &About) {
     out.member("created_at", &created_at.0);
     out.member("archived", archived);
     out.member("edit_history", edit_history);
+    out.member("slow_mode_ms", &u64::from(*slow_mode_ms));
     out.member("role", &place.map(|(role, _)| role.as_str()));
     out.member("standing", &place.map(|(_, standing)| standing.as_str()));
     out.member("head", &head.map(|head| head.seq.0));
