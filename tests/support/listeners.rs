@@ -101,6 +101,11 @@ impl Http {
     pub fn socket(&mut self) -> &mut TcpStream {
         self.stream.get_mut()
     }
+
+    /// The connection; what has been read and not looked at is lost.
+    pub fn into_inner(self) -> TcpStream {
+        self.stream.into_inner()
+    }
 }
 
 /// One event of a stream.
@@ -166,6 +171,11 @@ impl Events {
     /// The next event; `None` when the stream has ended.
     pub async fn next(&mut self) -> Option<Event> {
         patiently(self.try_next()).await
+    }
+
+    /// As [`Http::into_inner`].
+    pub fn into_inner(self) -> TcpStream {
+        self.stream.into_inner()
     }
 
     /// As [`Events::next`], for as long as its caller waits.
