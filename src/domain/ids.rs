@@ -77,8 +77,13 @@ fn name_character(c: char) -> bool {
 /// An emoji may be of several characters, joined by one that cannot be seen (Unicode TR 51, section 2.3). Others that
 /// cannot be seen would make two that look the same.
 fn emoji_character(c: char) -> bool {
-    let unseen = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2064}');
-    name_character(c) && !c.is_whitespace() && !unseen
+    name_character(c) && !c.is_whitespace() && !is_unseen(c)
+}
+
+/// Whether it leaves no trace in what is shown. Not those that decide how their neighbours are joined, which writing
+/// needs.
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2064}')
 }
 
 text_id! {
@@ -138,10 +143,13 @@ impl Alias {
     pub const BYTES_MAX: usize = 128;
 
     /// Checks `text` and takes it over. An alias may not look like a number or a uuid, because a room can be named
-    /// by those too.
+    /// by those too, and not like another alias.
     pub fn new(text: &str) -> Result<Self, IdError> {
         if text.parse::<u64>().is_ok() || Uuid::try_parse(text).is_ok() {
             return Err(IdError::Ambiguous { what: "the alias" });
+        }
+        if let Some(found) = text.chars().find(|&c| is_unseen(c)) {
+            return Err(IdError::Character { what: "the alias", found });
         }
         Self::forced(text)
     }
@@ -401,6 +409,8 @@ mod tests {
     fn names_that_could_deceive_the_eye_are_refused() {
         assert!(matches!(Name::new("ann\u{202e}nna"), Err(IdError::Character { .. })));
         assert!(matches!(Alias::new("a b"), Err(IdError::Character { .. })));
+        assert!(matches!(Alias::new("lob\u{200b}by"), Err(IdError::Character { .. })));
+        assert!(Alias::new("می\u{200c}خواهم").is_ok());
         assert!(matches!(UserId::new("ann\nbob"), Err(IdError::Character { .. })));
     }
 }
