@@ -26,6 +26,7 @@ mod requests;
 mod rest;
 mod returning;
 mod review;
+mod rights;
 mod rooms;
 mod secrecy;
 mod signals;
