@@ -141,7 +141,7 @@ impl Outbox {
 
     /// Adds `records` records of `source`, which stood at `from` before them. An empty lane takes any amount.
     pub fn push_log(&self, frames: Bytes, records: u64, source: Rc<dyn Source>, from: Position) -> Pushed {
-        let pushed = self.lay_log(frames, records, source, from);
+        let (pushed, _) = self.lay_log(frames, records, source, from);
         let mut lanes = self.lanes.borrow_mut();
         if lanes.stage == Stage::Open {
             lanes.filled();
@@ -149,20 +149,21 @@ impl Outbox {
         pushed
     }
 
-    /// As [`Outbox::push_log`], for a caller that calls [`Outbox::send`] behind all that it adds.
-    pub fn lay_log(&self, frames: Bytes, records: u64, source: Rc<dyn Source>, from: Position) -> Pushed {
+    /// As [`Outbox::push_log`], for a caller that calls [`Outbox::send`] behind all that it adds. What was laid before goes
+    /// first where both would be too much: so many bytes.
+    pub fn lay_log(&self, frames: Bytes, records: u64, source: Rc<dyn Source>, from: Position) -> (Pushed, usize) {
         let mut lanes = self.lanes.borrow_mut();
         if lanes.stage != Stage::Open {
-            return Pushed::Waiting;
+            return (Pushed::Waiting, 0);
         }
-        let full = !lanes.log.is_empty()
-            && (lanes.log_bytes + frames.len() > LOG_BYTES_MAX || lanes.log_records + records > LOG_RECORDS_MAX);
+        let sent = lanes.make_place(frames.len(), records);
+        let full = lanes.is_full_for(frames.len(), records);
         lanes.push_entry(LogEntry { frames, records, source: Some(source), from: Some(from) });
         if full {
             lanes.take_back();
-            return Pushed::TakenBack;
+            return (Pushed::TakenBack, sent);
         }
-        Pushed::Waiting
+        (Pushed::Waiting, sent)
     }
 
     /// As [`Outbox::push_log`], and sends them together with what was laid before, as [`Outbox::send`] does: so many bytes.
@@ -170,8 +171,8 @@ impl Outbox {
         let mut lanes = self.lanes.borrow_mut();
         if lanes.stage != Stage::Open || !lanes.idle || !lanes.log.is_empty() {
             drop(lanes);
-            let pushed = self.lay_log(frames, records, source, from);
-            return (pushed, self.send());
+            let (pushed, sent) = self.lay_log(frames, records, source, from);
+            return (pushed, sent + self.send());
         }
         let sent = lanes.sink.as_ref().and_then(|sink| sink.try_send(&[IoSlice::new(&frames)]).ok());
         match sent {
@@ -480,6 +481,24 @@ impl Lanes {
         let sent = sink.try_send(&slices[..pieces])?;
         self.sent(sent);
         Ok(sent)
+    }
+
+    /// Whether so much more would be too much for the log lane.
+    fn is_full_for(&self, bytes: usize, records: u64) -> bool {
+        !self.log.is_empty() && (self.log_bytes + bytes > LOG_BYTES_MAX || self.log_records + records > LOG_RECORDS_MAX)
+    }
+
+    /// Sends what was laid, while so much more would be too much and the socket takes all it is given: so many bytes.
+    fn make_place(&mut self, bytes: usize, records: u64) -> usize {
+        let mut all = 0;
+        while self.idle && self.is_full_for(bytes, records) {
+            let sent = self.send().unwrap_or(0);
+            if sent == 0 || !self.begun.is_empty() {
+                self.filled();
+            }
+            all += sent;
+        }
+        all
     }
 
     /// Nothing is left for the carrier but to ask for more, where that is wanted.

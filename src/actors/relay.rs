@@ -234,6 +234,7 @@ pub type RelayAddr = Addr<RelayActor>;
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::io::{self, IoSlice};
     use std::task::{Context as TaskContext, Poll, Waker};
 
     use bytes::Bytes;
@@ -243,12 +244,13 @@ mod tests {
 
     use super::*;
     use crate::actors::batch::DialectSet;
+    use crate::actors::outbox::LOG_BYTES_MAX;
     use crate::actors::turns::DELIVERIES_PER_TURN;
     use crate::actors::worker::Follower;
-    use crate::actors::{Cut, Limits, Link, Registry};
+    use crate::actors::{Cut, Limits, Link, Registry, Sink};
     use crate::clock::SystemClock;
     use crate::domain::{
-        Event, Num, Position, Principal, Record, RecordId, RoomEvent, RoomId, Seq, TenantId, Timestamp, UserId,
+        Content, Event, Num, Position, Principal, Record, RecordId, RoomEvent, RoomId, Seq, TenantId, Timestamp, UserId,
     };
     use crate::store::memory::MemoryStore;
     use crate::wire::Dialect;
@@ -379,6 +381,24 @@ mod tests {
     }
 
     #[test]
+    fn large_batches_of_one_publication_do_not_set_back_who_takes_them() {
+        actix::System::new().block_on(async {
+            let (worker, room) = (worker(), room(1));
+            let (follower, link) = live_followers(&worker, &room, 1).remove(0);
+            let (sink, mut cx) = (Rc::new(Taking::default()), TaskContext::from_waker(Waker::noop()));
+            link.outbox.connect(sink.clone());
+            assert!(link.outbox.poll_take(&mut cx, || {}).is_pending());
+            let batches: Vec<_> = (3..8).map(|seq| long_batch(&room, seq)).collect();
+            let bytes: usize = batches.iter().map(|batch| frames_of(batch).len()).sum();
+            assert!(bytes > 2 * LOG_BYTES_MAX);
+            publish(&worker, &room, batches).await.unwrap();
+            assert!(follower.follow().borrow().is_live(), "it has to read the log");
+            assert_eq!((sink.0.get(), link.outbox.bytes()), (bytes, 0));
+            assert_eq!(worker.registry().metrics().sent_bytes.get(), bytes as u64);
+        });
+    }
+
+    #[test]
     fn a_removal_amid_turns_is_the_last_for_whom_it_removes_and_is_held_until_all_are_served() {
         actix::System::new().block_on(async {
             let (worker, room) = (worker(), room(1));
@@ -477,6 +497,19 @@ mod tests {
         Batch::new(room, &[record], dialects(), None)
     }
 
+    fn long_batch(room: &RoomKey, seq: u64) -> Arc<Batch> {
+        let mut record = kick_of(&UserId::new("nobody").unwrap());
+        record.position.seq = Seq(seq);
+        let content = Content::text(&"x".repeat(LOG_BYTES_MAX / 2));
+        let (reply, mentions, forwarded) = (None, Box::default(), None);
+        record.event = Event::Room(RoomEvent::MessagePosted { content, reply, mentions, forwarded });
+        Batch::new(room, &[record], dialects(), None)
+    }
+
+    fn frames_of(batch: &Batch) -> Bytes {
+        batch.frames(Dialect::NativeJson, Seq(batch.first().0 - 1), batch.last().seq).unwrap()
+    }
+
     fn dialects() -> DialectSet {
         let mut dialects = DialectSet::default();
         dialects.insert(Dialect::NativeJson);
@@ -495,6 +528,20 @@ mod tests {
             issued_at: Timestamp(0),
             expires_at: Timestamp(i64::MAX),
         }
+    }
+
+    /// A socket that takes everything, and counts it.
+    #[derive(Default)]
+    struct Taking(Cell<usize>);
+
+    impl Sink for Taking {
+        fn try_send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let bytes = slices.iter().map(|slice| slice.len()).sum();
+            self.0.set(self.0.get() + bytes);
+            Ok(bytes)
+        }
+
+        fn look_ahead(&self) {}
     }
 
     struct Uncuttable;

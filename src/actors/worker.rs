@@ -672,7 +672,7 @@ fn hand_over<'a>(follower: &Rc<Follower>, batch: &'a Batch, more: bool) -> Hande
             Some(frames) => {
                 records = Batch::count(from.seq, until);
                 let (pushed, bytes) = if more {
-                    (outbox.lay_log(frames, records, follower.clone(), from), 0)
+                    outbox.lay_log(frames, records, follower.clone(), from)
                 } else {
                     outbox.publish(frames, records, follower.clone(), from)
                 };

@@ -229,6 +229,42 @@ fn what_is_laid_goes_past_an_idle_carrier_as_far_as_the_socket_takes_it() {
 }
 
 #[test]
+fn what_is_laid_goes_before_more_would_be_too_much() {
+    let (outbox, reader, sink) = (Outbox::default(), reader(), Rc::new(Room::default()));
+    let (woken, waker) = counting();
+    let mut cx = Context::from_waker(&waker);
+    outbox.connect(sink.clone());
+    assert!(outbox.poll_take(&mut cx, || {}).is_pending());
+    let large = |byte| Bytes::from(vec![byte; LOG_BYTES_MAX * 3 / 4]);
+    let lay = |byte, seq| outbox.lay_log(large(byte), 1, reader.clone(), at(seq));
+    sink.0.set(usize::MAX);
+    assert_eq!(lay(b'a', 0), (Pushed::Waiting, 0));
+    assert_eq!(lay(b'b', 1), (Pushed::Waiting, large(b'a').len()));
+    assert_eq!((outbox.bytes(), woken.0.load(Ordering::Relaxed)), (large(b'b').len(), 0));
+
+    // The socket takes a part: the rest of that is the carrier's, and the bound holds for what comes behind it.
+    sink.0.set(10);
+    assert_eq!(lay(b'c', 2), (Pushed::Waiting, 10));
+    assert_eq!((outbox.send(), woken.0.load(Ordering::Relaxed)), (0, 1));
+    assert_eq!(lay(b'd', 3), (Pushed::TakenBack, 0));
+    assert_eq!(reader.0.get(), Some(at(2)), "what has begun to leave is not read again");
+    assert_eq!(send(&outbox, usize::MAX).len(), large(b'b').len() - 10);
+    assert_eq!(send(&outbox, 1), "");
+}
+
+#[test]
+fn what_is_laid_before_a_socket_that_takes_nothing_is_taken_back_when_more_is_too_much() {
+    let (outbox, reader, sink) = (Outbox::default(), reader(), Rc::new(Room::default()));
+    let (woken, waker) = counting();
+    outbox.connect(sink);
+    assert!(outbox.poll_take(&mut Context::from_waker(&waker), || {}).is_pending());
+    outbox.lay_log(Bytes::from(vec![b'a'; LOG_BYTES_MAX]), 1, reader.clone(), at(0));
+    assert_eq!(outbox.lay_log(Bytes::from_static(b"b"), 1, reader.clone(), at(1)), (Pushed::TakenBack, 0));
+    assert_eq!((reader.0.get(), outbox.bytes()), (Some(at(0)), 0));
+    assert!(woken.0.load(Ordering::Relaxed) > 0, "the carrier has it read");
+}
+
+#[test]
 fn a_pull_that_is_wanted_is_made_also_when_nothing_was_left_for_the_carrier() {
     let (outbox, reader, sink) = (Outbox::default(), reader(), Rc::new(Room::default()));
     let (woken, waker) = counting();
