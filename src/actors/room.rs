@@ -874,7 +874,7 @@ mod tests {
     use crate::actors::{Cut, Limits, Link, Worker};
     use crate::clock::SystemClock;
     use crate::domain::{Alias, Content, Create, RoomId, RoomKind, TenantId};
-    use crate::store::memory::MemoryStore;
+    use crate::store::memory::{Faults, MemoryStore};
     use crate::wire::{CloseReason, Dialect};
 
     #[derive(ActorMessage)]
@@ -920,6 +920,46 @@ mod tests {
                 // A message, and what somebody feels about it.
                 assert!(known <= KNOWN_MAX + 2, "{known} are known");
             }
+        });
+    }
+
+    #[test]
+    fn what_a_command_was_decided_by_is_known_still_when_its_nums_have_come() {
+        actix::System::new().block_on(async {
+            let store = MemoryStore::new();
+            let faults = store.faults();
+            let registry = registry_over(store);
+            let room = RoomActor::new(Arc::clone(&registry), key(5), Arc::default()).start();
+            let post = async || answered(ask(&room, Command::post(Content::text("hi")))).await.receipt;
+            open(&room, &["bob"]).await;
+            let message = post().await;
+            let emoji = || Emoji::new("+1").unwrap();
+            while room.send(Known).await.unwrap() < KNOWN_MAX {
+                let other = post().await.id;
+                answered(ask(&room, Command::Unreact { message: other, emoji: emoji() })).await;
+            }
+            let last = post().await.position.seq;
+
+            let (nums, _) = registry.nums(&TenantId::default_tenant());
+            while nums.take(1).is_some() {}
+            faults.hold();
+            let react = || Command::React { message: message.id, emoji: emoji() };
+            let reactions = ["ann", "bob"].map(|by| ask_by(by, &room, react()));
+            // The lease goes through. The first of the two is held, so that the log cannot tell the second of it.
+            held(&faults).await;
+            faults.release_one();
+            held(&faults).await;
+            room.send(Known).await.unwrap();
+            faults.release();
+            for reaction in reactions {
+                answered(reaction).await;
+            }
+            let read = registry.store().read(&key(5).stream(), last, 10).await.unwrap();
+            let count = |record: &Record| match &record.event {
+                Event::Room(RoomEvent::ReactionAdded { count, .. }) => *count,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(read.records.iter().map(count).collect::<Vec<_>>(), [1, 2]);
         });
     }
 
@@ -1002,6 +1042,15 @@ mod tests {
         });
     }
 
+    async fn held(faults: &Faults) {
+        let waited = tokio::time::timeout(Duration::from_secs(5), async {
+            while faults.held() == 0 {
+                tokio::task::yield_now().await;
+            }
+        });
+        waited.await.expect("the room commits");
+    }
+
     type Answered = oneshot::Receiver<Answer>;
 
     fn ask(room: &Addr<RoomActor>, command: Command) -> Answered {
@@ -1054,7 +1103,11 @@ mod tests {
     }
 
     fn registry() -> Arc<Registry> {
-        let registry = Registry::new(Arc::new(MemoryStore::new()), Arc::new(SystemClock), Limits::default());
+        registry_over(MemoryStore::new())
+    }
+
+    fn registry_over(store: MemoryStore) -> Arc<Registry> {
+        let registry = Registry::new(Arc::new(store), Arc::new(SystemClock), Limits::default());
         registry.host_here();
         registry
     }
