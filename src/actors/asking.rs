@@ -103,8 +103,10 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
             counted(registry, "presence", said)
         }
         Ask::Presences { room, after, limit } => {
-            let presences =
-                async |_: &dyn Store, reader: &Rc<Follower>| reading::presences(registry, reader, after, limit).await;
+            let presences = async |_: &dyn Store, reader: &Rc<Follower>| {
+                registry.meters().user(&registry.limits().rates, &by)?;
+                reading::presences(registry, reader, after, limit).await
+            };
             read("presences", worker, link, &by, &room, presences).await
         }
         Ask::Readers { room, message, after, limit } => {

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use chinwag::actors::Limits;
 use chinwag::actors::limits::{Connections, Rate, Rates, TenantLimits};
-use chinwag::domain::{StreamId, TenantId};
+use chinwag::domain::{Position, RoomId, RoomKey, Seq, StreamId, TenantId, UserId};
 use chinwag::store::memory::MemoryStore;
 use chinwag::store::{Commit, Put, Store, rows};
+use chinwag::wire::Cursor;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -57,6 +58,36 @@ async fn a_user_has_one_rate_on_all_connections_and_nobody_else_pays_for_it() {
     // Another tenant's user of the same name is somebody else.
     let token = server.token_in("other", "ann", Duration::from_secs(60));
     server.client_with(&token, None).await.ask(create_channel("lobby")).await;
+}
+
+#[tokio::test]
+async fn what_looks_at_many_rooms_or_members_counts_as_a_message_does() {
+    // A room and a message, and one for each of those below.
+    let server = limited(Rates { messages_per_user: Some(Rate::per_minute(1, 3)), ..Rates::default() });
+    for command in [
+        json!({ "type": "inbox" }),
+        json!({ "type": "inbox_changes", "since": "CURSOR" }),
+        json!({ "type": "inbox_update", "room": "ROOM", "pinned": true }),
+        json!({ "type": "settings_update", "private_reading": true }),
+        json!({ "type": "hide", "room": "ROOM", "message": "MESSAGE" }),
+        json!({ "type": "readers", "room": "ROOM", "message": "MESSAGE" }),
+        json!({ "type": "presences", "room": "ROOM" }),
+        json!({ "type": "presence", "presence": "away" }),
+        json!({ "type": "typing", "room": "ROOM" }),
+    ] {
+        let user = command["type"].as_str().unwrap().to_owned();
+        let mut client = server.client(&user).await;
+        let room = client.ask(json!({ "type": "create", "kind": "group" })).await["room"].clone();
+        let message = client.ask(post(room.as_str().unwrap(), "hi")).await["record"].clone();
+        let inbox = RoomId::inbox(&TenantId::default_tenant(), &UserId::new(&user).unwrap());
+        let start = Position { epoch: MemoryStore::EPOCH, seq: Seq::ZERO };
+        let cursor = Cursor::encode(&RoomKey { tenant: TenantId::default_tenant(), room: inbox }, start);
+        let command = command.to_string().replace("ROOM", room.as_str().unwrap());
+        let command = command.replace("MESSAGE", message.as_str().unwrap()).replace("CURSOR", &cursor);
+        let command: Value = serde_json::from_str(&command).unwrap();
+        client.ask(command.clone()).await;
+        assert_eq!(client.refused(command).await, "rate_limited", "{user}");
+    }
 }
 
 #[tokio::test]
