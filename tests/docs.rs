@@ -12,10 +12,11 @@ use chinwag::config::{Config, Flags};
 use chinwag::domain::inbox::{Entry as InboxEntry, Last, Reached, Settings, Unread};
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
-use chinwag::domain::room::{BANS_MAX, Ban, MUTES_MAX};
+use chinwag::domain::room::{BANS_MAX, Ban, MUTES_MAX, RIGHTS_MAX};
 use chinwag::domain::{
-    Alias, ClientId, Content, Emoji, Epoch, Event, InReplyTo, Num, Position, Presence, Principal, Record, RecordId,
-    Rejection, RoomEvent, RoomId, RoomKey, Seq, Signal, TenantId, Timestamp, UserId,
+    Alias, Capabilities, Capability, ClientId, Content, Emoji, Epoch, Event, InReplyTo, Num, Position, Presence,
+    Principal, Record, RecordId, Rejection, Rights, RoomEvent, RoomId, RoomKey, Seq, Signal, TenantId, Timestamp,
+    UserId,
 };
 use chinwag::http::routes::{ROUTES, Serves};
 use chinwag::wire::close::CloseReason;
@@ -132,6 +133,7 @@ fn the_page_of_the_protocol_lists_every_event() {
         "member_muted",
         "member_unmuted",
         "role_changed",
+        "rights_changed",
         "message_posted",
         "message_edited",
         "message_deleted",
@@ -146,8 +148,8 @@ fn the_page_of_the_protocol_lists_every_event() {
 
 #[test]
 fn the_page_of_the_protocol_says_what_each_kind_of_room_allows() {
-    let heading = "| kind | who comes in | invite | kick, ban, mute, role | update | archive | post, edit | delete what others \
-                   posted | pin | leave |";
+    let heading = "| kind | who comes in | invite | kick, ban, mute, roles, delete | update | archive | post, react | pin | \
+                   leave |";
     let role = |role: Option<Role>| role.map_or("nobody", Role::as_str).to_owned();
     let known: Vec<Vec<String>> = RoomKind::ALL
         .iter()
@@ -165,15 +167,8 @@ fn the_page_of_the_protocol_says_what_each_kind_of_room_allows() {
                 Leave::UnlessOwner => "all but owners",
                 Leave::Never => "nobody",
             };
-            let roles = [
-                invite,
-                policy.kick,
-                Some(policy.update),
-                policy.archive,
-                Some(policy.post),
-                policy.moderate,
-                Some(policy.pin),
-            ];
+            let roles =
+                [invite, policy.moderate, Some(policy.update), policy.archive, Some(policy.post), Some(policy.pin)];
             let named = [format!("`{}`", kind.as_str()), entry.to_owned()];
             named.into_iter().chain(roles.map(role)).chain([leave.to_owned()]).collect()
         })
@@ -206,6 +201,7 @@ fn the_numbers_on_the_page_are_those_of_the_code() {
             defaults.body_deadline.as_secs()
         ),
         format!("| edits of a message | {} |", chinwag::domain::room::EDITS_MAX),
+        format!("| users of a room with rights of their own | {},{:03} |", RIGHTS_MAX / 1000, RIGHTS_MAX % 1000),
         format!("| mutes of a room | {},{:03} |", MUTES_MAX / 1000, MUTES_MAX % 1000),
         format!("| bans of a room | {},{:03} |", BANS_MAX / 1000, BANS_MAX % 1000),
         format!("| pinned messages of a room | {} |", chinwag::domain::room::PINS_MAX),
@@ -394,7 +390,8 @@ fn sent() -> Vec<Value> {
         issued_at: Timestamp(1_700_000_000_000),
         expires_at: Timestamp(1_700_000_600_000),
     };
-    let listed = Listed { room: room.room, kind: RoomKind::Channel, role: Role::Member, standing: Standing::Invited };
+    let listed_room =
+        Listed { room: room.room, kind: RoomKind::Channel, role: Role::Member, standing: Standing::Invited };
     let alias = Some(Alias::new("lobby").unwrap());
     let about = About {
         kind: RoomKind::Channel,
@@ -406,10 +403,17 @@ fn sent() -> Vec<Value> {
         edit_history: false,
         slow_mode_ms: 0,
         place: Some((Role::Owner, Standing::Member)),
+        may: RoomKind::Channel.policy().capabilities(Role::Owner),
         head: Some(position(4)),
     };
-    let listed_member =
-        ListedMember { user: UserId::new("ann").unwrap(), role: Role::Owner, joined: RecordId(uuid(POST)) };
+    let rights = Rights { allow: [Capability::Pin].into_iter().collect(), deny: Capabilities::NONE };
+    let listed = |user, role, rights| ListedMember {
+        user: UserId::new(user).unwrap(),
+        role,
+        rights,
+        joined: RecordId(uuid(POST)),
+    };
+    let members = vec![listed("ann", Role::Owner, Rights::default()), listed("bob", Role::Member, rights)];
     let owner = RoomKey { tenant: room.tenant.clone(), room: RoomId::inbox(&room.tenant, &posted.author) };
     let reached = |seq| Reached(position(seq));
     let draft = Some("what I was".into());
@@ -450,7 +454,16 @@ fn sent() -> Vec<Value> {
         (Some("1"), Reply::Authenticated { principal }),
         (Some("9"), Reply::Refused(Rejection::NotMember.into())),
         (None, Reply::Refused(Refusal::too_deep())),
-        (Some("2"), Reply::Created { room: room.clone(), num: Num(3), alias, receipt: receipt(1) }),
+        (Some("2"), Reply::Created { room: room.clone(), num: Num(3), alias, may: about.may, receipt: receipt(1) }),
+        (
+            Some("3"),
+            Reply::Joined {
+                room: room.clone(),
+                position: position(3),
+                at,
+                may: RoomKind::Channel.policy().capabilities(Role::Member),
+            },
+        ),
         (Some("3"), Reply::Changed { room: room.clone(), position: position(3), at }),
         (Some("4"), Reply::Published { room: room.clone(), receipt: receipt(4), duplicate: false }),
         (Some("4"), Reply::Published { room: room.clone(), receipt: receipt(4), duplicate: true }),
@@ -523,8 +536,8 @@ fn sent() -> Vec<Value> {
         ),
         (Some("22"), Reply::Readers { room: room.clone(), message: posted.id, readers, after: Some(bob.clone()) }),
         (Some("14"), Reply::Room { room: room.clone(), about }),
-        (Some("15"), Reply::Members { room: room.clone(), members: vec![listed_member], after: None }),
-        (Some("11"), Reply::Rooms { rooms: vec![listed], after: Some(room.room) }),
+        (Some("15"), Reply::Members { room: room.clone(), members, after: None }),
+        (Some("11"), Reply::Rooms { rooms: vec![listed_room], after: Some(room.room) }),
     ];
     let notices = [
         Notice::Hello { epoch: Epoch(3), heartbeat: Duration::from_secs(25), authenticated: false },

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use chinwag::domain::policy::{Role, RoomKind, Standing};
 use chinwag::domain::recent::Receipt;
 use chinwag::domain::{
-    Alias, ClientId, Command, Content, DirectoryEvent, Epoch, Event, Forwarded, InReplyTo, Name, Num, Position,
-    Principal, Record, RecordId, Rejection, RoomEvent, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId,
+    Alias, Capabilities, Capability, ClientId, Command, Content, DirectoryEvent, Epoch, Event, Forwarded, InReplyTo,
+    Name, Num, Position, Principal, Record, RecordId, Rejection, Rights, RoomEvent, RoomId, RoomKey, RoomName, Seq,
+    TenantId, Timestamp, UserId,
 };
 use chinwag::wire::frame::{self, Opcode};
 use chinwag::wire::guard::{FrameGuard, Limits};
@@ -87,6 +88,17 @@ fn every_command_is_understood_in_both_notations() {
             asked(Command::Mute { user: user("bob"), until: Some(Timestamp(9)) }),
         ),
         (r#""type":"mute","room":"R","user":"bob""#, asked(Command::Mute { user: user("bob"), until: None })),
+        (
+            r#""type":"rights","room":"R","user":"bob","allow":["pin"],"deny":["post","react"]"#,
+            asked(Command::ChangeRights {
+                user: user("bob"),
+                rights: Rights { allow: may(&[Capability::Pin]), deny: may(&[Capability::Post, Capability::React]) },
+            }),
+        ),
+        (
+            r#""type":"rights","room":"R","user":"bob""#,
+            asked(Command::ChangeRights { user: user("bob"), rights: Rights::default() }),
+        ),
         (r#""type":"unmute","room":"R","user":"bob""#, asked(Command::Unmute { user: user("bob") })),
         (r#""type":"bans","room":"R""#, Ask::Bans { room: room(), after: None, limit: 100 }),
         (r#""type":"kick","room":"R","user":"bob""#, asked(Command::Kick { user: user("bob"), reason: None })),
@@ -189,6 +201,12 @@ fn what_is_not_a_command_is_refused_under_its_id() {
         (r#"{"id":"7","type":"join","room":1.5}"#, Some("7"), "bad_request"),
         (r#"{"id":"7","type":"update","room":1}"#, Some("7"), "bad_request"),
         (r#"{"id":"7","type":"role","room":1,"user":"bob","role":"king"}"#, Some("7"), "bad_request"),
+        (r#"{"id":"7","type":"rights","room":1,"user":"bob","allow":["rule"]}"#, Some("7"), "bad_request"),
+        (
+            r#"{"id":"7","type":"rights","room":1,"user":"bob","allow":["pin"],"deny":["pin"]}"#,
+            Some("7"),
+            "bad_request",
+        ),
         (r#"{"id":"7","type":"kick","room":1,"user":"b b"}"#, Some("7"), "bad_request"),
         (r#"{"id":"7","type":"create","kind":"channel","alias":"42"}"#, Some("7"), "bad_request"),
         (r#"{"id":"7","type":"post","room":1,"content":{}}"#, Some("7"), "content_size"),
@@ -303,6 +321,14 @@ fn every_event_has_its_shape() {
             RoomEvent::MemberMuted { user: user("bob"), until: None },
             r#""event":"member_muted","user":"bob","until":null"#,
         ),
+        (
+            RoomEvent::RightsChanged {
+                user: user("bob"),
+                rights: Rights { allow: may(&[Capability::Pin]), deny: Capabilities::NONE },
+                may: may(&[Capability::Post, Capability::Pin]),
+            },
+            r#""event":"rights_changed","user":"bob","allow":["pin"],"deny":[],"capabilities":["post","pin"]"#,
+        ),
         (RoomEvent::MemberUnmuted { user: user("bob") }, r#""event":"member_unmuted","user":"bob""#),
         (RoomEvent::MemberUnbanned { user: user("bob") }, r#""event":"member_unbanned","user":"bob""#),
         (
@@ -380,12 +406,12 @@ fn every_reply_has_its_shape() {
             r#""user":"ann","tenant":"default","expires_at":1700000600000"#.to_owned(),
         ),
         (
-            Reply::Created { room: room(), num: Num(3), alias: Some(Alias::new("lobby").unwrap()), receipt },
-            r#""room":"R","num":3,"alias":"lobby","seq":5,"cursor":"C","at":1700000000000"#.to_owned(),
+            Reply::Created { room: room(), num: Num(3), alias: Some(Alias::new("lobby").unwrap()), may: may(&[Capability::Post]), receipt },
+            r#""room":"R","num":3,"alias":"lobby","seq":5,"cursor":"C","at":1700000000000,"capabilities":["post"]"#.to_owned(),
         ),
         (
-            Reply::Created { room: room(), num: Num(3), alias: None, receipt },
-            r#""room":"R","num":3,"alias":null,"seq":5,"cursor":"C","at":1700000000000"#.to_owned(),
+            Reply::Created { room: room(), num: Num(3), alias: None, may: Capabilities::NONE, receipt },
+            r#""room":"R","num":3,"alias":null,"seq":5,"cursor":"C","at":1700000000000,"capabilities":[]"#.to_owned(),
         ),
         (
             Reply::Changed { room: room(), position, at: receipt.at },
@@ -911,4 +937,8 @@ fn client_frames() -> impl Strategy<Value = Vec<Vec<u8>>> {
 
 fn cuts() -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(0_usize..40, 0..60)
+}
+
+fn may(capabilities: &[Capability]) -> Capabilities {
+    capabilities.iter().copied().collect()
 }

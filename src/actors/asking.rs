@@ -15,9 +15,9 @@ use super::failure::read_failed;
 use super::inbox::{Granted, What, list_rooms as rooms_of, settings_of};
 use super::link::Link;
 use super::overview::{self, Wanted};
-use super::reading;
+use super::reading::{self, Insider};
 use super::registry::{BUSY, Registry};
-use super::room::Answer;
+use super::room::{Answer, Done};
 use super::worker::{Follower, Worker};
 use crate::domain::inbox::{Settings, Update};
 use crate::domain::recent::Receipt;
@@ -228,6 +228,9 @@ pub(super) fn publishes(command: &Command) -> bool {
 pub(super) fn done(room: RoomKey, publishes: bool, answer: Answer) -> Reply {
     match answer {
         Ok(done) if publishes => Reply::Published { room, receipt: done.receipt, duplicate: done.duplicate },
+        Ok(Done { receipt: Receipt { position, at, .. }, may: Some(may), .. }) => {
+            Reply::Joined { room, position, at, may }
+        }
         Ok(done) => Reply::Changed { room, position: done.receipt.position, at: done.receipt.at },
         Err(refusal) => Reply::Refused(refusal),
     }
@@ -295,7 +298,7 @@ async fn inbox_update(
     update: Update,
 ) -> Result<Reply, Refusal> {
     let (room, store) = (reader.room(), &**registry.store());
-    let member = reading::membership(store, room, &by.user).await?;
+    let Insider { member, .. } = Insider::of(store, room, &by.user).await?;
     let granted = registry.ask_inbox(by, What::Update { room: room.room, update }).await?;
     let Granted::Updated(updated) = granted else { return Err(Refusal::unavailable()) };
     let joined = member.joined.seq();
@@ -327,15 +330,17 @@ async fn create(
     let reserved = registry.reserve(&by, alias.clone(), id).await?;
     let (room, num) = (RoomKey { tenant: by.tenant.clone(), room: reserved.room }, reserved.num);
     let create = Command::Create(Create { kind, num, alias: alias.clone(), name, members });
-    let receipt = match registry.submit(&room, by, create, None).await {
-        Ok(done) => done.receipt,
+    let user = by.user.clone();
+    let (receipt, may) = match registry.submit(&room, by, create, None).await {
+        Ok(done) => (done.receipt, done.may.unwrap_or_default()),
         // Whichever of the two asks first makes it; the other finds it.
         Err(refusal) if kind == RoomKind::Direct && refusal.code() == Rejection::RoomExists.code() => {
-            first_record(&**registry.store(), &room).await?
+            let store = &**registry.store();
+            (first_record(store, &room).await?, Insider::of(store, &room, &user).await?.may())
         }
         Err(refusal) => return Err(refusal),
     };
-    Ok(Reply::Created { room, num, alias, receipt })
+    Ok(Reply::Created { room, num, alias, may, receipt })
 }
 
 async fn first_record(store: &dyn Store, room: &RoomKey) -> Result<Receipt, Refusal> {

@@ -123,6 +123,7 @@ pub fn removal_of(record: &Record) -> Option<(&UserId, bool)> {
         | RoomEvent::MemberJoined { .. }
         | RoomEvent::MemberInvited { .. }
         | RoomEvent::RoleChanged { .. }
+        | RoomEvent::RightsChanged { .. }
         | RoomEvent::MemberBanned { joined: None, .. }
         | RoomEvent::MemberUnbanned { .. }
         | RoomEvent::MemberMuted { .. }

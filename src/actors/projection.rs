@@ -30,12 +30,15 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
         }
         RoomEvent::MemberLeft { user, .. } | RoomEvent::MemberKicked { user, .. } => {
             puts.push(rows.own(rows::member(user), None));
+            puts.push(rows.rights(room, user));
             puts.push(rows.place(user, None));
         }
+        RoomEvent::RightsChanged { user, .. } => puts.push(rows.rights(room, user)),
         RoomEvent::MemberBanned { user, joined, invited, .. } => {
             puts.push(rows.own(rows::ban(user), room.ban(user).map(Row::encode)));
             if joined.is_some() {
                 puts.push(rows.own(rows::member(user), None));
+                puts.push(rows.rights(room, user));
             }
             if *invited {
                 puts.push(rows.own(rows::invitation(user), None));
@@ -93,6 +96,12 @@ impl Rows<'_> {
     /// A row filed under the room.
     fn own(&self, key: Bytes, value: Option<Bytes>) -> Put {
         Put { under: self.key.stream(), key, value }
+    }
+
+    /// What was decided about a user, as it is now.
+    fn rights(&self, room: &Room, user: &UserId) -> Put {
+        let rights = room.rights(user);
+        self.own(rows::rights(user), (!rights.is_empty()).then(|| rights.encode()))
     }
 
     /// The room's row filed under a user.

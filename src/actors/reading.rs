@@ -16,8 +16,8 @@ use super::worker::Follower;
 use crate::domain::policy::Standing;
 use crate::domain::room::{Ban, Header, Member, Message, Mute, PINS_MAX, Pin};
 use crate::domain::{
-    Emoji, Event, Original, Position, Presence, Record, RecordId, Rejection, Role, RoomEvent, RoomKey, Seq, StreamId,
-    Timestamp, UserId,
+    Capabilities, Capability, Emoji, Event, Original, Position, Presence, Record, RecordId, Rejection, Rights, Role,
+    RoomEvent, RoomKey, Seq, StreamId, Timestamp, UserId,
 };
 use crate::store::rows::{self, Progress, Row};
 use crate::store::{PAGE_BYTES, Store, StoreError};
@@ -41,31 +41,109 @@ pub async fn open(registry: &Registry, follower: &Rc<Follower>, since: Since) ->
 /// Admits a registered follower: its membership, then the head, then where it wants to begin. It is behind from then
 /// on.
 pub async fn admit(registry: &Registry, follower: &Rc<Follower>, since: Since) -> Result<(Position, Seq), Refusal> {
-    let (store, key) = (&**registry.store(), follower.room());
-    let member = membership(store, key, follower.user()).await?;
-    let head = store.head(&key.stream()).await.map_err(|error| read_failed(&error))?;
-    let head = head.ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
+    let store = &**registry.store();
+    let visit = Visit::begin(store, follower).await?;
+    let head = visit.head().await?;
     let at = match since {
         Since::Start => Position::start(store.epoch()),
         Since::Now => head,
-        Since::Cursor(text) => position(store, key, &text, head).await?,
+        Since::Cursor(text) => visit.position(&text, head).await?,
     };
     let mut follow = follower.follow().borrow_mut();
-    if !follow.admit(at, member.joined.seq()) {
+    if !follow.admit(at, visit.insider.member.joined.seq()) {
         return Err(Rejection::NotMember.into());
     }
     Ok((at, head.seq))
 }
 
-/// The membership of `user`, or why there is none, without waking the room.
-pub async fn membership(store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<Member, Refusal> {
-    let stream = key.stream();
-    let failed = |error: StoreError| read_failed(&error);
-    if let Some(row) = store.get(&stream, &rows::member(user)).await.map_err(failed)? {
-        return Member::decode(&row).map_err(failed);
+/// What a member is in a room, and what the room is.
+pub struct Insider {
+    pub member: Member,
+    pub header: Header,
+    rights: Rights,
+}
+
+impl Insider {
+    /// Of `user`, or why there is none; without waking the room.
+    pub async fn of(store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<Self, Refusal> {
+        let (stream, failed) = (key.stream(), |error: StoreError| read_failed(&error));
+        let keys = [rows::member(user), rows::HEADER.into(), rows::rights(user)];
+        let found = all(store, &stream, &keys).await.map_err(failed)?;
+        let [Some(member), Some(header), rights] = &found[..] else {
+            acquaintance(store, key, user).await?;
+            return Err(Rejection::NotMember.into());
+        };
+        let rights = rights.as_ref().map(|row| Rights::decode(row)).transpose().map_err(failed)?.unwrap_or_default();
+        let (member, header) = (Member::decode(member).map_err(failed)?, Header::decode(header).map_err(failed)?);
+        Ok(Self { member, header, rights })
     }
-    acquaintance(store, key, user).await?;
-    Err(Rejection::NotMember.into())
+
+    /// What the member may do, were the room not archived.
+    fn allowed(&self) -> Capabilities {
+        self.header.allows(self.member.role, self.rights)
+    }
+
+    /// What the member may do now.
+    pub fn may(&self) -> Capabilities {
+        self.header.may(self.member.role, self.rights)
+    }
+}
+
+/// A member who reads something of a room, registered as a follower, so that a removal meanwhile is noticed.
+struct Visit<'a> {
+    store: &'a dyn Store,
+    reader: &'a Follower,
+    stream: StreamId,
+    insider: Insider,
+}
+
+impl<'a> Visit<'a> {
+    async fn begin(store: &'a dyn Store, reader: &'a Rc<Follower>) -> Result<Self, Refusal> {
+        let insider = Insider::of(store, reader.room(), reader.user()).await?;
+        Ok(Self { store, reader, stream: reader.room().stream(), insider })
+    }
+
+    fn key(&self) -> &'a RoomKey {
+        self.reader.room()
+    }
+
+    async fn head(&self) -> Result<Position, Refusal> {
+        let head = self.store.head(&self.stream).await.map_err(|error| read_failed(&error))?;
+        head.ok_or_else(|| Rejection::RoomNotFound.into())
+    }
+
+    /// What a cursor means here.
+    async fn position(&self, cursor: &str, head: Position) -> Result<Position, Refusal> {
+        position(self.store, self.key(), cursor, head).await
+    }
+
+    /// What is known of a message.
+    async fn message(&self, id: RecordId) -> Result<Message, Refusal> {
+        let found = message_at(self.store, &self.stream, id).await.map_err(|error| read_failed(&error))?;
+        found.ok_or_else(|| Rejection::MessageNotFound.into())
+    }
+
+    /// The same of one that has not been deleted.
+    async fn standing(&self, id: RecordId) -> Result<Message, Refusal> {
+        let message = self.message(id).await?;
+        if message.deleted { Err(Rejection::MessageDeleted.into()) } else { Ok(message) }
+    }
+
+    async fn record(&self, seq: Seq) -> Result<Option<Record>, Refusal> {
+        record_at(self.store, &self.stream, seq).await.map_err(|error| read_failed(&error))
+    }
+
+    /// `records`, and what goes beside them.
+    async fn shown(&self, records: Vec<Record>, leave_out: LeaveOut) -> Result<Shown, Refusal> {
+        let shown = shown(self.store, &self.stream, self.reader.user(), records, leave_out).await;
+        shown.map_err(|error| read_failed(&error))
+    }
+
+    /// Refuses who is not a member any more.
+    fn still(&self) -> Result<(), Refusal> {
+        let stands = self.reader.follow().borrow().stands(self.insider.member.joined.seq());
+        if stands { Ok(()) } else { Err(Rejection::NotMember.into()) }
+    }
 }
 
 /// Refuses who may not know that there is such a room.
@@ -117,23 +195,17 @@ pub async fn history(
     before: Option<String>,
     limit: usize,
 ) -> Result<Reply, Refusal> {
-    let key = reader.room();
-    let member = membership(store, key, reader.user()).await?;
-    let stream = key.stream();
-    let head = store.head(&stream).await.map_err(|error| read_failed(&error))?;
-    let head = head.ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
+    let visit = Visit::begin(store, reader).await?;
+    let head = visit.head().await?;
     let before = match before {
-        Some(text) => position(store, key, &text, head).await?.seq,
+        Some(text) => visit.position(&text, head).await?.seq,
         None => head.seq.next(),
     };
-    let page = store.read_back(&stream, before, limit).await.map_err(|error| read_failed(&error))?;
-    let shown = shown(store, &stream, reader.user(), page.records, LeaveOut::First).await;
-    let Shown { records, beside, complete } = shown.map_err(|error| read_failed(&error))?;
-    if !reader.follow().borrow().stands(member.joined.seq()) {
-        return Err(Rejection::NotMember.into());
-    }
+    let page = store.read_back(&visit.stream, before, limit).await.map_err(|error| read_failed(&error))?;
+    let Shown { records, beside, complete } = visit.shown(page.records, LeaveOut::First).await?;
+    visit.still()?;
     let before = records.first().filter(|_| !page.complete || !complete).map(|record| record.position);
-    Ok(Reply::History { room: key.clone(), records, beside, before })
+    Ok(Reply::History { room: visit.key().clone(), records, beside, before })
 }
 
 /// The replies of a thread, by its index.
@@ -144,34 +216,27 @@ pub async fn thread(
     after: Option<String>,
     limit: usize,
 ) -> Result<Reply, Refusal> {
-    let key = reader.room();
     let failed = |error: StoreError| read_failed(&error);
-    let member = membership(store, key, reader.user()).await?;
-    let stream = key.stream();
-    let head = store.head(&stream).await.map_err(failed)?;
-    let head = head.ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
-    let root = record_at(store, &stream, thread.seq()).await.map_err(failed)?;
-    if root.is_none_or(|root| root.id != thread) {
+    let visit = Visit::begin(store, reader).await?;
+    let (head, stream) = (visit.head().await?, &visit.stream);
+    if visit.record(thread.seq()).await?.is_none_or(|root| root.id != thread) {
         return Err(Rejection::MessageNotFound.into());
     }
     let after = match after {
-        Some(text) => Some(position(store, key, &text, head).await?),
+        Some(text) => Some(visit.position(&text, head).await?),
         None => None,
     };
     let from = after.map(|after| rows::threaded(thread.seq(), after.seq));
-    let index = store.scan(&stream, &rows::thread(thread.seq()), from.as_deref(), limit + 1).await.map_err(failed)?;
+    let index = store.scan(stream, &rows::thread(thread.seq()), from.as_deref(), limit + 1).await.map_err(failed)?;
     let seqs: Result<Vec<Seq>, _> = index.iter().take(limit).map(|(row, _)| rows::seq_of(row)).collect();
-    let page = store.records_at(&stream, &seqs.map_err(failed)?).await.map_err(failed)?;
+    let page = store.records_at(stream, &seqs.map_err(failed)?).await.map_err(failed)?;
     let more = index.len() > limit || !page.complete;
     let read = page.records.last().filter(|_| more).map(|record| record.position);
     let records: Vec<_> = page.records.into_iter().filter(|record| belongs(record, thread)).collect();
-    let Shown { records, beside, complete } =
-        shown(store, &stream, reader.user(), records, LeaveOut::Last).await.map_err(failed)?;
-    if !reader.follow().borrow().stands(member.joined.seq()) {
-        return Err(Rejection::NotMember.into());
-    }
+    let Shown { records, beside, complete } = visit.shown(records, LeaveOut::Last).await?;
+    visit.still()?;
     let after = if complete { read } else { records.last().map(|record| record.position) };
-    Ok(Reply::Thread { room: key.clone(), thread, records, beside, after })
+    Ok(Reply::Thread { room: visit.key().clone(), thread, records, beside, after })
 }
 
 /// Who has reacted to a message in one way.
@@ -182,18 +247,13 @@ pub async fn reactions(
     after: Option<UserId>,
     limit: usize,
 ) -> Result<Reply, Refusal> {
-    let (key, stream) = (reader.room(), reader.room().stream());
     let failed = |error: StoreError| read_failed(&error);
-    let member = membership(store, key, reader.user()).await?;
-    let known = message_at(store, &stream, message).await.map_err(failed)?;
-    let known = known.ok_or(Rejection::MessageNotFound)?;
-    if known.deleted {
-        return Err(Rejection::MessageDeleted.into());
-    }
+    let visit = Visit::begin(store, reader).await?;
+    let known = visit.standing(message).await?;
     let (prefix, first) = (rows::reactions(message.seq()), after.is_none());
     let after = after.map(|user| rows::reactions_of(message.seq(), &user));
     // Filed by user, because that is how the rules ask; those who feel otherwise are passed over.
-    let found = store.scan(&stream, &prefix, after.as_deref(), REACTORS_PER_ANSWER).await.map_err(failed)?;
+    let found = store.scan(&visit.stream, &prefix, after.as_deref(), REACTORS_PER_ANSWER).await.map_err(failed)?;
     let (mut users, mut last, mut more) = (Vec::new(), None, found.len() == REACTORS_PER_ANSWER);
     for (key, row) in &found {
         let own: BTreeSet<Emoji> = Row::decode(row).map_err(failed)?;
@@ -210,11 +270,9 @@ pub async fn reactions(
     if first && u32::try_from(users.len()).is_ok_and(|found| found >= count) {
         more = false;
     }
-    if !reader.follow().borrow().stands(member.joined.seq()) {
-        return Err(Rejection::NotMember.into());
-    }
+    visit.still()?;
     let after = last.filter(|_| more).map(|key| rows::reactor_of(key)).transpose().map_err(failed)?;
-    Ok(Reply::Reactions { room: key.clone(), message, emoji, count, users, after })
+    Ok(Reply::Reactions { room: visit.key().clone(), message, emoji, count, users, after })
 }
 
 /// The messages that are pinned, the one that was pinned last first.
@@ -224,22 +282,20 @@ pub async fn pins(
     before: Option<String>,
     limit: usize,
 ) -> Result<Reply, Refusal> {
-    let (key, stream) = (reader.room(), reader.room().stream());
     let failed = |error: StoreError| read_failed(&error);
-    let member = membership(store, key, reader.user()).await?;
-    let head = store.head(&stream).await.map_err(failed)?;
-    let head = head.ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
+    let visit = Visit::begin(store, reader).await?;
+    let head = visit.head().await?;
     let before = match before {
-        Some(text) => position(store, key, &text, head).await?.seq,
+        Some(text) => visit.position(&text, head).await?.seq,
         None => head.seq.next(),
     };
-    let found = store.scan(&stream, rows::PINS, None, PINS_MAX).await.map_err(failed)?;
+    let found = store.scan(&visit.stream, rows::PINS, None, PINS_MAX).await.map_err(failed)?;
     let pins = found.iter().map(|(_, row)| Pin::decode(row)).collect::<Result<Vec<_>, _>>();
     let mut left: Vec<Pin> = pins.map_err(failed)?.into_iter().filter(|pin| pin.position.seq < before).collect();
     left.sort_unstable_by_key(|pin| std::cmp::Reverse(pin.position.seq));
     let (mut pins, mut records, mut bytes, mut more) = (Vec::new(), Vec::new(), 0, false);
     for pin in left {
-        let record = record_at(store, &stream, pin.message.seq()).await.map_err(failed)?;
+        let record = visit.record(pin.message.seq()).await?;
         // It may have been deleted meanwhile.
         let Some(record) = record.filter(|record| record.id == pin.message && Message::of(record).is_some()) else {
             continue;
@@ -252,15 +308,12 @@ pub async fn pins(
         pins.push(pin);
         records.push(record);
     }
-    let Shown { records, beside, complete } =
-        shown(store, &stream, reader.user(), records, LeaveOut::Last).await.map_err(failed)?;
+    let Shown { records, beside, complete } = visit.shown(records, LeaveOut::Last).await?;
     pins.truncate(records.len());
-    if !reader.follow().borrow().stands(member.joined.seq()) {
-        return Err(Rejection::NotMember.into());
-    }
+    visit.still()?;
     let before = pins.last().filter(|_| more || !complete).map(|pin| pin.position);
     let pins = pins.into_iter().map(|Pin { message, by, at, .. }| Pinned { message, by, at }).collect();
-    Ok(Reply::Pins { room: key.clone(), pins, records, beside, before })
+    Ok(Reply::Pins { room: visit.key().clone(), pins, records, beside, before })
 }
 
 /// What a message has said, one edit after the other, where the room shows that.
@@ -271,30 +324,21 @@ pub async fn edits(
     after: Option<String>,
     limit: usize,
 ) -> Result<Reply, Refusal> {
-    let (key, stream) = (reader.room(), reader.room().stream());
-    let failed = |error: StoreError| read_failed(&error);
-    let member = membership(store, key, reader.user()).await?;
-    let (header, head) = (store.get(&stream, rows::HEADER).await, store.head(&stream).await.map_err(failed)?);
-    let (Some(header), Some(head)) = (header.map_err(failed)?, head) else {
-        return Err(Rejection::RoomNotFound.into());
-    };
-    if !Header::decode(&header).map_err(failed)?.edit_history {
+    let visit = Visit::begin(store, reader).await?;
+    let head = visit.head().await?;
+    if !visit.insider.header.edit_history {
         return Err(Rejection::EditsHidden.into());
     }
     let after = match after {
-        Some(text) => position(store, key, &text, head).await?.seq,
+        Some(text) => visit.position(&text, head).await?.seq,
         None => Seq::ZERO,
     };
-    let known = message_at(store, &stream, message).await.map_err(failed)?.ok_or(Rejection::MessageNotFound)?;
-    if known.deleted {
-        return Err(Rejection::MessageDeleted.into());
-    }
+    let known = visit.standing(message).await?;
     let left = std::iter::once(message.seq()).chain(known.edits).filter(|seq| *seq > after);
     let (mut versions, mut last, mut bytes, mut more) = (Vec::new(), None, 0, false);
     for seq in left {
-        let record = record_at(store, &stream, seq).await.map_err(failed)?;
         // It may have been deleted meanwhile.
-        let record = record.ok_or(Rejection::MessageDeleted)?;
+        let record = visit.record(seq).await?.ok_or(Rejection::MessageDeleted)?;
         let version = Version::of(&record).ok_or(Rejection::MessageDeleted)?;
         bytes += said_bytes(&record);
         more = versions.len() == limit || (bytes > PAGE_BYTES && !versions.is_empty());
@@ -304,16 +348,14 @@ pub async fn edits(
         last = Some(record.position);
         versions.push(version);
     }
-    if !reader.follow().borrow().stands(member.joined.seq()) {
-        return Err(Rejection::NotMember.into());
-    }
-    Ok(Reply::Edits { room: key.clone(), message, versions, after: last.filter(|_| more) })
+    visit.still()?;
+    Ok(Reply::Edits { room: visit.key().clone(), message, versions, after: last.filter(|_| more) })
 }
 
 /// What a message says now, for `user` to forward it; of one that was forwarded itself, who said it first.
 pub async fn original(store: &dyn Store, key: &RoomKey, user: &UserId, message: RecordId) -> Result<Original, Refusal> {
     let (stream, failed) = (key.stream(), |error: StoreError| read_failed(&error));
-    let member = membership(store, key, user).await?;
+    let insider = Insider::of(store, key, user).await?;
     let known = message_at(store, &stream, message).await.map_err(failed)?.ok_or(Rejection::MessageNotFound)?;
     if known.deleted {
         return Err(Rejection::MessageDeleted.into());
@@ -324,7 +366,7 @@ pub async fn original(store: &dyn Store, key: &RoomKey, user: &UserId, message: 
         None => None,
     };
     // Nobody shows anything of this room: it is enough that the membership outlasted the reading.
-    if membership(store, key, user).await?.joined != member.joined {
+    if Insider::of(store, key, user).await?.member.joined != insider.member.joined {
         return Err(Rejection::NotMember.into());
     }
     // It may have been deleted meanwhile.
@@ -385,50 +427,41 @@ pub async fn record_at(store: &dyn Store, stream: &StreamId, seq: Seq) -> Result
 /// What a room is. Where it stands is for its members.
 pub async fn room(store: &dyn Store, reader: &Rc<Follower>) -> Result<Reply, Refusal> {
     let (key, user) = (reader.room(), reader.user());
-    let (stream, failed) = (key.stream(), |error: StoreError| read_failed(&error));
-    let Some(row) = store.get(&stream, &rows::member(user)).await.map_err(failed)? else {
-        let (header, invited) = acquaintance(store, key, user).await?;
-        let about = about(header, invited.map(|role| (role, Standing::Invited)), None);
-        return Ok(Reply::Room { room: key.clone(), about });
+    let visit = match Visit::begin(store, reader).await {
+        Ok(visit) => visit,
+        Err(refusal) if refusal.code() == Rejection::NotMember.code() => {
+            let (header, invited) = acquaintance(store, key, user).await?;
+            let about = about(header, invited.map(|role| (role, Standing::Invited)), None, Capabilities::NONE);
+            return Ok(Reply::Room { room: key.clone(), about });
+        }
+        Err(refusal) => return Err(refusal),
     };
-    let member = Member::decode(&row).map_err(failed)?;
-    let header = store.get(&stream, rows::HEADER).await.map_err(failed)?;
-    let header = header.ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
-    let header = Header::decode(&header).map_err(failed)?;
-    let head = store.head(&stream).await.map_err(failed)?;
-    if !reader.follow().borrow().stands(member.joined.seq()) {
-        return Err(Rejection::NotMember.into());
-    }
-    let about = about(header, Some((member.role, Standing::Member)), head);
+    let head = visit.head().await?;
+    visit.still()?;
+    let Insider { member, .. } = &visit.insider;
+    let (place, may) = ((member.role, Standing::Member), visit.insider.may());
+    let about = about(visit.insider.header, Some(place), Some(head), may);
     Ok(Reply::Room { room: key.clone(), about })
 }
 
-fn about(header: Header, place: Option<(Role, Standing)>, head: Option<Position>) -> About {
+fn about(header: Header, place: Option<(Role, Standing)>, head: Option<Position>, may: Capabilities) -> About {
     let Header { kind, num, alias, name, created_at, archived, edit_history, slow_mode_ms } = header;
-    About { kind, num, alias, name, created_at, archived, edit_history, slow_mode_ms, place, head }
+    About { kind, num, alias, name, created_at, archived, edit_history, slow_mode_ms, place, may, head }
 }
 
 /// Refuses who may not post in a room.
 pub async fn may_post(store: &dyn Store, reader: &Rc<Follower>, now: Timestamp) -> Result<(), Refusal> {
-    let key = reader.room();
-    let member = membership(store, key, reader.user()).await?;
-    let header = store.get(&key.stream(), rows::HEADER).await.map_err(|error| read_failed(&error))?;
-    let header = header.ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
-    let header = Header::decode(&header).map_err(|error| read_failed(&error))?;
+    let visit = Visit::begin(store, reader).await?;
+    let Insider { header, .. } = &visit.insider;
     if header.archived {
         return Err(Rejection::RoomArchived.into());
     }
-    if member.role < header.kind.policy().post {
-        return Err(Rejection::Forbidden.into());
-    }
-    let mute = store.get(&key.stream(), &rows::mute(reader.user())).await.map_err(|error| read_failed(&error))?;
+    header.check(visit.insider.may(), Capability::Post)?;
+    let mute = store.get(&visit.stream, &rows::mute(reader.user())).await.map_err(|error| read_failed(&error))?;
     if let Some(mute) = mute {
         Mute::decode(&mute).map_err(|error| read_failed(&error))?.check(now)?;
     }
-    if !reader.follow().borrow().stands(member.joined.seq()) {
-        return Err(Rejection::NotMember.into());
-    }
-    Ok(())
+    visit.still()
 }
 
 /// Who is in a room, in the order of the users' ids. For members.
@@ -438,21 +471,23 @@ pub async fn members(
     after: Option<UserId>,
     limit: usize,
 ) -> Result<Reply, Refusal> {
-    let key = reader.room();
     let failed = |error: StoreError| read_failed(&error);
-    let reads = membership(store, key, reader.user()).await?;
+    let visit = Visit::begin(store, reader).await?;
     let after = after.map(|user| rows::member(&user));
-    let found = store.scan(&key.stream(), rows::MEMBERS, after.as_deref(), limit + 1).await.map_err(failed)?;
-    if !reader.follow().borrow().stands(reads.joined.seq()) {
-        return Err(Rejection::NotMember.into());
-    }
-    let members = found.iter().take(limit).map(|(key, row)| {
-        let member = Member::decode(row)?;
-        Ok(ListedMember { user: rows::user_of(key)?, role: member.role, joined: member.joined })
+    let found = store.scan(&visit.stream, rows::MEMBERS, after.as_deref(), limit + 1).await.map_err(failed)?;
+    let users = found.iter().take(limit).map(|(key, _)| rows::user_of(key)).collect::<Result<Vec<_>, _>>();
+    let users = users.map_err(failed)?;
+    let rights =
+        all(store, &visit.stream, &users.iter().map(rows::rights).collect::<Vec<_>>()).await.map_err(failed)?;
+    visit.still()?;
+    let members = users.into_iter().zip(&found).zip(rights).map(|((user, (_, row)), rights)| {
+        let Member { role, joined } = Member::decode(row)?;
+        let rights = rights.map(|row| Rights::decode(&row)).transpose()?.unwrap_or_default();
+        Ok(ListedMember { user, role, rights, joined })
     });
     let members = members.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     let after = members.last().filter(|_| found.len() > limit).map(|member| member.user.clone());
-    Ok(Reply::Members { room: key.clone(), members, after })
+    Ok(Reply::Members { room: visit.key().clone(), members, after })
 }
 
 /// How many bans are looked at for one answer, those that have ended among them.
@@ -466,17 +501,11 @@ pub async fn bans(
     limit: usize,
     now: Timestamp,
 ) -> Result<Reply, Refusal> {
-    let (key, stream) = (reader.room(), reader.room().stream());
     let failed = |error: StoreError| read_failed(&error);
-    let reads = membership(store, key, reader.user()).await?;
-    let header = store.get(&stream, rows::HEADER).await.map_err(failed)?;
-    let header = header.ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
-    let least = Header::decode(&header).map_err(failed)?.kind.policy().kick.ok_or(Rejection::KindForbids)?;
-    if reads.role < least {
-        return Err(Rejection::Forbidden.into());
-    }
+    let visit = Visit::begin(store, reader).await?;
+    visit.insider.header.check(visit.insider.allowed(), Capability::Ban)?;
     let after = after.map(|user| rows::ban(&user));
-    let found = store.scan(&stream, rows::BANS, after.as_deref(), BANS_PER_ANSWER).await.map_err(failed)?;
+    let found = store.scan(&visit.stream, rows::BANS, after.as_deref(), BANS_PER_ANSWER).await.map_err(failed)?;
     let (mut bans, mut last, mut more) = (Vec::new(), None, found.len() == BANS_PER_ANSWER);
     for (key, row) in &found {
         let ban = Ban::decode(row).map_err(failed)?;
@@ -489,11 +518,9 @@ pub async fn bans(
         }
         last = Some(key);
     }
-    if !reader.follow().borrow().stands(reads.joined.seq()) {
-        return Err(Rejection::NotMember.into());
-    }
+    visit.still()?;
     let after = last.filter(|_| more).map(|key| rows::user_of(key)).transpose().map_err(failed)?;
-    Ok(Reply::Bans { room: key.clone(), bans, after })
+    Ok(Reply::Bans { room: visit.key().clone(), bans, after })
 }
 
 /// How many rows of members are read at once.
@@ -508,23 +535,19 @@ pub async fn readers(
     after: Option<UserId>,
     limit: usize,
 ) -> Result<Reply, Refusal> {
-    let (key, stream) = (reader.room(), reader.room().stream());
     let failed = |error: StoreError| read_failed(&error);
-    let reads = membership(store, key, reader.user()).await?;
-    let known = message_at(store, &stream, message).await.map_err(failed)?.ok_or(Rejection::MessageNotFound)?;
-    if known.deleted {
-        return Err(Rejection::MessageDeleted.into());
-    }
-    let posted = record_at(store, &stream, message.seq()).await.map_err(failed)?.ok_or(Rejection::MessageNotFound)?;
+    let visit = Visit::begin(store, reader).await?;
+    let (known, stream) = (visit.standing(message).await?, &visit.stream);
+    let posted = visit.record(message.seq()).await?.ok_or(Rejection::MessageNotFound)?;
     let mut readers = Readers::default();
     let (mut more, mut last) = (false, None);
     loop {
-        let members = store.scan(&stream, rows::MEMBERS, last.as_deref(), MEMBERS_PER_SCAN).await.map_err(failed)?;
+        let members = store.scan(stream, rows::MEMBERS, last.as_deref(), MEMBERS_PER_SCAN).await.map_err(failed)?;
         let users = members.iter().map(|(key, _)| rows::user_of(key));
         let users = users.filter(|user| user.as_ref().is_ok_and(|user| *user != known.author) || user.is_err());
         let users = users.collect::<Result<Vec<_>, _>>().map_err(failed)?;
         let keys: Vec<_> = users.iter().map(rows::progress).collect();
-        for (user, row) in users.into_iter().zip(all(store, &stream, &keys).await.map_err(failed)?) {
+        for (user, row) in users.into_iter().zip(all(store, stream, &keys).await.map_err(failed)?) {
             let progress = row.map(|row| Progress::decode(&row)).transpose().map_err(failed)?.unwrap_or_default();
             readers.members += 1;
             readers.delivered += u32::from(progress.delivered.covers(posted.position));
@@ -544,11 +567,9 @@ pub async fn readers(
         }
         last = members.into_iter().last().map(|(key, _)| key);
     }
-    if !reader.follow().borrow().stands(reads.joined.seq()) {
-        return Err(Rejection::NotMember.into());
-    }
+    visit.still()?;
     let after = readers.users.last().filter(|_| more).map(|reader| reader.user.clone());
-    Ok(Reply::Readers { room: key.clone(), message, readers, after })
+    Ok(Reply::Readers { room: visit.key().clone(), message, readers, after })
 }
 
 /// Who of a room is there.
@@ -558,12 +579,13 @@ pub async fn presences(
     after: Option<UserId>,
     limit: usize,
 ) -> Result<Reply, Refusal> {
-    let (store, key, stream) = (&**registry.store(), reader.room(), reader.room().stream());
+    let (store, key) = (&**registry.store(), reader.room());
     let failed = |error: StoreError| read_failed(&error);
-    let reads = membership(store, key, reader.user()).await?;
+    let visit = Visit::begin(store, reader).await?;
     let (mut found, mut page, mut more, mut last) = (Presences::default(), Vec::new(), false, None);
     loop {
-        let members = store.scan(&stream, rows::MEMBERS, last.as_deref(), MEMBERS_PER_SCAN).await.map_err(failed)?;
+        let members =
+            store.scan(&visit.stream, rows::MEMBERS, last.as_deref(), MEMBERS_PER_SCAN).await.map_err(failed)?;
         for (row, _) in &members {
             let who = (key.tenant.clone(), rows::user_of(row).map_err(failed)?);
             let presence = registry.presences().of(&who);
@@ -592,9 +614,7 @@ pub async fn presences(
         }
         found.users = Some(page);
     }
-    if !reader.follow().borrow().stands(reads.joined.seq()) {
-        return Err(Rejection::NotMember.into());
-    }
+    visit.still()?;
     let users = found.users.as_ref().and_then(|users| users.last());
     let after = users.filter(|_| more).map(|present| present.user.clone());
     Ok(Reply::Presences { room: key.clone(), presences: found, after })
@@ -602,14 +622,9 @@ pub async fn presences(
 
 /// Refuses who may not read a message, and one that is not there.
 pub async fn message(store: &dyn Store, reader: &Rc<Follower>, message: RecordId) -> Result<(), Refusal> {
-    let key = reader.room();
-    let member = membership(store, key, reader.user()).await?;
-    let known = message_at(store, &key.stream(), message).await.map_err(|error| read_failed(&error))?;
-    known.ok_or(Rejection::MessageNotFound)?;
-    if !reader.follow().borrow().stands(member.joined.seq()) {
-        return Err(Rejection::NotMember.into());
-    }
-    Ok(())
+    let visit = Visit::begin(store, reader).await?;
+    visit.message(message).await?;
+    visit.still()
 }
 
 /// Which messages of a room the user does not want to see, in their order.
@@ -621,15 +636,13 @@ pub async fn hidden(
 ) -> Result<Reply, Refusal> {
     let key = reader.room();
     let failed = |error: StoreError| read_failed(&error);
-    let member = membership(store, key, reader.user()).await?;
+    let visit = Visit::begin(store, reader).await?;
     let own = StreamId::User(key.tenant.clone(), reader.user().clone());
     let after = after.map(|message| rows::hidden(key.room, message.seq()));
     let found = store.scan(&own, &rows::hidden_in(key.room), after.as_deref(), limit + 1).await.map_err(failed)?;
     let messages = found.iter().take(limit).map(|(_, row)| RecordId::decode(row));
     let messages = messages.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    if !reader.follow().borrow().stands(member.joined.seq()) {
-        return Err(Rejection::NotMember.into());
-    }
+    visit.still()?;
     let after = messages.last().filter(|_| found.len() > limit).copied();
     Ok(Reply::Hidden { room: key.clone(), messages, after })
 }

@@ -26,8 +26,8 @@ use crate::domain::policy::Standing;
 use crate::domain::recent::{AGE_MAX_MS, Receipt, Recent, Seen};
 use crate::domain::room::{Ban, Header, Member, Message, Mute, PINS_MAX, Pin, Snapshot};
 use crate::domain::{
-    ClientId, Command, Emoji, Event, Num, Position, Principal, Record, RecordId, Rejection, Role, Room, RoomEvent,
-    RoomKey, Seq, StreamId, Timestamp, UserId,
+    Capabilities, Capability, ClientId, Command, Emoji, Event, Num, Position, Principal, Record, RecordId, Rejection,
+    Rights, Role, Room, RoomEvent, RoomKey, Seq, StreamId, Timestamp, UserId,
 };
 use crate::store::rows::{self, Row};
 use crate::store::{Commit, CommitError, Store, StoreError};
@@ -40,6 +40,8 @@ pub struct Done {
     pub receipt: Receipt,
     /// It had been published before, under the same client id.
     pub duplicate: bool,
+    /// What its author may do from then on who has become a member by it.
+    pub may: Option<Capabilities>,
 }
 
 /// What a command is answered.
@@ -207,7 +209,7 @@ impl RoomActor {
             let seen = self.recent.seen(&submit.by.user, client_id, &submit.command, now);
             let answer = match seen {
                 Seen::Never => None,
-                Seen::Before(receipt) => Some(Ok(Done { receipt, duplicate: true })),
+                Seen::Before(receipt) => Some(Ok(Done { receipt, duplicate: true, may: None })),
                 Seen::Otherwise => Some(Err(Rejection::ClientIdReused.into())),
             };
             if let Some(answer) = answer {
@@ -267,7 +269,7 @@ impl RoomActor {
         let epoch = self.registry.store().epoch();
         let mut client_id = client_id;
         let mut receipt = None;
-        let mut removing = false;
+        let (mut removing, mut joins) = (false, false);
         for (num, event) in (first_num.0..).zip(events) {
             let seq = self.room.head().map_or(Seq::ZERO, |head| head.seq).next();
             let record = Record {
@@ -282,14 +284,16 @@ impl RoomActor {
             self.room.apply(&record);
             self.recent.apply(&record);
             removing |= removes(&record);
+            joins |= matches!(&record.event, Event::Room(RoomEvent::MemberJoined { user, .. }) if *user == by.user);
             receipt.get_or_insert_with(|| Receipt::of(&record));
             self.gathering.add(&self.key, &self.room, record);
         }
         self.last_at = at;
         let receipt = receipt.expect("there is at least one event");
+        let may = joins.then(|| self.room.may(&by.user)).flatten();
         self.gathering.replies.push(Reply {
             to: asker,
-            answer: Ok(Done { receipt, duplicate: false }),
+            answer: Ok(Done { receipt, duplicate: false, may }),
             waits: if removing { Waits::Removal } else { Waits::Nothing },
         });
     }
@@ -326,7 +330,7 @@ impl RoomActor {
     fn unchanged(&self) -> Answer {
         let position = self.room.head().ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
         let id = RecordId::new(self.last_at, position.seq, 0);
-        Ok(Done { receipt: Receipt { position, id, num: Num(0), at: self.last_at }, duplicate: false })
+        Ok(Done { receipt: Receipt { position, id, num: Num(0), at: self.last_at }, duplicate: false, may: None })
     }
 
     /// Commits what has gathered, unless a commit is in flight.
@@ -528,6 +532,7 @@ impl RoomActor {
                 RoomEvent::MemberBanned { .. } => continue,
                 RoomEvent::MemberUnbanned { .. }
                 | RoomEvent::MemberMuted { .. }
+                | RoomEvent::RightsChanged { .. }
                 | RoomEvent::MemberUnmuted { .. }
                 | RoomEvent::RoomCreated { .. }
                 | RoomEvent::RoomUpdated { .. }
@@ -619,6 +624,7 @@ fn ends_typing(record: &Record) -> Option<&UserId> {
     match &record.event {
         Event::Room(RoomEvent::MessagePosted { .. }) => Some(&record.author),
         Event::Room(RoomEvent::MemberMuted { user, .. }) => Some(user),
+        Event::Room(RoomEvent::RightsChanged { user, may, .. }) if !may.has(Capability::Post) => Some(user),
         Event::Room(_) => removal_of(record).map(|(user, _)| user),
         Event::Directory(_) | Event::Inbox(_) => None,
     }
@@ -770,13 +776,19 @@ async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq, now: Timestam
         Ok(())
     })
     .await?;
+    let mut rights = BTreeMap::<UserId, Rights>::new();
+    scan(&*store, &key, rows::RIGHTS, |user, row| {
+        rights.insert(user, Rights::decode(row)?);
+        Ok(())
+    })
+    .await?;
     let mut pins = BTreeMap::new();
     for (_, row) in store.scan(&stream, rows::PINS, None, PINS_MAX).await? {
         let pin = Pin::decode(&row)?;
         pins.insert(pin.message.seq(), pin);
     }
-    let mut room =
-        Room::restore(Snapshot { head, header: Header::decode(&header)?, members, invited, bans, mutes, pins });
+    let header = Header::decode(&header)?;
+    let mut room = Room::restore(Snapshot { head, header, members, invited, bans, mutes, rights, pins });
 
     let (mut recent, mut last_at, mut unpublished) = (Recent::default(), Timestamp(0), Vec::new());
     let since = Timestamp(now.0.saturating_sub(AGE_MAX_MS));

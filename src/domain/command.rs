@@ -1,7 +1,7 @@
 //! What is asked. Commands are imperative; what they lead to is in [`super::event`].
 
 use super::recent::fnv;
-use super::{Alias, Content, Emoji, Name, Num, RecordId, Role, RoomId, RoomKind, Timestamp, UserId};
+use super::{Alias, Content, Emoji, Name, Num, RecordId, Rights, Role, RoomId, RoomKind, Timestamp, UserId};
 
 /// What somebody asks of a room.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +27,11 @@ pub enum Command {
     ChangeRole {
         user: UserId,
         role: Role,
+    },
+    /// What is decided about a member takes the place of what was.
+    ChangeRights {
+        user: UserId,
+        rights: Rights,
     },
     /// Of whoever it is, member or not; without `until` for good.
     Ban {
@@ -133,6 +138,7 @@ impl Command {
             Self::Invite { .. } => "invite",
             Self::Kick { .. } => "kick",
             Self::ChangeRole { .. } => "role",
+            Self::ChangeRights { .. } => "rights",
             Self::Ban { .. } => "ban",
             Self::Unban { .. } => "unban",
             Self::Mute { .. } => "mute",
@@ -157,6 +163,7 @@ impl Command {
             | Self::Join
             | Self::Invite { .. }
             | Self::ChangeRole { .. }
+            | Self::ChangeRights { .. }
             | Self::Unban { .. }
             | Self::Mute { .. }
             | Self::Unmute { .. }
@@ -194,6 +201,7 @@ impl Command {
             | Self::Invite { .. }
             | Self::Kick { .. }
             | Self::ChangeRole { .. }
+            | Self::ChangeRights { .. }
             | Self::Ban { .. }
             | Self::Unban { .. }
             | Self::Mute { .. }

@@ -2,8 +2,8 @@
 //! frame is a function of one record, live or replayed.
 
 use super::{
-    Alias, ClientId, Content, DirectoryEvent, Emoji, InboxEvent, Name, Num, Position, RecordId, Role, RoomKind,
-    Timestamp, UserId,
+    Alias, Capabilities, ClientId, Content, DirectoryEvent, Emoji, InboxEvent, Name, Num, Position, RecordId, Rights,
+    Role, RoomKind, Timestamp, UserId,
 };
 
 /// An event with its place in the log.
@@ -95,6 +95,12 @@ pub enum RoomEvent {
         role: Role,
         was: Role,
     },
+    /// `may` is what the user may do from then on.
+    RightsChanged {
+        user: UserId,
+        rights: Rights,
+        may: Capabilities,
+    },
     /// The author banned `user`; `joined` is the record by which the membership began that it ended, where there was one,
     /// and `invited` says that an invitation went with it. Without `until` it is for good.
     MemberBanned {
@@ -184,6 +190,7 @@ impl RoomEvent {
             | Self::MemberLeft { .. }
             | Self::MemberKicked { .. }
             | Self::RoleChanged { .. }
+            | Self::RightsChanged { .. }
             | Self::MemberBanned { .. }
             | Self::MemberUnbanned { .. }
             | Self::MemberMuted { .. }

@@ -272,6 +272,7 @@ impl Digest {
             | RoomEvent::MemberLeft { .. }
             | RoomEvent::MemberKicked { .. }
             | RoomEvent::RoleChanged { .. }
+            | RoomEvent::RightsChanged { .. }
             | RoomEvent::MemberBanned { .. }
             | RoomEvent::MemberUnbanned { .. }
             | RoomEvent::MemberMuted { .. }

@@ -4,6 +4,7 @@
 //! randomness arrive as arguments. The module knows no wire format, no storage and no actor: `wire` and `store`
 //! convert their own shapes into these, `actors` host them.
 
+pub mod capability;
 pub mod command;
 pub mod content;
 pub mod directory;
@@ -21,6 +22,7 @@ pub mod session;
 pub mod signal;
 pub mod world;
 
+pub use capability::{Capabilities, Capability, Rights};
 pub use command::{Command, Create, Original, Source};
 pub use content::Content;
 pub use directory::DirectoryEvent;

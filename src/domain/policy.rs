@@ -1,5 +1,7 @@
 //! The kinds of room and what each allows: one table, so that two kinds can be compared at a glance.
 
+use super::{Capabilities, Capability};
+
 /// The most time between two messages of a member that slow mode asks for, in milliseconds: six hours.
 pub const SLOW_MODE_MAX_MS: u32 = 6 * 60 * 60 * 1000;
 
@@ -38,11 +40,10 @@ impl RoomKind {
                 creator: Role::Owner,
                 needs_alias: true,
                 invite: Role::Member,
-                kick: Some(Role::Admin),
+                moderate: Some(Role::Admin),
                 update: Role::Admin,
                 archive: Some(Role::Owner),
                 post: Role::Guest,
-                moderate: Some(Role::Admin),
                 pin: Role::Admin,
                 leave: Leave::UnlessLastOwner,
             },
@@ -51,11 +52,10 @@ impl RoomKind {
                 creator: Role::Owner,
                 needs_alias: false,
                 invite: Role::Admin,
-                kick: Some(Role::Admin),
+                moderate: Some(Role::Admin),
                 update: Role::Admin,
                 archive: Some(Role::Owner),
                 post: Role::Guest,
-                moderate: Some(Role::Admin),
                 pin: Role::Admin,
                 leave: Leave::UnlessLastOwner,
             },
@@ -64,11 +64,10 @@ impl RoomKind {
                 creator: Role::Member,
                 needs_alias: false,
                 invite: Role::Owner,
-                kick: None,
+                moderate: None,
                 update: Role::Owner,
                 archive: None,
                 post: Role::Member,
-                moderate: None,
                 pin: Role::Member,
                 leave: Leave::Never,
             },
@@ -77,11 +76,10 @@ impl RoomKind {
                 creator: Role::Owner,
                 needs_alias: false,
                 invite: Role::Owner,
-                kick: Some(Role::Owner),
+                moderate: Some(Role::Owner),
                 update: Role::Owner,
                 archive: Some(Role::Owner),
                 post: Role::Guest,
-                moderate: Some(Role::Owner),
                 pin: Role::Admin,
                 leave: Leave::UnlessOwner,
             },
@@ -90,11 +88,10 @@ impl RoomKind {
                 creator: Role::Owner,
                 needs_alias: false,
                 invite: Role::Admin,
-                kick: Some(Role::Admin),
+                moderate: Some(Role::Admin),
                 update: Role::Admin,
                 archive: Some(Role::Owner),
                 post: Role::Member,
-                moderate: Some(Role::Admin),
                 pin: Role::Admin,
                 leave: Leave::UnlessLastOwner,
             },
@@ -149,7 +146,7 @@ impl Standing {
     }
 }
 
-/// What a kind of room allows. A role stands for itself and every stronger one.
+/// What a kind of room allows. A role stands for itself and every stronger one; `None` for nobody.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policy {
     pub entry: Entry,
@@ -157,12 +154,12 @@ pub struct Policy {
     pub creator: Role,
     pub needs_alias: bool,
     pub invite: Role,
-    pub kick: Option<Role>,
+    /// Who kicks, bans, mutes, changes roles and rights, and deletes what others posted.
+    pub moderate: Option<Role>,
     pub update: Role,
     pub archive: Option<Role>,
+    /// Who posts and reacts.
     pub post: Role,
-    /// Who deletes what others posted.
-    pub moderate: Option<Role>,
     pub pin: Role,
     pub leave: Leave,
 }
@@ -171,6 +168,27 @@ impl Policy {
     /// Whether somebody who is not a member may know that a room of this kind exists; `invited` says that the user is.
     pub fn is_known_to(self, invited: bool) -> bool {
         invited || self.entry == Entry::Open
+    }
+
+    /// The weakest role with which somebody has it; `None` where the kind has no such thing.
+    pub fn least(self, capability: Capability) -> Option<Role> {
+        match capability {
+            Capability::Post | Capability::React => Some(self.post),
+            Capability::Pin => Some(self.pin),
+            Capability::Invite => Some(self.invite),
+            Capability::Update => Some(self.update),
+            Capability::Archive => self.archive,
+            Capability::BypassSlowMode => Some(Role::Admin),
+            Capability::Delete | Capability::Mute | Capability::Kick | Capability::Ban | Capability::Roles => {
+                self.moderate
+            }
+        }
+    }
+
+    /// What `role` allows.
+    pub fn capabilities(self, role: Role) -> Capabilities {
+        let has = |capability: &Capability| self.least(*capability).is_some_and(|least| role >= least);
+        Capability::ALL.into_iter().filter(has).collect()
     }
 }
 

@@ -125,6 +125,7 @@ fn asked(command: &Command) -> Option<Said> {
         | Command::Invite { .. }
         | Command::Kick { .. }
         | Command::ChangeRole { .. }
+        | Command::ChangeRights { .. }
         | Command::Ban { .. }
         | Command::Unban { .. }
         | Command::Mute { .. }
@@ -158,6 +159,7 @@ fn said(event: &RoomEvent) -> Option<Said> {
         | RoomEvent::MemberLeft { .. }
         | RoomEvent::MemberKicked { .. }
         | RoomEvent::RoleChanged { .. }
+        | RoomEvent::RightsChanged { .. }
         | RoomEvent::MemberBanned { .. }
         | RoomEvent::MemberUnbanned { .. }
         | RoomEvent::MemberMuted { .. }

@@ -40,6 +40,8 @@ pub enum Rejection {
     SlowMode { wait_ms: u64 },
     #[error("a room has at most 10,000 mutes")]
     TooManyMutes,
+    #[error("in a room the rights of at most 10,000 users differ from what their roles allow")]
+    TooManyRights,
     #[error("the time at which it is to end is not later than now")]
     EndsTooSoon,
     #[error("the room would be left without an owner; make somebody else an owner first")]
@@ -71,7 +73,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::RoomNotFound,
         Self::RoomExists,
         Self::RoomArchived,
@@ -88,6 +90,7 @@ impl Rejection {
         Self::Muted { wait_ms: None },
         Self::SlowMode { wait_ms: 0 },
         Self::TooManyMutes,
+        Self::TooManyRights,
         Self::EndsTooSoon,
         Self::LastOwner,
         Self::RoomFull,
@@ -122,6 +125,7 @@ impl Rejection {
             | Self::UserBanned
             | Self::TooManyBans
             | Self::TooManyMutes
+            | Self::TooManyRights
             | Self::EndsTooSoon
             | Self::LastOwner
             | Self::RoomFull
@@ -158,6 +162,7 @@ impl Rejection {
             Self::Muted { .. } => "muted",
             Self::SlowMode { .. } => "slow_mode",
             Self::TooManyMutes => "too_many_mutes",
+            Self::TooManyRights => "too_many_rights",
             Self::EndsTooSoon => "ends_too_soon",
             Self::LastOwner => "last_owner",
             Self::RoomFull => "room_full",

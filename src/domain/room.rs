@@ -8,9 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::event::MENTIONS_MAX;
 use super::policy::{Entry, Leave, Policy};
 use super::{
-    Alias, Command, Content, Create, Emoji, Event, Forwarded, InReplyTo, Mentions, Name, Num, Original, Position,
-    Principal, Record, RecordId, Rejection, Role, RoomEvent, RoomKind, Seq, Timestamp, UserId,
+    Alias, Capabilities, Capability, Command, Content, Create, Emoji, Event, Forwarded, InReplyTo, Mentions, Name, Num,
+    Original, Position, Principal, Record, RecordId, Rejection, Rights, Role, RoomEvent, RoomKind, Seq, Timestamp,
+    UserId,
 };
+
+mod moderation;
 
 /// The most members a room may have.
 pub const MEMBERS_MAX: usize = 10_000;
@@ -31,6 +34,9 @@ pub const BANS_MAX: usize = 10_000;
 /// The most users that are muted in a room at once.
 pub const MUTES_MAX: usize = 10_000;
 
+/// The most users in a room whose rights differ from what their roles allow.
+pub const RIGHTS_MAX: usize = 10_000;
+
 /// What a room is, apart from who is in it: small, and the same until somebody changes the room itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Header {
@@ -44,6 +50,26 @@ pub struct Header {
     pub edit_history: bool,
     /// How long a member waits from one message to the next; 0 is not at all.
     pub slow_mode_ms: u32,
+}
+
+impl Header {
+    /// What a member of this role may do, for whom `rights` was decided.
+    pub fn allows(&self, role: Role, rights: Rights) -> Capabilities {
+        rights.over(self.kind.policy().capabilities(role))
+    }
+
+    /// The same as it holds now: in an archived room nobody may do anything.
+    pub fn may(&self, role: Role, rights: Rights) -> Capabilities {
+        if self.archived { Capabilities::NONE } else { self.allows(role, rights) }
+    }
+
+    /// Refuses who does not have `capability` among those it `may`.
+    pub fn check(&self, may: Capabilities, capability: Capability) -> Result<(), Rejection> {
+        if self.kind.policy().least(capability).is_none() {
+            return Err(Rejection::KindForbids);
+        }
+        if may.has(capability) { Ok(()) } else { Err(Rejection::Forbidden) }
+    }
 }
 
 /// Somebody's membership.
@@ -159,6 +185,8 @@ pub struct Room {
     bans: BTreeMap<UserId, Ban>,
     /// Also those that have ended and have not been taken away.
     mutes: BTreeMap<UserId, Mute>,
+    /// Also of who has left, as far as they outlast the membership.
+    rights: BTreeMap<UserId, Rights>,
     /// By where the messages were posted.
     pins: BTreeMap<Seq, Pin>,
     /// When members have posted last, while there is slow mode. Not part of a snapshot: see [`Room::recall`].
@@ -167,6 +195,14 @@ pub struct Room {
     known: BTreeMap<Seq, Message>,
     /// What some users feel about some of these.
     reacted: BTreeMap<(Seq, UserId), BTreeSet<Emoji>>,
+}
+
+/// A command that is being decided: of which room, who asks, and when.
+struct Asked<'a> {
+    header: &'a Header,
+    policy: Policy,
+    user: &'a UserId,
+    now: Timestamp,
 }
 
 /// Everything that a room is at one position, to be kept and woken from.
@@ -178,6 +214,7 @@ pub struct Snapshot {
     pub invited: BTreeMap<UserId, Role>,
     pub bans: BTreeMap<UserId, Ban>,
     pub mutes: BTreeMap<UserId, Mute>,
+    pub rights: BTreeMap<UserId, Rights>,
     pub pins: BTreeMap<Seq, Pin>,
 }
 
@@ -191,6 +228,7 @@ impl Room {
             invited: snapshot.invited,
             bans: snapshot.bans,
             mutes: snapshot.mutes,
+            rights: snapshot.rights,
             pins: snapshot.pins,
             spoken: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -207,6 +245,7 @@ impl Room {
             invited: self.invited.clone(),
             bans: self.bans.clone(),
             mutes: self.mutes.clone(),
+            rights: self.rights.clone(),
             pins: self.pins.clone(),
         })
     }
@@ -242,6 +281,16 @@ impl Room {
     /// The mute of `user`, also one that has ended and has not been taken away.
     pub fn mute(&self, user: &UserId) -> Option<&Mute> {
         self.mutes.get(user)
+    }
+
+    /// What was decided about `user`, whatever the role says.
+    pub fn rights(&self, user: &UserId) -> Rights {
+        self.rights.get(user).copied().unwrap_or_default()
+    }
+
+    /// What `user` may do; `None` for who is not a member.
+    pub fn may(&self, user: &UserId) -> Option<Capabilities> {
+        Some(self.header.as_ref()?.may(self.members.get(user)?.role, self.rights(user)))
     }
 
     /// The pin of a message; `None` where it is not pinned.
@@ -314,6 +363,7 @@ impl Room {
                 | Command::Invite { .. }
                 | Command::Kick { .. }
                 | Command::ChangeRole { .. }
+                | Command::ChangeRights { .. }
                 | Command::Ban { .. }
                 | Command::Unban { .. }
                 | Command::Mute { .. }
@@ -328,21 +378,19 @@ impl Room {
                 | Command::Unpin { .. } => Err(Rejection::RoomNotFound),
             };
         };
-        let policy = header.kind.policy();
         let user = &by.user;
+        let asked = Asked { header, policy: header.kind.policy(), user, now };
 
         let event = match command {
-            Command::Create(_) => return Err(self.existence(policy, user, Rejection::RoomExists)),
-            Command::Join => {
-                RoomEvent::MemberJoined { user: user.clone(), role: self.entry_role(header, policy, user, now)? }
-            }
+            Command::Create(_) => return Err(self.existence(&asked, Rejection::RoomExists)),
+            Command::Join => RoomEvent::MemberJoined { user: user.clone(), role: self.entry_role(&asked)? },
             Command::Leave => {
-                let member = self.insider(policy, user)?;
-                self.may_leave(policy, member)?;
+                let member = self.insider(&asked)?;
+                self.may_leave(asked.policy, member)?;
                 RoomEvent::MemberLeft { user: user.clone(), joined: member.joined }
             }
             Command::Update { name, edit_history, slow_mode_ms } => {
-                self.acting(header, policy, user, Some(policy.update))?;
+                self.acting(&asked, Capability::Update)?;
                 let name = name.unwrap_or_else(|| header.name.clone());
                 let edit_history = edit_history.unwrap_or(header.edit_history);
                 let slow_mode_ms = slow_mode_ms.unwrap_or(header.slow_mode_ms);
@@ -360,69 +408,25 @@ impl Room {
                 RoomEvent::RoomArchived
             }
             Command::Archive => {
-                self.acting(header, policy, user, policy.archive)?;
+                self.acting(&asked, Capability::Archive)?;
                 RoomEvent::RoomArchived
             }
-            Command::Invite { user: guest, role } => {
-                let member = self.acting(header, policy, user, Some(policy.invite))?;
-                return self.invited(policy, member, guest, role, now);
-            }
-            Command::Kick { user: target, reason } => {
-                let member = self.acting(header, policy, user, policy.kick)?;
-                let target_member = self.members.get(&target).ok_or(Rejection::NoSuchMember)?;
-                if target_member.role >= member.role || target == *user {
-                    return Err(Rejection::Forbidden);
-                }
-                RoomEvent::MemberKicked { user: target, joined: target_member.joined, reason }
-            }
-            Command::ChangeRole { user: target, role } => {
-                let member = self.acting(header, policy, user, policy.kick)?;
-                let was = self.members.get(&target).ok_or(Rejection::NoSuchMember)?.role;
-                let above = member.role == Role::Owner || (was < member.role && role < member.role);
-                if !above {
-                    return Err(Rejection::Forbidden);
-                }
-                if was == role {
-                    return Ok(Vec::new());
-                }
-                if was == Role::Owner && self.owners() == 1 {
-                    return Err(Rejection::LastOwner);
-                }
-                RoomEvent::RoleChanged { user: target, role, was }
-            }
-            Command::Ban { user: target, until, reason } => {
-                let member = self.acting(header, policy, user, policy.kick)?;
-                return self.banned(member, user, target, until, reason, now);
-            }
-            Command::Unban { user: target } => {
-                self.acting(header, policy, user, policy.kick)?;
-                if !self.bans.get(&target).is_some_and(|ban| ban.holds(now)) {
-                    return Ok(Vec::new());
-                }
-                RoomEvent::MemberUnbanned { user: target }
-            }
-            Command::Mute { user: target, until } => {
-                let member = self.acting(header, policy, user, policy.kick)?;
-                return self.muted(member, user, target, until, now);
-            }
-            Command::Unmute { user: target } => {
-                let member = self.acting(header, policy, user, policy.kick)?;
-                if target == *user || self.members.get(&target).is_some_and(|target| target.role >= member.role) {
-                    return Err(Rejection::Forbidden);
-                }
-                if !self.mutes.get(&target).is_some_and(|mute| mute.holds(now)) {
-                    return Ok(Vec::new());
-                }
-                RoomEvent::MemberUnmuted { user: target }
-            }
+            Command::Invite { user: guest, role } => return self.invited(&asked, guest, role),
+            Command::Kick { user: target, reason } => self.kicked(&asked, target, reason)?,
+            Command::ChangeRole { user: target, role } => return self.role_changed(&asked, target, role),
+            Command::ChangeRights { user: target, rights } => return self.rights_changed(&asked, target, rights),
+            Command::Ban { user: target, until, reason } => return self.banned(&asked, target, until, reason),
+            Command::Unban { user: target } => return self.unbanned(&asked, target),
+            Command::Mute { user: target, until } => return self.muted(&asked, target, until),
+            Command::Unmute { user: target } => return self.unmuted(&asked, target),
             Command::Post { content, reply_to, mentions } => {
-                self.posting(header, policy, user, now)?;
+                self.posting(&asked)?;
                 checked(&content)?;
                 let (reply, mentions) = (self.in_reply_to(reply_to)?, self.mentioned(mentions)?);
                 RoomEvent::MessagePosted { content, reply, mentions, forwarded: None }
             }
             Command::Forward { source, reply_to, mentions } => {
-                self.posting(header, policy, user, now)?;
+                self.posting(&asked)?;
                 let tag = source.tag();
                 let Original { content, by, at } = source.original.ok_or(Rejection::MessageNotFound)?;
                 let (reply, mentions) = (self.in_reply_to(reply_to)?, self.mentioned(mentions)?);
@@ -430,7 +434,7 @@ impl Room {
                 RoomEvent::MessagePosted { content, reply, mentions, forwarded }
             }
             Command::Edit { message, content, mentions } => {
-                self.speaking(header, policy, user, now)?;
+                self.speaking(&asked, Capability::Post)?;
                 let message = self.standing(message)?;
                 // What somebody else has said is forwarded as it was said.
                 if message.author != *user || message.forwarded {
@@ -444,16 +448,15 @@ impl Room {
                 RoomEvent::MessageEdited { message, by, content, mentions: self.mentioned(mentions)? }
             }
             Command::Delete { message } => {
-                let member = self.acting(header, policy, user, Some(Role::Viewer))?;
+                let (_, may) = self.active(&asked)?;
                 let message = self.standing(message)?;
-                let moderates = policy.moderate.is_some_and(|least| member.role >= least);
-                if message.author != *user && !moderates {
+                if message.author != *user && !may.has(Capability::Delete) {
                     return Err(Rejection::Forbidden);
                 }
                 RoomEvent::MessageDeleted { message: message.id, by: message.author.clone() }
             }
             Command::React { message, emoji } => {
-                self.speaking(header, policy, user, now)?;
+                self.speaking(&asked, Capability::React)?;
                 let message = self.standing(message)?;
                 let own = self.reactions_of(message.id, user).ok_or(Rejection::MessageNotFound)?;
                 if own.contains(&emoji) {
@@ -466,7 +469,7 @@ impl Room {
                 RoomEvent::ReactionAdded { message: message.id, by: message.author.clone(), emoji, count: count + 1 }
             }
             Command::Unreact { message, emoji } => {
-                self.acting(header, policy, user, Some(Role::Viewer))?;
+                self.active(&asked)?;
                 let message = self.standing(message)?;
                 let own = self.reactions_of(message.id, user).ok_or(Rejection::MessageNotFound)?;
                 if !own.contains(&emoji) {
@@ -476,7 +479,7 @@ impl Room {
                 RoomEvent::ReactionRemoved { message: message.id, by: message.author.clone(), emoji, count }
             }
             Command::Pin { message } => {
-                self.acting(header, policy, user, Some(policy.pin))?;
+                self.acting(&asked, Capability::Pin)?;
                 let message = self.standing(message)?;
                 if self.pin(message.id).is_some() {
                     return Ok(Vec::new());
@@ -487,7 +490,7 @@ impl Room {
                 RoomEvent::MessagePinned { message: message.id, by: message.author.clone() }
             }
             Command::Unpin { message } => {
-                self.acting(header, policy, user, Some(policy.pin))?;
+                self.acting(&asked, Capability::Pin)?;
                 let message = self.standing(message)?;
                 if self.pin(message.id).is_none() {
                     return Ok(Vec::new());
@@ -539,10 +542,12 @@ impl Room {
             }
             RoomEvent::MemberLeft { user, .. } | RoomEvent::MemberKicked { user, .. } => {
                 self.members.remove(user);
+                self.decided(user, self.rights(user).after_membership());
             }
             RoomEvent::MemberBanned { user, until, reason, .. } => {
                 self.members.remove(user);
                 self.invited.remove(user);
+                self.decided(user, self.rights(user).after_membership());
                 let (by, at, until, reason) = (record.author.clone(), record.at, *until, reason.clone());
                 self.bans.insert(user.clone(), Ban { by, at, until, reason });
             }
@@ -560,6 +565,7 @@ impl Room {
                     member.role = *role;
                 }
             }
+            RoomEvent::RightsChanged { user, rights, .. } => self.decided(user, *rights),
             RoomEvent::MessageEdited { message, .. } => {
                 if let Some(known) = self.known.get_mut(&message.seq()) {
                     known.edits.push(record.position.seq);
@@ -596,50 +602,57 @@ impl Room {
         }
     }
 
+    fn decided(&mut self, user: &UserId, rights: Rights) {
+        if rights.is_empty() {
+            self.rights.remove(user);
+        } else {
+            self.rights.insert(user.clone(), rights);
+        }
+    }
+
     /// `refusal` for those who may know that the room exists, `RoomNotFound` for the others: an answer must not tell
     /// a stranger more than silence would.
-    fn existence(&self, policy: Policy, user: &UserId, refusal: Rejection) -> Rejection {
-        let known = self.members.contains_key(user) || self.invited.contains_key(user);
-        if policy.is_known_to(known) { refusal } else { Rejection::RoomNotFound }
+    fn existence(&self, asked: &Asked, refusal: Rejection) -> Rejection {
+        let known = self.members.contains_key(asked.user) || self.invited.contains_key(asked.user);
+        if asked.policy.is_known_to(known) { refusal } else { Rejection::RoomNotFound }
     }
 
-    fn insider(&self, policy: Policy, user: &UserId) -> Result<&Member, Rejection> {
-        self.members.get(user).ok_or_else(|| self.existence(policy, user, Rejection::NotMember))
+    fn insider(&self, asked: &Asked) -> Result<&Member, Rejection> {
+        self.members.get(asked.user).ok_or_else(|| self.existence(asked, Rejection::NotMember))
     }
 
-    /// The member that `user` is, provided that the room can be changed and that the role is at least `least`;
-    /// `None` means that this kind of room has no such thing.
-    fn acting(
-        &self,
-        header: &Header,
-        policy: Policy,
-        user: &UserId,
-        least: Option<Role>,
-    ) -> Result<&Member, Rejection> {
-        let member = self.insider(policy, user)?;
-        if header.archived {
+    /// The member that asks and what it may do, provided that the room can be changed.
+    fn active(&self, asked: &Asked) -> Result<(&Member, Capabilities), Rejection> {
+        let member = self.insider(asked)?;
+        if asked.header.archived {
             return Err(Rejection::RoomArchived);
         }
-        if member.role < least.ok_or(Rejection::KindForbids)? {
-            return Err(Rejection::Forbidden);
-        }
-        Ok(member)
+        Ok((member, asked.header.allows(member.role, self.rights(asked.user))))
+    }
+
+    /// The same, provided that this is among it.
+    fn acting(&self, asked: &Asked, capability: Capability) -> Result<(&Member, Capabilities), Rejection> {
+        let (member, may) = self.active(asked)?;
+        asked.header.check(may, capability)?;
+        Ok((member, may))
     }
 
     /// The same for who says something, and may not be muted.
-    fn speaking(&self, header: &Header, policy: Policy, user: &UserId, now: Timestamp) -> Result<(), Rejection> {
-        self.acting(header, policy, user, Some(policy.post))?;
-        self.mutes.get(user).map_or(Ok(()), |mute| mute.check(now))
+    fn speaking(&self, asked: &Asked, capability: Capability) -> Result<Capabilities, Rejection> {
+        let (_, may) = self.acting(asked, capability)?;
+        self.mutes.get(asked.user).map_or(Ok(()), |mute| mute.check(asked.now))?;
+        Ok(may)
     }
 
-    /// The same for who says something new, and may have to wait for it. Who moderates waits for nothing.
-    fn posting(&self, header: &Header, policy: Policy, user: &UserId, now: Timestamp) -> Result<(), Rejection> {
-        self.speaking(header, policy, user, now)?;
-        if self.members.get(user).is_some_and(|member| member.role >= Role::Admin) {
+    /// The same for who says something new, and may have to wait for it.
+    fn posting(&self, asked: &Asked) -> Result<(), Rejection> {
+        let may = self.speaking(asked, Capability::Post)?;
+        if may.has(Capability::BypassSlowMode) {
             return Ok(());
         }
-        let due = self.spoken.get(user).map(|last| Timestamp(last.0.saturating_add(header.slow_mode_ms.into())));
-        match wait_ms(due.filter(|due| *due > now), now) {
+        let slow_mode_ms = asked.header.slow_mode_ms.into();
+        let due = self.spoken.get(asked.user).map(|last| Timestamp(last.0.saturating_add(slow_mode_ms)));
+        match wait_ms(due.filter(|due| *due > asked.now), asked.now) {
             Some(wait_ms) => Err(Rejection::SlowMode { wait_ms }),
             None => Ok(()),
         }
@@ -655,7 +668,7 @@ impl Room {
         self.spoken.insert(record.author.clone(), record.at);
     }
 
-    fn entry_role(&self, header: &Header, policy: Policy, user: &UserId, now: Timestamp) -> Result<Role, Rejection> {
+    fn entry_role(&self, &Asked { header, policy, user, now }: &Asked) -> Result<Role, Rejection> {
         if self.members.contains_key(user) {
             return Err(Rejection::AlreadyMember);
         }
@@ -689,98 +702,6 @@ impl Room {
             }
             Leave::UnlessOwner | Leave::UnlessLastOwner => Ok(()),
         }
-    }
-
-    fn invited(
-        &self,
-        policy: Policy,
-        member: &Member,
-        guest: UserId,
-        role: Role,
-        now: Timestamp,
-    ) -> Result<Vec<RoomEvent>, Rejection> {
-        if self.members.contains_key(&guest) {
-            return Err(Rejection::AlreadyMember);
-        }
-        if role > member.role {
-            return Err(Rejection::Forbidden);
-        }
-        if self.bans.get(&guest).is_some_and(|ban| ban.holds(now)) {
-            return Err(Rejection::UserBanned);
-        }
-        if self.members.len() + self.invited.len() >= MEMBERS_MAX && !self.invited.contains_key(&guest) {
-            return Err(Rejection::RoomFull);
-        }
-        match policy.entry {
-            Entry::Open | Entry::Invited if self.invitation(&guest) == Some(role) => Ok(Vec::new()),
-            Entry::Open | Entry::Invited => Ok(vec![RoomEvent::MemberInvited { user: guest, role }]),
-            Entry::Added => Ok(vec![RoomEvent::MemberJoined { user: guest, role }]),
-            Entry::Closed => Err(Rejection::KindForbids),
-        }
-    }
-
-    /// What it leads to that `member`, who is `user`, bans `target`.
-    fn banned(
-        &self,
-        member: &Member,
-        user: &UserId,
-        target: UserId,
-        until: Option<Timestamp>,
-        reason: Option<Name>,
-        now: Timestamp,
-    ) -> Result<Vec<RoomEvent>, Rejection> {
-        let there = self.members.get(&target);
-        let invitation = self.invitation(&target);
-        let role = there.map(|member| member.role).or(invitation);
-        if target == *user || role.is_some_and(|role| role >= member.role) {
-            return Err(Rejection::Forbidden);
-        }
-        if until.is_some_and(|until| until <= now) {
-            return Err(Rejection::EndsTooSoon);
-        }
-        let before = self.bans.get(&target);
-        if role.is_none() && before.is_some_and(|ban| ban.until == until && ban.reason == reason) {
-            return Ok(Vec::new());
-        }
-        let mut ended = None;
-        if before.is_none() && self.bans.len() >= BANS_MAX {
-            let found = self.bans.iter().find(|(_, ban)| !ban.holds(now));
-            ended = Some(found.ok_or(Rejection::TooManyBans)?.0.clone());
-        }
-        let (joined, invited) = (there.map(|member| member.joined), invitation.is_some());
-        let mut events = vec![RoomEvent::MemberBanned { user: target, joined, invited, until, reason }];
-        events.extend(ended.map(|user| RoomEvent::MemberUnbanned { user }));
-        Ok(events)
-    }
-
-    /// What it leads to that `member`, who is `user`, mutes `target`.
-    fn muted(
-        &self,
-        member: &Member,
-        user: &UserId,
-        target: UserId,
-        until: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Result<Vec<RoomEvent>, Rejection> {
-        let there = self.members.get(&target).ok_or(Rejection::NoSuchMember)?;
-        if target == *user || there.role >= member.role {
-            return Err(Rejection::Forbidden);
-        }
-        if until.is_some_and(|until| until <= now) {
-            return Err(Rejection::EndsTooSoon);
-        }
-        let before = self.mutes.get(&target);
-        if before.is_some_and(|mute| mute.until == until) {
-            return Ok(Vec::new());
-        }
-        let mut ended = None;
-        if before.is_none() && self.mutes.len() >= MUTES_MAX {
-            let found = self.mutes.iter().find(|(_, mute)| !mute.holds(now));
-            ended = Some(found.ok_or(Rejection::TooManyMutes)?.0.clone());
-        }
-        let mut events = vec![RoomEvent::MemberMuted { user: target, until }];
-        events.extend(ended.map(|user| RoomEvent::MemberUnmuted { user }));
-        Ok(events)
     }
 
     fn standing(&self, id: RecordId) -> Result<&Message, Rejection> {
@@ -817,10 +738,6 @@ impl Room {
             return Err(Rejection::NoSuchMember);
         }
         Ok(users.into())
-    }
-
-    fn owners(&self) -> usize {
-        self.members.values().filter(|member| member.role == Role::Owner).count()
     }
 }
 

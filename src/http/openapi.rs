@@ -24,7 +24,7 @@ use super::routes::{EVERYWHERE, ROUTES, Route, Serves, Shape, Verb, WITH_TOKEN};
 use crate::domain::event::MENTIONS_MAX;
 use crate::domain::inbox::DRAFT_BYTES_MAX;
 use crate::domain::policy::SLOW_MODE_MAX_MS;
-use crate::domain::{ClientId, Name, Role, RoomKind, UserId};
+use crate::domain::{Capability, ClientId, Name, Role, RoomKind, UserId};
 use crate::wire::Kind;
 use crate::wire::refusal::CODES;
 
@@ -216,6 +216,8 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let listed = needed(needed(object(), "room", uuid()), "kind", kind());
     let listed = needed(needed(listed, "role", role()), "standing", standing());
     let member = needed(needed(needed(object(), "user", user()), "role", role()), "joined", uuid());
+    let member = member.property("allow", ArrayBuilder::new().items(capability()));
+    let member = member.property("deny", ArrayBuilder::new().items(capability()));
     let me = needed(needed(needed(object(), "user", user()), "tenant", text()), "expires_at", millis());
     let room = needed(needed(needed(object(), "room", uuid()), "kind", kind()), "num", integer());
     let room = needed(needed(room, "alias", or_null(text())), "name", or_null(name_text()));
@@ -223,6 +225,8 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let room = needed(needed(room, "edit_history", flag()), "slow_mode_ms", integer());
     let room = needed(needed(room, "role", or_null(role())), "standing", or_null(standing()));
     let room = needed(needed(room, "head", or_null(integer())), "cursor", or_null(text()));
+    let room = needed_list(room, "capabilities", capability());
+    let created = needed(needed(place(object()), "num", integer()), "alias", or_null(text()));
     let published = needed(needed(place(object()), "record", uuid()), "num", integer());
     let published = published.property("duplicate", flag());
     let record = || object().additional_properties(Some(AdditionalProperties::FreeForm(true)));
@@ -314,12 +318,19 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Ban", object().property("until", millis()).property("reason", name_text()).into()),
         ("Mute", object().property("until", millis()).into()),
         ("ChangeRole", needed(object(), "role", role()).into()),
+        (
+            "ChangeRights",
+            object()
+                .property("allow", ArrayBuilder::new().items(capability()))
+                .property("deny", ArrayBuilder::new().items(capability()))
+                .into(),
+        ),
         ("Post", mentioning(post).into()),
         ("Edit", mentioning(needed(object(), "content", content())).into()),
         ("Delete", object().property("client_id", client_id()).into()),
         ("Me", me.into()),
         ("Rooms", needed(rooms, "after", or_null(uuid())).into()),
-        ("Created", needed(needed(place(object()), "num", integer()), "alias", or_null(text())).into()),
+        ("Created", needed_list(created, "capabilities", capability()).into()),
         ("Room", room.into()),
         ("Page", page.into()),
         ("Thread", needed(thread, "after", or_null(text())).into()),
@@ -331,6 +342,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Members", needed(members, "after", or_null(user())).into()),
         ("Bans", needed(bans, "after", or_null(user())).into()),
         ("Changed", place(object()).into()),
+        ("Joined", needed_list(place(object()), "capabilities", capability()).into()),
         ("Published", published.into()),
         ("Hidden", needed(hidden, "after", or_null(uuid())).into()),
         ("Settings", needed(object(), "private_reading", flag()).into()),
@@ -407,6 +419,10 @@ fn kind() -> ObjectBuilder {
 
 fn role() -> ObjectBuilder {
     one_of(Role::ALL.map(Role::as_str))
+}
+
+fn capability() -> ObjectBuilder {
+    one_of(Capability::ALL.map(Capability::as_str))
 }
 
 fn presence() -> ObjectBuilder {

@@ -151,6 +151,7 @@ fn reads_a_room(kind: Kind) -> bool {
         | Kind::Invite
         | Kind::Kick
         | Kind::Role
+        | Kind::Rights
         | Kind::Ban
         | Kind::Unban
         | Kind::Mute
@@ -187,6 +188,7 @@ fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
         }
         Reply::Published { duplicate: false, .. } if kind == Kind::Post => Ok(encoded(StatusCode::CREATED, reply)),
         Reply::Authenticated { .. }
+        | Reply::Joined { .. }
         | Reply::Changed { .. }
         | Reply::Published { .. }
         | Reply::Following { .. }
@@ -237,6 +239,7 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::Invite
         | Kind::Kick
         | Kind::Role
+        | Kind::Rights
         | Kind::Ban
         | Kind::Unban
         | Kind::Mute

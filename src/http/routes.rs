@@ -237,7 +237,7 @@ pub const ROUTES: &[Route] = &[
         summary: "Join a room",
         query: NO_QUERY,
         body: None,
-        success: &[(200, Shape::Json("Changed"))],
+        success: &[(200, Shape::Json("Joined"))],
         codes: of_a_room!["already_member", "kind_forbids", "banned", "room_full", "room_archived"],
     },
     Route {
@@ -353,6 +353,23 @@ pub const ROUTES: &[Route] = &[
         body: Some(&Body { required: true, shape: "ChangeRole", example: r#"{"role":"admin"}"# }),
         success: &[(200, Shape::Json("Changed"))],
         codes: with_body!["not_member", "forbidden", "kind_forbids", "no_such_member", "last_owner", "room_archived"],
+    },
+    Route {
+        verb: Verb::Put,
+        path: "/v1/rooms/{room}/members/{user}/rights",
+        serves: Serves::Command(Kind::Rights),
+        summary: "Decide what a member may do, whatever the role says; takes the place of what was decided before",
+        query: NO_QUERY,
+        body: Some(&Body { required: true, shape: "ChangeRights", example: r#"{"allow":["pin"],"deny":["post"]}"# }),
+        success: &[(200, Shape::Json("Changed"))],
+        codes: with_body![
+            "not_member",
+            "forbidden",
+            "kind_forbids",
+            "no_such_member",
+            "too_many_rights",
+            "room_archived"
+        ],
     },
     Route {
         verb: Verb::Put,

@@ -13,9 +13,9 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::domain::inbox::{Reached, Settings};
 use crate::domain::{
-    Alias, ClientId, Content, DirectoryEvent, Emoji, Epoch, Event, Forwarded, InReplyTo, InboxEvent, Mentions, Name,
-    Num, Position, Record, RecordId, Role, RoomEvent, RoomId, RoomKey, RoomKind, Seq, StreamId, TenantId, Timestamp,
-    UserId,
+    Alias, Capabilities, ClientId, Content, DirectoryEvent, Emoji, Epoch, Event, Forwarded, InReplyTo, InboxEvent,
+    Mentions, Name, Num, Position, Record, RecordId, Rights, Role, RoomEvent, RoomId, RoomKey, RoomKind, Seq, StreamId,
+    TenantId, Timestamp, UserId,
 };
 
 /// The version of the shapes below. A new one gets a new number, and the old stays readable.
@@ -64,6 +64,7 @@ pub(super) fn erased(record: &Record) -> Option<Record> {
             | RoomEvent::MemberLeft { .. }
             | RoomEvent::MemberKicked { .. }
             | RoomEvent::RoleChanged { .. }
+            | RoomEvent::RightsChanged { .. }
             | RoomEvent::MemberBanned { .. }
             | RoomEvent::MemberUnbanned { .. }
             | RoomEvent::MemberMuted { .. }
@@ -222,6 +223,9 @@ enum StoredEvent<'a> {
     MemberKicked { user: &'a str, joined: Id, reason: Option<&'a str> },
     #[serde(rename = "mr")]
     RoleChanged { user: &'a str, role: StoredRole, was: StoredRole },
+    /// As [`Capabilities::bits`].
+    #[serde(rename = "mg")]
+    RightsChanged { user: &'a str, allow: u32, deny: u32, may: u32 },
     #[serde(rename = "mb")]
     MemberBanned { user: &'a str, joined: Option<Id>, invited: bool, until: Option<i64>, reason: Option<&'a str> },
     #[serde(rename = "mu")]
@@ -348,6 +352,9 @@ impl<'a> StoredEvent<'a> {
             RoomEvent::RoleChanged { user, role, was } => {
                 Self::RoleChanged { user: user.as_str(), role: (*role).into(), was: (*was).into() }
             }
+            RoomEvent::RightsChanged { user, rights: Rights { allow, deny }, may } => {
+                Self::RightsChanged { user: user.as_str(), allow: allow.bits(), deny: deny.bits(), may: may.bits() }
+            }
             RoomEvent::MemberBanned { user, joined, invited, until, reason } => Self::MemberBanned {
                 user: user.as_str(),
                 joined: joined.map(|joined| Id(joined.0)),
@@ -428,6 +435,11 @@ impl<'a> StoredEvent<'a> {
             }
             Self::RoleChanged { user: who, role, was } => {
                 RoomEvent::RoleChanged { user: user(who)?, role: role.into(), was: was.into() }
+            }
+            Self::RightsChanged { user: who, allow, deny, may } => {
+                let (allow, deny) = (Capabilities::of_bits(allow), Capabilities::of_bits(deny));
+                let may = Capabilities::of_bits(may);
+                RoomEvent::RightsChanged { user: user(who)?, rights: Rights { allow, deny }, may }
             }
             Self::MemberBanned { user: who, joined, invited, until, reason } => RoomEvent::MemberBanned {
                 user: user(who)?,
@@ -755,6 +767,11 @@ mod tests {
             RoomEvent::MemberUnbanned { user: user.clone() },
             RoomEvent::MemberMuted { user: user.clone(), until: Some(Timestamp(9)) },
             RoomEvent::MemberMuted { user: user.clone(), until: None },
+            RoomEvent::RightsChanged {
+                user: user.clone(),
+                rights: Rights { allow: Capabilities::of_bits(2), deny: Capabilities::of_bits(5) },
+                may: Capabilities::of_bits(8),
+            },
             RoomEvent::MemberUnmuted { user: user.clone() },
             RoomEvent::posted(content.clone()),
             RoomEvent::ReactionAdded {

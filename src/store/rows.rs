@@ -17,7 +17,8 @@ use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::revocation::{Revocation, Subject};
 use crate::domain::room::{Ban, Header, Member, Message, Mute, Pin};
 use crate::domain::{
-    Alias, Emoji, Epoch, Name, Num, Position, RecordId, RoomId, Seq, TenantId, Timestamp, TokenId, UserId,
+    Alias, Capabilities, Emoji, Epoch, Name, Num, Position, RecordId, Rights, RoomId, Seq, TenantId, Timestamp,
+    TokenId, UserId,
 };
 
 /// A value that is kept as a row.
@@ -58,6 +59,9 @@ pub const BANS: &[u8] = b"b";
 
 /// Under a room's stream: before the key of every [`Mute`].
 pub const MUTES: &[u8] = b"u";
+
+/// Under a room's stream: before the key of every [`Rights`].
+pub const RIGHTS: &[u8] = b"g";
 
 /// Under a room's stream: before the key of every [`Message`].
 pub const MESSAGES: &[u8] = b"s";
@@ -141,6 +145,11 @@ pub fn ban(user: &UserId) -> Bytes {
 /// Under a room's stream: the [`Mute`] of `user`.
 pub fn mute(user: &UserId) -> Bytes {
     joined(MUTES, user.as_str().as_bytes())
+}
+
+/// Under a room's stream: the [`Rights`] of `user`.
+pub fn rights(user: &UserId) -> Bytes {
+    joined(RIGHTS, user.as_str().as_bytes())
 }
 
 /// Under a room's stream: the [`Message`] that was posted at `seq`. Keys are in the order of the seqs.
@@ -274,9 +283,9 @@ pub fn subject_of(key: &[u8]) -> Result<Subject, StoreError> {
     subject(key).ok_or_else(|| damage("a key that names nobody whose tokens could be denied"))
 }
 
-/// Whose key [`member`], [`invitation`], [`ban`], [`mute`] or [`progress`] made.
+/// Whose key [`member`], [`invitation`], [`ban`], [`mute`], [`rights`] or [`progress`] made.
 pub fn user_of(key: &[u8]) -> Result<UserId, StoreError> {
-    let prefixes = [MEMBERS, INVITATIONS, BANS, MUTES, PROGRESS];
+    let prefixes = [MEMBERS, INVITATIONS, BANS, MUTES, RIGHTS, PROGRESS];
     let text = prefixes.into_iter().find_map(|prefix| key.strip_prefix(prefix));
     let text = text.and_then(|text| std::str::from_utf8(text).ok());
     codec::user(text.ok_or_else(|| damage("a key that names no user"))?)
@@ -403,6 +412,24 @@ impl Row for Mute {
 #[derive(Serialize, Deserialize)]
 struct StoredMute {
     until: Option<i64>,
+}
+
+impl Row for Rights {
+    fn encode(&self) -> Bytes {
+        codec::version(&StoredRights { allow: self.allow.bits(), deny: self.deny.bits() }).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let StoredRights { allow, deny } = codec::versioned(bytes)?;
+        Ok(Self { allow: Capabilities::of_bits(allow), deny: Capabilities::of_bits(deny) })
+    }
+}
+
+/// As [`Capabilities::bits`].
+#[derive(Serialize, Deserialize)]
+struct StoredRights {
+    allow: u32,
+    deny: u32,
 }
 
 impl Row for Revocation {

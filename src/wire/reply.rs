@@ -9,8 +9,8 @@ use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::recent::Receipt;
 use crate::domain::room::Ban;
 use crate::domain::{
-    Alias, Content, Emoji, Epoch, Event, Mentions, Name, Num, Position, Presence, Principal, Record, RecordId,
-    RoomEvent, RoomId, RoomKey, Seq, Signal, Timestamp, UserId,
+    Alias, Capabilities, Content, Emoji, Epoch, Event, Mentions, Name, Num, Position, Presence, Principal, Record,
+    RecordId, Rights, RoomEvent, RoomId, RoomKey, Seq, Signal, Timestamp, UserId,
 };
 
 use super::Refusal;
@@ -25,7 +25,15 @@ pub enum Reply {
         room: RoomKey,
         num: Num,
         alias: Option<Alias>,
+        may: Capabilities,
         receipt: Receipt,
+    },
+    /// The user has become a member with the record at `position`, and may do so much.
+    Joined {
+        room: RoomKey,
+        position: Position,
+        at: Timestamp,
+        may: Capabilities,
     },
     /// `position` is that of the record, or of the head where nothing had to change.
     Changed {
@@ -298,6 +306,8 @@ pub struct About {
     pub slow_mode_ms: u32,
     /// What the user is in it, or is invited to be.
     pub place: Option<(Role, Standing)>,
+    /// What the user may do in it.
+    pub may: Capabilities,
     /// Its newest record; for members only, since it tells how much is said.
     pub head: Option<Position>,
 }
@@ -369,6 +379,8 @@ pub struct Pinned {
 pub struct ListedMember {
     pub user: UserId,
     pub role: Role,
+    /// What was decided about the user, whatever the role says.
+    pub rights: Rights,
     /// The record by which the membership began.
     pub joined: RecordId,
 }

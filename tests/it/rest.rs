@@ -58,6 +58,17 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     let rest = walk.ok(&ann, "members", &[("room", room), ("after", "bob")], None).await;
     assert_eq!((who(&rest), &rest["after"]), (vec![(json!("eve"), json!("member"))], &Value::Null));
 
+    let rights = json!({ "allow": ["pin"], "deny": ["react"] });
+    walk.ok(&ann, "rights", &[("room", room), ("user", "bob")], Some(rights.clone())).await;
+    let may = walk.ok(&bob, "room", &[("room", room)], None).await["capabilities"].clone();
+    assert_eq!(may, json!(["post", "pin"]));
+    let listed = walk.ok(&bob, "members", &[("room", room)], None).await["members"][1].clone();
+    assert_eq!(
+        (&listed["user"], &listed["allow"], &listed["deny"]),
+        (&json!("bob"), &rights["allow"], &rights["deny"])
+    );
+    walk.ok(&ann, "rights", &[("room", room), ("user", "bob")], Some(json!({}))).await;
+
     walk.ok(&ann, "role", &[("room", room), ("user", "bob")], Some(json!({ "role": "admin" }))).await;
     let raised = walk.ok(&bob, "room", &[("room", room)], None).await;
     assert_eq!(raised["role"], "admin");
@@ -139,7 +150,7 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     walk.ok(&bob, "leave", &[("room", room)], None).await;
     walk.ok(&ann, "archive", &[("room", room)], None).await;
     let about = walk.ok(&ann, "room", &[("room", room)], None).await;
-    assert_eq!((&about["archived"], &about["head"]), (&json!(true), &json!(26)));
+    assert_eq!((&about["archived"], &about["head"]), (&json!(true), &json!(28)));
     let rooms = walk.ok(&ann, "rooms", &[("limit", "1")], None).await;
     assert_eq!(rooms["rooms"][0]["room"], room);
 
@@ -154,6 +165,8 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
         "member_invited",
         "member_joined",
         "member_joined",
+        "rights_changed",
+        "rights_changed",
         "role_changed",
         "message_erased",
         "message_erased",
@@ -175,7 +188,7 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
         "room_archived",
     ];
     assert_eq!(events, expected);
-    assert_eq!(page["records"][21]["reason"], "so it goes");
+    assert_eq!(page["records"][23]["reason"], "so it goes");
 
     let page = walk.ok(&ann, "history", &[("room", room), ("limit", "1")], None).await;
     assert_eq!(page["records"][0]["event"], "room_created");

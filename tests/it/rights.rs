@@ -32,6 +32,7 @@ const CHANNEL: &str = "
     invite       ok         ok     ok     role   role   out     out    out      none
     kick         ok         ok     role   role   role   out     out    out      none
     role         ok         ok     role   role   role   out     out    out      none
+    rights       ok         ok     role   role   role   out     out    out      none
     ban          ok         ok     role   role   role   out     out    out      none
     unban        ok         ok     role   role   role   out     out    out      none
     bans         ok         ok     role   role   role   out     out    out      none
@@ -71,6 +72,7 @@ const GROUP: &str = "
     invite       ok         ok     role   role   role   out     none   none     none
     kick         ok         ok     role   role   role   out     none   none     none
     role         ok         ok     role   role   role   out     none   none     none
+    rights       ok         ok     role   role   role   out     none   none     none
     ban          ok         ok     role   role   role   out     none   none     none
     unban        ok         ok     role   role   role   out     none   none     none
     bans         ok         ok     role   role   role   out     none   none     none
@@ -111,6 +113,7 @@ const ARCHIVED: &str = "
     invite       shut       shut  shut   shut  shut   out     out    out      none
     kick         shut       shut  shut   shut  shut   out     out    out      none
     role         shut       shut  shut   shut  shut   out     out    out      none
+    rights       shut       shut  shut   shut  shut   out     out    out      none
     ban          shut       shut  shut   shut  shut   out     out    out      none
     unban        shut       shut  shut   shut  shut   out     out    out      none
     bans         ok         ok    role   role  role   out     out    out      none
@@ -166,6 +169,7 @@ const TWICE: &str = "
     invite       -       -         ok         ok
     kick         -       -         ok         no_such_member
     role         -       -         ok         ok
+    rights       -       -         ok         ok
     ban          -       -         ok         ok
     unban        -       -         ok         ok
     bans         -       -         ok         ok
@@ -241,6 +245,8 @@ const HOSTILE: &str = "
     role.room          bad    bad    bad
     role.user          bad    bad    bad
     role.role          bad    bad    bad
+    rights.room        bad    bad    bad
+    rights.user        bad    bad    bad
     ban.room           bad    bad    bad
     ban.user           bad    bad    bad
     ban.reason         bad    ok     bad
@@ -448,6 +454,7 @@ fn command(kind: Kind, stage: &Stage) -> Option<Value> {
         Kind::Invite => json!({ "user": "newcomer" }),
         Kind::Kick | Kind::Ban | Kind::Unban | Kind::Mute | Kind::Unmute => json!({ "user": "target" }),
         Kind::Role => json!({ "user": "target", "role": "viewer" }),
+        Kind::Rights => json!({ "user": "target", "deny": ["post"] }),
         Kind::Post => json!({ "content": { "text": "a word" } }),
         Kind::Edit => json!({ "message": stage.message, "content": { "text": "another" } }),
         Kind::Delete

@@ -595,6 +595,69 @@ fn content_is_neither_empty_nor_too_large() {
     given(channel("ann")).when("ann", post(&large[1..])).accepted();
 }
 
+#[test]
+fn rights_differ_from_the_role_as_somebody_above_decides() {
+    use Capability::{Archive, Pin, Post, React, Roles};
+    let lobby = given(channel("ann")).and("bob", Command::Join).and("cas", Command::Join);
+    let message = lobby.clone().and("ann", post("hi")).last_id();
+    let may = of(&[React, Capability::Invite, Pin]);
+    let rights_of_bob = Rights { allow: of(&[Pin]), deny: of(&[Post]) };
+    let changed = RoomEvent::RightsChanged { user: user("bob"), rights: rights_of_bob, may };
+    lobby.clone().when("ann", rights("bob", &[Pin], &[Post])).then([changed]);
+    let decided = lobby.and("ann", post("hi")).and("ann", rights("bob", &[Pin], &[Post]));
+    assert_eq!(decided.room.may(&user("bob")), Some(may));
+    decided.clone().when("ann", rights("bob", &[Pin], &[Post])).then([]);
+    decided.clone().when("bob", post("ho")).refused(Rejection::Forbidden);
+    decided.clone().when("bob", Command::Pin { message }).accepted();
+    decided.clone().when("cas", Command::Pin { message }).refused(Rejection::Forbidden);
+    decided.clone().when("bob", rights("bob", &[Pin], &[])).refused(Rejection::Forbidden);
+    decided.clone().when("ann", rights("zoe", &[Pin], &[])).refused(Rejection::NoSuchMember);
+    decided.clone().when("ann", rights("ann", &[], &[Roles])).refused(Rejection::Forbidden);
+
+    let admin = decided.and("ann", Command::ChangeRole { user: user("cas"), role: Role::Admin });
+    admin.clone().when("cas", rights("bob", &[Pin, Archive], &[])).refused(Rejection::Forbidden);
+    admin.clone().when("cas", rights("bob", &[], &[])).accepted();
+    admin.clone().when("cas", rights("ann", &[], &[Post])).refused(Rejection::Forbidden);
+    let without = admin.and("ann", rights("cas", &[], &[Roles]));
+    without.clone().when("cas", rights("bob", &[], &[])).refused(Rejection::Forbidden);
+    without.when("cas", Command::ChangeRole { user: user("bob"), role: Role::Guest }).refused(Rejection::Forbidden);
+}
+
+#[test]
+fn what_is_denied_outlasts_the_membership_and_what_is_allowed_does_not() {
+    use Capability::{Pin, Post};
+    let left = given(channel("ann")).and("bob", Command::Join).and("ann", rights("bob", &[Pin], &[Post]));
+    for gone in [left.clone().and("bob", Command::Leave), left.clone().and("ann", kick("bob"))] {
+        let back = gone.and("bob", Command::Join);
+        assert_eq!(back.room.rights(&user("bob")), Rights { allow: Capabilities::NONE, deny: of(&[Post]) });
+        back.clone().when("bob", post("hi")).refused(Rejection::Forbidden);
+        back.and("ann", rights("bob", &[], &[])).when("bob", post("hi")).accepted();
+    }
+    let banned = left.and("ann", ban("bob", None)).and("ann", unban("bob")).and("bob", Command::Join);
+    assert_eq!(banned.room.rights(&user("bob")).allow, Capabilities::NONE);
+    let pinning = given(channel("ann")).and("bob", Command::Join).and("ann", rights("bob", &[Pin], &[]));
+    assert!(pinning.and("bob", Command::Leave).room.snapshot().unwrap().rights.is_empty());
+}
+
+#[test]
+fn a_kind_without_a_thing_does_not_allow_it_to_anybody() {
+    let canvas = given(room(RoomKind::Box, "ann", &["bob"])).and("bob", Command::Join);
+    canvas.clone().when("ann", rights("bob", &[Capability::Invite], &[])).accepted();
+    let direct = given(room(RoomKind::Direct, "ann", &["bob"]));
+    direct.when("ann", rights("bob", &[Capability::Kick], &[])).refused(Rejection::KindForbids);
+    let zoe = Command::Invite { user: user("zoe"), role: Role::Member };
+    canvas.and("ann", rights("bob", &[Capability::Invite], &[])).when("bob", zoe).accepted();
+}
+
+#[test]
+fn who_may_bypass_slow_mode_waits_for_nothing() {
+    let slow = Command::Update { name: None, edit_history: None, slow_mode_ms: Some(60_000) };
+    let lobby = given(channel("ann")).and("bob", Command::Join).and("ann", slow).and("bob", post("a"));
+    assert!(matches!(lobby.clone().when("bob", post("b")).0, Err(Rejection::SlowMode { .. })));
+    let freed = lobby.and("ann", rights("bob", &[Capability::BypassSlowMode], &[]));
+    freed.when("bob", post("b")).accepted();
+}
+
 proptest! {
     #[test]
     fn replaying_the_log_gives_the_same_room(steps in steps()) {
@@ -836,6 +899,7 @@ fn everything(other: &str) -> Vec<Command> {
         mute(other, None),
         unmute(other),
         Command::ChangeRole { user: user(other), role: Role::Member },
+        rights(other, &[Capability::Pin], &[]),
         post("hi"),
         Command::Forward {
             source: Source { room: RoomId(Uuid::from_u128(1)), message, original: None },
@@ -847,6 +911,14 @@ fn everything(other: &str) -> Vec<Command> {
         Command::Pin { message },
         Command::Unpin { message },
     ]
+}
+
+fn rights(name: &str, allow: &[Capability], deny: &[Capability]) -> Command {
+    Command::ChangeRights { user: user(name), rights: Rights { allow: of(allow), deny: of(deny) } }
+}
+
+fn of(capabilities: &[Capability]) -> Capabilities {
+    capabilities.iter().copied().collect()
 }
 
 fn steps() -> impl Strategy<Value = Vec<(&'static str, Command)>> {
@@ -862,6 +934,10 @@ fn steps() -> impl Strategy<Value = Vec<(&'static str, Command)>> {
         1 => (name(), prop::option::of(1_000_i64..1_040)).prop_map(|(name, until)| mute(name, until)),
         1 => name().prop_map(unmute),
         1 => (name(), role()).prop_map(|(name, role)| Command::ChangeRole { user: user(name), role }),
+        1 => (name(), 0_u32..4096, 0_u32..4096).prop_map(|(name, allow, deny)| Command::ChangeRights {
+            user: user(name),
+            rights: Rights { allow: Capabilities::of_bits(allow & !deny), deny: Capabilities::of_bits(deny) },
+        }),
         3 => "[a-z]{0,4}".prop_map(|text| post(&text)),
         1 => (1_u64..40).prop_map(|seq| Command::Delete { message: id_at(seq) }),
         1 => (1_u64..40).prop_map(|seq| Command::Edit { message: id_at(seq), content: Content::text("new"), mentions: Vec::new() }),

@@ -18,8 +18,8 @@ use crate::domain::ids::IdError;
 use crate::domain::policy::SLOW_MODE_MAX_MS;
 use crate::domain::room::MEMBERS_MAX;
 use crate::domain::{
-    self, Alias, ClientId, Command, Emoji, Name, Num, Presence, RecordId, Rejection, Role, RoomId, RoomKind, RoomName,
-    Seq, Timestamp, UserId, inbox,
+    self, Alias, Capability, ClientId, Command, Emoji, Name, Num, Presence, RecordId, Rejection, Rights, Role, RoomId,
+    RoomKind, RoomName, Seq, Timestamp, UserId, inbox,
 };
 use crate::wire::{Activity, Ask, DecodeError, From, Refusal, Request};
 
@@ -218,6 +218,15 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
         Kind::Role => {
             let ChangeRole { room, user, role } = payload.read()?;
             command(room, Command::ChangeRole { user: user.0, role: role.0 })
+        }
+        Kind::Rights => {
+            let ChangeRights { room, user, allow, deny } = payload.read()?;
+            let of = |named: Option<Vec<Parsed<Capability>>>| named.into_iter().flatten().map(|it| it.0).collect();
+            let rights = Rights { allow: of(allow), deny: of(deny) };
+            if rights.allow.without(rights.deny) != rights.allow {
+                return Err(Refusal::bad_request("what is in `allow` cannot be in `deny`, too"));
+            }
+            command(room, Command::ChangeRights { user: user.0, rights })
         }
         Kind::Ban => {
             let Ban { room, user, until, reason } = payload.read()?;
@@ -446,6 +455,7 @@ pub enum Kind {
     Invite,
     Kick,
     Role,
+    Rights,
     Ban,
     Unban,
     Bans,
@@ -485,7 +495,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 46] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -495,6 +505,7 @@ impl Kind {
         Self::Invite,
         Self::Kick,
         Self::Role,
+        Self::Rights,
         Self::Ban,
         Self::Unban,
         Self::Bans,
@@ -544,6 +555,7 @@ impl Kind {
             Self::Invite => "invite",
             Self::Kick => "kick",
             Self::Role => "role",
+            Self::Rights => "rights",
             Self::Ban => "ban",
             Self::Unban => "unban",
             Self::Bans => "bans",
@@ -702,6 +714,15 @@ struct ChangeRole {
     room: RoomText,
     user: Parsed<UserId>,
     role: Parsed<Role>,
+}
+
+/// What is not there is none.
+#[derive(Deserialize)]
+struct ChangeRights {
+    room: RoomText,
+    user: Parsed<UserId>,
+    allow: Option<Vec<Parsed<Capability>>>,
+    deny: Option<Vec<Parsed<Capability>>>,
 }
 
 #[derive(Deserialize)]
@@ -1040,6 +1061,15 @@ impl FromText for Role {
     fn from_text(text: &str) -> Result<Self, Self::Error> {
         let known = Self::ALL.into_iter().find(|role| role.as_str() == text);
         known.ok_or("a role is one of viewer, guest, member, admin, owner")
+    }
+}
+
+impl FromText for Capability {
+    type Error = &'static str;
+
+    fn from_text(text: &str) -> Result<Self, Self::Error> {
+        let known = Self::ALL.into_iter().find(|capability| capability.as_str() == text);
+        known.ok_or("there is no capability of this name; `room` lists those that you have")
     }
 }
 

@@ -5,8 +5,8 @@ use super::writer::{Plain, Writer};
 use crate::domain::inbox::{Entry, Last, Settings, Unread};
 use crate::domain::room::Ban;
 use crate::domain::{
-    Alias, Content, DirectoryEvent, Emoji, Event, Forwarded, InReplyTo, InboxEvent, Name, Position, Presence, Record,
-    RecordId, RoomEvent, RoomId, RoomKey, Signal, Timestamp, UserId,
+    Alias, Capabilities, Content, DirectoryEvent, Emoji, Event, Forwarded, InReplyTo, InboxEvent, Name, Position,
+    Presence, Record, RecordId, Rights, RoomEvent, RoomId, RoomKey, Signal, Timestamp, UserId,
 };
 use crate::wire::{
     About, Activity, Beside, Change, Changes, Cursor, Edited, Inbox, InboxRoom, Listed, ListedMember, Notice, Pinned,
@@ -176,6 +176,7 @@ fn reply_bytes(reply: &Reply) -> usize {
         Reply::InboxChanges(changes) => changes.changes.len() * 256,
         Reply::Authenticated { .. }
         | Reply::Created { .. }
+        | Reply::Joined { .. }
         | Reply::Changed { .. }
         | Reply::Published { .. }
         | Reply::Following { .. }
@@ -254,6 +255,13 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
             out.member("user", user.as_str());
             put_record_id(out, "joined", *joined);
             out.member("reason", &reason.as_ref().map(Name::as_str));
+        }
+        RoomEvent::RightsChanged { user, rights: Rights { allow, deny }, may } => {
+            out.member("event", "rights_changed");
+            out.member("user", user.as_str());
+            put_capabilities(out, "allow", *allow);
+            put_capabilities(out, "deny", *deny);
+            put_capabilities(out, "capabilities", *may);
         }
         RoomEvent::RoleChanged { user, role, was } => {
             out.member("event", "role_changed");
@@ -336,12 +344,19 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             out.member("tenant", principal.tenant.as_str());
             out.member("expires_at", &principal.expires_at.0);
         }
-        Reply::Created { room, num, alias, receipt } => {
+        Reply::Created { room, num, alias, may, receipt } => {
             put_room(out, "room", room.room);
             out.member("num", &num.0);
             out.member("alias", &alias.as_ref().map(Alias::as_str));
             put_position(out, room, receipt.position);
             put_time(out, receipt.at);
+            put_capabilities(out, "capabilities", *may);
+        }
+        Reply::Joined { room, position, at, may } => {
+            put_room(out, "room", room.room);
+            put_position(out, room, *position);
+            put_time(out, *at);
+            put_capabilities(out, "capabilities", *may);
         }
         Reply::Changed { room, position, at } => {
             put_room(out, "room", room.room);
@@ -646,7 +661,7 @@ fn put_entry(out: &mut impl Writer, entry: &Entry) {
 }
 
 fn put_about(out: &mut impl Writer, room: &RoomKey, about: &About) {
-    let About { kind, num, alias, name, created_at, archived, edit_history, slow_mode_ms, place, head } = about;
+    let About { kind, num, alias, name, created_at, archived, edit_history, slow_mode_ms, place, may, head } = about;
     put_room(out, "room", room.room);
     out.member("kind", kind.as_str());
     out.member("num", &num.0);
@@ -658,15 +673,20 @@ fn put_about(out: &mut impl Writer, room: &RoomKey, about: &About) {
     out.member("slow_mode_ms", &u64::from(*slow_mode_ms));
     out.member("role", &place.map(|(role, _)| role.as_str()));
     out.member("standing", &place.map(|(_, standing)| standing.as_str()));
+    put_capabilities(out, "capabilities", *may);
     out.member("head", &head.map(|head| head.seq.0));
     out.member("cursor", &head.map(|head| Cursor::encode(room, head)).as_deref());
 }
 
-fn put_member(out: &mut impl Writer, ListedMember { user, role, joined }: &ListedMember) {
+fn put_member(out: &mut impl Writer, ListedMember { user, role, rights, joined }: &ListedMember) {
     let open = out.open_map();
     out.member("user", user.as_str());
     out.member("role", role.as_str());
     put_record_id(out, "joined", *joined);
+    if !rights.is_empty() {
+        put_capabilities(out, "allow", rights.allow);
+        put_capabilities(out, "deny", rights.deny);
+    }
     out.close_map(open);
 }
 
@@ -796,6 +816,16 @@ fn put_forwarded(out: &mut impl Writer, Forwarded { by, at, source: _ }: &Forwar
 }
 
 /// Most messages mention nobody, and do not say so.
+fn put_capabilities(out: &mut impl Writer, name: &str, capabilities: Capabilities) {
+    out.key(name);
+    let open = out.open_list();
+    for capability in capabilities.iter() {
+        out.item();
+        capability.as_str().put(out);
+    }
+    out.close_list(open);
+}
+
 fn put_mentions(out: &mut impl Writer, mentions: &[UserId]) {
     if mentions.is_empty() {
         return;
