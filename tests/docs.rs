@@ -12,7 +12,7 @@ use chinwag::config::{Config, Flags};
 use chinwag::domain::inbox::{Entry as InboxEntry, Last, Reached, Settings, Unread};
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
-use chinwag::domain::room::{BANS_MAX, Ban, MUTES_MAX, RIGHTS_MAX};
+use chinwag::domain::room::{BANS_MAX, Ban, MUTES_MAX, RIGHTS_MAX, Settings as RoomSettings};
 use chinwag::domain::{
     Alias, Capabilities, Capability, ClientId, Content, Emoji, Epoch, Event, InReplyTo, Num, Position, Presence,
     Principal, Record, RecordId, Rejection, Rights, RoomEvent, RoomId, RoomKey, Seq, Signal, TenantId, Timestamp,
@@ -23,8 +23,8 @@ use chinwag::wire::close::CloseReason;
 use chinwag::wire::guard::Limits;
 use chinwag::wire::refusal::CODES;
 use chinwag::wire::{
-    About, Absence, Activity, Ask, Beside, Change, Changes, DEPTH_MAX, Dialect, Edited, Inbox, InboxRoom, Kind, Listed,
-    ListedMember, Notice, Pinned, Presences, Present, Reader, Readers, Refusal, Removal, Reply, Tally, Version,
+    About, Absence, Activity, Ask, Beside, Change, Changes, DEPTH_MAX, Dialect, Edited, Gap, Inbox, InboxRoom, Kind,
+    Listed, ListedMember, Notice, Pinned, Presences, Present, Reader, Readers, Refusal, Removal, Reply, Tally, Version,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -397,11 +397,12 @@ fn sent() -> Vec<Value> {
         kind: RoomKind::Channel,
         num: Num(3),
         alias: alias.clone(),
-        name: Some(chinwag::domain::Name::new("The lobby").unwrap()),
         created_at: at,
         archived: false,
-        edit_history: false,
-        slow_mode_ms: 0,
+        settings: RoomSettings {
+            name: Some(chinwag::domain::Name::new("The lobby").unwrap()),
+            ..RoomSettings::default()
+        },
         place: Some((Role::Owner, Standing::Member)),
         may: RoomKind::Channel.policy().capabilities(Role::Owner),
         head: Some(position(4)),
@@ -426,7 +427,7 @@ fn sent() -> Vec<Value> {
         role: Role::Owner,
         num: Num(3),
         alias: alias.clone(),
-        name: about.name.clone(),
+        name: about.settings.name.clone(),
         created_at: at,
         head: Seq(5),
         last: Some(Last { id: posted.id, at, author: posted.author.clone(), text: Some("hello".into()) }),
@@ -555,7 +556,7 @@ fn sent() -> Vec<Value> {
             room: room.room,
             signal: Signal::Progress { user: bob, delivered_to: Seq(5), read_to: Seq(5) },
         },
-        Notice::Gap { room: room.room, from: Seq(2), to: Seq(3), reason: Absence::NotMember },
+        Notice::Gap { room: room.room, gap: Gap { from: Seq(2), to: Seq(3), reason: Absence::NotMember } },
         Notice::FollowFailed { room: room.room, refusal: Refusal::unavailable() },
         Notice::Restarting { retry_after: Duration::from_millis(2_500) },
     ];

@@ -8,12 +8,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use chinwag::domain::policy::{Role, RoomKind, Standing};
+use chinwag::domain::policy::{History, Role, RoomKind, Standing};
 use chinwag::domain::recent::Receipt;
+use chinwag::domain::room::Settings;
 use chinwag::domain::{
     Alias, Capabilities, Capability, ClientId, Command, Content, DirectoryEvent, Epoch, Event, Forwarded, InReplyTo,
     Name, Num, Position, Principal, Record, RecordId, Rejection, Rights, RoomEvent, RoomId, RoomKey, RoomName, Seq,
-    TenantId, Timestamp, UserId,
+    TenantId, Timestamp, Update, UserId,
 };
 use chinwag::wire::frame::{self, Opcode};
 use chinwag::wire::guard::{FrameGuard, Limits};
@@ -57,7 +58,11 @@ fn every_command_is_understood_in_both_notations() {
         (r#""type":"update","room":"R","edit_history":true"#, asked(update(None, Some(true)))),
         (
             r#""type":"update","room":"R","slow_mode_ms":21600000"#,
-            asked(Command::Update { name: None, edit_history: None, slow_mode_ms: Some(21_600_000) }),
+            asked(Command::Update(Update { slow_mode_ms: Some(21_600_000), ..Update::default() })),
+        ),
+        (
+            r#""type":"update","room":"R","history":"join""#,
+            asked(Command::Update(Update { history: Some(History::FromJoin), ..Update::default() })),
         ),
         (r#""type":"archive","room":"R""#, asked(Command::Archive)),
         (r#""type":"join","room":"R""#, asked(Command::Join)),
@@ -271,12 +276,17 @@ fn every_event_has_its_shape() {
             r#""event":"room_created","kind":"direct","room_num":3,"alias":null,"name":null"#,
         ),
         (
-            RoomEvent::RoomUpdated { name: Some(name("New")), edit_history: false, slow_mode_ms: 7 },
-            r#""event":"room_updated","name":"New","edit_history":false,"slow_mode_ms":7"#,
+            RoomEvent::RoomUpdated(Settings {
+                name: Some(name("New")),
+                slow_mode_ms: 7,
+                history: History::FromJoin,
+                ..Settings::default()
+            }),
+            r#""event":"room_updated","name":"New","edit_history":false,"slow_mode_ms":7,"history":"join""#,
         ),
         (
-            RoomEvent::RoomUpdated { name: None, edit_history: true, slow_mode_ms: 0 },
-            r#""event":"room_updated","name":null,"edit_history":true,"slow_mode_ms":0"#,
+            RoomEvent::RoomUpdated(Settings { edit_history: true, ..Settings::default() }),
+            r#""event":"room_updated","name":null,"edit_history":true,"slow_mode_ms":0,"history":"all""#,
         ),
         (RoomEvent::RoomArchived, r#""event":"room_archived""#),
         (
@@ -504,6 +514,7 @@ fn a_page_is_a_body_without_what_sockets_need() {
         cursor: Position { epoch: Epoch(3), seq: Seq(5) },
         complete: true,
         head: Seq(5),
+        gap: None,
     };
     let empty = filled(r#"{"room":"R","records":[],"cursor":"C","complete":true,"head":5}"#);
     check(&empty, |dialect| dialect.encode_body(&page(Vec::new())));
@@ -734,7 +745,7 @@ fn user(text: &str) -> UserId {
 }
 
 fn update(name: Option<Option<Name>>, edit_history: Option<bool>) -> Command {
-    Command::Update { name, edit_history, slow_mode_ms: None }
+    Command::Update(Update { name, edit_history, ..Update::default() })
 }
 
 fn name(text: &str) -> Name {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
+use crate::domain::policy::History;
 use crate::domain::{Event, Position, Record, RoomEvent, RoomKey, Seq, UserId};
 use crate::wire::Dialect;
 
@@ -14,6 +15,8 @@ pub struct Batch {
     last: Position,
     frames: [Option<Frames>; Dialect::COUNT],
     removals: Vec<Removal>,
+    /// Members read from their joins on, from here on.
+    narrows: bool,
 }
 
 /// The frames of consecutive records in one dialect, end to end.
@@ -49,7 +52,12 @@ impl Batch {
             .map(|dialect| dialects.has(dialect).then(|| Frames::new(dialect, room, first.position.seq, records)));
         let removals = pending
             .map_or_else(Vec::new, |pending| records.iter().filter_map(|record| removal(record, pending)).collect());
-        Arc::new(Self { first: first.position.seq, last: last.position, frames, removals })
+        let narrows = records.iter().any(narrows);
+        Arc::new(Self { first: first.position.seq, last: last.position, frames, removals, narrows })
+    }
+
+    pub fn narrows(&self) -> bool {
+        self.narrows
     }
 
     pub fn first(&self) -> Seq {
@@ -104,6 +112,10 @@ impl Frames {
     }
 }
 
+fn narrows(record: &Record) -> bool {
+    matches!(&record.event, Event::Room(RoomEvent::RoomUpdated(settings)) if settings.history == History::FromJoin)
+}
+
 fn removal(record: &Record, pending: &Pending) -> Option<Removal> {
     let (user, kicked) = removal_of(record)?;
     Some(Removal { user: user.clone(), seq: record.position.seq, kicked, pending: pending.clone() })
@@ -118,7 +130,7 @@ pub fn removal_of(record: &Record) -> Option<(&UserId, bool)> {
             Some((user, true))
         }
         RoomEvent::RoomCreated { .. }
-        | RoomEvent::RoomUpdated { .. }
+        | RoomEvent::RoomUpdated(_)
         | RoomEvent::RoomArchived
         | RoomEvent::MemberJoined { .. }
         | RoomEvent::MemberInvited { .. }

@@ -144,7 +144,7 @@ impl Digests {
 /// Whether a record changes what the room is.
 fn changes_header(record: &Record) -> bool {
     match &record.event {
-        Event::Room(RoomEvent::RoomCreated { .. } | RoomEvent::RoomUpdated { .. } | RoomEvent::RoomArchived) => true,
+        Event::Room(RoomEvent::RoomCreated { .. } | RoomEvent::RoomUpdated(_) | RoomEvent::RoomArchived) => true,
         Event::Room(_) | Event::Directory(_) | Event::Inbox(_) => false,
     }
 }

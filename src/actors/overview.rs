@@ -15,7 +15,7 @@ use super::digests::Digested;
 use super::failure::read_failed;
 use super::registry::Registry;
 use crate::domain::inbox::{Digest, Reached, Unread};
-use crate::domain::policy::Standing;
+use crate::domain::policy::{History, Standing};
 use crate::domain::room::Member;
 use crate::domain::{Position, Principal, RecordId, RoomId, RoomKey, Seq, StreamId, TenantId, UserId};
 use crate::store::rows::{self, Kept, Place, Row};
@@ -244,10 +244,13 @@ fn seen(user: &UserId, room: RoomId, place: &Place, kept: Kept, digested: &Diges
         role: place.role,
         num: header.num,
         alias: header.alias.clone(),
-        name: header.name.clone(),
+        name: header.settings.name.clone(),
         created_at: header.created_at,
         head: digest.head().map_or(Seq::ZERO, |head| head.seq),
-        last: digest.last().cloned(),
+        last: digest
+            .last()
+            .filter(|last| header.settings.history == History::All || last.id.seq() >= place.joined)
+            .cloned(),
         unread: digest.unread(user, kept.entry.read, place.joined),
         entry: kept.entry,
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::batch::removal_of;
 use super::failure::read_failed;
 use super::link::Link;
-use super::reading::admit;
+use super::reading::{Admitted, admit};
 use super::worker::{Follower, Worker};
 use crate::domain::{Principal, Rejection, RoomName, Seq};
 use crate::wire::{CloseReason, From as Since, Refusal, Reply};
@@ -34,11 +34,11 @@ pub async fn page(
     let begin = async {
         let key = registry.resolve_for(by, room).await?;
         let registration = worker.register(key, by.user.clone(), link);
-        let (at, head) = admit(registry, registration.follower(), since).await?;
-        Ok::<_, Refusal>((registration, at, head))
+        let admitted = admit(registry, registration.follower(), since).await?;
+        Ok::<_, Refusal>((registration, admitted))
     };
     let began = tokio::time::timeout(answer_timeout, registry.look_up(by, begin));
-    let (registration, at, head) = began.await.map_err(|_| Refusal::unavailable())??;
+    let (registration, Admitted { at, head, gap }) = began.await.map_err(|_| Refusal::unavailable())??;
     let reader = registration.follower();
     let stream = reader.room().stream();
     let waiting = tokio::time::sleep(wait);
@@ -53,7 +53,7 @@ pub async fn page(
             let cursor = page.records.last().map_or(at, |record| record.position);
             let head = head.max(cursor.seq);
             let room = reader.room().clone();
-            return Ok(Reply::Page { room, records: page.records, cursor, complete: page.complete, head });
+            return Ok(Reply::Page { room, records: page.records, cursor, complete: page.complete, head, gap });
         }
         tokio::select! {
             rung = rung(link) => if let ControlFlow::Break(refusal) = rung {

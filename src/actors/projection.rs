@@ -14,7 +14,7 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
     let Some(header) = room.header() else { return };
     let rows = Rows { key, kind: header.kind };
     match event {
-        RoomEvent::RoomCreated { .. } | RoomEvent::RoomUpdated { .. } | RoomEvent::RoomArchived => {
+        RoomEvent::RoomCreated { .. } | RoomEvent::RoomUpdated(_) | RoomEvent::RoomArchived => {
             puts.push(rows.own(rows::HEADER.into(), Some(header.encode())));
         }
         RoomEvent::MemberJoined { user, .. } | RoomEvent::RoleChanged { user, .. } => {

@@ -22,38 +22,58 @@ use crate::domain::{
 use crate::store::rows::{self, Progress, Row};
 use crate::store::{PAGE_BYTES, Store, StoreError};
 use crate::wire::{
-    About, Cursor, From as Since, ListedMember, Pinned, Presences, Present, Reader, Readers, Refusal, Reply, Version,
+    About, Absence, Cursor, From as Since, Gap, ListedMember, Pinned, Presences, Present, Reader, Readers, Refusal,
+    Reply, Version,
 };
 
 /// How many users that have reacted to a message in whatever way are looked at for one answer.
 const REACTORS_PER_ANSWER: usize = 1000;
 
 /// Admits a registered follower and lets it have what is published from now on, where it has nothing to read before.
-pub async fn open(registry: &Registry, follower: &Rc<Follower>, since: Since) -> Result<(Position, Seq), Refusal> {
-    let (at, head) = admit(registry, follower, since).await?;
+pub async fn open(registry: &Registry, follower: &Rc<Follower>, since: Since) -> Result<Admitted, Refusal> {
+    let admitted = admit(registry, follower, since).await?;
     let mut follow = follower.follow().borrow_mut();
     let generation = follow.generation();
     // A follower that stands at the head has nothing to read, unless something came meanwhile.
-    follow.page(generation, at.seq, None, at.seq == head, []);
-    Ok((at, head))
+    follow.page(generation, admitted.at.seq, None, admitted.at.seq == admitted.head, []);
+    Ok(admitted)
+}
+
+/// Where a follower begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Admitted {
+    /// Records after this place are for it.
+    pub at: Position,
+    /// The room's newest record.
+    pub head: Seq,
+    /// What it has asked for and may not read.
+    pub gap: Option<Gap>,
 }
 
 /// Admits a registered follower: its membership, then the head, then where it wants to begin. It is behind from then
 /// on.
-pub async fn admit(registry: &Registry, follower: &Rc<Follower>, since: Since) -> Result<(Position, Seq), Refusal> {
+pub async fn admit(registry: &Registry, follower: &Rc<Follower>, since: Since) -> Result<Admitted, Refusal> {
     let store = &**registry.store();
     let visit = Visit::begin(store, follower).await?;
     let head = visit.head().await?;
-    let at = match since {
+    let wanted = match since {
         Since::Start => Position::start(store.epoch()),
         Since::Now => head,
         Since::Cursor(text) => visit.position(&text, head).await?,
+    };
+    let (at, gap) = match visit.shown_from() {
+        first if wanted.seq.next() < first => {
+            let hidden = visit.record(Seq(first.0 - 1)).await?.ok_or_else(Refusal::unavailable)?;
+            let gap = Gap { from: wanted.seq.next(), to: hidden.position.seq, reason: Absence::NotMember };
+            (hidden.position, Some(gap))
+        }
+        _ => (wanted, None),
     };
     let mut follow = follower.follow().borrow_mut();
     if !follow.admit(at, visit.insider.member.joined.seq()) {
         return Err(Rejection::NotMember.into());
     }
-    Ok((at, head.seq))
+    Ok(Admitted { at, head: head.seq, gap })
 }
 
 /// What a member is in a room, and what the room is.
@@ -76,6 +96,11 @@ impl Insider {
         let rights = rights.as_ref().map(|row| Rights::decode(row)).transpose().map_err(failed)?.unwrap_or_default();
         let (member, header) = (Member::decode(member).map_err(failed)?, Header::decode(header).map_err(failed)?);
         Ok(Self { member, header, rights })
+    }
+
+    /// The first record that the member may read.
+    pub fn shown_from(&self) -> Seq {
+        self.header.shown_from(&self.member)
     }
 
     /// What the member may do, were the room not archived.
@@ -107,6 +132,11 @@ impl<'a> Visit<'a> {
         self.reader.room()
     }
 
+    /// The first record that the member may read.
+    fn shown_from(&self) -> Seq {
+        self.insider.shown_from()
+    }
+
     async fn head(&self) -> Result<Position, Refusal> {
         let head = self.store.head(&self.stream).await.map_err(|error| read_failed(&error))?;
         head.ok_or_else(|| Rejection::RoomNotFound.into())
@@ -117,9 +147,10 @@ impl<'a> Visit<'a> {
         position(self.store, self.key(), cursor, head).await
     }
 
-    /// What is known of a message.
+    /// What is known of a message that the member may know of.
     async fn message(&self, id: RecordId) -> Result<Message, Refusal> {
         let found = message_at(self.store, &self.stream, id).await.map_err(|error| read_failed(&error))?;
+        let found = found.filter(|message| message.is_shown(self.reader.user(), Some(self.shown_from())));
         found.ok_or_else(|| Rejection::MessageNotFound.into())
     }
 
@@ -201,10 +232,13 @@ pub async fn history(
         Some(text) => visit.position(&text, head).await?.seq,
         None => head.seq.next(),
     };
-    let page = store.read_back(&visit.stream, before, limit).await.map_err(|error| read_failed(&error))?;
+    let mut page = store.read_back(&visit.stream, before, limit).await.map_err(|error| read_failed(&error))?;
+    let first = visit.shown_from();
+    let ends = page.complete || page.records.first().is_some_and(|record| record.position.seq <= first);
+    page.records.retain(|record| record.position.seq >= first);
     let Shown { records, beside, complete } = visit.shown(page.records, LeaveOut::First).await?;
     visit.still()?;
-    let before = records.first().filter(|_| !page.complete || !complete).map(|record| record.position);
+    let before = records.first().filter(|_| !ends || !complete).map(|record| record.position);
     Ok(Reply::History { room: visit.key().clone(), records, beside, before })
 }
 
@@ -222,15 +256,19 @@ pub async fn thread(
     if visit.record(thread.seq()).await?.is_none_or(|root| root.id != thread) {
         return Err(Rejection::MessageNotFound.into());
     }
+    let hidden = Seq(visit.shown_from().0 - 1);
     let after = match after {
-        Some(text) => Some(visit.position(&text, head).await?),
-        None => None,
+        Some(text) => visit.position(&text, head).await?.seq.max(hidden),
+        None => hidden,
     };
-    let from = after.map(|after| rows::threaded(thread.seq(), after.seq));
+    let from = Some(rows::threaded(thread.seq(), after));
     let index = store.scan(stream, &rows::thread(thread.seq()), from.as_deref(), limit + 1).await.map_err(failed)?;
     let seqs: Result<Vec<Seq>, _> = index.iter().take(limit).map(|(row, _)| rows::seq_of(row)).collect();
     let page = store.records_at(stream, &seqs.map_err(failed)?).await.map_err(failed)?;
     let more = index.len() > limit || !page.complete;
+    if index.is_empty() && thread.seq() <= hidden {
+        return Err(Rejection::MessageNotFound.into());
+    }
     let read = page.records.last().filter(|_| more).map(|record| record.position);
     let records: Vec<_> = page.records.into_iter().filter(|record| belongs(record, thread)).collect();
     let Shown { records, beside, complete } = visit.shown(records, LeaveOut::Last).await?;
@@ -292,6 +330,7 @@ pub async fn pins(
     let found = store.scan(&visit.stream, rows::PINS, None, PINS_MAX).await.map_err(failed)?;
     let pins = found.iter().map(|(_, row)| Pin::decode(row)).collect::<Result<Vec<_>, _>>();
     let mut left: Vec<Pin> = pins.map_err(failed)?.into_iter().filter(|pin| pin.position.seq < before).collect();
+    left.retain(|pin| pin.message.seq() >= visit.shown_from());
     left.sort_unstable_by_key(|pin| std::cmp::Reverse(pin.position.seq));
     let (mut pins, mut records, mut bytes, mut more) = (Vec::new(), Vec::new(), 0, false);
     for pin in left {
@@ -326,7 +365,7 @@ pub async fn edits(
 ) -> Result<Reply, Refusal> {
     let visit = Visit::begin(store, reader).await?;
     let head = visit.head().await?;
-    if !visit.insider.header.edit_history {
+    if !visit.insider.header.settings.edit_history {
         return Err(Rejection::EditsHidden.into());
     }
     let after = match after {
@@ -356,7 +395,9 @@ pub async fn edits(
 pub async fn original(store: &dyn Store, key: &RoomKey, user: &UserId, message: RecordId) -> Result<Original, Refusal> {
     let (stream, failed) = (key.stream(), |error: StoreError| read_failed(&error));
     let insider = Insider::of(store, key, user).await?;
-    let known = message_at(store, &stream, message).await.map_err(failed)?.ok_or(Rejection::MessageNotFound)?;
+    let known = message_at(store, &stream, message).await.map_err(failed)?;
+    let known = known.filter(|known| known.is_shown(user, Some(insider.shown_from())));
+    let known = known.ok_or(Rejection::MessageNotFound)?;
     if known.deleted {
         return Err(Rejection::MessageDeleted.into());
     }
@@ -445,8 +486,8 @@ pub async fn room(store: &dyn Store, reader: &Rc<Follower>) -> Result<Reply, Ref
 }
 
 fn about(header: Header, place: Option<(Role, Standing)>, head: Option<Position>, may: Capabilities) -> About {
-    let Header { kind, num, alias, name, created_at, archived, edit_history, slow_mode_ms } = header;
-    About { kind, num, alias, name, created_at, archived, edit_history, slow_mode_ms, place, may, head }
+    let Header { kind, num, alias, created_at, archived, settings } = header;
+    About { kind, num, alias, created_at, archived, settings, place, may, head }
 }
 
 /// Refuses who may not post in a room.

@@ -535,7 +535,7 @@ impl RoomActor {
                 | RoomEvent::RightsChanged { .. }
                 | RoomEvent::MemberUnmuted { .. }
                 | RoomEvent::RoomCreated { .. }
-                | RoomEvent::RoomUpdated { .. }
+                | RoomEvent::RoomUpdated(_)
                 | RoomEvent::RoomArchived
                 | RoomEvent::MessagePosted { .. }
                 | RoomEvent::MessageEdited { .. }

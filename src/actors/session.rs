@@ -30,7 +30,7 @@ use super::outbox;
 use super::overview;
 use super::pages::FramedPage;
 use super::rates::Limiter;
-use super::reading::open;
+use super::reading::{Admitted, open};
 use super::registry::{Registry, Sheaf};
 use super::room::Answer;
 use super::worker::{Follower, Worker};
@@ -527,15 +527,15 @@ impl SessionActor {
             let open = async {
                 let key = registry.resolve_for(&by, &name).await?;
                 let registration = worker.register(key, by.user.clone(), &link);
-                let (at, head) = open(registry, registration.follower(), since).await?;
-                Ok((registration, at, head))
+                let admitted = open(registry, registration.follower(), since).await?;
+                Ok((registration, admitted))
             };
             registry.look_up(&by, open).await
         };
         self.exclusively(ctx, open, move |session, opened| {
             let opened = opened.and_then(|opened| opened);
             session.registry().metrics().command("follow", &opened);
-            let (registration, at, head) = match opened {
+            let (registration, Admitted { at, head, gap }) = match opened {
                 Ok(opened) => opened,
                 Err(refusal) => return session.refuse(&id, refusal),
             };
@@ -550,6 +550,9 @@ impl SessionActor {
             }
             let follower = registration.keep();
             session.reply(&id, &Reply::Following { room: follower.room().clone(), at, head });
+            if let Some(gap) = gap {
+                session.link.notify(&Notice::Gap { room, gap });
+            }
             session.worker.greet(&follower);
             session.follows.insert(room, Rc::clone(&follower));
             if follower.follow().borrow().wants_page_after().is_some() {

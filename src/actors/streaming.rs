@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix::Actor;
 
 use super::link::Link;
-use super::reading::open;
+use super::reading::{Admitted, open};
 use super::session::{Gate, SessionActor};
 use super::worker::Worker;
 use super::world::{Opened, follow_all};
@@ -33,16 +33,21 @@ pub async fn stream_room(
     let open = async {
         let key = registry.resolve_for(&opening.by, room).await?;
         let registration = worker.register(key, opening.by.user.clone(), link);
-        let (at, head) = open(registry, registration.follower(), since).await?;
-        Ok::<_, Refusal>((registration, at, head))
+        let admitted = open(registry, registration.follower(), since).await?;
+        Ok::<_, Refusal>((registration, admitted))
     };
     let opened = registry.look_up(&opening.by, open);
     let time = registry.limits().answer_timeout;
-    let (registration, at, head) = tokio::time::timeout(time, opened).await.map_err(|_| Refusal::unavailable())??;
+    let opened = tokio::time::timeout(time, opened).await.map_err(|_| Refusal::unavailable())??;
+    let (registration, Admitted { at, head, gap }) = opened;
     // From where it was opened up to here nothing has been waited for, so no record can have come before this.
     let room = registration.follower().room().clone();
+    let id = room.room;
     let (epoch, heartbeat) = (registry.store().epoch(), registry.limits().comment);
     link.notify(&Notice::Streaming { epoch, heartbeat, room, at, head });
+    if let Some(gap) = gap {
+        link.notify(&Notice::Gap { room: id, gap });
+    }
     let (follower, by) = (registration.keep(), opening.done());
     worker.greet(&follower);
     let (worker, link) = (Rc::clone(worker), Rc::clone(link));

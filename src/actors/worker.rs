@@ -666,6 +666,9 @@ fn hand_over<'a>(follower: &Rc<Follower>, batch: &'a Batch, more: bool) -> Hande
     if follower.track.as_ref().is_some_and(|track| !track.takes(follower.room.room)) {
         follower.follow.borrow_mut().announce(batch.last().seq);
     }
+    if batch.narrows() {
+        follower.follow.borrow_mut().narrow();
+    }
     let handed = follower.follow.borrow_mut().publication(batch.first(), batch.last(), seqs);
     if let Some((from, until)) = handed.records {
         match frames_for(follower, batch, from.seq, until) {

@@ -40,7 +40,7 @@ use crate::domain::world::{Pass, RoomTag, Stand, World};
 use crate::domain::{Mark, Position, Principal, RoomId, RoomKey, Seq, StreamId};
 use crate::store::rows::{self, Row};
 use crate::store::{At, Store, StoreError};
-use crate::wire::{Absence, CloseReason, CursorText, Dialect, From as Since, Notice, Refusal, world_cursor};
+use crate::wire::{Absence, CloseReason, CursorText, Dialect, From as Since, Gap, Notice, Refusal, world_cursor};
 
 /// How many rooms a world may have. What one costs in memory is a follower, less than a KiB.
 pub const ROOMS_MAX: usize = 10_000;
@@ -567,7 +567,7 @@ impl WorldActor {
         let handed = follower.follow().borrow_mut().page(generation, after.seq, last, complete, seqs);
         if let Some((from, until)) = handed.records {
             if let Some((from, to)) = self.gaps.remove(&RoomTag::of(room)) {
-                self.notify(&Notice::Gap { room, from, to, reason: Absence::NotMember });
+                self.notify(&Notice::Gap { room, gap: Gap { from, to, reason: Absence::NotMember } });
             }
             let dialect = self.link.dialect();
             let mut frames = BytesMut::new();

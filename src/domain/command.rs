@@ -1,18 +1,15 @@
 //! What is asked. Commands are imperative; what they lead to is in [`super::event`].
 
+use super::policy::History;
 use super::recent::fnv;
+use super::room::Settings;
 use super::{Alias, Content, Emoji, Name, Num, RecordId, Rights, Role, RoomId, RoomKind, Timestamp, UserId};
 
 /// What somebody asks of a room.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
     Create(Create),
-    /// What is `None` stays as it is; a name that is `Some(None)` is taken away.
-    Update {
-        name: Option<Option<Name>>,
-        edit_history: Option<bool>,
-        slow_mode_ms: Option<u32>,
-    },
+    Update(Update),
     Archive,
     Join,
     Leave,
@@ -86,6 +83,28 @@ pub enum Command {
     },
 }
 
+/// What is to change of a room's settings: what is `None` stays as it is; a name that is `Some(None)` is taken away.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Update {
+    pub name: Option<Option<Name>>,
+    pub edit_history: Option<bool>,
+    pub slow_mode_ms: Option<u32>,
+    pub history: Option<History>,
+}
+
+impl Update {
+    /// What the settings are with it.
+    pub fn of(self, before: &Settings) -> Settings {
+        let Self { name, edit_history, slow_mode_ms, history } = self;
+        Settings {
+            name: name.unwrap_or_else(|| before.name.clone()),
+            edit_history: edit_history.unwrap_or(before.edit_history),
+            slow_mode_ms: slow_mode_ms.unwrap_or(before.slow_mode_ms),
+            history: history.unwrap_or(before.history),
+        }
+    }
+}
+
 /// What a new room is to be. `num` and `alias` have been reserved in the tenant's directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Create {
@@ -131,7 +150,7 @@ impl Command {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Create(_) => "create",
-            Self::Update { .. } => "update",
+            Self::Update(_) => "update",
             Self::Archive => "archive",
             Self::Join => "join",
             Self::Leave => "leave",
@@ -158,7 +177,7 @@ impl Command {
         match self {
             Self::Leave | Self::Kick { .. } | Self::Ban { .. } => true,
             Self::Create(_)
-            | Self::Update { .. }
+            | Self::Update(_)
             | Self::Archive
             | Self::Join
             | Self::Invite { .. }
@@ -194,7 +213,7 @@ impl Command {
             | Self::Unpin { message } => Some(*message),
             Self::Post { reply_to, .. } | Self::Forward { reply_to, .. } => *reply_to,
             Self::Create(_)
-            | Self::Update { .. }
+            | Self::Update(_)
             | Self::Archive
             | Self::Join
             | Self::Leave

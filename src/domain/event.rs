@@ -1,6 +1,7 @@
 //! What happened. Events are in the past tense and fat: whatever a dialect has to show is in the event, so that a
 //! frame is a function of one record, live or replayed.
 
+use super::room::Settings;
 use super::{
     Alias, Capabilities, ClientId, Content, DirectoryEvent, Emoji, InboxEvent, Name, Num, Position, RecordId, Rights,
     Role, RoomKind, Timestamp, UserId,
@@ -64,11 +65,7 @@ pub enum RoomEvent {
         name: Option<Name>,
     },
     /// What it is from then on, changed or not.
-    RoomUpdated {
-        name: Option<Name>,
-        edit_history: bool,
-        slow_mode_ms: u32,
-    },
+    RoomUpdated(Settings),
     RoomArchived,
     /// `user` is the author for who joined by itself, someone else for who was added.
     MemberJoined {
@@ -183,7 +180,7 @@ impl RoomEvent {
                 Some((content, mentions))
             }
             Self::RoomCreated { .. }
-            | Self::RoomUpdated { .. }
+            | Self::RoomUpdated(_)
             | Self::RoomArchived
             | Self::MemberJoined { .. }
             | Self::MemberInvited { .. }

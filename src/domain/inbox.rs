@@ -265,7 +265,7 @@ impl Digest {
                 }
             }
             RoomEvent::RoomCreated { .. }
-            | RoomEvent::RoomUpdated { .. }
+            | RoomEvent::RoomUpdated(_)
             | RoomEvent::RoomArchived
             | RoomEvent::MemberJoined { .. }
             | RoomEvent::MemberInvited { .. }

@@ -23,7 +23,7 @@ pub mod signal;
 pub mod world;
 
 pub use capability::{Capabilities, Capability, Rights};
-pub use command::{Command, Create, Original, Source};
+pub use command::{Command, Create, Original, Source, Update};
 pub use content::Content;
 pub use directory::DirectoryEvent;
 pub use event::{Event, Forwarded, InReplyTo, Mentions, Record, RoomEvent};

@@ -127,6 +127,27 @@ impl Role {
     }
 }
 
+/// How far back a member reads.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum History {
+    /// To the room's first record.
+    #[default]
+    All,
+    /// To the record by which the membership began.
+    FromJoin,
+}
+
+impl History {
+    pub const ALL: [Self; 2] = [Self::All, Self::FromJoin];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::FromJoin => "join",
+        }
+    }
+}
+
 /// What a user is to a room in the user's own list of rooms.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Standing {

@@ -118,7 +118,7 @@ fn asked(command: &Command) -> Option<Said> {
         }
         Command::Delete { message } => Some(Said::Deleted(*message)),
         Command::Create(_)
-        | Command::Update { .. }
+        | Command::Update(_)
         | Command::Archive
         | Command::Join
         | Command::Leave
@@ -152,7 +152,7 @@ fn said(event: &RoomEvent) -> Option<Said> {
         RoomEvent::MessageDeleted { message, .. } => Some(Said::Deleted(*message)),
         RoomEvent::MessageErased => Some(Said::Erased),
         RoomEvent::RoomCreated { .. }
-        | RoomEvent::RoomUpdated { .. }
+        | RoomEvent::RoomUpdated(_)
         | RoomEvent::RoomArchived
         | RoomEvent::MemberJoined { .. }
         | RoomEvent::MemberInvited { .. }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::event::MENTIONS_MAX;
-use super::policy::{Entry, Leave, Policy};
+use super::policy::{Entry, History, Leave, Policy};
 use super::{
     Alias, Capabilities, Capability, Command, Content, Create, Emoji, Event, Forwarded, InReplyTo, Mentions, Name, Num,
     Original, Position, Principal, Record, RecordId, Rejection, Rights, Role, RoomEvent, RoomKind, Seq, Timestamp,
@@ -43,16 +43,31 @@ pub struct Header {
     pub kind: RoomKind,
     pub num: Num,
     pub alias: Option<Alias>,
-    pub name: Option<Name>,
     pub created_at: Timestamp,
     pub archived: bool,
+    pub settings: Settings,
+}
+
+/// What may be changed of a room.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Settings {
+    pub name: Option<Name>,
     /// Members may see what messages said before they were edited.
     pub edit_history: bool,
     /// How long a member waits from one message to the next; 0 is not at all.
     pub slow_mode_ms: u32,
+    pub history: History,
 }
 
 impl Header {
+    /// The first record that a member may read.
+    pub fn shown_from(&self, member: &Member) -> Seq {
+        match self.settings.history {
+            History::All => Seq::ZERO.next(),
+            History::FromJoin => member.joined.seq(),
+        }
+    }
+
     /// What a member of this role may do, for whom `rights` was decided.
     pub fn allows(&self, role: Role, rights: Rights) -> Capabilities {
         rights.over(self.kind.policy().capabilities(role))
@@ -158,6 +173,12 @@ impl Message {
 }
 
 impl Message {
+    /// Whether it may be known to `user`, who reads from `shown_from` on: who has posted a message answers for it,
+    /// however long ago.
+    pub fn is_shown(&self, user: &UserId, shown_from: Option<Seq>) -> bool {
+        self.author == *user || shown_from.is_some_and(|first| self.id.seq() >= first)
+    }
+
     /// How many users have reacted with `emoji`.
     pub fn count(&self, emoji: &Emoji) -> u32 {
         self.reactions.iter().find(|(other, _)| other == emoji).map_or(0, |(_, count)| *count)
@@ -356,7 +377,7 @@ impl Room {
         let Some(header) = &self.header else {
             return match command {
                 Command::Create(create) => created(by, create),
-                Command::Update { .. }
+                Command::Update(_)
                 | Command::Archive
                 | Command::Join
                 | Command::Leave
@@ -389,16 +410,13 @@ impl Room {
                 self.may_leave(asked.policy, member)?;
                 RoomEvent::MemberLeft { user: user.clone(), joined: member.joined }
             }
-            Command::Update { name, edit_history, slow_mode_ms } => {
+            Command::Update(update) => {
                 self.acting(&asked, Capability::Update)?;
-                let name = name.unwrap_or_else(|| header.name.clone());
-                let edit_history = edit_history.unwrap_or(header.edit_history);
-                let slow_mode_ms = slow_mode_ms.unwrap_or(header.slow_mode_ms);
-                let before = (&header.name, header.edit_history, header.slow_mode_ms);
-                if before == (&name, edit_history, slow_mode_ms) {
+                let settings = update.of(&header.settings);
+                if settings == header.settings {
                     return Ok(Vec::new());
                 }
-                RoomEvent::RoomUpdated { name, edit_history, slow_mode_ms }
+                RoomEvent::RoomUpdated(settings)
             }
             Command::Archive if *user == UserId::operator() => {
                 // It answers for the machine, and is no member of anything.
@@ -422,20 +440,20 @@ impl Room {
             Command::Post { content, reply_to, mentions } => {
                 self.posting(&asked)?;
                 checked(&content)?;
-                let (reply, mentions) = (self.in_reply_to(reply_to)?, self.mentioned(mentions)?);
+                let (reply, mentions) = (self.in_reply_to(&asked, reply_to)?, self.mentioned(mentions)?);
                 RoomEvent::MessagePosted { content, reply, mentions, forwarded: None }
             }
             Command::Forward { source, reply_to, mentions } => {
                 self.posting(&asked)?;
                 let tag = source.tag();
                 let Original { content, by, at } = source.original.ok_or(Rejection::MessageNotFound)?;
-                let (reply, mentions) = (self.in_reply_to(reply_to)?, self.mentioned(mentions)?);
+                let (reply, mentions) = (self.in_reply_to(&asked, reply_to)?, self.mentioned(mentions)?);
                 let forwarded = Some(Box::new(Forwarded { by, at, source: tag }));
                 RoomEvent::MessagePosted { content, reply, mentions, forwarded }
             }
             Command::Edit { message, content, mentions } => {
                 self.speaking(&asked, Capability::Post)?;
-                let message = self.standing(message)?;
+                let message = self.standing(&asked, message)?;
                 // What somebody else has said is forwarded as it was said.
                 if message.author != *user || message.forwarded {
                     return Err(Rejection::NotAuthor);
@@ -449,7 +467,7 @@ impl Room {
             }
             Command::Delete { message } => {
                 let (_, may) = self.active(&asked)?;
-                let message = self.standing(message)?;
+                let message = self.standing(&asked, message)?;
                 if message.author != *user && !may.has(Capability::Delete) {
                     return Err(Rejection::Forbidden);
                 }
@@ -457,7 +475,7 @@ impl Room {
             }
             Command::React { message, emoji } => {
                 self.speaking(&asked, Capability::React)?;
-                let message = self.standing(message)?;
+                let message = self.standing(&asked, message)?;
                 let own = self.reactions_of(message.id, user).ok_or(Rejection::MessageNotFound)?;
                 if own.contains(&emoji) {
                     return Ok(Vec::new());
@@ -470,7 +488,7 @@ impl Room {
             }
             Command::Unreact { message, emoji } => {
                 self.active(&asked)?;
-                let message = self.standing(message)?;
+                let message = self.standing(&asked, message)?;
                 let own = self.reactions_of(message.id, user).ok_or(Rejection::MessageNotFound)?;
                 if !own.contains(&emoji) {
                     return Ok(Vec::new());
@@ -480,7 +498,7 @@ impl Room {
             }
             Command::Pin { message } => {
                 self.acting(&asked, Capability::Pin)?;
-                let message = self.standing(message)?;
+                let message = self.standing(&asked, message)?;
                 if self.pin(message.id).is_some() {
                     return Ok(Vec::new());
                 }
@@ -491,7 +509,7 @@ impl Room {
             }
             Command::Unpin { message } => {
                 self.acting(&asked, Capability::Pin)?;
-                let message = self.standing(message)?;
+                let message = self.standing(&asked, message)?;
                 if self.pin(message.id).is_none() {
                     return Ok(Vec::new());
                 }
@@ -511,20 +529,16 @@ impl Room {
                     kind: *kind,
                     num: *num,
                     alias: alias.clone(),
-                    name: name.clone(),
                     created_at: record.at,
                     archived: false,
-                    edit_history: false,
-                    slow_mode_ms: 0,
+                    settings: Settings { name: name.clone(), ..Settings::default() },
                 });
             }
-            RoomEvent::RoomUpdated { name, edit_history, slow_mode_ms } => {
+            RoomEvent::RoomUpdated(settings) => {
                 if let Some(header) = &mut self.header {
-                    header.name.clone_from(name);
-                    header.edit_history = *edit_history;
-                    header.slow_mode_ms = *slow_mode_ms;
+                    header.settings.clone_from(settings);
                 }
-                if *slow_mode_ms == 0 {
+                if settings.slow_mode_ms == 0 {
                     self.spoken.clear();
                 }
             }
@@ -650,7 +664,7 @@ impl Room {
         if may.has(Capability::BypassSlowMode) {
             return Ok(());
         }
-        let slow_mode_ms = asked.header.slow_mode_ms.into();
+        let slow_mode_ms = asked.header.settings.slow_mode_ms.into();
         let due = self.spoken.get(asked.user).map(|last| Timestamp(last.0.saturating_add(slow_mode_ms)));
         match wait_ms(due.filter(|due| *due > asked.now), asked.now) {
             Some(wait_ms) => Err(Rejection::SlowMode { wait_ms }),
@@ -659,9 +673,9 @@ impl Room {
     }
 
     fn spoke(&mut self, record: &Record) {
-        let Some(header) = self.header.as_ref().filter(|header| header.slow_mode_ms > 0) else { return };
+        let Some(header) = self.header.as_ref().filter(|header| header.settings.slow_mode_ms > 0) else { return };
         if self.spoken.len() >= MEMBERS_MAX {
-            let since = record.at.0.saturating_sub(header.slow_mode_ms.into());
+            let since = record.at.0.saturating_sub(header.settings.slow_mode_ms.into());
             // Who comes, speaks and leaves again and again must not make it grow.
             self.spoken.retain(|user, last| last.0 > since && self.members.contains_key(user));
         }
@@ -704,8 +718,11 @@ impl Room {
         }
     }
 
-    fn standing(&self, id: RecordId) -> Result<&Message, Rejection> {
-        let message = self.known(id).ok_or(Rejection::MessageNotFound)?;
+    /// A message that has not been deleted, and that the member who asks may read or has posted.
+    fn standing(&self, asked: &Asked, id: RecordId) -> Result<&Message, Rejection> {
+        let shown_from = self.members.get(asked.user).map(|member| asked.header.shown_from(member));
+        let known = self.known(id).filter(|message| message.is_shown(asked.user, shown_from));
+        let message = known.ok_or(Rejection::MessageNotFound)?;
         if message.deleted { Err(Rejection::MessageDeleted) } else { Ok(message) }
     }
 
@@ -720,9 +737,9 @@ impl Room {
         }
     }
 
-    fn in_reply_to(&self, message: Option<RecordId>) -> Result<Option<Box<InReplyTo>>, Rejection> {
+    fn in_reply_to(&self, asked: &Asked, message: Option<RecordId>) -> Result<Option<Box<InReplyTo>>, Rejection> {
         let Some(message) = message else { return Ok(None) };
-        let message = self.standing(message)?;
+        let message = self.standing(asked, message)?;
         let (id, by) = (message.id, message.author.clone());
         Ok(Some(Box::new(InReplyTo { message: id, by, thread: message.thread.unwrap_or(id) })))
     }

@@ -187,6 +187,16 @@ impl Follow {
         }
     }
 
+    /// The follower's user reads from the membership on from now on: one that is behind that does not read what lies
+    /// before.
+    pub fn narrow(&mut self) {
+        if let Stage::Behind(at) = self.stage
+            && at.seq.next() < self.joined
+        {
+            self.stage = Stage::Behind(Position { seq: Seq(self.joined.0 - 1), ..at });
+        }
+    }
+
     /// Takes nothing from now on.
     pub fn end(&mut self) {
         self.stage = Stage::Ended;
@@ -199,6 +209,23 @@ mod tests {
     use crate::domain::Epoch;
 
     const FIRST: Generation = Generation(1);
+
+    #[test]
+    fn who_is_behind_the_membership_passes_over_what_lies_before_it_once_only_that_may_be_read() {
+        let joined = |at| {
+            let mut follow = Follow::opening(Generation(1));
+            assert!(follow.admit(at, Seq(5)));
+            follow
+        };
+        let mut follow = joined(at(2));
+        follow.narrow();
+        assert_eq!(follow.wants_page_after(), Some(at(4)));
+        // The page that was being read goes nowhere.
+        assert_eq!(follow.page(Generation(1), Seq(2), Some(at(9)), true, []), Handed::default());
+        let mut follow = joined(at(6));
+        follow.narrow();
+        assert_eq!(follow.wants_page_after(), Some(at(6)));
+    }
 
     #[test]
     fn a_live_follower_takes_what_continues_and_once() {

@@ -23,7 +23,7 @@ use super::rest::{IDEMPOTENCY_KEY, json, takes_client_id};
 use super::routes::{EVERYWHERE, ROUTES, Route, Serves, Shape, Verb, WITH_TOKEN};
 use crate::domain::event::MENTIONS_MAX;
 use crate::domain::inbox::DRAFT_BYTES_MAX;
-use crate::domain::policy::SLOW_MODE_MAX_MS;
+use crate::domain::policy::{History, SLOW_MODE_MAX_MS};
 use crate::domain::{Capability, ClientId, Name, Role, RoomKind, UserId};
 use crate::wire::Kind;
 use crate::wire::refusal::CODES;
@@ -223,6 +223,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let room = needed(needed(room, "alias", or_null(text())), "name", or_null(name_text()));
     let room = needed(needed(room, "created_at", millis()), "archived", flag());
     let room = needed(needed(room, "edit_history", flag()), "slow_mode_ms", integer());
+    let room = needed(room, "history", history());
     let room = needed(needed(room, "role", or_null(role())), "standing", or_null(standing()));
     let room = needed(needed(room, "head", or_null(integer())), "cursor", or_null(text()));
     let room = needed_list(room, "capabilities", capability());
@@ -311,6 +312,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
                 .property("name", or_null(name_text()))
                 .property("edit_history", flag())
                 .property("slow_mode_ms", slow_mode)
+                .property("history", history())
                 .into(),
         ),
         ("Invite", object().property("role", role()).into()),
@@ -419,6 +421,10 @@ fn kind() -> ObjectBuilder {
 
 fn role() -> ObjectBuilder {
     one_of(Role::ALL.map(Role::as_str))
+}
+
+fn history() -> ObjectBuilder {
+    one_of(History::ALL.map(History::as_str))
 }
 
 fn capability() -> ObjectBuilder {

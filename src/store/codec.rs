@@ -12,6 +12,8 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::domain::inbox::{Reached, Settings};
+use crate::domain::policy::History;
+use crate::domain::room::Settings as RoomSettings;
 use crate::domain::{
     Alias, Capabilities, ClientId, Content, DirectoryEvent, Emoji, Epoch, Event, Forwarded, InReplyTo, InboxEvent,
     Mentions, Name, Num, Position, Record, RecordId, Rights, Role, RoomEvent, RoomId, RoomKey, RoomKind, Seq, StreamId,
@@ -57,7 +59,7 @@ pub(super) fn erased(record: &Record) -> Option<Record> {
         }
         Event::Room(
             RoomEvent::RoomCreated { .. }
-            | RoomEvent::RoomUpdated { .. }
+            | RoomEvent::RoomUpdated(_)
             | RoomEvent::RoomArchived
             | RoomEvent::MemberJoined { .. }
             | RoomEvent::MemberInvited { .. }
@@ -210,6 +212,8 @@ enum StoredEvent<'a> {
         edit_history: bool,
         #[serde(default)]
         slow_mode_ms: u32,
+        #[serde(default)]
+        history: StoredHistory,
     },
     #[serde(rename = "ra")]
     RoomArchived,
@@ -333,10 +337,11 @@ impl<'a> StoredEvent<'a> {
                 num: num.0,
                 name: name.as_ref().map(Name::as_str),
             },
-            RoomEvent::RoomUpdated { name, edit_history, slow_mode_ms } => Self::RoomUpdated {
+            RoomEvent::RoomUpdated(RoomSettings { name, edit_history, slow_mode_ms, history }) => Self::RoomUpdated {
                 name: name.as_ref().map(Name::as_str),
                 edit_history: *edit_history,
                 slow_mode_ms: *slow_mode_ms,
+                history: (*history).into(),
             },
             RoomEvent::RoomArchived => Self::RoomArchived,
             RoomEvent::MemberJoined { user, role } => Self::MemberJoined { user: user.as_str(), role: (*role).into() },
@@ -421,8 +426,9 @@ impl<'a> StoredEvent<'a> {
             Self::RoomCreated { kind, alias: text, num, name: called } => {
                 RoomEvent::RoomCreated { kind: kind.into(), alias: alias(text)?, num: Num(num), name: name(called)? }
             }
-            Self::RoomUpdated { name: called, edit_history, slow_mode_ms } => {
-                RoomEvent::RoomUpdated { name: name(called)?, edit_history, slow_mode_ms }
+            Self::RoomUpdated { name: called, edit_history, slow_mode_ms, history } => {
+                let (name, history) = (name(called)?, history.into());
+                RoomEvent::RoomUpdated(RoomSettings { name, edit_history, slow_mode_ms, history })
             }
             Self::RoomArchived => RoomEvent::RoomArchived,
             Self::MemberJoined { user: who, role } => RoomEvent::MemberJoined { user: user(who)?, role: role.into() },
@@ -601,6 +607,33 @@ impl From<StoredKind> for RoomKind {
     }
 }
 
+#[derive(Serialize, Deserialize, Clone, Copy, Default)]
+pub(super) enum StoredHistory {
+    #[default]
+    #[serde(rename = "a")]
+    All,
+    #[serde(rename = "j")]
+    FromJoin,
+}
+
+impl From<History> for StoredHistory {
+    fn from(history: History) -> Self {
+        match history {
+            History::All => Self::All,
+            History::FromJoin => Self::FromJoin,
+        }
+    }
+}
+
+impl From<StoredHistory> for History {
+    fn from(history: StoredHistory) -> Self {
+        match history {
+            StoredHistory::All => Self::All,
+            StoredHistory::FromJoin => Self::FromJoin,
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize, Clone, Copy)]
 pub(super) enum StoredRole {
     #[serde(rename = "v")]
@@ -666,7 +699,7 @@ mod tests {
         let event = Before::RoomUpdated { name: Some("Lobby") };
         let bytes = version(&(Id(Uuid::from_u128(5)), 12, 7, "ann", None::<&str>, event));
         let name = Some(Name::new("Lobby").unwrap());
-        let updated = Event::Room(RoomEvent::RoomUpdated { name, edit_history: false, slow_mode_ms: 0 });
+        let updated = Event::Room(RoomEvent::RoomUpdated(RoomSettings { name, ..RoomSettings::default() }));
         assert_eq!(decode(PLACE, &bytes).map(|record| record.event), Ok(updated));
     }
 
@@ -752,7 +785,12 @@ mod tests {
         let id = RecordId(Uuid::from_u128(5));
         let content = Content { text: Some("hi".into()), body: Some(r#"{"a":1}"#.into()) };
         let mut events: Vec<Event> = [
-            RoomEvent::RoomUpdated { name: name.clone(), edit_history: true, slow_mode_ms: 7 },
+            RoomEvent::RoomUpdated(RoomSettings {
+                name: name.clone(),
+                edit_history: true,
+                slow_mode_ms: 7,
+                history: History::FromJoin,
+            }),
             RoomEvent::RoomArchived,
             RoomEvent::MemberLeft { user: user.clone(), joined: id },
             RoomEvent::MemberKicked { user: user.clone(), joined: id, reason: None },

@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::StoreError;
-use super::codec::{self, Id, StoredKind, StoredReached, StoredRole, damage};
+use super::codec::{self, Id, StoredHistory, StoredKind, StoredReached, StoredRole, damage};
 use crate::domain::inbox::{Entry, Reached, Settings};
 use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::revocation::{Revocation, Subject};
-use crate::domain::room::{Ban, Header, Member, Message, Mute, Pin};
+use crate::domain::room::{Ban, Header, Member, Message, Mute, Pin, Settings as RoomSettings};
 use crate::domain::{
     Alias, Capabilities, Emoji, Epoch, Name, Num, Position, RecordId, Rights, RoomId, Seq, TenantId, Timestamp,
     TokenId, UserId,
@@ -308,11 +308,12 @@ impl Row for Header {
             kind: self.kind.into(),
             num: self.num.0,
             alias: self.alias.as_ref().map(Alias::as_str),
-            name: self.name.as_ref().map(Name::as_str),
+            name: self.settings.name.as_ref().map(Name::as_str),
             created_at: self.created_at.0,
             archived: self.archived,
-            edit_history: self.edit_history,
-            slow_mode_ms: self.slow_mode_ms,
+            edit_history: self.settings.edit_history,
+            slow_mode_ms: self.settings.slow_mode_ms,
+            history: self.settings.history.into(),
         };
         codec::version(&stored).into()
     }
@@ -323,11 +324,14 @@ impl Row for Header {
             kind: stored.kind.into(),
             num: Num(stored.num),
             alias: codec::alias(stored.alias)?,
-            name: codec::name(stored.name)?,
             created_at: Timestamp(stored.created_at),
             archived: stored.archived,
-            edit_history: stored.edit_history,
-            slow_mode_ms: stored.slow_mode_ms,
+            settings: RoomSettings {
+                name: codec::name(stored.name)?,
+                edit_history: stored.edit_history,
+                slow_mode_ms: stored.slow_mode_ms,
+                history: stored.history.into(),
+            },
         })
     }
 }
@@ -346,6 +350,8 @@ struct StoredHeader<'a> {
     edit_history: bool,
     #[serde(default)]
     slow_mode_ms: u32,
+    #[serde(default)]
+    history: StoredHistory,
 }
 
 impl Row for Member {
@@ -697,6 +703,7 @@ mod tests {
 
     use super::*;
     use crate::domain::inbox::FOREVER;
+    use crate::domain::policy::History;
     use crate::domain::{Epoch, Position};
 
     #[test]
@@ -707,15 +714,18 @@ mod tests {
             kind: RoomKind::Canvas,
             num: Num(7),
             alias: alias.clone(),
-            name: None,
             created_at: Timestamp(-1),
             archived: true,
-            edit_history: true,
-            slow_mode_ms: 7,
+            settings: RoomSettings { name: None, edit_history: true, slow_mode_ms: 7, history: History::FromJoin },
         });
+        let allow = Capabilities::of_bits(5);
+        round(Rights { allow, deny: Capabilities::of_bits(2) });
         // As it was written before rooms could show edits.
         let short = codec::version(&(StoredKind::Group, 7, None::<&str>, None::<&str>, -1, false));
-        assert_eq!(Header::decode(&short).map(|header| (header.num, header.edit_history)), Ok((Num(7), false)));
+        assert_eq!(
+            Header::decode(&short).map(|header| (header.num, header.settings.edit_history)),
+            Ok((Num(7), false))
+        );
         round(Member { role: Role::Admin, joined: id });
         let reason = Some(Name::new("spam").unwrap());
         round(Ban { by: ann(), at: Timestamp(-1), until: Some(Timestamp(i64::MAX)), reason });

@@ -30,8 +30,8 @@ pub use inbound::{Assembler, InboundError, Incoming};
 pub use native::{DEPTH_MAX, Kind, decode_request};
 pub use refusal::{Refusal, Retry};
 pub use reply::{
-    About, Absence, Activity, Beside, Change, Changes, Edited, Inbox, InboxRoom, Listed, ListedMember, Notice, Pinned,
-    Presences, Present, Reader, Readers, Removal, Reply, Tally, Version,
+    About, Absence, Activity, Beside, Change, Changes, Edited, Gap, Inbox, InboxRoom, Listed, ListedMember, Notice,
+    Pinned, Presences, Present, Reader, Readers, Removal, Reply, Tally, Version,
 };
 pub use request::{Ask, DecodeError, From, Request};
 pub use world_cursor::Sealer;

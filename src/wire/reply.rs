@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::domain::inbox::{Entry, Last, Settings, Unread};
 use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::recent::Receipt;
-use crate::domain::room::Ban;
+use crate::domain::room::{Ban, Settings as RoomSettings};
 use crate::domain::{
     Alias, Capabilities, Content, Emoji, Epoch, Event, Mentions, Name, Num, Position, Presence, Principal, Record,
     RecordId, Rights, RoomEvent, RoomId, RoomKey, Seq, Signal, Timestamp, UserId,
@@ -116,6 +116,7 @@ pub enum Reply {
         cursor: Position,
         complete: bool,
         head: Seq,
+        gap: Option<Gap>,
     },
     /// `after` is where the next page starts; `None` when there are no more.
     Rooms {
@@ -298,12 +299,9 @@ pub struct About {
     pub kind: RoomKind,
     pub num: Num,
     pub alias: Option<Alias>,
-    pub name: Option<Name>,
     pub created_at: Timestamp,
     pub archived: bool,
-    /// Members may see what messages said before they were edited.
-    pub edit_history: bool,
-    pub slow_mode_ms: u32,
+    pub settings: RoomSettings,
     /// What the user is in it, or is invited to be.
     pub place: Option<(Role, Standing)>,
     /// What the user may do in it.
@@ -458,15 +456,21 @@ pub enum Notice {
     /// The records of the room from `from` to `to` are passed over.
     Gap {
         room: RoomId,
-        from: Seq,
-        to: Seq,
-        reason: Absence,
+        gap: Gap,
     },
     /// The follow of this room has ended for a fault of ours.
     FollowFailed {
         room: RoomId,
         refusal: Refusal,
     },
+}
+
+/// Records from one to another, both included, that are passed over for somebody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gap {
+    pub from: Seq,
+    pub to: Seq,
+    pub reason: Absence,
 }
 
 /// Why records are not there for somebody.

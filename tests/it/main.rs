@@ -9,6 +9,7 @@ mod flaws;
 mod forwards;
 #[allow(dead_code, reason = "shared with the tests that have a process of their own")]
 mod harness;
+mod history;
 mod identity;
 mod inbox;
 mod keep_alive;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::{Epoch, RoomId, Source, TenantId};
+use crate::domain::{Epoch, RoomId, Source, TenantId, Update};
 
 #[test]
 fn a_channel_is_joined_by_anyone_and_posted_to_by_members() {
@@ -258,11 +258,11 @@ fn a_room_has_so_many_mutes_and_one_that_has_ended_makes_place() {
 
 #[test]
 fn in_slow_mode_members_wait_from_one_message_to_the_next_and_who_moderates_does_not() {
-    let slow = |time| Command::Update { name: None, edit_history: None, slow_mode_ms: Some(time) };
+    let slow = |time| Command::Update(Update { slow_mode_ms: Some(time), ..Update::default() });
     let lobby = given(channel("ann")).and("bob", Command::Join).and("cas", Command::Join);
     lobby.clone().when("bob", slow(1_000)).refused(Rejection::Forbidden);
     lobby.clone().when("ann", slow(0)).then([]);
-    let slowed = [RoomEvent::RoomUpdated { name: None, edit_history: false, slow_mode_ms: 1_000 }];
+    let slowed = [RoomEvent::RoomUpdated(Settings { slow_mode_ms: 1_000, ..Settings::default() })];
     lobby.clone().when("ann", slow(1_000)).then(slowed);
     let lobby = lobby.and("ann", slow(1_000)).at(5_000).and("bob", post("1")).and("ann", post("1"));
     let message = lobby.records[lobby.records.len() - 2].id;
@@ -562,7 +562,7 @@ fn what_is_as_asked_already_leads_to_nothing() {
     let name = Some(Name::new("Lobby").unwrap());
     let named = given(channel("ann")).and("ann", rename(name.clone()));
     named.clone().when("ann", rename(name)).then([]);
-    named.when("ann", rename(None)).then([RoomEvent::RoomUpdated { name: None, edit_history: false, slow_mode_ms: 0 }]);
+    named.when("ann", rename(None)).then([RoomEvent::RoomUpdated(Settings::default())]);
     let invite = |role| Command::Invite { user: user("zoe"), role };
     let invited = given(channel("ann")).and("ann", invite(Role::Guest));
     invited.clone().when("ann", invite(Role::Guest)).then([]);
@@ -575,14 +575,14 @@ fn what_is_as_asked_already_leads_to_nothing() {
 fn who_may_change_a_room_says_whether_it_shows_edits_and_the_rest_stays() {
     let name = Some(Name::new("Lobby").unwrap());
     let lobby = given(channel("ann")).and("bob", Command::Join).and("ann", rename(name.clone()));
-    let updated = |name, edit_history| [RoomEvent::RoomUpdated { name, edit_history, slow_mode_ms: 0 }];
+    let updated = |name, edit_history| [RoomEvent::RoomUpdated(Settings { name, edit_history, ..Settings::default() })];
     lobby.clone().when("ann", show_edits(false)).then([]);
     lobby.clone().when("ann", show_edits(true)).then(updated(name.clone(), true));
     lobby.clone().when("bob", show_edits(true)).refused(Rejection::Forbidden);
     let shown = lobby.and("ann", show_edits(true));
     shown.clone().when("ann", show_edits(true)).then([]);
     shown.clone().when("ann", rename(None)).then(updated(None, true));
-    let both = Command::Update { name: Some(None), edit_history: Some(false), slow_mode_ms: None };
+    let both = Command::Update(Update { name: Some(None), edit_history: Some(false), ..Update::default() });
     shown.when("ann", both).then(updated(None, false));
     given(room(RoomKind::Direct, "ann", &["bob"])).when("ann", show_edits(true)).refused(Rejection::Forbidden);
 }
@@ -650,8 +650,31 @@ fn a_kind_without_a_thing_does_not_allow_it_to_anybody() {
 }
 
 #[test]
+fn what_was_said_before_the_join_is_not_there_where_the_room_says_so() {
+    let history = |history| Command::Update(Update { history: Some(history), ..Update::default() });
+    let shut = given(channel("ann")).and("bob", Command::Join).and("ann", history(History::FromJoin));
+    let before = shut.clone().and("bob", post("before"));
+    let old = before.last_id();
+    let back = before.and("cas", Command::Join).and("bob", Command::Leave).and("bob", Command::Join);
+    let like = |message| Command::React { message, emoji: emoji_of("+1") };
+    let pin = |message| Command::Pin { message };
+    back.clone().when("ann", answer("yes", old)).accepted();
+    back.clone().when("cas", answer("yes", old)).refused(Rejection::MessageNotFound);
+    back.clone().when("cas", like(old)).refused(Rejection::MessageNotFound);
+    back.clone()
+        .and("ann", rights("cas", &[Capability::Pin], &[]))
+        .when("cas", pin(old))
+        .refused(Rejection::MessageNotFound);
+    back.clone().when("bob", Command::Delete { message: old }).accepted();
+    back.clone().and("ann", history(History::All)).when("cas", answer("yes", old)).accepted();
+    let since = back.clone().and("ann", post("since"));
+    since.clone().when("cas", like(since.last_id())).accepted();
+    back.when("ann", history(History::FromJoin)).then([]);
+}
+
+#[test]
 fn who_may_bypass_slow_mode_waits_for_nothing() {
-    let slow = Command::Update { name: None, edit_history: None, slow_mode_ms: Some(60_000) };
+    let slow = Command::Update(Update { slow_mode_ms: Some(60_000), ..Update::default() });
     let lobby = given(channel("ann")).and("bob", Command::Join).and("ann", slow).and("bob", post("a"));
     assert!(matches!(lobby.clone().when("bob", post("b")).0, Err(Rejection::SlowMode { .. })));
     let freed = lobby.and("ann", rights("bob", &[Capability::BypassSlowMode], &[]));
@@ -821,11 +844,11 @@ fn post(text: &str) -> Command {
 }
 
 fn rename(name: Option<Name>) -> Command {
-    Command::Update { name: Some(name), edit_history: None, slow_mode_ms: None }
+    Command::Update(Update { name: Some(name), ..Update::default() })
 }
 
 fn show_edits(edit_history: bool) -> Command {
-    Command::Update { name: None, edit_history: Some(edit_history), slow_mode_ms: None }
+    Command::Update(Update { edit_history: Some(edit_history), ..Update::default() })
 }
 
 fn kick(name: &str) -> Command {

@@ -61,7 +61,7 @@ impl From<Surveyed> for Room {
             num: header.num.0,
             kind: header.kind.as_str(),
             alias: header.alias.as_ref().map(Alias::as_str).map(str::to_owned),
-            name: header.name.as_ref().map(Name::as_str).map(str::to_owned),
+            name: header.settings.name.as_ref().map(Name::as_str).map(str::to_owned),
             archived: header.archived,
             created_at: header.created_at.0,
             records: head.0,

@@ -186,14 +186,17 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             Ask::Create { kind: kind.0, alias: alias.map(|it| it.0), name: name.map(|it| it.0), members }
         }
         Kind::Update => {
-            let Update { room, name, edit_history, slow_mode_ms } = payload.read()?;
-            if name.is_none() && edit_history.is_none() && slow_mode_ms.is_none() {
-                return Err(Refusal::bad_request("`name`, `edit_history` or `slow_mode_ms` has to be there"));
+            let Update { room, name, edit_history, slow_mode_ms, history } = payload.read()?;
+            let (name, history) = (name.map(|name| name.map(|it| it.0)), history.map(|it| it.0));
+            let update = domain::Update { name, edit_history, slow_mode_ms, history };
+            if update == domain::Update::default() {
+                let known = "`name`, `edit_history`, `slow_mode_ms` or `history` has to be there";
+                return Err(Refusal::bad_request(known));
             }
             if slow_mode_ms.is_some_and(|time| time > SLOW_MODE_MAX_MS) {
                 return Err(Refusal::bad_request(format!("`slow_mode_ms` has to be 0 to {SLOW_MODE_MAX_MS}")));
             }
-            command(room, Command::Update { name: name.map(|name| name.map(|it| it.0)), edit_history, slow_mode_ms })
+            command(room, Command::Update(update))
         }
         Kind::Archive => {
             let Room { room } = payload.read()?;
@@ -666,6 +669,7 @@ struct Update {
     name: Option<Option<Parsed<Name>>>,
     edit_history: Option<bool>,
     slow_mode_ms: Option<u32>,
+    history: Option<Parsed<domain::policy::History>>,
 }
 
 #[derive(Deserialize)]
@@ -1070,6 +1074,15 @@ impl FromText for Capability {
     fn from_text(text: &str) -> Result<Self, Self::Error> {
         let known = Self::ALL.into_iter().find(|capability| capability.as_str() == text);
         known.ok_or("there is no capability of this name; `room` lists those that you have")
+    }
+}
+
+impl FromText for domain::policy::History {
+    type Error = &'static str;
+
+    fn from_text(text: &str) -> Result<Self, Self::Error> {
+        let known = Self::ALL.into_iter().find(|history| history.as_str() == text);
+        known.ok_or("a history is one of all, join")
     }
 }
 

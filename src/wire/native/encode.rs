@@ -3,14 +3,14 @@
 use super::PROTOCOL;
 use super::writer::{Plain, Writer};
 use crate::domain::inbox::{Entry, Last, Settings, Unread};
-use crate::domain::room::Ban;
+use crate::domain::room::{Ban, Settings as RoomSettings};
 use crate::domain::{
     Alias, Capabilities, Content, DirectoryEvent, Emoji, Event, Forwarded, InReplyTo, InboxEvent, Name, Position,
     Presence, Record, RecordId, Rights, RoomEvent, RoomId, RoomKey, Signal, Timestamp, UserId,
 };
 use crate::wire::{
-    About, Activity, Beside, Change, Changes, Cursor, Edited, Inbox, InboxRoom, Listed, ListedMember, Notice, Pinned,
-    Presences, Present, Reader, Readers, Refusal, Reply, Tally, Version,
+    About, Activity, Beside, Change, Changes, Cursor, Edited, Gap, Inbox, InboxRoom, Listed, ListedMember, Notice,
+    Pinned, Presences, Present, Reader, Readers, Refusal, Reply, Tally, Version,
 };
 
 /// What a record takes besides its content, or a reply besides its lists: most are half of it.
@@ -122,12 +122,10 @@ pub fn notice(out: &mut impl Writer, notice: &Notice) {
             out.member("type", "restarting");
             out.member("retry_after_ms", &u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
         }
-        Notice::Gap { room, from, to, reason } => {
+        Notice::Gap { room, gap } => {
             out.member("type", "gap");
             put_room(out, "room", *room);
-            out.member("from", &from.0);
-            out.member("to", &to.0);
-            out.member("reason", reason.as_str());
+            put_gap(out, *gap);
         }
         Notice::FollowFailed { room, refusal } => {
             out.member("type", "follow_failed");
@@ -228,11 +226,10 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
             out.member("alias", &alias.as_ref().map(Alias::as_str));
             out.member("name", &name.as_ref().map(Name::as_str));
         }
-        RoomEvent::RoomUpdated { name, edit_history, slow_mode_ms } => {
+        RoomEvent::RoomUpdated(settings) => {
             out.member("event", "room_updated");
-            out.member("name", &name.as_ref().map(Name::as_str));
-            out.member("edit_history", edit_history);
-            out.member("slow_mode_ms", &u64::from(*slow_mode_ms));
+            out.member("name", &settings.name.as_ref().map(Name::as_str));
+            put_settings(out, settings);
         }
         RoomEvent::RoomArchived => out.member("event", "room_archived"),
         RoomEvent::MemberJoined { user, role } => {
@@ -439,12 +436,18 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             put_beside(out, beside);
             out.member("before", &before.map(|before| Cursor::encode(room, before)).as_deref());
         }
-        Reply::Page { room, records, cursor, complete, head } => {
+        Reply::Page { room, records, cursor, complete, head, gap } => {
             put_room(out, "room", room.room);
             put_records(out, room, records);
             out.member("cursor", &*Cursor::encode(room, *cursor));
             out.member("complete", complete);
             out.member("head", &head.0);
+            if let Some(gap) = gap {
+                out.key("gap");
+                let open = out.open_map();
+                put_gap(out, *gap);
+                out.close_map(open);
+            }
         }
         Reply::Rooms { rooms, after } => {
             out.key("rooms");
@@ -661,21 +664,33 @@ fn put_entry(out: &mut impl Writer, entry: &Entry) {
 }
 
 fn put_about(out: &mut impl Writer, room: &RoomKey, about: &About) {
-    let About { kind, num, alias, name, created_at, archived, edit_history, slow_mode_ms, place, may, head } = about;
+    let About { kind, num, alias, created_at, archived, settings, place, may, head } = about;
     put_room(out, "room", room.room);
     out.member("kind", kind.as_str());
     out.member("num", &num.0);
     out.member("alias", &alias.as_ref().map(Alias::as_str));
-    out.member("name", &name.as_ref().map(Name::as_str));
+    out.member("name", &settings.name.as_ref().map(Name::as_str));
     out.member("created_at", &created_at.0);
     out.member("archived", archived);
-    out.member("edit_history", edit_history);
-    out.member("slow_mode_ms", &u64::from(*slow_mode_ms));
+    put_settings(out, settings);
     out.member("role", &place.map(|(role, _)| role.as_str()));
     out.member("standing", &place.map(|(_, standing)| standing.as_str()));
     put_capabilities(out, "capabilities", *may);
     out.member("head", &head.map(|head| head.seq.0));
     out.member("cursor", &head.map(|head| Cursor::encode(room, head)).as_deref());
+}
+
+fn put_gap(out: &mut impl Writer, Gap { from, to, reason }: Gap) {
+    out.member("from", &from.0);
+    out.member("to", &to.0);
+    out.member("reason", reason.as_str());
+}
+
+/// All but the name.
+fn put_settings(out: &mut impl Writer, RoomSettings { name: _, edit_history, slow_mode_ms, history }: &RoomSettings) {
+    out.member("edit_history", edit_history);
+    out.member("slow_mode_ms", &u64::from(*slow_mode_ms));
+    out.member("history", history.as_str());
 }
 
 fn put_member(out: &mut impl Writer, ListedMember { user, role, rights, joined }: &ListedMember) {
