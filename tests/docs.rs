@@ -15,8 +15,8 @@ use chinwag::domain::recent::{self, Receipt};
 use chinwag::domain::room::{BANS_MAX, Ban, MUTES_MAX, RIGHTS_MAX, Settings as RoomSettings};
 use chinwag::domain::{
     Alias, Capabilities, Capability, ClientId, Content, Emoji, Epoch, Event, InReplyTo, Num, Position, Presence,
-    Principal, Record, RecordId, Rejection, Rights, RoomEvent, RoomId, RoomKey, Seq, Signal, TenantId, Timestamp,
-    UserId,
+    Principal, Profile, Record, RecordId, Rejection, Rights, RoomEvent, RoomId, RoomKey, Seq, Signal, TenantId,
+    Timestamp, UserId,
 };
 use chinwag::http::routes::{ROUTES, Serves};
 use chinwag::wire::close::CloseReason;
@@ -24,7 +24,8 @@ use chinwag::wire::guard::Limits;
 use chinwag::wire::refusal::CODES;
 use chinwag::wire::{
     About, Absence, Activity, Ask, Beside, Change, Changes, DEPTH_MAX, Dialect, Edited, Gap, Inbox, InboxRoom, Kind,
-    Listed, ListedMember, Notice, Pinned, Presences, Present, Reader, Readers, Refusal, Removal, Reply, Tally, Version,
+    Listed, ListedMember, Notice, Pinned, Presences, Present, Reader, Readers, Refusal, Removal, Reply, Tally,
+    UserProfile, Version,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -451,6 +452,16 @@ fn sent() -> Vec<Value> {
         until: Some(Timestamp(at.0 + 600_000)),
         reason: Some(chinwag::domain::Name::new("spam").unwrap()),
     };
+    let profile = UserProfile {
+        user: posted.author.clone(),
+        profile: Profile {
+            name: Some(chinwag::domain::Name::new("Ann").unwrap()),
+            email: Some(chinwag::domain::profile::Email::new("ann@example.org").unwrap()),
+            fields: Content { text: None, body: Some(r#"{"pronouns":"she"}"#.into()) },
+            ..Profile::default()
+        },
+    };
+    let shown = UserProfile { profile: profile.profile.clone().without_contacts(), ..profile.clone() };
     let replies = [
         (Some("1"), Reply::Authenticated { principal }),
         (Some("9"), Reply::Refused(Rejection::NotMember.into())),
@@ -472,7 +483,15 @@ fn sent() -> Vec<Value> {
         (Some("8"), Reply::Unfollowed { room: room.room }),
         (Some("23"), Reply::Signaled { room: room.clone() }),
         (Some("27"), Reply::Hidden { room: room.clone(), messages: vec![posted.id], after: None }),
-        (Some("26"), Reply::Settings(Settings { private_reading: true })),
+        (Some("26"), Reply::Settings(Settings { private_reading: true, ..Settings::default() })),
+        (Some("29"), Reply::Profile(Box::new(profile.clone()))),
+        (
+            Some("29"),
+            Reply::Users(vec![
+                shown.clone(),
+                UserProfile { user: UserId::new("bob").unwrap(), profile: Profile::default() },
+            ]),
+        ),
         (Some("24"), Reply::Present { presence: Some(Presence::Online) }),
         (Some("25"), Reply::Presences { room: room.clone(), presences, after: None }),
         (
@@ -556,6 +575,7 @@ fn sent() -> Vec<Value> {
             room: room.room,
             signal: Signal::Progress { user: bob, delivered_to: Seq(5), read_to: Seq(5) },
         },
+        Notice::UserUpdated(Box::new(shown)),
         Notice::Gap { room: room.room, gap: Gap { from: Seq(2), to: Seq(3), reason: Absence::NotMember } },
         Notice::FollowFailed { room: room.room, refusal: Refusal::unavailable() },
         Notice::Restarting { retry_after: Duration::from_millis(2_500) },
@@ -591,6 +611,7 @@ fn is_from_server(example: &Value) -> bool {
         "room_lost",
         "inbox_updated",
         "message_hidden",
+        "user_updated",
         "typing",
         "progress",
         "presence",

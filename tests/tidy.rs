@@ -25,6 +25,7 @@ const DOORS: [Door; 5] = [
         crates: &[
             "aes",
             "aes_siv",
+            "aws_lc_rs",
             "base64",
             "bytes",
             "bytestring",

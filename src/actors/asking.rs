@@ -15,18 +15,19 @@ use super::failure::read_failed;
 use super::inbox::{Granted, What, list_rooms as rooms_of, settings_of};
 use super::link::Link;
 use super::overview::{self, Wanted};
+use super::profiles;
 use super::reading::{self, Insider};
 use super::registry::{BUSY, Registry};
 use super::room::{Answer, Done};
 use super::worker::{Follower, Worker};
-use crate::domain::inbox::{Settings, Update};
+use crate::domain::inbox::Update;
 use crate::domain::recent::Receipt;
 use crate::domain::{
-    Alias, ClientId, Command, Create, Name, Principal, RecordId, Rejection, Role, RoomId, RoomKey, RoomKind, RoomName,
-    Seq, Source, StreamId, UserId,
+    Alias, ClientId, Command, Create, Name, Principal, Profile, RecordId, Rejection, Role, RoomId, RoomKey, RoomKind,
+    RoomName, Seq, Source, StreamId, UserId,
 };
 use crate::store::Store;
-use crate::wire::{Ask, Cursor, Refusal, Reply};
+use crate::wire::{Ask, Cursor, Refusal, Reply, UserProfile};
 
 /// Carries out `ask` for `by`, whose connection is `link`. What only a session can do, because it lasts longer than the
 /// answer, is refused as unknown.
@@ -138,15 +139,32 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
                 async |store: &dyn Store, reader: &Rc<Follower>| reading::hidden(store, reader, after, limit).await;
             read("hidden", worker, link, &by, &room, hidden).await
         }
-        Ask::Settings { private_reading: None } => {
+        Ask::Settings { update: None } => {
             let stream = StreamId::User(by.tenant.clone(), by.user.clone());
             let found = settings_of(&**registry.store(), &stream).await;
             counted(registry, "settings", found.map(Reply::Settings).map_err(|error| read_failed(&error)))
         }
-        Ask::Settings { private_reading: Some(private_reading) } => {
-            let settings = Settings { private_reading };
-            let decided = registry.ask_inbox(&by, What::Decide(settings)).await;
-            counted(registry, "settings_update", decided.map(|_| Reply::Settings(settings)))
+        Ask::Settings { update: Some(update) } => {
+            let granted = match registry.ask_inbox(&by, What::Decide(update)).await {
+                Ok(Granted::Settings(settings)) => Ok(Reply::Settings(settings)),
+                Ok(Granted::Updated(_) | Granted::Profile(_) | Granted::Done) => Err(Refusal::unavailable()),
+                Err(refusal) => Err(refusal),
+            };
+            counted(registry, "settings_update", granted)
+        }
+        Ask::ProfileUpdate { update } => {
+            let granted = match registry.ask_inbox(&by, What::Profile(update)).await {
+                Ok(Granted::Profile(profile)) => {
+                    let (user, profile) = (by.user.clone(), Profile::clone(&profile));
+                    Ok(Reply::Profile(Box::new(UserProfile { user, profile })))
+                }
+                Ok(Granted::Updated(_) | Granted::Settings(_) | Granted::Done) => Err(Refusal::unavailable()),
+                Err(refusal) => Err(refusal),
+            };
+            counted(registry, "profile_update", granted)
+        }
+        Ask::Users { users } => {
+            counted(registry, "users", profiles::users(registry, &by, users).await.map(Reply::Users))
         }
         Ask::InboxUpdate { room, update } => {
             let update = async |_: &dyn Store, reader: &Rc<Follower>| inbox_update(registry, &by, reader, update).await;

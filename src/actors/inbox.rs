@@ -9,13 +9,14 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::failure::{commit_failed, read_failed};
+use super::profiles;
 use super::registry::Registry;
 use crate::clock::random_wide;
-use crate::domain::inbox::{Entry, Reached, Settings, Update};
+use crate::domain::inbox::{Entry, Reached, Settings, SettingsUpdate, Update};
 use crate::domain::policy::Standing;
 use crate::domain::{
-    Event, InboxEvent, Num, Position, Record, RecordId, Rejection, Role, RoomId, RoomKey, Seq, Signal, StreamId,
-    TenantId, Timestamp, UserId,
+    Event, InboxEvent, Num, Position, Profile, ProfileUpdate, Record, RecordId, Rejection, Role, RoomId, RoomKey, Seq,
+    Signal, StreamId, TenantId, Timestamp, UserId,
 };
 use crate::store::rows::{self, Kept, Place, Progress, Row};
 use crate::store::{Commit, Put, Store, StoreError};
@@ -80,8 +81,13 @@ impl InboxActor {
             inbox.busy = false;
             inbox.head = written.head;
             for news in &written.news {
-                if let RoomsChanged::Updated(updated) = news {
-                    inbox.signal(updated);
+                match news {
+                    RoomsChanged::Updated(updated) => inbox.signal(updated),
+                    RoomsChanged::Profile(_) => {
+                        let who = (inbox.tenant.clone(), inbox.user.clone());
+                        actix::spawn(profiles::tell(Arc::clone(&inbox.registry), who));
+                    }
+                    RoomsChanged::Gained { .. } | RoomsChanged::Lost { .. } | RoomsChanged::Hidden { .. } => {}
                 }
                 inbox.tell(news);
             }
@@ -177,6 +183,8 @@ pub enum RoomsChanged {
         message: RecordId,
         hidden: bool,
     },
+    /// What the user says of itself has changed.
+    Profile(Arc<Profile>),
 }
 
 impl Handler<RoomsChanged> for InboxActor {
@@ -211,7 +219,9 @@ pub enum What {
     /// Changes what a room is to the user.
     Update { room: RoomId, update: Update },
     /// Changes what the user has decided for all rooms.
-    Decide(Settings),
+    Decide(SettingsUpdate),
+    /// Changes what the user says of itself.
+    Profile(ProfileUpdate),
     /// Has a message shown no more, or again.
     Hide { room: RoomId, message: RecordId, hidden: bool },
 }
@@ -220,6 +230,8 @@ pub enum What {
 #[derive(Clone, Debug)]
 pub enum Granted {
     Updated(Arc<Updated>),
+    Settings(Settings),
+    Profile(Arc<Profile>),
     Done,
 }
 
@@ -308,6 +320,8 @@ struct Deciding<'a> {
     tenant: TenantId,
     user: UserId,
     settings: Settings,
+    /// What the user says of itself, if that is asked for.
+    profile: Option<Arc<Profile>>,
     points: BTreeMap<RoomId, Standpoint>,
     at: Timestamp,
     next: Seq,
@@ -325,6 +339,7 @@ impl<'a> Deciding<'a> {
         };
         Ok(Self {
             settings: settings_of(store, &stream).await?,
+            profile: None,
             points: BTreeMap::new(),
             at: registry.now(),
             next: expected.map_or(Seq::ZERO, |head| head.seq),
@@ -343,10 +358,11 @@ impl<'a> Deciding<'a> {
             answers.push(match what {
                 What::Update { room, update } => self.update(room, update).await?,
                 What::Hide { room, message, hidden } => self.hide(room, message, hidden).await?,
-                What::Decide(settings) => {
-                    self.decide(settings);
-                    Ok(Granted::Done)
+                What::Decide(update) => {
+                    self.decide(update.of(self.settings));
+                    Ok(Granted::Settings(self.settings))
                 }
+                What::Profile(update) => self.profile(update).await?,
             });
         }
         Ok(answers)
@@ -403,6 +419,21 @@ impl<'a> Deciding<'a> {
         self.put(rows::hidden(room, message.seq()), hidden.then(|| message.encode()));
         self.news.push(RoomsChanged::Hidden { room, message, hidden });
         Ok(Ok(Granted::Done))
+    }
+
+    async fn profile(&mut self, update: ProfileUpdate) -> Result<Answer, StoreError> {
+        let before = match &self.profile {
+            Some(profile) => Arc::clone(profile),
+            None => Arc::new(profiles::profile_of(&**self.registry.store(), &self.commit.stream).await?),
+        };
+        let profile = Arc::new(before.updated(update));
+        if profile != before {
+            self.record(InboxEvent::ProfileUpdated);
+            self.put(rows::PROFILE.into(), Some(profile.encode()));
+            self.news.push(RoomsChanged::Profile(Arc::clone(&profile)));
+        }
+        self.profile = Some(Arc::clone(&profile));
+        Ok(Ok(Granted::Profile(profile)))
     }
 
     fn decide(&mut self, settings: Settings) {

@@ -19,6 +19,7 @@ mod overview;
 pub mod pages;
 pub mod paging;
 mod presences;
+pub mod profiles;
 mod projection;
 pub mod rates;
 mod reading;

@@ -256,11 +256,19 @@ fn seen(user: &UserId, room: RoomId, place: &Place, kept: Kept, digested: &Diges
     }
 }
 
+/// What the user is in all of its rooms.
+pub async fn places_of(store: &dyn Store, stream: &StreamId) -> Result<Vec<(RoomId, Place)>, StoreError> {
+    all(store, stream, rows::PLACES)
+        .await?
+        .iter()
+        .map(|(key, row)| Ok((rows::room_of(key)?, Place::decode(row)?)))
+        .collect()
+}
+
 /// The rooms that the user is in.
 async fn members_of(store: &dyn Store, stream: &StreamId) -> Result<Vec<(RoomId, Place)>, StoreError> {
     let mut places = Vec::new();
-    for (key, row) in all(store, stream, rows::PLACES).await? {
-        let (room, mut place) = (rows::room_of(&key)?, Place::decode(&row)?);
+    for (room, mut place) in places_of(store, stream).await? {
         if place.standing != Standing::Member {
             continue;
         }

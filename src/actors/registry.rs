@@ -26,7 +26,7 @@ use super::overview::Overviews;
 use super::presences::{Presences, Who};
 use super::rates::{Limiter, Meters};
 use super::reading;
-use super::relay::{Announce, RelayAddr, Signaled};
+use super::relay::{Announce, RelayAddr, Signaled, Updated};
 use super::room::{Answer, Asker, RoomActor, Submission, Submit};
 use super::signals::Typists;
 use crate::clock::Clock;
@@ -697,6 +697,14 @@ impl Registry {
             if let Some(relay) = self.relay(relay) {
                 relay.do_send(Signaled { room: room.clone(), signal: signal.clone() });
             }
+        }
+    }
+
+    /// Has those who follow rooms of a user on one thread told what the user says of itself.
+    #[expect(clippy::disallowed_methods, reason = "one for each change of a profile")]
+    pub fn user_updated(&self, relay: RelayId, updated: Updated) {
+        if let Some(relay) = self.relay(relay) {
+            relay.do_send(updated);
         }
     }
 

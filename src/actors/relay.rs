@@ -18,9 +18,9 @@ use super::batch::{Batch, Pending};
 use super::turns::{Taken, Turns};
 use super::worker::{Cutting, Worker};
 use crate::domain::revocation::Subject;
-use crate::domain::{Revocation, RoomKey, Seq, Signal};
+use crate::domain::{Revocation, RoomKey, Seq, Signal, UserId};
 use crate::metrics::Census;
-use crate::wire::CloseReason;
+use crate::wire::{CloseReason, Notice};
 
 /// Takes publications for the followers of one worker thread.
 pub struct RelayActor {
@@ -170,6 +170,23 @@ impl Handler<Signaled> for RelayActor {
 
     fn handle(&mut self, signaled: Signaled, _: &mut Self::Context) {
         self.worker.signal(&signaled.room, &signaled.signal);
+    }
+}
+
+/// What a user says of itself has changed: told to those who follow one of `rooms`.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Updated {
+    pub user: UserId,
+    pub rooms: Vec<RoomKey>,
+    pub notice: Arc<Notice>,
+}
+
+impl Handler<Updated> for RelayActor {
+    type Result = ();
+
+    fn handle(&mut self, Updated { user, rooms, notice }: Updated, _: &mut Self::Context) {
+        self.worker.user_updated(&user, &rooms, &notice);
     }
 }
 

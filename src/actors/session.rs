@@ -36,10 +36,10 @@ use super::room::Answer;
 use super::worker::{Follower, Worker};
 use super::world::{Opened, WorldFollow, follow_all};
 use crate::domain::session::Generation;
-use crate::domain::{Position, Principal, RoomId, RoomKey, RoomName, Timestamp};
+use crate::domain::{Position, Principal, Profile, RoomId, RoomKey, RoomName, Timestamp};
 use crate::store::StoreError;
 use crate::wire::frame::{self, Opcode};
-use crate::wire::{Ask, CloseReason, From as Since, Incoming, Notice, Refusal, Reply, Request};
+use crate::wire::{Ask, CloseReason, From as Since, Incoming, Notice, Refusal, Reply, Request, UserProfile};
 
 /// How many frames that cannot be understood a connection may send in all.
 const BAD_FRAMES_MAX: u32 = 16;
@@ -251,6 +251,8 @@ impl SessionActor {
             | Ask::Presence { .. }
             | Ask::Presences { .. }
             | Ask::Settings { .. }
+            | Ask::ProfileUpdate { .. }
+            | Ask::Users { .. }
             | Ask::Hidden { .. }
             | Ask::Inbox { .. }
             | Ask::InboxChanges { .. }
@@ -501,6 +503,8 @@ impl SessionActor {
             | Ask::Presence { .. }
             | Ask::Presences { .. }
             | Ask::Settings { .. }
+            | Ask::ProfileUpdate { .. }
+            | Ask::Users { .. }
             | Ask::Hide { .. }
             | Ask::Hidden { .. }
             | Ask::Inbox { .. }
@@ -788,6 +792,11 @@ impl Handler<RoomsChanged> for SessionActor {
             RoomsChanged::Gained { room, role, standing } => Notice::RoomGained { room, role, standing },
             RoomsChanged::Lost { room } => Notice::RoomLost { room },
             RoomsChanged::Hidden { room, message, hidden } => Notice::MessageHidden { room, message, hidden },
+            RoomsChanged::Profile(profile) => {
+                let Some(by) = &self.principal else { return };
+                let (user, profile) = (by.user.clone(), Profile::clone(&profile));
+                Notice::UserUpdated(Box::new(UserProfile { user, profile }))
+            }
             RoomsChanged::Updated(updated) => {
                 let Some(by) = &self.principal else { return };
                 let (owner, change) = (overview::inbox_key(by), updated.change());

@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::hint;
 use std::rc::Rc;
@@ -28,7 +28,7 @@ use super::signals::{self, ROOMS_OF_ONE_MAX, TYPING};
 use super::world::Track;
 use crate::domain::revocation::Subject;
 use crate::domain::session::{Follow, Generation};
-use crate::domain::{Position, Presence, Principal, Revocation, RoomKey, Seq, Signal, TenantId, UserId};
+use crate::domain::{Position, Presence, Principal, Revocation, RoomId, RoomKey, Seq, Signal, TenantId, UserId};
 use crate::metrics::Census;
 use crate::wire::{self, CloseReason, Dialect, Notice};
 
@@ -555,6 +555,21 @@ impl Worker {
             // A page that is waited for would gather them all.
             if follower.link.kind().lasts() && follower.follow.borrow().at().is_some() {
                 follower.link.outbox.push_state(key, frame.clone());
+            }
+        }
+    }
+
+    /// Tells those who follow one of `rooms`, each connection once, what `user` says of itself.
+    pub(super) fn user_updated(&self, user: &UserId, rooms: &[RoomKey], notice: &Notice) {
+        let Some(RoomKey { tenant, .. }) = rooms.first() else { return };
+        let followed = self.rooms.borrow();
+        let frames = Dialect::ALL.map(|dialect| dialect.frame_notice(notice));
+        let key = StateKey { room: RoomId::inbox(tenant, user), of: 0 };
+        let mut told = HashSet::new();
+        for follower in rooms.iter().filter_map(|room| followed.get(room)).flat_map(|followers| &followers.list) {
+            let waits = follower.follow.borrow().at().is_some() && follower.link.kind().lasts();
+            if follower.user != *user && waits && told.insert(Rc::as_ptr(&follower.link)) {
+                follower.link.outbox.push_state(key, frames[follower.dialect.index()].clone());
             }
         }
     }

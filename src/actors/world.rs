@@ -686,6 +686,7 @@ impl Handler<RoomsChanged> for WorldActor {
             }
             RoomsChanged::Gained { standing: Standing::Invited, .. }
             | RoomsChanged::Updated(_)
+            | RoomsChanged::Profile(_)
             | RoomsChanged::Hidden { .. } => {}
             RoomsChanged::Lost { room } => {
                 self.gained.remove(&room);

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Event, Position, Record, RecordId, Rejection, RoomEvent, RoomId, Seq, Timestamp, UserId};
+use super::{Audience, Event, Position, Record, RecordId, Rejection, RoomEvent, RoomId, Seq, Timestamp, UserId};
 
 /// Unread messages are counted among so many latest records of a room.
 pub const REACH: u64 = 2_000;
@@ -68,6 +68,25 @@ pub struct Entry {
 pub struct Settings {
     /// Others are not told how far the user has read.
     pub private_reading: bool,
+    /// Who is shown how the user can be reached.
+    pub contacts: Audience,
+}
+
+/// What of that is to change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SettingsUpdate {
+    pub private_reading: Option<bool>,
+    pub contacts: Option<Audience>,
+}
+
+impl SettingsUpdate {
+    /// What is decided with it.
+    pub fn of(self, before: Settings) -> Settings {
+        Settings {
+            private_reading: self.private_reading.unwrap_or(before.private_reading),
+            contacts: self.contacts.unwrap_or(before.contacts),
+        }
+    }
 }
 
 /// Stands for a time that does not come.
@@ -94,6 +113,8 @@ pub enum InboxEvent {
         read: Reached,
     },
     SettingsUpdated(Settings),
+    /// What the user says of itself has changed. What it says is in a row and not in the log, where it would stay.
+    ProfileUpdated,
     /// The user does not want to see a message any more, or wants to again.
     MessageHidden {
         room: RoomId,

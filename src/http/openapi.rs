@@ -24,7 +24,7 @@ use super::routes::{EVERYWHERE, ROUTES, Route, Serves, Shape, Verb, WITH_TOKEN};
 use crate::domain::event::MENTIONS_MAX;
 use crate::domain::inbox::DRAFT_BYTES_MAX;
 use crate::domain::policy::{History, SLOW_MODE_MAX_MS};
-use crate::domain::{Capability, ClientId, Name, Role, RoomKind, UserId};
+use crate::domain::{Audience, Capability, ClientId, Name, Role, RoomKind, UserId};
 use crate::wire::Kind;
 use crate::wire::refusal::CODES;
 
@@ -347,7 +347,10 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Joined", needed_list(place(object()), "capabilities", capability()).into()),
         ("Published", published.into()),
         ("Hidden", needed(hidden, "after", or_null(uuid())).into()),
-        ("Settings", needed(object(), "private_reading", flag()).into()),
+        ("Settings", object().property("private_reading", flag()).property("contacts", audience()).into()),
+        ("Profile", profile(object().property("name", or_null(name_text()))).into()),
+        ("User", shown_profile().into()),
+        ("Users", needed_list(object(), "users", shown_profile()).into()),
         ("Presence", needed(object(), "presence", presence()).into()),
         ("Presences", presences.into()),
         ("Typing", object().property("typing", flag()).into()),
@@ -425,6 +428,22 @@ fn role() -> ObjectBuilder {
 
 fn history() -> ObjectBuilder {
     one_of(History::ALL.map(History::as_str))
+}
+
+fn audience() -> ObjectBuilder {
+    one_of(Audience::ALL.map(Audience::as_str))
+}
+
+/// What a profile may have besides the name.
+fn profile(shape: ObjectBuilder) -> ObjectBuilder {
+    let fields = object().additional_properties(Some(AdditionalProperties::FreeForm(true)));
+    let shape = shape.property("avatar", or_null(text())).property("about", or_null(name_text()));
+    shape.property("email", or_null(text())).property("telephone", or_null(text())).property("fields", fields)
+}
+
+fn shown_profile() -> ObjectBuilder {
+    let shape = needed(needed(object(), "user", user()), "name", or_null(name_text()));
+    profile(shape).property("email_hash", text()).property("telephone_hash", text())
 }
 
 fn capability() -> ObjectBuilder {

@@ -107,6 +107,8 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
         | Ask::Presence { .. }
         | Ask::Presences { .. }
         | Ask::Settings { .. }
+        | Ask::ProfileUpdate { .. }
+        | Ask::Users { .. }
         | Ask::Hide { .. }
         | Ask::Hidden { .. }
         | Ask::Inbox { .. }
@@ -172,7 +174,9 @@ fn reads_a_room(kind: Kind) -> bool {
         | Kind::Presence
         | Kind::InboxChanges
         | Kind::Settings
-        | Kind::SettingsUpdate => false,
+        | Kind::SettingsUpdate
+        | Kind::ProfileUpdate
+        | Kind::Users => false,
     }
 }
 
@@ -212,6 +216,8 @@ fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
         | Reply::Inbox(_)
         | Reply::InboxChanges(_)
         | Reply::Settings(_)
+        | Reply::Profile(_)
+        | Reply::Users(_)
         | Reply::Hidden { .. }
         | Reply::InboxUpdated { .. } => Ok(encoded(StatusCode::OK, reply)),
     }
@@ -270,6 +276,8 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::InboxUpdate
         | Kind::Settings
         | Kind::SettingsUpdate
+        | Kind::ProfileUpdate
+        | Kind::Users
         | Kind::Hide
         | Kind::Unhide
         | Kind::Hidden => false,

@@ -15,9 +15,9 @@ use crate::domain::inbox::{Reached, Settings};
 use crate::domain::policy::History;
 use crate::domain::room::Settings as RoomSettings;
 use crate::domain::{
-    Alias, Capabilities, ClientId, Content, DirectoryEvent, Emoji, Epoch, Event, Forwarded, InReplyTo, InboxEvent,
-    Mentions, Name, Num, Position, Record, RecordId, Rights, Role, RoomEvent, RoomId, RoomKey, RoomKind, Seq, StreamId,
-    TenantId, Timestamp, UserId,
+    Alias, Audience, Capabilities, ClientId, Content, DirectoryEvent, Emoji, Epoch, Event, Forwarded, InReplyTo,
+    InboxEvent, Mentions, Name, Num, Position, Record, RecordId, Rights, Role, RoomEvent, RoomId, RoomKey, RoomKind,
+    Seq, StreamId, TenantId, Timestamp, UserId,
 };
 
 /// The version of the shapes below. A new one gets a new number, and the old stays readable.
@@ -281,7 +281,14 @@ enum StoredEvent<'a> {
     #[serde(rename = "iu")]
     EntryUpdated { room: Id, delivered: StoredReached, read: StoredReached },
     #[serde(rename = "is")]
-    SettingsUpdated { private_reading: bool },
+    SettingsUpdated {
+        private_reading: bool,
+        /// Records that were written before there was a choice have none.
+        #[serde(default)]
+        contacts: StoredAudience,
+    },
+    #[serde(rename = "ip")]
+    ProfileUpdated,
     #[serde(rename = "ih")]
     MessageHidden { room: Id, message: Id, hidden: bool },
 }
@@ -320,9 +327,10 @@ impl<'a> StoredEvent<'a> {
             Event::Inbox(InboxEvent::EntryUpdated { room, delivered, read }) => {
                 Self::EntryUpdated { room: Id(room.0), delivered: (*delivered).into(), read: (*read).into() }
             }
-            Event::Inbox(InboxEvent::SettingsUpdated(Settings { private_reading })) => {
-                Self::SettingsUpdated { private_reading: *private_reading }
+            Event::Inbox(InboxEvent::SettingsUpdated(Settings { private_reading, contacts })) => {
+                Self::SettingsUpdated { private_reading: *private_reading, contacts: (*contacts).into() }
             }
+            Event::Inbox(InboxEvent::ProfileUpdated) => Self::ProfileUpdated,
             Event::Inbox(InboxEvent::MessageHidden { room, message, hidden }) => {
                 Self::MessageHidden { room: Id(room.0), message: Id(message.0), hidden: *hidden }
             }
@@ -510,9 +518,11 @@ impl<'a> StoredEvent<'a> {
                 let (room, delivered, read) = (RoomId(room.0), delivered.into(), read.into());
                 return Ok(Event::Inbox(InboxEvent::EntryUpdated { room, delivered, read }));
             }
-            Self::SettingsUpdated { private_reading } => {
-                return Ok(Event::Inbox(InboxEvent::SettingsUpdated(Settings { private_reading })));
+            Self::SettingsUpdated { private_reading, contacts } => {
+                let settings = Settings { private_reading, contacts: contacts.into() };
+                return Ok(Event::Inbox(InboxEvent::SettingsUpdated(settings)));
             }
+            Self::ProfileUpdated => return Ok(Event::Inbox(InboxEvent::ProfileUpdated)),
             Self::MessageHidden { room, message, hidden } => {
                 let (room, message) = (RoomId(room.0), RecordId(message.0));
                 return Ok(Event::Inbox(InboxEvent::MessageHidden { room, message, hidden }));
@@ -630,6 +640,37 @@ impl From<StoredHistory> for History {
         match history {
             StoredHistory::All => Self::All,
             StoredHistory::FromJoin => Self::FromJoin,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize, Clone, Copy, Default)]
+pub(super) enum StoredAudience {
+    #[default]
+    #[serde(rename = "n")]
+    Nobody,
+    #[serde(rename = "o")]
+    Owners,
+    #[serde(rename = "e")]
+    Everybody,
+}
+
+impl From<Audience> for StoredAudience {
+    fn from(audience: Audience) -> Self {
+        match audience {
+            Audience::Nobody => Self::Nobody,
+            Audience::Owners => Self::Owners,
+            Audience::Everybody => Self::Everybody,
+        }
+    }
+}
+
+impl From<StoredAudience> for Audience {
+    fn from(audience: StoredAudience) -> Self {
+        match audience {
+            StoredAudience::Nobody => Self::Nobody,
+            StoredAudience::Owners => Self::Owners,
+            StoredAudience::Everybody => Self::Everybody,
         }
     }
 }
@@ -862,7 +903,9 @@ mod tests {
         events.push(Event::Directory(DirectoryEvent::RoomReserved { room, num: Num(1), alias }));
         events.push(Event::Directory(DirectoryEvent::NumsLeased { before: Num(1000) }));
         events.push(Event::Inbox(InboxEvent::MessageHidden { room, message: id, hidden: true }));
-        events.push(Event::Inbox(InboxEvent::SettingsUpdated(Settings { private_reading: true })));
+        let settings = Settings { private_reading: true, contacts: Audience::Owners };
+        events.push(Event::Inbox(InboxEvent::SettingsUpdated(settings)));
+        events.push(Event::Inbox(InboxEvent::ProfileUpdated));
         events.push(Event::Inbox(InboxEvent::EntryUpdated { room, delivered: reached, read: Reached::NOTHING }));
         events
     }

@@ -11,14 +11,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::StoreError;
-use super::codec::{self, Id, StoredHistory, StoredKind, StoredReached, StoredRole, damage};
+use super::codec::{self, Id, StoredAudience, StoredHistory, StoredKind, StoredReached, StoredRole, damage};
 use crate::domain::inbox::{Entry, Reached, Settings};
 use crate::domain::policy::{Role, RoomKind, Standing};
+use crate::domain::profile::{Email, Telephone};
 use crate::domain::revocation::{Revocation, Subject};
 use crate::domain::room::{Ban, Header, Member, Message, Mute, Pin, Settings as RoomSettings};
 use crate::domain::{
-    Alias, Capabilities, Emoji, Epoch, Name, Num, Position, RecordId, Rights, RoomId, Seq, TenantId, Timestamp,
-    TokenId, UserId,
+    Alias, Capabilities, Content, Emoji, Epoch, Name, Num, Position, Profile, RecordId, Rights, RoomId, Seq, TenantId,
+    Timestamp, TokenId, UserId,
 };
 
 /// A value that is kept as a row.
@@ -92,6 +93,9 @@ pub const HIDDEN: &[u8] = b"x";
 
 /// Under a user's stream: when the user was last seen, a [`Timestamp`].
 pub const LAST_SEEN: &[u8] = b"z";
+
+/// Under a user's stream: the [`Profile`].
+pub const PROFILE: &[u8] = b"n";
 
 /// An entry of a user's inbox as it is kept.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -646,12 +650,54 @@ impl Row for RecordId {
 
 impl Row for Settings {
     fn encode(&self) -> Bytes {
-        codec::version(&self.private_reading).into()
+        codec::version(&(self.private_reading, StoredAudience::from(self.contacts))).into()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
-        Ok(Self { private_reading: codec::versioned(bytes)? })
+        // Rows that were written before there was a choice of contacts are one value.
+        let before = || codec::versioned(bytes).map(|private_reading| (private_reading, StoredAudience::default()));
+        let (private_reading, contacts) = codec::versioned(bytes).or_else(|_| before())?;
+        Ok(Self { private_reading, contacts: contacts.into() })
     }
+}
+
+impl Row for Profile {
+    fn encode(&self) -> Bytes {
+        let stored = StoredProfile {
+            name: self.name.as_ref().map(Name::as_str),
+            avatar: self.avatar.as_deref(),
+            about: self.about.as_ref().map(Name::as_str),
+            email: self.email.as_ref().map(Email::as_str),
+            telephone: self.telephone.as_ref().map(Telephone::as_str),
+            text: self.fields.text.as_deref(),
+            body: self.fields.body.as_deref(),
+        };
+        codec::version(&stored).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let stored: StoredProfile = codec::versioned(bytes)?;
+        Ok(Self {
+            name: codec::name(stored.name)?,
+            avatar: stored.avatar.map(Arc::from),
+            about: codec::name(stored.about)?,
+            email: stored.email.map(Email::new).transpose().map_err(damage)?,
+            telephone: stored.telephone.map(Telephone::new).transpose().map_err(damage)?,
+            fields: Content { text: stored.text.map(Arc::from), body: stored.body.map(Arc::from) },
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredProfile<'a> {
+    #[serde(borrow)]
+    name: Option<&'a str>,
+    avatar: Option<&'a str>,
+    about: Option<&'a str>,
+    email: Option<&'a str>,
+    telephone: Option<&'a str>,
+    text: Option<&'a str>,
+    body: Option<&'a str>,
 }
 
 impl Row for Progress {
@@ -702,6 +748,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::Audience;
     use crate::domain::inbox::FOREVER;
     use crate::domain::policy::History;
     use crate::domain::{Epoch, Position};
@@ -760,7 +807,19 @@ mod tests {
             draft: Some("what I wanted to say".into()),
         };
         round(Kept { entry, shown: reached(1, 2), changed: reached(3, 9).0 });
-        round(Settings { private_reading: true });
+        let contacts = Audience::Owners;
+        round(Settings { private_reading: true, contacts });
+        let before: Result<Settings, _> = Row::decode(&codec::version(&true));
+        assert_eq!(before, Ok(Settings { private_reading: true, contacts: Audience::Nobody }));
+        round(Profile {
+            name: Some(Name::new("Ann").unwrap()),
+            avatar: Some("https://example.org/ann.png".into()),
+            about: None,
+            email: Some(Email::new("ann@example.org").unwrap()),
+            telephone: Some(Telephone::new("+4930123").unwrap()),
+            fields: Content { text: None, body: Some(r#"{"mood":"fine"}"#.into()) },
+        });
+        round(Profile::default());
         round(id);
         round(Kept::default());
         round(Timestamp(-7));

@@ -31,7 +31,7 @@ pub use native::{DEPTH_MAX, Kind, decode_request};
 pub use refusal::{Refusal, Retry};
 pub use reply::{
     About, Absence, Activity, Beside, Change, Changes, Edited, Gap, Inbox, InboxRoom, Listed, ListedMember, Notice,
-    Pinned, Presences, Present, Reader, Readers, Removal, Reply, Tally, Version,
+    Pinned, Presences, Present, Reader, Readers, Removal, Reply, Tally, UserProfile, Version,
 };
 pub use request::{Ask, DecodeError, From, Request};
 pub use world_cursor::Sealer;

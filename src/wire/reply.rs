@@ -9,8 +9,8 @@ use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::recent::Receipt;
 use crate::domain::room::{Ban, Settings as RoomSettings};
 use crate::domain::{
-    Alias, Capabilities, Content, Emoji, Epoch, Event, Mentions, Name, Num, Position, Presence, Principal, Record,
-    RecordId, Rights, RoomEvent, RoomId, RoomKey, Seq, Signal, Timestamp, UserId,
+    Alias, Capabilities, Content, Emoji, Epoch, Event, Mentions, Name, Num, Position, Presence, Principal, Profile,
+    Record, RecordId, Rights, RoomEvent, RoomId, RoomKey, Seq, Signal, Timestamp, UserId,
 };
 
 use super::Refusal;
@@ -157,6 +157,9 @@ pub enum Reply {
     },
     Inbox(Inbox),
     Settings(Settings),
+    /// What the user says of itself, with everything.
+    Profile(Box<UserProfile>),
+    Users(Vec<UserProfile>),
     /// Messages that the user does not want to see; `after` is where the next page starts.
     Hidden {
         room: RoomKey,
@@ -453,6 +456,8 @@ pub enum Notice {
         /// When to connect again; another time for each connection, so that not all come at once.
         retry_after: Duration,
     },
+    /// What a user says of itself has changed: one of those whose rooms are followed, or the user of the connection.
+    UserUpdated(Box<UserProfile>),
     /// The records of the room from `from` to `to` are passed over.
     Gap {
         room: RoomId,
@@ -463,6 +468,13 @@ pub enum Notice {
         room: RoomId,
         refusal: Refusal,
     },
+}
+
+/// What a user says of itself, as far as it is shown to who is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UserProfile {
+    pub user: UserId,
+    pub profile: Profile,
 }
 
 /// Records from one to another, both included, that are passed over for somebody.

@@ -1,11 +1,11 @@
 //! What a client asks, whatever its dialect.
 
 use crate::domain::{
-    Alias, ClientId, Command, Emoji, Name, Presence, RecordId, Role, RoomId, RoomKind, RoomName, UserId,
+    Alias, ClientId, Command, Emoji, Name, Presence, ProfileUpdate, RecordId, Role, RoomId, RoomKind, RoomName, UserId,
 };
 
 use super::{Activity, Refusal};
-use crate::domain::inbox::Update;
+use crate::domain::inbox::{SettingsUpdate, Update};
 
 /// One command of a client.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -151,9 +151,17 @@ pub enum Ask {
         after: Option<RecordId>,
         limit: usize,
     },
-    /// What the user has decided for all rooms; `private_reading` where it is to be changed.
+    /// What the user has decided for all rooms, and what of it is to be changed.
     Settings {
-        private_reading: Option<bool>,
+        update: Option<SettingsUpdate>,
+    },
+    /// Changes what the user says of itself.
+    ProfileUpdate {
+        update: ProfileUpdate,
+    },
+    /// What users say of themselves.
+    Users {
+        users: Vec<UserId>,
     },
     InboxUpdate {
         room: RoomName,

@@ -56,6 +56,7 @@ pub(super) fn notice(notice: &Notice) -> Bytes {
         Notice::Streaming { room, at, .. } => ("hello", Some(Cursor::encode(room, *at).to_string())),
         Notice::StreamingAll { cursor, .. } => ("hello", Some(cursor.clone())),
         Notice::Gap { .. } => ("gap", None),
+        Notice::UserUpdated(_) => ("user_updated", None),
         Notice::Restarting { .. } => ("restarting", None),
         Notice::Hello { .. } => ("hello", None),
         Notice::Removed { .. } => ("removed", None),

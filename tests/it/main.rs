@@ -21,6 +21,7 @@ mod mutes;
 mod paging;
 mod pins;
 mod presence;
+mod profiles;
 mod protocol;
 mod reactions;
 mod requests;

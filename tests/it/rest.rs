@@ -114,6 +114,10 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     assert_eq!(walk.ok(&bob, "hidden", &hidden[..1], None).await["messages"], json!([]));
     let settings = walk.ok(&bob, "settings_update", &[], Some(json!({ "private_reading": false }))).await;
     assert_eq!(settings, walk.ok(&bob, "settings", &[], None).await);
+    let named = walk.ok(&bob, "profile_update", &[], Some(json!({ "name": "Bob", "email": "bob@b" }))).await;
+    assert_eq!((&named["user"], &named["name"]), (&json!("bob"), &json!("Bob")));
+    let found = walk.ok(&ann, "users", &[("users", "zoe,bob")], None).await;
+    assert_eq!(found["users"], json!([{ "user": "zoe", "name": null }, { "user": "bob", "name": "Bob" }]));
     let there = walk.ok(&ann, "presences", &[("room", room)], None).await;
     assert_eq!((&there["online"], &there["members"]), (&json!(1), &json!(3)));
     let typing = walk.ok(&bob, "typing", &[("room", room)], Some(json!({ "typing": false }))).await;

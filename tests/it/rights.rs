@@ -436,7 +436,9 @@ fn command(kind: Kind, stage: &Stage) -> Option<Value> {
         | Kind::InboxChanges
         | Kind::Presence
         | Kind::Settings
-        | Kind::SettingsUpdate => return None,
+        | Kind::SettingsUpdate
+        | Kind::ProfileUpdate
+        | Kind::Users => return None,
         Kind::Archive
         | Kind::Join
         | Kind::Leave

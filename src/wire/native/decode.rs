@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::value::{CowStrDeserializer, MapAccessDeserializer};
@@ -16,6 +17,7 @@ use super::content::{Content, Text};
 use crate::domain::event::MENTIONS_MAX;
 use crate::domain::ids::IdError;
 use crate::domain::policy::SLOW_MODE_MAX_MS;
+use crate::domain::profile::{AVATAR_BYTES_MAX, Audience, Email, FIELDS_BYTES_MAX, Telephone};
 use crate::domain::room::MEMBERS_MAX;
 use crate::domain::{
     self, Alias, Capability, ClientId, Command, Emoji, Name, Num, Presence, RecordId, Rejection, Rights, Role, RoomId,
@@ -386,11 +388,38 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
         }
         Kind::Settings => {
             let Nothing {} = payload.read()?;
-            Ask::Settings { private_reading: None }
+            Ask::Settings { update: None }
         }
         Kind::SettingsUpdate => {
-            let SettingsUpdate { private_reading } = payload.read()?;
-            Ask::Settings { private_reading: Some(private_reading) }
+            let SettingsUpdate { private_reading, contacts } = payload.read()?;
+            let update = inbox::SettingsUpdate { private_reading, contacts: contacts.map(|it| it.0) };
+            if update == inbox::SettingsUpdate::default() {
+                return Err(Refusal::bad_request("`private_reading` or `contacts` has to be there"));
+            }
+            Ask::Settings { update: Some(update) }
+        }
+        Kind::ProfileUpdate => {
+            let ProfileUpdate { name, avatar, about, email, telephone, fields } = payload.read()?;
+            let fields = fields.map(|fields| fields.map_or_else(domain::Content::default, |Content(fields)| fields));
+            if fields.as_ref().is_some_and(|fields| fields.bytes() > FIELDS_BYTES_MAX) {
+                return Err(Refusal::bad_request(format!("`fields` has more than {FIELDS_BYTES_MAX} bytes")));
+            }
+            let update = domain::ProfileUpdate {
+                name: name.map(|name| name.map(|it| it.0)),
+                avatar: avatar.map(|avatar| avatar.map(|it| it.0.0)),
+                about: about.map(|about| about.map(|it| it.0)),
+                email: email.map(|email| email.map(|it| it.0)),
+                telephone: telephone.map(|telephone| telephone.map(|it| it.0)),
+                fields,
+            };
+            if update == domain::ProfileUpdate::default() {
+                return Err(Refusal::bad_request("an update has to say what is to change"));
+            }
+            Ask::ProfileUpdate { update }
+        }
+        Kind::Users => {
+            let Users { users: UserList(users) } = payload.read()?;
+            Ask::Users { users }
         }
         Kind::InboxUpdate => {
             let InboxUpdate { room, delivered_to, read_to, muted_until, pinned, archived, draft } = payload.read()?;
@@ -492,13 +521,15 @@ pub enum Kind {
     Presences,
     Settings,
     SettingsUpdate,
+    ProfileUpdate,
+    Users,
     Hide,
     Unhide,
     Hidden,
 }
 
 impl Kind {
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 48] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -542,6 +573,8 @@ impl Kind {
         Self::Presences,
         Self::Settings,
         Self::SettingsUpdate,
+        Self::ProfileUpdate,
+        Self::Users,
         Self::Hide,
         Self::Unhide,
         Self::Hidden,
@@ -592,6 +625,8 @@ impl Kind {
             Self::Hidden => "hidden",
             Self::Settings => "settings",
             Self::SettingsUpdate => "settings_update",
+            Self::ProfileUpdate => "profile_update",
+            Self::Users => "users",
             Self::Typing => "typing",
             Self::Presence => "presence",
             Self::Presences => "presences",
@@ -881,8 +916,80 @@ struct Hidden {
 
 #[derive(Deserialize)]
 struct SettingsUpdate {
-    private_reading: bool,
+    private_reading: Option<bool>,
+    contacts: Option<Parsed<Audience>>,
 }
+
+/// What is null is taken away; what is not there stays.
+#[derive(Deserialize)]
+struct ProfileUpdate {
+    #[serde(default, deserialize_with = "said")]
+    name: Option<Option<Parsed<Name>>>,
+    #[serde(default, deserialize_with = "said")]
+    avatar: Option<Option<Parsed<Address>>>,
+    #[serde(default, deserialize_with = "said")]
+    about: Option<Option<Parsed<Name>>>,
+    #[serde(default, deserialize_with = "said")]
+    email: Option<Option<Parsed<Email>>>,
+    #[serde(default, deserialize_with = "said")]
+    telephone: Option<Option<Parsed<Telephone>>>,
+    #[serde(default, deserialize_with = "said")]
+    fields: Option<Option<Content>>,
+}
+
+#[derive(Deserialize)]
+struct Users {
+    users: UserList,
+}
+
+/// The most users that are asked for at once.
+pub const USERS_MAX: usize = 100;
+
+/// Users as a list, or as one text between commas, as a query has it.
+struct UserList(Vec<UserId>);
+
+impl<'de> Deserialize<'de> for UserList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+
+        impl<'de> Visitor<'de> for List {
+            type Value = Vec<UserId>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of user ids")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                let users = text.split(',').take(USERS_MAX + 1).map(|user| UserId::new(user).map_err(E::custom));
+                few_enough(users.collect::<Result<_, _>>()?)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut users = Vec::new();
+                while let Some(Parsed(user)) = seq.next_element()? {
+                    users.push(user);
+                    if users.len() > USERS_MAX {
+                        break;
+                    }
+                }
+                few_enough(users)
+            }
+        }
+
+        fn few_enough<E: Error>(users: Vec<UserId>) -> Result<Vec<UserId>, E> {
+            if (1..=USERS_MAX).contains(&users.len()) {
+                Ok(users)
+            } else {
+                Err(E::custom(format!("`users` has to be 1 to {USERS_MAX} user ids")))
+            }
+        }
+
+        deserializer.deserialize_any(List).map(Self)
+    }
+}
+
+/// The address of a picture: of the web, or of a file here.
+struct Address(Arc<str>);
 
 /// What is not there stays; null takes away.
 #[derive(Deserialize)]
@@ -1083,6 +1190,48 @@ impl FromText for domain::policy::History {
     fn from_text(text: &str) -> Result<Self, Self::Error> {
         let known = Self::ALL.into_iter().find(|history| history.as_str() == text);
         known.ok_or("a history is one of all, join")
+    }
+}
+
+impl FromText for Audience {
+    type Error = &'static str;
+
+    fn from_text(text: &str) -> Result<Self, Self::Error> {
+        let known = Self::ALL.into_iter().find(|audience| audience.as_str() == text);
+        known.ok_or("`contacts` is one of nobody, owners, everybody")
+    }
+}
+
+impl FromText for Email {
+    type Error = &'static str;
+
+    fn from_text(text: &str) -> Result<Self, Self::Error> {
+        Self::new(text)
+    }
+}
+
+impl FromText for Telephone {
+    type Error = &'static str;
+
+    fn from_text(text: &str) -> Result<Self, Self::Error> {
+        Self::new(text)
+    }
+}
+
+impl FromText for Address {
+    type Error = String;
+
+    /// Never one that a browser would carry out.
+    fn from_text(text: &str) -> Result<Self, Self::Error> {
+        let shown = text.starts_with("https://") || text.starts_with("http://") || text.starts_with("/v1/files/");
+        let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+        if shown && plain && text.len() <= AVATAR_BYTES_MAX {
+            Ok(Self(text.into()))
+        } else {
+            Err(format!(
+                "an avatar is the address of a picture, https://... or http://..., of up to {AVATAR_BYTES_MAX} bytes"
+            ))
+        }
     }
 }
 

@@ -1,16 +1,18 @@
 //! What clients are sent, as objects: records, replies and notices, each described once for both notations.
 
+use std::fmt::Write;
+
 use super::PROTOCOL;
 use super::writer::{Plain, Writer};
 use crate::domain::inbox::{Entry, Last, Settings, Unread};
 use crate::domain::room::{Ban, Settings as RoomSettings};
 use crate::domain::{
     Alias, Capabilities, Content, DirectoryEvent, Emoji, Event, Forwarded, InReplyTo, InboxEvent, Name, Position,
-    Presence, Record, RecordId, Rights, RoomEvent, RoomId, RoomKey, Signal, Timestamp, UserId,
+    Presence, Profile, Record, RecordId, Rights, RoomEvent, RoomId, RoomKey, Signal, Timestamp, UserId,
 };
 use crate::wire::{
     About, Activity, Beside, Change, Changes, Cursor, Edited, Gap, Inbox, InboxRoom, Listed, ListedMember, Notice,
-    Pinned, Presences, Present, Reader, Readers, Refusal, Reply, Tally, Version,
+    Pinned, Presences, Present, Reader, Readers, Refusal, Reply, Tally, UserProfile, Version,
 };
 
 /// What a record takes besides its content, or a reply besides its lists: most are half of it.
@@ -122,6 +124,10 @@ pub fn notice(out: &mut impl Writer, notice: &Notice) {
             out.member("type", "restarting");
             out.member("retry_after_ms", &u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
         }
+        Notice::UserUpdated(profile) => {
+            out.member("type", "user_updated");
+            put_profile(out, profile);
+        }
         Notice::Gap { room, gap } => {
             out.member("type", "gap");
             put_room(out, "room", *room);
@@ -182,6 +188,8 @@ fn reply_bytes(reply: &Reply) -> usize {
         | Reply::Signaled { .. }
         | Reply::Present { .. }
         | Reply::Settings(_)
+        | Reply::Profile(_)
+        | Reply::Users(_)
         | Reply::FollowingAll { .. }
         | Reply::UnfollowedAll
         | Reply::Room { .. }
@@ -209,7 +217,10 @@ fn put_record(out: &mut impl Writer, room: &RoomKey, record: &Record) {
         // No room's stream has one. Its place would be shown, and what it says kept.
         Event::Directory(DirectoryEvent::RoomReserved { .. } | DirectoryEvent::NumsLeased { .. })
         | Event::Inbox(
-            InboxEvent::EntryUpdated { .. } | InboxEvent::SettingsUpdated(_) | InboxEvent::MessageHidden { .. },
+            InboxEvent::EntryUpdated { .. }
+            | InboxEvent::SettingsUpdated(_)
+            | InboxEvent::ProfileUpdated
+            | InboxEvent::MessageHidden { .. },
         ) => {
             out.member("event", "hidden");
         }
@@ -524,7 +535,22 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
                 None => out.member("after", &None::<&str>),
             }
         }
-        Reply::Settings(Settings { private_reading }) => out.member("private_reading", private_reading),
+        Reply::Settings(Settings { private_reading, contacts }) => {
+            out.member("private_reading", private_reading);
+            out.member("contacts", contacts.as_str());
+        }
+        Reply::Profile(profile) => put_profile(out, profile),
+        Reply::Users(profiles) => {
+            out.key("users");
+            let open = out.open_list();
+            for profile in profiles {
+                out.item();
+                let open = out.open_map();
+                put_profile(out, profile);
+                out.close_map(open);
+            }
+            out.close_list(open);
+        }
         Reply::InboxChanges(Changes { owner, changes, cursor, complete }) => {
             out.key("changes");
             let open = out.open_list();
@@ -680,6 +706,39 @@ fn put_about(out: &mut impl Writer, room: &RoomKey, about: &About) {
     out.member("cursor", &head.map(|head| Cursor::encode(room, head)).as_deref());
 }
 
+/// What is not said of a user is not there, but for the name.
+fn put_profile(out: &mut impl Writer, UserProfile { user, profile }: &UserProfile) {
+    let Profile { name, avatar, about, email, telephone, fields } = profile;
+    out.member("user", user.as_str());
+    out.member("name", &name.as_ref().map(Name::as_str));
+    if let Some(avatar) = avatar {
+        out.member("avatar", &**avatar);
+    }
+    if let Some(about) = about {
+        out.member("about", about.as_str());
+    }
+    if let Some(email) = email {
+        out.member("email", email.as_str());
+        out.member("email_hash", &*hash_of(email.as_str()));
+    }
+    if let Some(telephone) = telephone {
+        out.member("telephone", telephone.as_str());
+        out.member("telephone_hash", &*hash_of(telephone.as_str()));
+    }
+    if *fields != Content::default() {
+        put_object(out, "fields", fields);
+    }
+}
+
+/// SHA-256 in hexadecimal digits: by it clients find the people of an address book without sending it.
+fn hash_of(contact: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, contact.as_bytes());
+    digest.as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
 fn put_gap(out: &mut impl Writer, Gap { from, to, reason }: Gap) {
     out.member("from", &from.0);
     out.member("to", &to.0);
@@ -830,7 +889,6 @@ fn put_forwarded(out: &mut impl Writer, Forwarded { by, at, source: _ }: &Forwar
     out.close_map(open);
 }
 
-/// Most messages mention nobody, and do not say so.
 fn put_capabilities(out: &mut impl Writer, name: &str, capabilities: Capabilities) {
     out.key(name);
     let open = out.open_list();
@@ -841,6 +899,7 @@ fn put_capabilities(out: &mut impl Writer, name: &str, capabilities: Capabilitie
     out.close_list(open);
 }
 
+/// Most messages mention nobody, and do not say so.
 fn put_mentions(out: &mut impl Writer, mentions: &[UserId]) {
     if mentions.is_empty() {
         return;
@@ -856,7 +915,11 @@ fn put_mentions(out: &mut impl Writer, mentions: &[UserId]) {
 
 /// The content as the one object it was posted as.
 fn put_content(out: &mut impl Writer, content: &Content) {
-    out.key("content");
+    put_object(out, "content", content);
+}
+
+fn put_object(out: &mut impl Writer, name: &str, content: &Content) {
+    out.key(name);
     let open = out.open_map();
     if let Some(text) = &content.text {
         out.member("text", &**text);

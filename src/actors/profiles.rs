@@ -1,0 +1,116 @@
+//! What users are shown of each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::failure::read_failed;
+use super::inbox::settings_of;
+use super::overview::places_of;
+use super::presences::Who;
+use super::registry::Registry;
+use super::relay::Updated;
+use crate::domain::policy::{Role, Standing};
+use crate::domain::{Audience, Principal, Profile, RoomId, RoomKey, StreamId, TenantId, UserId};
+use crate::store::rows::{self, Place, Row};
+use crate::store::{Store, StoreError};
+use crate::wire::{Notice, Refusal, UserProfile};
+
+/// In how many rooms it counts that somebody owns them, for who asks how others can be reached.
+const OWNED_MAX: usize = 256;
+
+/// What `by` is shown of `users`, in their order.
+pub async fn users(registry: &Registry, by: &Principal, users: Vec<UserId>) -> Result<Vec<UserProfile>, Refusal> {
+    registry.meters().user(&registry.limits().rates, by)?;
+    let store = &**registry.store();
+    let look = async {
+        let (mut owned, mut found) = (None, Vec::with_capacity(users.len()));
+        for user in users {
+            let stream = StreamId::User(by.tenant.clone(), user.clone());
+            let profile = profile_of(store, &stream).await?;
+            let reached = profile.email.is_some() || profile.telephone.is_some();
+            let shown = user == by.user
+                || (reached
+                    && match settings_of(store, &stream).await?.contacts {
+                        Audience::Nobody => false,
+                        Audience::Everybody => true,
+                        Audience::Owners => {
+                            if owned.is_none() {
+                                owned = Some(owned_by(store, by).await?);
+                            }
+                            is_in_one(store, &stream, owned.as_deref().unwrap_or_default()).await?
+                        }
+                    });
+            found.push(UserProfile { user, profile: if shown { profile } else { profile.without_contacts() } });
+        }
+        Ok::<_, StoreError>(found)
+    };
+    look.await.map_err(|error| read_failed(&error))
+}
+
+/// What a user says of itself.
+pub async fn profile_of(store: &dyn Store, stream: &StreamId) -> Result<Profile, StoreError> {
+    let row = store.get(stream, rows::PROFILE).await?;
+    Ok(row.map(|row| Profile::decode(&row)).transpose()?.unwrap_or_default())
+}
+
+/// The rooms that somebody owns.
+async fn owned_by(store: &dyn Store, by: &Principal) -> Result<Vec<RoomId>, StoreError> {
+    let stream = StreamId::User(by.tenant.clone(), by.user.clone());
+    let places = places_of(store, &stream).await?.into_iter();
+    let owned = places.filter(|(_, place)| place.standing == Standing::Member && place.role == Role::Owner);
+    Ok(owned.map(|(room, _)| room).take(OWNED_MAX).collect())
+}
+
+/// Whether a user is a member of one of `rooms`.
+async fn is_in_one(store: &dyn Store, stream: &StreamId, rooms: &[RoomId]) -> Result<bool, StoreError> {
+    if rooms.is_empty() {
+        return Ok(false);
+    }
+    let keys: Vec<_> = rooms.iter().map(|room| rows::place(*room)).collect();
+    let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+    for row in store.get_all(stream, &keys).await?.into_iter().flatten() {
+        if Place::decode(&row)?.standing == Standing::Member {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Tells those who follow a room that `who` is in what `who` is shown as now: each connection once, in however many rooms
+/// it meets the user.
+pub async fn tell(registry: Arc<Registry>, who: Who) {
+    let (tenant, user) = &who;
+    let stream = StreamId::User(tenant.clone(), user.clone());
+    let store = &**registry.store();
+    let look = async {
+        let places = places_of(store, &stream).await?;
+        // Read last: what is told last is what is so.
+        Ok::<_, StoreError>((places, profile_of(store, &stream).await?))
+    };
+    let (places, profile) = match look.await {
+        Ok(found) => found,
+        Err(error) => return tracing::error!(%error, "a profile could not be told"),
+    };
+    let profile = UserProfile { user: user.clone(), profile: profile.without_contacts() };
+    let notice = Arc::new(Notice::UserUpdated(Box::new(profile)));
+    let rooms = places.into_iter().filter(|(_, place)| place.standing == Standing::Member).map(|(room, _)| room);
+    for (relay, rooms) in interested(&registry, tenant, rooms) {
+        registry.user_updated(relay, Updated { user: user.clone(), rooms, notice: Arc::clone(&notice) });
+    }
+}
+
+/// Which relays follow which of `rooms`.
+fn interested(
+    registry: &Registry,
+    tenant: &TenantId,
+    rooms: impl Iterator<Item = RoomId>,
+) -> BTreeMap<super::registry::RelayId, Vec<RoomKey>> {
+    let mut relays = BTreeMap::<_, BTreeSet<RoomKey>>::new();
+    for room in rooms {
+        let room = RoomKey { tenant: tenant.clone(), room };
+        for (relay, _) in registry.interest(&room) {
+            relays.entry(relay).or_default().insert(room.clone());
+        }
+    }
+    relays.into_iter().map(|(relay, rooms)| (relay, rooms.into_iter().collect())).collect()
+}

@@ -1,0 +1,152 @@
+//! Who a user is to the others: a name, a picture, how to be reached.
+
+use std::sync::Arc;
+
+use super::{Content, Name};
+
+/// The most that the fields of a profile that only clients understand may come to, in bytes.
+pub const FIELDS_BYTES_MAX: usize = 4 * 1024;
+
+/// The longest address of a picture, in bytes.
+pub const AVATAR_BYTES_MAX: usize = 2048;
+
+/// What a user says of itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Profile {
+    pub name: Option<Name>,
+    /// The address of a picture.
+    pub avatar: Option<Arc<str>>,
+    /// A line about the user.
+    pub about: Option<Name>,
+    pub email: Option<Email>,
+    pub telephone: Option<Telephone>,
+    /// What only clients understand.
+    pub fields: Content,
+}
+
+/// Who is shown how a user can be reached, besides the user.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum Audience {
+    #[default]
+    Nobody,
+    /// Owners of rooms that the user is in.
+    Owners,
+    /// All users of the tenant.
+    Everybody,
+}
+
+impl Audience {
+    pub const ALL: [Self; 3] = [Self::Nobody, Self::Owners, Self::Everybody];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nobody => "nobody",
+            Self::Owners => "owners",
+            Self::Everybody => "everybody",
+        }
+    }
+}
+
+/// An address of the form `local@domain`; whether mail arrives there is not looked at.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Email(Arc<str>);
+
+impl Email {
+    /// RFC 5321, section 4.5.3.1.3, less the angle brackets.
+    pub const BYTES_MAX: usize = 254;
+
+    pub fn new(text: &str) -> Result<Self, &'static str> {
+        let known = text.len() <= Self::BYTES_MAX && text.chars().all(|c| !c.is_whitespace() && !c.is_control());
+        match text.rsplit_once('@') {
+            Some((local, domain)) if known && !local.is_empty() && !domain.is_empty() => Ok(Self(text.into())),
+            Some(_) | None => Err("an e-mail address is of the form local@domain, with at most 254 bytes"),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A number as ITU-T E.164 has it: a plus sign and up to 15 digits.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Telephone(Arc<str>);
+
+impl Telephone {
+    pub fn new(text: &str) -> Result<Self, &'static str> {
+        match text.strip_prefix('+') {
+            Some(digits) if (5..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Ok(Self(text.into()))
+            }
+            Some(_) | None => Err("a telephone number is a plus sign and 5 to 15 digits"),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What is to change of a profile: what is `None` stays as it is, `Some(None)` is taken away.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ProfileUpdate {
+    pub name: Option<Option<Name>>,
+    pub avatar: Option<Option<Arc<str>>>,
+    pub about: Option<Option<Name>>,
+    pub email: Option<Option<Email>>,
+    pub telephone: Option<Option<Telephone>>,
+    pub fields: Option<Content>,
+}
+
+impl Profile {
+    /// The profile as it is after `update`.
+    pub fn updated(&self, update: ProfileUpdate) -> Self {
+        let ProfileUpdate { name, avatar, about, email, telephone, fields } = update;
+        Self {
+            name: name.unwrap_or_else(|| self.name.clone()),
+            avatar: avatar.unwrap_or_else(|| self.avatar.clone()),
+            about: about.unwrap_or_else(|| self.about.clone()),
+            email: email.unwrap_or_else(|| self.email.clone()),
+            telephone: telephone.unwrap_or_else(|| self.telephone.clone()),
+            fields: fields.unwrap_or_else(|| self.fields.clone()),
+        }
+    }
+
+    /// What is shown to who may not know how the user can be reached.
+    #[must_use]
+    pub fn without_contacts(self) -> Self {
+        Self { email: None, telephone: None, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_update_does_not_name_stays_and_what_it_names_null_goes() {
+        let ann = Name::new("Ann").unwrap();
+        let email = Email::new("ann@example.org").unwrap();
+        let named = ProfileUpdate { name: Some(Some(ann.clone())), email: Some(Some(email)), ..Default::default() };
+        let profile = Profile::default().updated(named);
+        let about = ProfileUpdate { about: Some(Some(ann.clone())), email: Some(None), ..Default::default() };
+        let expected = Profile { name: Some(ann.clone()), about: Some(ann), ..Profile::default() };
+        assert_eq!(profile.updated(about), expected);
+    }
+
+    #[test]
+    fn contacts_are_of_their_forms() {
+        for good in ["a@b", "ann.o'neil+x@mail.example.org", "grün@köln.example"] {
+            assert!(Email::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "@", "a@", "@b", "ann", "a b@c", "a@b\n", &format!("{}@b", "a".repeat(253))] {
+            assert!(Email::new(bad).is_err(), "{bad:?}");
+        }
+        for good in ["+49301", "+123456789012345"] {
+            assert!(Telephone::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "+", "49301234", "+1234", "+1234567890123456", "+49 301 23", "+٤٩٣٠١٢"] {
+            assert!(Telephone::new(bad).is_err(), "{bad}");
+        }
+    }
+}
