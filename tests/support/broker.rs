@@ -33,9 +33,15 @@ impl Broker {
 
     /// The same, with this on the command line in the place of the limits that are measured with.
     pub fn start_with(data: &Path, port: u16, more: &[&OsStr]) -> Self {
+        let dev = [&[OsStr::new("--dev")], more].concat();
+        Self::serve(data, port, &dev)
+    }
+
+    /// The same without `--dev`: every limit holds that the command line does not set otherwise.
+    pub fn serve(data: &Path, port: u16, more: &[&OsStr]) -> Self {
         let log = data.with_extension("log");
         let mut child = program()
-            .args(["serve", "--dev", "--listen", &format!("127.0.0.1:{port}"), "--data"])
+            .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
             .arg(data)
             .args(more)
             .stdin(Stdio::null())

@@ -77,6 +77,18 @@ impl Http {
         patiently(self.try_get(path)).await.expect("the connection is open")
     }
 
+    /// Asks with whichever method, and a body in JSON where there is one.
+    pub async fn request(&mut self, method: &str, path: &str, body: Option<&Value>) -> std::io::Result<Answer> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let about = match body.len() {
+            0 => String::new(),
+            bytes => format!("Content-Type: application/json\r\nContent-Length: {bytes}\r\n"),
+        };
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{}{about}\r\n{body}", self.authorization);
+        self.stream.get_mut().write_all(head.as_bytes()).await?;
+        self.answer().await
+    }
+
     /// Sends a request with more headers, each ended by CR LF.
     pub async fn send(&mut self, path: &str, more: &str) -> std::io::Result<()> {
         let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{}{more}\r\n", self.authorization);
