@@ -12,7 +12,7 @@ use chinwag::config::{Config, Flags};
 use chinwag::domain::inbox::{Entry as InboxEntry, Last, Reached, Settings, Unread};
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
-use chinwag::domain::room::{BANS_MAX, Ban, MUTES_MAX, RIGHTS_MAX, Settings as RoomSettings};
+use chinwag::domain::room::{BANS_MAX, Ban, MUTES_MAX, Mute, RIGHTS_MAX, Settings as RoomSettings};
 use chinwag::domain::{
     Alias, Capabilities, Capability, ClientId, Content, Emoji, Epoch, Event, InReplyTo, Num, Position, Presence,
     Principal, Profile, Record, RecordId, Rejection, Rights, RoomEvent, RoomId, RoomKey, Seq, Signal, TenantId,
@@ -413,6 +413,7 @@ fn sent() -> Vec<Value> {
         user: UserId::new(user).unwrap(),
         role,
         rights,
+        muted: None,
         joined: RecordId(uuid(POST)),
     };
     let members = vec![listed("ann", Role::Owner, Rights::default()), listed("bob", Role::Member, rights)];
@@ -446,9 +447,11 @@ fn sent() -> Vec<Value> {
     let versions = vec![Version::of(&posted).unwrap(), version.clone()];
     let edited = Edited { message: posted.id, version };
     let beside = Beside { reactions: vec![tally], edited: vec![edited], hidden: Vec::new() };
+    let mute = Mute { by: UserId::new("eve").unwrap(), at, rank: Role::Admin, until: Some(Timestamp(at.0 + 600_000)) };
     let ban = Ban {
         by: UserId::new("eve").unwrap(),
         at,
+        rank: Role::Admin,
         until: Some(Timestamp(at.0 + 600_000)),
         reason: Some(chinwag::domain::Name::new("spam").unwrap()),
     };
@@ -531,6 +534,7 @@ fn sent() -> Vec<Value> {
             },
         ),
         (Some("22"), Reply::Bans { room: room.clone(), bans: vec![(UserId::new("zoe").unwrap(), ban)], after: None }),
+        (Some("23"), Reply::Mutes { room: room.clone(), mutes: vec![(bob.clone(), mute)], after: None }),
         (Some("12"), Reply::FollowingAll { cursor: "IKm3J0hP8yTfWcB1uLxNqQvEoZr7sDgA5kX2bVtYw9R".into(), rooms: 3 }),
         (Some("13"), Reply::UnfollowedAll),
         (

@@ -106,6 +106,7 @@ fn every_command_is_understood_in_both_notations() {
         ),
         (r#""type":"unmute","room":"R","user":"bob""#, asked(Command::Unmute { user: user("bob") })),
         (r#""type":"bans","room":"R""#, Ask::Bans { room: room(), after: None, limit: 100 }),
+        (r#""type":"mutes","room":"R""#, Ask::Mutes { room: room(), after: None, limit: 100 }),
         (r#""type":"kick","room":"R","user":"bob""#, asked(Command::Kick { user: user("bob"), reason: None })),
         (
             r#""type":"role","room":"R","user":"bob","role":"owner""#,

@@ -77,8 +77,9 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
         Ask::Rooms { after, limit } => counted(registry, "rooms", list_rooms(registry, &by, after, limit).await),
         Ask::Room { room } => read("room", worker, link, &by, &room, reading::room).await,
         Ask::Members { room, after, limit } => {
+            let now = registry.now();
             let members = async move |store: &dyn Store, reader: &Rc<Follower>| {
-                reading::members(store, reader, after, limit).await
+                reading::members(store, reader, after, limit, now).await
             };
             read("members", worker, link, &by, &room, members).await
         }
@@ -88,6 +89,13 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
                 reading::bans(store, reader, after, limit, now).await
             };
             read("bans", worker, link, &by, &room, bans).await
+        }
+        Ask::Mutes { room, after, limit } => {
+            let now = registry.now();
+            let mutes = async move |store: &dyn Store, reader: &Rc<Follower>| {
+                reading::mutes(store, reader, after, limit, now).await
+            };
+            read("mutes", worker, link, &by, &room, mutes).await
         }
         Ask::Typing { room, typing } => {
             let signal = async |store: &dyn Store, reader: &Rc<Follower>| {

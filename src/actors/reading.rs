@@ -170,6 +170,33 @@ impl<'a> Visit<'a> {
         shown.map_err(|error| read_failed(&error))
     }
 
+    /// The rows of users behind `after` that hold, at most `limit`, and where the next page starts.
+    async fn holding<T: Row>(
+        &self,
+        prefix: &[u8],
+        after: Option<Bytes>,
+        limit: usize,
+        holds: impl Fn(&T) -> bool,
+    ) -> Result<(Vec<(UserId, T)>, Option<UserId>), Refusal> {
+        let failed = |error: StoreError| read_failed(&error);
+        let found = self.store.scan(&self.stream, prefix, after.as_deref(), ENDING_PER_ANSWER).await.map_err(failed)?;
+        let (mut page, mut last, mut more) = (Vec::new(), None, found.len() == ENDING_PER_ANSWER);
+        for (key, row) in &found {
+            let row = T::decode(row).map_err(failed)?;
+            if holds(&row) {
+                if page.len() == limit {
+                    more = true;
+                    break;
+                }
+                page.push((rows::user_of(key).map_err(failed)?, row));
+            }
+            last = Some(key);
+        }
+        self.still()?;
+        let after = last.filter(|_| more).map(|key| rows::user_of(key)).transpose().map_err(failed)?;
+        Ok((page, after))
+    }
+
     /// Refuses who is not a member any more.
     fn still(&self) -> Result<(), Refusal> {
         let stands = self.reader.follow().borrow().stands(self.insider.member.joined.seq());
@@ -511,6 +538,7 @@ pub async fn members(
     reader: &Rc<Follower>,
     after: Option<UserId>,
     limit: usize,
+    now: Timestamp,
 ) -> Result<Reply, Refusal> {
     let failed = |error: StoreError| read_failed(&error);
     let visit = Visit::begin(store, reader).await?;
@@ -518,21 +546,22 @@ pub async fn members(
     let found = store.scan(&visit.stream, rows::MEMBERS, after.as_deref(), limit + 1).await.map_err(failed)?;
     let users = found.iter().take(limit).map(|(key, _)| rows::user_of(key)).collect::<Result<Vec<_>, _>>();
     let users = users.map_err(failed)?;
-    let rights =
-        all(store, &visit.stream, &users.iter().map(rows::rights).collect::<Vec<_>>()).await.map_err(failed)?;
+    let keys = users.iter().flat_map(|user| [rows::rights(user), rows::mute(user)]).collect::<Vec<_>>();
+    let decided = all(store, &visit.stream, &keys).await.map_err(failed)?;
     visit.still()?;
-    let members = users.into_iter().zip(&found).zip(rights).map(|((user, (_, row)), rights)| {
+    let members = users.into_iter().zip(&found).zip(decided.chunks(2)).map(|((user, (_, row)), decided)| {
         let Member { role, joined } = Member::decode(row)?;
-        let rights = rights.map(|row| Rights::decode(&row)).transpose()?.unwrap_or_default();
-        Ok(ListedMember { user, role, rights, joined })
+        let rights = decided[0].as_deref().map(Rights::decode).transpose()?.unwrap_or_default();
+        let muted = decided[1].as_deref().map(Mute::decode).transpose()?.filter(|mute| mute.holds(now));
+        Ok(ListedMember { user, role, rights, muted, joined })
     });
     let members = members.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     let after = members.last().filter(|_| found.len() > limit).map(|member| member.user.clone());
     Ok(Reply::Members { room: visit.key().clone(), members, after })
 }
 
-/// How many bans are looked at for one answer, those that have ended among them.
-const BANS_PER_ANSWER: usize = 1000;
+/// How many bans or mutes are looked at for one answer, those that have ended among them.
+const ENDING_PER_ANSWER: usize = 1000;
 
 /// Who is banned from a room at `now`, in the order of the users' ids. For who may ban.
 pub async fn bans(
@@ -542,26 +571,26 @@ pub async fn bans(
     limit: usize,
     now: Timestamp,
 ) -> Result<Reply, Refusal> {
-    let failed = |error: StoreError| read_failed(&error);
     let visit = Visit::begin(store, reader).await?;
     visit.insider.header.check(visit.insider.allowed(), Capability::Ban)?;
     let after = after.map(|user| rows::ban(&user));
-    let found = store.scan(&visit.stream, rows::BANS, after.as_deref(), BANS_PER_ANSWER).await.map_err(failed)?;
-    let (mut bans, mut last, mut more) = (Vec::new(), None, found.len() == BANS_PER_ANSWER);
-    for (key, row) in &found {
-        let ban = Ban::decode(row).map_err(failed)?;
-        if ban.holds(now) {
-            if bans.len() == limit {
-                more = true;
-                break;
-            }
-            bans.push((rows::user_of(key).map_err(failed)?, ban));
-        }
-        last = Some(key);
-    }
-    visit.still()?;
-    let after = last.filter(|_| more).map(|key| rows::user_of(key)).transpose().map_err(failed)?;
+    let (bans, after) = visit.holding(rows::BANS, after, limit, |ban: &Ban| ban.holds(now)).await?;
     Ok(Reply::Bans { room: visit.key().clone(), bans, after })
+}
+
+/// Who is muted in a room at `now`, in the order of the users' ids. For who may mute.
+pub async fn mutes(
+    store: &dyn Store,
+    reader: &Rc<Follower>,
+    after: Option<UserId>,
+    limit: usize,
+    now: Timestamp,
+) -> Result<Reply, Refusal> {
+    let visit = Visit::begin(store, reader).await?;
+    visit.insider.header.check(visit.insider.allowed(), Capability::Mute)?;
+    let after = after.map(|user| rows::mute(&user));
+    let (mutes, after) = visit.holding(rows::MUTES, after, limit, |mute: &Mute| mute.holds(now)).await?;
+    Ok(Reply::Mutes { room: visit.key().clone(), mutes, after })
 }
 
 /// How many rows of members are read at once.

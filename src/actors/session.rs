@@ -246,6 +246,7 @@ impl SessionActor {
             | Ask::Room { .. }
             | Ask::Members { .. }
             | Ask::Bans { .. }
+            | Ask::Mutes { .. }
             | Ask::Readers { .. }
             | Ask::Typing { .. }
             | Ask::Presence { .. }
@@ -498,6 +499,7 @@ impl SessionActor {
             | Ask::Room { .. }
             | Ask::Members { .. }
             | Ask::Bans { .. }
+            | Ask::Mutes { .. }
             | Ask::Readers { .. }
             | Ask::Typing { .. }
             | Ask::Presence { .. }

@@ -101,6 +101,8 @@ pub struct Ban {
     /// Who banned, and when.
     pub by: UserId,
     pub at: Timestamp,
+    /// What that user was then: who is less does not take it back.
+    pub rank: Role,
     /// When it ends by itself.
     pub until: Option<Timestamp>,
     pub reason: Option<Name>,
@@ -113,19 +115,23 @@ impl Ban {
 }
 
 /// That somebody may read in a room and not write, member or not: who leaves and comes back is muted still.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mute {
+    /// Who muted, when, and what that user was then, as with a [`Ban`].
+    pub by: UserId,
+    pub at: Timestamp,
+    pub rank: Role,
     /// When it ends by itself.
     pub until: Option<Timestamp>,
 }
 
 impl Mute {
     /// Refuses what the muted may not do, while it holds.
-    pub fn check(self, now: Timestamp) -> Result<(), Rejection> {
+    pub fn check(&self, now: Timestamp) -> Result<(), Rejection> {
         if self.holds(now) { Err(Rejection::Muted { wait_ms: wait_ms(self.until, now) }) } else { Ok(()) }
     }
 
-    fn holds(self, now: Timestamp) -> bool {
+    pub fn holds(&self, now: Timestamp) -> bool {
         lasts(self.until, now)
     }
 }
@@ -559,17 +565,19 @@ impl Room {
                 self.decided(user, self.rights(user).after_membership());
             }
             RoomEvent::MemberBanned { user, until, reason, .. } => {
+                let rank = self.rank(&record.author);
                 self.members.remove(user);
                 self.invited.remove(user);
                 self.decided(user, self.rights(user).after_membership());
                 let (by, at, until, reason) = (record.author.clone(), record.at, *until, reason.clone());
-                self.bans.insert(user.clone(), Ban { by, at, until, reason });
+                self.bans.insert(user.clone(), Ban { by, at, rank, until, reason });
             }
             RoomEvent::MemberUnbanned { user } => {
                 self.bans.remove(user);
             }
             RoomEvent::MemberMuted { user, until } => {
-                self.mutes.insert(user.clone(), Mute { until: *until });
+                let (by, at, rank) = (record.author.clone(), record.at, self.rank(&record.author));
+                self.mutes.insert(user.clone(), Mute { by, at, rank, until: *until });
             }
             RoomEvent::MemberUnmuted { user } => {
                 self.mutes.remove(user);
@@ -614,6 +622,11 @@ impl Room {
             RoomEvent::MessagePosted { .. } => self.spoke(record),
             RoomEvent::MessageErased => {}
         }
+    }
+
+    /// What somebody is who decides about others.
+    fn rank(&self, user: &UserId) -> Role {
+        self.members.get(user).map_or(Role::Viewer, |member| member.role)
     }
 
     fn decided(&mut self, user: &UserId, rights: Rights) {

@@ -218,6 +218,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let member = needed(needed(needed(object(), "user", user()), "role", role()), "joined", uuid());
     let member = member.property("allow", ArrayBuilder::new().items(capability()));
     let member = member.property("deny", ArrayBuilder::new().items(capability()));
+    let member = member.property("muted", needed(object(), "until", or_null(millis())));
     let me = needed(needed(needed(object(), "user", user()), "tenant", text()), "expires_at", millis());
     let room = needed(needed(needed(object(), "room", uuid()), "kind", kind()), "num", integer());
     let room = needed(needed(room, "alias", or_null(text())), "name", or_null(name_text()));
@@ -304,6 +305,9 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let ban = needed(needed(needed(object(), "user", user()), "by", user()), "at", millis());
     let ban = needed(needed(ban, "until", or_null(millis())), "reason", or_null(name_text()));
     let bans = needed_list(needed(object(), "room", uuid()), "bans", ban);
+    let mute = needed(needed(needed(object(), "user", user()), "by", user()), "at", millis());
+    let mute = needed(mute, "until", or_null(millis()));
+    let mutes = needed_list(needed(object(), "room", uuid()), "mutes", mute);
     vec![
         ("Create", create.into()),
         (
@@ -343,6 +347,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Ticket", needed(needed(object(), "ticket", text()), "expires_at", integer()).into()),
         ("Members", needed(members, "after", or_null(user())).into()),
         ("Bans", needed(bans, "after", or_null(user())).into()),
+        ("Mutes", needed(mutes, "after", or_null(user())).into()),
         ("Changed", place(object()).into()),
         ("Joined", needed_list(place(object()), "capabilities", capability()).into()),
         ("Published", published.into()),

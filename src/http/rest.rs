@@ -102,6 +102,7 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
         | Ask::Room { .. }
         | Ask::Members { .. }
         | Ask::Bans { .. }
+        | Ask::Mutes { .. }
         | Ask::Readers { .. }
         | Ask::Typing { .. }
         | Ask::Presence { .. }
@@ -137,6 +138,7 @@ fn reads_a_room(kind: Kind) -> bool {
         | Kind::Room
         | Kind::Members
         | Kind::Bans
+        | Kind::Mutes
         | Kind::Readers
         | Kind::Presences
         | Kind::Inbox
@@ -212,6 +214,7 @@ fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
         | Reply::Room { .. }
         | Reply::Members { .. }
         | Reply::Bans { .. }
+        | Reply::Mutes { .. }
         | Reply::Readers { .. }
         | Reply::Inbox(_)
         | Reply::InboxChanges(_)
@@ -267,6 +270,7 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::Room
         | Kind::Members
         | Kind::Bans
+        | Kind::Mutes
         | Kind::Readers
         | Kind::Inbox
         | Kind::InboxChanges

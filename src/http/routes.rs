@@ -430,6 +430,16 @@ pub const ROUTES: &[Route] = &[
         codes: &["room_not_found", "not_member", "forbidden", "kind_forbids"],
     },
     Route {
+        verb: Verb::Get,
+        path: "/v1/rooms/{room}/mutes",
+        serves: Serves::Command(Kind::Mutes),
+        summary: "Who is muted in a room, for who may ban",
+        query: &[Query { name: "after", about: "the user id after which the page starts", most: None }, PAGE],
+        body: None,
+        success: &[(200, Shape::Json("Mutes"))],
+        codes: &["room_not_found", "not_member", "forbidden", "kind_forbids"],
+    },
+    Route {
         verb: Verb::Post,
         path: "/v1/rooms/{room}/messages",
         serves: Serves::Command(Kind::Post),

@@ -389,13 +389,13 @@ impl Row for Role {
 impl Row for Ban {
     fn encode(&self) -> Bytes {
         let (until, reason) = (self.until.map(|until| until.0), self.reason.as_ref().map(Name::as_str));
-        codec::version(&StoredBan { by: self.by.as_str(), at: self.at.0, until, reason }).into()
+        codec::version(&StoredBan { by: self.by.as_str(), at: self.at.0, until, reason, rank: self.rank.into() }).into()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
-        let StoredBan { by, at, until, reason } = codec::versioned(bytes)?;
+        let StoredBan { by, at, until, reason, rank } = codec::versioned(bytes)?;
         let (by, reason) = (codec::user(by)?, codec::name(reason)?);
-        Ok(Self { by, at: Timestamp(at), until: until.map(Timestamp), reason })
+        Ok(Self { by, at: Timestamp(at), rank: rank.into(), until: until.map(Timestamp), reason })
     }
 }
 
@@ -406,22 +406,28 @@ struct StoredBan<'a> {
     at: i64,
     until: Option<i64>,
     reason: Option<&'a str>,
+    rank: StoredRole,
 }
 
 impl Row for Mute {
     fn encode(&self) -> Bytes {
-        codec::version(&StoredMute { until: self.until.map(|until| until.0) }).into()
+        let (by, until) = (self.by.as_str(), self.until.map(|until| until.0));
+        codec::version(&StoredMute { by, at: self.at.0, until, rank: self.rank.into() }).into()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
-        let StoredMute { until } = codec::versioned(bytes)?;
-        Ok(Self { until: until.map(Timestamp) })
+        let StoredMute { by, at, until, rank } = codec::versioned(bytes)?;
+        Ok(Self { by: codec::user(by)?, at: Timestamp(at), rank: rank.into(), until: until.map(Timestamp) })
     }
 }
 
 #[derive(Serialize, Deserialize)]
-struct StoredMute {
+struct StoredMute<'a> {
+    #[serde(borrow)]
+    by: &'a str,
+    at: i64,
     until: Option<i64>,
+    rank: StoredRole,
 }
 
 impl Row for Rights {
@@ -775,10 +781,11 @@ mod tests {
         );
         round(Member { role: Role::Admin, joined: id });
         let reason = Some(Name::new("spam").unwrap());
-        round(Ban { by: ann(), at: Timestamp(-1), until: Some(Timestamp(i64::MAX)), reason });
-        round(Ban { by: ann(), at: Timestamp(7), until: None, reason: None });
-        round(Mute { until: Some(Timestamp(9)) });
-        round(Mute { until: None });
+        let (at, rank) = (Timestamp(-1), Role::Admin);
+        round(Ban { by: ann(), at, rank, until: Some(Timestamp(i64::MAX)), reason });
+        round(Ban { by: ann(), at: Timestamp(7), rank: Role::Owner, until: None, reason: None });
+        round(Mute { by: ann(), at, rank, until: Some(Timestamp(9)) });
+        round(Mute { by: ann(), at, rank: Role::Member, until: None });
         round(Message {
             id,
             author: ann(),

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::domain::inbox::{Entry, Last, Settings, Unread};
 use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::recent::Receipt;
-use crate::domain::room::{Ban, Settings as RoomSettings};
+use crate::domain::room::{Ban, Mute, Settings as RoomSettings};
 use crate::domain::{
     Alias, Capabilities, Content, Emoji, Epoch, Event, Mentions, Name, Num, Position, Presence, Principal, Profile,
     Record, RecordId, Rights, RoomEvent, RoomId, RoomKey, Seq, Signal, Timestamp, UserId,
@@ -137,6 +137,12 @@ pub enum Reply {
     Bans {
         room: RoomKey,
         bans: Vec<(UserId, Ban)>,
+        after: Option<UserId>,
+    },
+    /// Who is muted, as with bans.
+    Mutes {
+        room: RoomKey,
+        mutes: Vec<(UserId, Mute)>,
         after: Option<UserId>,
     },
     /// How far the other members of a room have got, seen from one message.
@@ -382,6 +388,7 @@ pub struct ListedMember {
     pub role: Role,
     /// What was decided about the user, whatever the role says.
     pub rights: Rights,
+    pub muted: Option<Mute>,
     /// The record by which the membership began.
     pub joined: RecordId,
 }

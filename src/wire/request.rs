@@ -116,6 +116,12 @@ pub enum Ask {
         after: Option<UserId>,
         limit: usize,
     },
+    /// Who is muted in a room.
+    Mutes {
+        room: RoomName,
+        after: Option<UserId>,
+        limit: usize,
+    },
     /// The user is writing, or does no longer.
     Typing {
         room: RoomName,

@@ -75,6 +75,9 @@ impl Verdict {
     }
 }
 
+/// When something ends by itself, by the user that it is about; `None` for good.
+pub type Ends = BTreeMap<String, Option<i64>>;
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Member {
     pub role: String,
@@ -107,8 +110,8 @@ pub struct Recount {
     pub messages: BTreeMap<String, Message>,
     /// In the order in which they were pinned.
     pub pins: Vec<String>,
-    pub bans: BTreeMap<String, Option<i64>>,
-    mutes: BTreeMap<String, Option<i64>>,
+    pub bans: Ends,
+    pub mutes: Ends,
     slow_mode_ms: i64,
     spoken: BTreeMap<String, i64>,
     client_ids: BTreeSet<(String, String)>,

@@ -58,6 +58,7 @@ fn twin(command: &Value) -> (&'static str, String) {
         "inbox_update" => ("PATCH", format!("/v1/rooms/{room}/inbox")),
         "settings_update" => ("PATCH", "/v1/me/settings".to_owned()),
         "members" => ("GET", page(format!("/v1/rooms/{room}/members"))),
+        "mutes" => ("GET", page(format!("/v1/rooms/{room}/mutes"))),
         "bans" => ("GET", page(format!("/v1/rooms/{room}/bans"))),
         "hidden" => ("GET", page(format!("/v1/rooms/{room}/hidden"))),
         "presences" => ("GET", page(format!("/v1/rooms/{room}/presence"))),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::device::{Answer, Handle, Known, Order};
 use super::plan::{self, Follows, Plan, Transport};
-use super::recount::{self, Log, Recount, Verdict, text};
+use super::recount::{self, Ends, Log, Recount, Verdict, text};
 use super::rest;
 use super::stage::{Stage, now_ms, user};
 use super::view::Book;
@@ -98,7 +98,8 @@ pub async fn rooms(
         pins(&mut owner, log, recount, &mut verdict).await;
         receipts(&mut owner, log, recount, books, &mut verdict).await;
         if room.kind != plan::Kind::Direct {
-            bans(&mut owner, log, recount, &mut verdict).await;
+            ending(&mut owner, "bans", log, &recount.bans, &mut verdict).await;
+            ending(&mut owner, "mutes", log, &recount.mutes, &mut verdict).await;
         }
         history(stage, room.owner, log, recount, &mut verdict).await;
         verdict
@@ -115,19 +116,19 @@ async fn members(owner: &mut Asker, log: &Log, recount: &Recount, verdict: &mut 
     verdict.equal("members and roles", &owner.name, &log.room, &expected.collect(), &found);
 }
 
-async fn bans(owner: &mut Asker, log: &Log, recount: &Recount, verdict: &mut Verdict) {
+/// Who is banned, or muted, now.
+async fn ending(owner: &mut Asker, list: &'static str, log: &Log, counted: &Ends, verdict: &mut Verdict) {
     let before = now_ms();
-    let found = owner.all(json!({ "type": "bans", "room": log.room }), "bans").await;
+    let found = owner.all(json!({ "type": list, "room": log.room }), list).await;
     let after = now_ms();
     let found: BTreeMap<&str, Option<i64>> =
-        found["bans"].as_array().into_iter().flatten().map(|ban| (text(ban, "user"), ban["until"].as_i64())).collect();
+        found[list].as_array().into_iter().flatten().map(|one| (text(one, "user"), one["until"].as_i64())).collect();
     // What ends while it is asked may be told or not.
     let certain = |until: Option<i64>| until.is_none_or(|until| until <= before || until > after);
-    let expected =
-        recount.bans.iter().filter(|(_, until)| until.is_none_or(|until| until > before) && certain(**until));
+    let expected = counted.iter().filter(|(_, until)| until.is_none_or(|until| until > before) && certain(**until));
     let expected = expected.map(|(user, until)| (user.as_str(), *until)).collect();
     let found = found.into_iter().filter(|(_, until)| certain(*until)).collect();
-    verdict.equal::<BTreeMap<_, _>>("bans", &owner.name, &log.room, &expected, &found);
+    verdict.equal::<BTreeMap<_, _>>(list, &owner.name, &log.room, &expected, &found);
 }
 
 async fn pins(owner: &mut Asker, log: &Log, recount: &Recount, verdict: &mut Verdict) {

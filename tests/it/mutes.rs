@@ -91,6 +91,40 @@ async fn what_is_no_mute_is_refused() {
     assert_eq!(ann.refused(json!({ "type": "mute", "room": pair["room"], "user": "bob" })).await, "kind_forbids");
 }
 
+#[tokio::test]
+async fn the_list_of_mutes_is_for_who_may_mute_and_says_who_has_left_too() {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let server = TestServer::with(Setup { clock: Arc::clone(&clock) as _, ..Setup::default() });
+    let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+    ann.ask(create_channel("lobby")).await;
+    let end = clock.now().0 + 60_000;
+    bob.ask(join("lobby")).await;
+    for user in ["u0", "u1", "u2", "u3"] {
+        server.client(user).await.ask(join("lobby")).await;
+        ann.ask(mute(user, if user == "u1" { json!(end) } else { Value::Null })).await;
+    }
+    server.client("u3").await.ask(json!({ "type": "leave", "room": "lobby" })).await;
+    let list = json!({ "type": "mutes", "room": "lobby", "limit": 3 });
+    let page = ann.ask(list.clone()).await;
+    let muted = |page: &Value| -> Vec<Value> {
+        page["mutes"].as_array().unwrap().iter().map(|mute| mute["user"].clone()).collect()
+    };
+    assert_eq!((muted(&page), &page["after"]), (vec![json!("u0"), json!("u1"), json!("u2")], &json!("u2")));
+    assert_eq!((&page["mutes"][1]["by"], &page["mutes"][1]["until"]), (&json!("ann"), &json!(end)));
+    let page = ann.ask(json!({ "type": "mutes", "room": "lobby", "after": "u2" })).await;
+    assert_eq!((muted(&page), &page["after"]), (vec![json!("u3")], &Value::Null));
+    assert_eq!(bob.refused(list.clone()).await, "forbidden");
+    let members = json!({ "type": "members", "room": "lobby", "after": "bob" });
+    let muted_of = |page: &Value| -> Vec<Value> {
+        page["members"].as_array().unwrap().iter().map(|member| member["muted"].clone()).collect()
+    };
+    let [end, good] = [json!({ "until": end }), json!({ "until": null })];
+    assert_eq!(muted_of(&bob.ask(members.clone()).await), [good.clone(), end, good.clone()]);
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(muted_of(&bob.ask(members).await), [good.clone(), Value::Null, good]);
+    assert_eq!(muted(&ann.ask(list).await), ["u0", "u2", "u3"]);
+}
+
 fn mute(user: &str, until: Value) -> Value {
     json!({ "type": "mute", "room": "lobby", "user": user, "until": until })
 }

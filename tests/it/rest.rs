@@ -144,6 +144,10 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     walk.ok(&bob, "delete", &places, None).await;
     let quiet = [("room", room), ("user", "eve")];
     walk.ok(&ann, "mute", &quiet, Some(json!({ "until": 4_102_444_800_000_i64 }))).await;
+    let mutes = walk.ok(&ann, "mutes", &[("room", room)], None).await;
+    assert_eq!((&mutes["mutes"][0]["user"], &mutes["mutes"][0]["by"]), (&json!("eve"), &json!("ann")));
+    let members = walk.ok(&bob, "members", &[("room", room)], None).await;
+    assert_eq!(members["members"][2]["muted"], json!({ "until": 4_102_444_800_000_i64 }));
     walk.ok(&ann, "unmute", &quiet, None).await;
     walk.ok(&ann, "kick", &[("room", room), ("user", "eve"), ("reason", "so it goes")], None).await;
     let eve_banned = [("room", room), ("user", "eve")];

@@ -36,6 +36,7 @@ const CHANNEL: &str = "
     ban          ok         ok     role   role   role   out     out    out      none
     unban        ok         ok     role   role   role   out     out    out      none
     bans         ok         ok     role   role   role   out     out    out      none
+    mutes        ok         ok     role   role   role   out     out    out      none
     mute         ok         ok     role   role   role   out     out    out      none
     unmute       ok         ok     role   role   role   out     out    out      none
     post         ok         ok     ok     ok     role   out     out    out      none
@@ -76,6 +77,7 @@ const GROUP: &str = "
     ban          ok         ok     role   role   role   out     none   none     none
     unban        ok         ok     role   role   role   out     none   none     none
     bans         ok         ok     role   role   role   out     none   none     none
+    mutes        ok         ok     role   role   role   out     none   none     none
     mute         ok         ok     role   role   role   out     none   none     none
     unmute       ok         ok     role   role   role   out     none   none     none
     post         ok         ok     ok     ok     role   out     none   none     none
@@ -117,6 +119,7 @@ const ARCHIVED: &str = "
     ban          shut       shut  shut   shut  shut   out     out    out      none
     unban        shut       shut  shut   shut  shut   out     out    out      none
     bans         ok         ok    role   role  role   out     out    out      none
+    mutes        ok         ok    role   role  role   out     out    out      none
     mute         shut       shut  shut   shut  shut   out     out    out      none
     unmute       shut       shut  shut   shut  shut   out     out    out      none
     post         shut       shut  shut   shut  shut   out     out    out      none
@@ -173,6 +176,7 @@ const TWICE: &str = "
     ban          -       -         ok         ok
     unban        -       -         ok         ok
     bans         -       -         ok         ok
+    mutes        -       -         ok         ok
     mute         -       -         ok         ok
     unmute       -       -         ok         ok
     post         -       -         ok         ok
@@ -253,6 +257,7 @@ const HOSTILE: &str = "
     unban.room         bad    bad    bad
     unban.user         bad    bad    bad
     bans.room          bad    bad    bad
+    mutes.room         bad    bad    bad
     mute.room          bad    bad    bad
     mute.user          bad    bad    bad
     unmute.room        bad    bad    bad
@@ -451,7 +456,8 @@ fn command(kind: Kind, stage: &Stage) -> Option<Value> {
         | Kind::Typing
         | Kind::Presences
         | Kind::Hidden
-        | Kind::Bans => json!({}),
+        | Kind::Bans
+        | Kind::Mutes => json!({}),
         Kind::Update => json!({ "name": "new" }),
         Kind::Invite => json!({ "user": "newcomer" }),
         Kind::Kick | Kind::Ban | Kind::Unban | Kind::Mute | Kind::Unmute => json!({ "user": "target" }),

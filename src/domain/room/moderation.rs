@@ -100,6 +100,9 @@ impl Room {
         if role.is_none() && before.is_some_and(|ban| ban.until == until && ban.reason == reason) {
             return Ok(Vec::new());
         }
+        if before.is_some_and(|ban| ban.holds(asked.now) && ban.rank > member.role) {
+            return Err(Rejection::Forbidden);
+        }
         let mut ended = None;
         if before.is_none() && self.bans.len() >= BANS_MAX {
             let found = self.bans.iter().find(|(_, ban)| !ban.holds(asked.now));
@@ -112,9 +115,10 @@ impl Room {
     }
 
     pub(super) fn unbanned(&self, asked: &Asked, target: UserId) -> Result<Vec<RoomEvent>, Rejection> {
-        self.acting(asked, Capability::Ban)?;
-        if !self.bans.get(&target).is_some_and(|ban| ban.holds(asked.now)) {
-            return Ok(Vec::new());
+        let (member, _) = self.acting(asked, Capability::Ban)?;
+        let Some(ban) = self.bans.get(&target).filter(|ban| ban.holds(asked.now)) else { return Ok(Vec::new()) };
+        if ban.rank > member.role {
+            return Err(Rejection::Forbidden);
         }
         Ok(vec![RoomEvent::MemberUnbanned { user: target }])
     }
@@ -137,6 +141,9 @@ impl Room {
         if before.is_some_and(|mute| mute.until == until) {
             return Ok(Vec::new());
         }
+        if before.is_some_and(|mute| mute.holds(asked.now) && mute.rank > member.role) {
+            return Err(Rejection::Forbidden);
+        }
         let mut ended = None;
         if before.is_none() && self.mutes.len() >= MUTES_MAX {
             let found = self.mutes.iter().find(|(_, mute)| !mute.holds(asked.now));
@@ -153,8 +160,9 @@ impl Room {
         if target == *asked.user || above {
             return Err(Rejection::Forbidden);
         }
-        if !self.mutes.get(&target).is_some_and(|mute| mute.holds(asked.now)) {
-            return Ok(Vec::new());
+        let Some(mute) = self.mutes.get(&target).filter(|mute| mute.holds(asked.now)) else { return Ok(Vec::new()) };
+        if mute.rank > member.role {
+            return Err(Rejection::Forbidden);
         }
         Ok(vec![RoomEvent::MemberUnmuted { user: target }])
     }

@@ -185,7 +185,7 @@ fn who_may_kick_may_ban_and_nobody_of_their_rank() {
 #[test]
 fn a_room_has_so_many_bans_and_one_that_has_ended_makes_place() {
     let mut lobby = given(channel("ann")).and("ann", ban("zoe", Some(5_000)));
-    let ban_of = |by: &str| Ban { by: user(by), at: Timestamp(0), until: None, reason: None };
+    let ban_of = |by: &str| Ban { by: user(by), at: Timestamp(0), rank: Role::Owner, until: None, reason: None };
     lobby.room.bans.extend((1..BANS_MAX).map(|n| (user(&format!("u{n}")), ban_of("ann"))));
     lobby.clone().at(4_999).when("ann", ban("yan", None)).refused(Rejection::TooManyBans);
     lobby.clone().at(4_999).when("ann", ban("zoe", None)).then([banned("zoe", None, None)]);
@@ -246,10 +246,39 @@ fn who_may_kick_may_mute_members_below_and_nobody_unmutes_itself() {
 }
 
 #[test]
+fn what_somebody_of_a_higher_role_decided_nobody_of_a_lower_one_takes_back() {
+    let lobby = ["bob", "cas", "dan"].iter().fold(given(channel("ann")), |lobby, name| lobby.and(name, Command::Join));
+    let promote = |name: &str| Command::ChangeRole { user: user(name), role: Role::Admin };
+    let lobby = lobby.and("ann", promote("bob")).and("ann", promote("cas"));
+    let decided = |by: &str| {
+        let [ban, mute] = [ban("zoe", Some(5_000)), mute("dan", Some(5_000))];
+        lobby.clone().and(by, ban).and(by, mute)
+    };
+    let changes = [ban("zoe", None), ban("zoe", Some(6_000)), unban("zoe")];
+    let changes = changes.into_iter().chain([mute("dan", None), mute("dan", Some(6_000)), unmute("dan")]);
+    for change in changes {
+        decided("ann").when("bob", change.clone()).refused(Rejection::Forbidden);
+        decided("ann").when("ann", change.clone()).accepted();
+        decided("bob").when("ann", change.clone()).accepted();
+        decided("bob").when("cas", change.clone()).accepted();
+        // What has ended was decided by nobody.
+        decided("ann").at(5_000).when("bob", change.clone()).accepted();
+        // Whoever was an owner then is meant, whatever became of him.
+        let handed_over = decided("ann").and("ann", Command::ChangeRole { user: user("bob"), role: Role::Owner });
+        let gone = handed_over.and("bob", Command::ChangeRole { user: user("ann"), role: Role::Admin });
+        gone.when("ann", change).refused(Rejection::Forbidden);
+    }
+    // As it is already is no change.
+    decided("ann").when("bob", ban("zoe", Some(5_000))).then([]);
+    decided("ann").when("bob", mute("dan", Some(5_000))).then([]);
+}
+
+#[test]
 fn a_room_has_so_many_mutes_and_one_that_has_ended_makes_place() {
     let mut lobby = given(channel("ann")).and("bob", Command::Join).and("cas", Command::Join);
     lobby = lobby.and("ann", mute("bob", Some(5_000)));
-    lobby.room.mutes.extend((1..MUTES_MAX).map(|n| (user(&format!("u{n}")), Mute { until: None })));
+    let mute_of = |by: &str| Mute { by: user(by), at: Timestamp(0), rank: Role::Owner, until: None };
+    lobby.room.mutes.extend((1..MUTES_MAX).map(|n| (user(&format!("u{n}")), mute_of("ann"))));
     lobby.clone().at(4_999).when("ann", mute("cas", None)).refused(Rejection::TooManyMutes);
     let muted = RoomEvent::MemberMuted { user: user("cas"), until: None };
     let unmuted = RoomEvent::MemberUnmuted { user: user("bob") };

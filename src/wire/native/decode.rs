@@ -246,6 +246,10 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             let Members { room, after, limit } = payload.read()?;
             Ask::Bans { room: room.0, after: after.map(|it| it.0), limit: page(limit.unwrap_or(PAGE_MAX))? }
         }
+        Kind::Mutes => {
+            let Members { room, after, limit } = payload.read()?;
+            Ask::Mutes { room: room.0, after: after.map(|it| it.0), limit: page(limit.unwrap_or(PAGE_MAX))? }
+        }
         Kind::Mute => {
             let Mute { room, user, until } = payload.read()?;
             command(room, Command::Mute { user: user.0, until: until.map(Timestamp) })
@@ -491,6 +495,7 @@ pub enum Kind {
     Ban,
     Unban,
     Bans,
+    Mutes,
     Mute,
     Unmute,
     Post,
@@ -529,7 +534,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 49] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -543,6 +548,7 @@ impl Kind {
         Self::Ban,
         Self::Unban,
         Self::Bans,
+        Self::Mutes,
         Self::Mute,
         Self::Unmute,
         Self::Post,
@@ -595,6 +601,7 @@ impl Kind {
             Self::Ban => "ban",
             Self::Unban => "unban",
             Self::Bans => "bans",
+            Self::Mutes => "mutes",
             Self::Mute => "mute",
             Self::Unmute => "unmute",
             Self::Post => "post",

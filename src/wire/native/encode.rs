@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::PROTOCOL;
 use super::writer::{Plain, Writer};
 use crate::domain::inbox::{Entry, Last, Settings, Unread};
-use crate::domain::room::{Ban, Settings as RoomSettings};
+use crate::domain::room::{Ban, Mute, Settings as RoomSettings};
 use crate::domain::{
     Alias, Capabilities, Content, DirectoryEvent, Emoji, Event, Forwarded, InReplyTo, InboxEvent, Name, Position,
     Presence, Profile, Record, RecordId, Rights, RoomEvent, RoomId, RoomKey, Signal, Timestamp, UserId,
@@ -173,6 +173,7 @@ fn reply_bytes(reply: &Reply) -> usize {
         Reply::Rooms { rooms, .. } => rooms.len() * 128,
         Reply::Members { members, .. } => members.len() * 128,
         Reply::Bans { bans, .. } => bans.len() * 256,
+        Reply::Mutes { mutes, .. } => mutes.len() * 128,
         Reply::Presences { presences, .. } => presences.users.as_ref().map_or(0, Vec::len) * 96,
         Reply::Readers { readers, .. } => readers.users.len() * 128,
         Reply::Hidden { messages, .. } => messages.len() * (UUID_BYTES + 3),
@@ -489,13 +490,29 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             put_room(out, "room", room.room);
             out.key("bans");
             let open = out.open_list();
-            for (user, Ban { by, at, until, reason }) in bans {
+            for (user, Ban { by, at, rank: _, until, reason }) in bans {
                 out.item();
                 let open = out.open_map();
                 out.member("user", user.as_str());
                 out.member("by", by.as_str());
                 put_time(out, *at);
                 put_ban(out, *until, reason.as_ref());
+                out.close_map(open);
+            }
+            out.close_list(open);
+            out.member("after", &after.as_ref().map(UserId::as_str));
+        }
+        Reply::Mutes { room, mutes, after } => {
+            put_room(out, "room", room.room);
+            out.key("mutes");
+            let open = out.open_list();
+            for (user, Mute { by, at, rank: _, until }) in mutes {
+                out.item();
+                let open = out.open_map();
+                out.member("user", user.as_str());
+                out.member("by", by.as_str());
+                put_time(out, *at);
+                put_until(out, *until);
                 out.close_map(open);
             }
             out.close_list(open);
@@ -752,7 +769,7 @@ fn put_settings(out: &mut impl Writer, RoomSettings { name: _, edit_history, slo
     out.member("history", history.as_str());
 }
 
-fn put_member(out: &mut impl Writer, ListedMember { user, role, rights, joined }: &ListedMember) {
+fn put_member(out: &mut impl Writer, ListedMember { user, role, rights, muted, joined }: &ListedMember) {
     let open = out.open_map();
     out.member("user", user.as_str());
     out.member("role", role.as_str());
@@ -760,6 +777,12 @@ fn put_member(out: &mut impl Writer, ListedMember { user, role, rights, joined }
     if !rights.is_empty() {
         put_capabilities(out, "allow", rights.allow);
         put_capabilities(out, "deny", rights.deny);
+    }
+    if let Some(mute) = muted {
+        out.key("muted");
+        let open = out.open_map();
+        put_until(out, mute.until);
+        out.close_map(open);
     }
     out.close_map(open);
 }
