@@ -9,7 +9,7 @@ use chinwag::actors;
 use chinwag::actors::limits::{self, Rate};
 use chinwag::config::table::{self, Reload};
 use chinwag::config::{Config, Flags};
-use chinwag::domain::inbox::{Entry as InboxEntry, Last, Reached, Settings, Unread};
+use chinwag::domain::inbox::{BLOCKS_MAX, Entry as InboxEntry, Last, Reached, Settings, Unread};
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
 use chinwag::domain::room::{BANS_MAX, Ban, MUTES_MAX, Mute, RIGHTS_MAX, Settings as RoomSettings};
@@ -135,6 +135,8 @@ fn the_page_of_the_protocol_lists_every_event() {
         "member_unmuted",
         "role_changed",
         "rights_changed",
+        "member_blocked",
+        "member_unblocked",
         "message_posted",
         "message_edited",
         "message_deleted",
@@ -203,6 +205,7 @@ fn the_numbers_on_the_page_are_those_of_the_code() {
         ),
         format!("| edits of a message | {} |", chinwag::domain::room::EDITS_MAX),
         format!("| users of a room with rights of their own | {},{:03} |", RIGHTS_MAX / 1000, RIGHTS_MAX % 1000),
+        format!("| users that one has blocked | {},{:03} |", BLOCKS_MAX / 1000, BLOCKS_MAX % 1000),
         format!("| mutes of a room | {},{:03} |", MUTES_MAX / 1000, MUTES_MAX % 1000),
         format!("| bans of a room | {},{:03} |", BANS_MAX / 1000, BANS_MAX % 1000),
         format!("| pinned messages of a room | {} |", chinwag::domain::room::PINS_MAX),
@@ -487,6 +490,8 @@ fn sent() -> Vec<Value> {
         (Some("23"), Reply::Signaled { room: room.clone() }),
         (Some("27"), Reply::Hidden { room: room.clone(), messages: vec![posted.id], after: None }),
         (Some("26"), Reply::Settings(Settings { private_reading: true, ..Settings::default() })),
+        (Some("30"), Reply::Blocked { user: bob.clone(), blocked: true }),
+        (Some("30"), Reply::Blocks { users: vec![bob.clone()], after: None }),
         (Some("29"), Reply::Profile(Box::new(profile.clone()))),
         (
             Some("29"),
@@ -580,6 +585,7 @@ fn sent() -> Vec<Value> {
             signal: Signal::Progress { user: bob, delivered_to: Seq(5), read_to: Seq(5) },
         },
         Notice::UserUpdated(Box::new(shown)),
+        Notice::UserBlocked { user: UserId::new("bob").unwrap(), blocked: true },
         Notice::Gap { room: room.room, gap: Gap { from: Seq(2), to: Seq(3), reason: Absence::NotMember } },
         Notice::FollowFailed { room: room.room, refusal: Refusal::unavailable() },
         Notice::Restarting { retry_after: Duration::from_millis(2_500) },
@@ -616,6 +622,7 @@ fn is_from_server(example: &Value) -> bool {
         "inbox_updated",
         "message_hidden",
         "user_updated",
+        "user_blocked",
         "typing",
         "progress",
         "presence",

@@ -69,11 +69,11 @@ fn every_command_is_understood_in_both_notations() {
         (r#""type":"leave","room":"R""#, asked(Command::Leave)),
         (
             r#""type":"invite","room":"R","user":"bob""#,
-            asked(Command::Invite { user: user("bob"), role: Role::Member }),
+            Ask::Invite { room: room(), user: user("bob"), role: Role::Member },
         ),
         (
             r#""type":"invite","room":"R","user":"bob","role":"guest""#,
-            asked(Command::Invite { user: user("bob"), role: Role::Guest }),
+            Ask::Invite { room: room(), user: user("bob"), role: Role::Guest },
         ),
         (
             r#""type":"kick","room":"R","user":"bob","reason":"spam""#,

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use tokio::task::{JoinError, JoinHandle};
 
+use super::blocking;
 use super::failure::read_failed;
 use super::inbox::{Granted, What, list_rooms as rooms_of, settings_of};
 use super::link::Link;
@@ -170,6 +171,17 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
                 Err(refusal) => Err(refusal),
             };
             counted(registry, "profile_update", granted)
+        }
+        Ask::Invite { room, user, role } => match blocking::check(registry, &by, [&user]).await {
+            Ok(()) => submit(registry, by, room, Command::Invite { user, role }, None).await,
+            Err(refusal) => Err(refusal),
+        },
+        Ask::Block { user, blocked } => {
+            let kind = if blocked { "block" } else { "unblock" };
+            counted(registry, kind, blocking::block(registry, &by, user, blocked).await)
+        }
+        Ask::Blocks { after, limit } => {
+            counted(registry, "blocks", blocking::blocks(registry, &by, after, limit).await)
         }
         Ask::Users { users } => {
             counted(registry, "users", profiles::users(registry, &by, users).await.map(Reply::Users))
@@ -351,12 +363,13 @@ async fn create(
         (RoomKind::Channel, _) if alias.is_none() => return Err(Rejection::AliasRequired.into()),
         (RoomKind::Channel | RoomKind::Group | RoomKind::Box | RoomKind::Canvas, _) => None,
     };
+    blocking::check(registry, &by, members.iter().map(|(user, _)| user)).await?;
     // A direct room is found by its pair.
     let alias = alias.filter(|_| kind != RoomKind::Direct);
     let reserved = registry.reserve(&by, alias.clone(), id).await?;
     let (room, num) = (RoomKey { tenant: by.tenant.clone(), room: reserved.room }, reserved.num);
     let create = Command::Create(Create { kind, num, alias: alias.clone(), name, members });
-    let user = by.user.clone();
+    let (asker, user) = (by.clone(), by.user.clone());
     let (receipt, may) = match registry.submit(&room, by, create, None).await {
         Ok(done) => (done.receipt, done.may.unwrap_or_default()),
         // Whichever of the two asks first makes it; the other finds it.
@@ -366,6 +379,9 @@ async fn create(
         }
         Err(refusal) => return Err(refusal),
     };
+    if kind == RoomKind::Direct {
+        blocking::carry_over(registry, &asker, &room).await?;
+    }
     Ok(Reply::Created { room, num, alias, may, receipt })
 }
 

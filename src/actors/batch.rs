@@ -140,6 +140,8 @@ pub fn removal_of(record: &Record) -> Option<(&UserId, bool)> {
         | RoomEvent::MemberUnbanned { .. }
         | RoomEvent::MemberMuted { .. }
         | RoomEvent::MemberUnmuted { .. }
+        | RoomEvent::MemberBlocked { .. }
+        | RoomEvent::MemberUnblocked { .. }
         | RoomEvent::MessagePosted { .. }
         | RoomEvent::MessageEdited { .. }
         | RoomEvent::MessageDeleted { .. }

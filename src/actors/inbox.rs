@@ -12,7 +12,7 @@ use super::failure::{commit_failed, read_failed};
 use super::profiles;
 use super::registry::Registry;
 use crate::clock::random_wide;
-use crate::domain::inbox::{Entry, Reached, Settings, SettingsUpdate, Update};
+use crate::domain::inbox::{BLOCKS_MAX, Entry, Reached, Settings, SettingsUpdate, Update};
 use crate::domain::policy::Standing;
 use crate::domain::{
     Event, InboxEvent, Num, Position, Profile, ProfileUpdate, Record, RecordId, Rejection, Role, RoomId, RoomKey, Seq,
@@ -87,7 +87,10 @@ impl InboxActor {
                         let who = (inbox.tenant.clone(), inbox.user.clone());
                         actix::spawn(profiles::tell(Arc::clone(&inbox.registry), who));
                     }
-                    RoomsChanged::Gained { .. } | RoomsChanged::Lost { .. } | RoomsChanged::Hidden { .. } => {}
+                    RoomsChanged::Gained { .. }
+                    | RoomsChanged::Lost { .. }
+                    | RoomsChanged::Hidden { .. }
+                    | RoomsChanged::Blocked { .. } => {}
                 }
                 inbox.tell(news);
             }
@@ -185,6 +188,11 @@ pub enum RoomsChanged {
     },
     /// What the user says of itself has changed.
     Profile(Arc<Profile>),
+    /// The user has blocked another one, or does no longer.
+    Blocked {
+        user: UserId,
+        blocked: bool,
+    },
 }
 
 impl Handler<RoomsChanged> for InboxActor {
@@ -222,6 +230,8 @@ pub enum What {
     Decide(SettingsUpdate),
     /// Changes what the user says of itself.
     Profile(ProfileUpdate),
+    /// Blocks another user, or does no longer.
+    Block { user: UserId, blocked: bool },
     /// Has a message shown no more, or again.
     Hide { room: RoomId, message: RecordId, hidden: bool },
 }
@@ -363,6 +373,7 @@ impl<'a> Deciding<'a> {
                     Ok(Granted::Settings(self.settings))
                 }
                 What::Profile(update) => self.profile(update).await?,
+                What::Block { user, blocked } => self.block(user, blocked).await?,
             });
         }
         Ok(answers)
@@ -418,6 +429,25 @@ impl<'a> Deciding<'a> {
         self.record(InboxEvent::MessageHidden { room, message, hidden });
         self.put(rows::hidden(room, message.seq()), hidden.then(|| message.encode()));
         self.news.push(RoomsChanged::Hidden { room, message, hidden });
+        Ok(Ok(Granted::Done))
+    }
+
+    async fn block(&mut self, user: UserId, blocked: bool) -> Result<Answer, StoreError> {
+        let store = &**self.registry.store();
+        let key = rows::block(&user);
+        // What has been decided with this commit is not on disk yet, and is decided again.
+        let before = store.get(&self.commit.stream, &key).await?.is_some();
+        let undecided = !self.commit.puts.iter().any(|put| put.key.starts_with(rows::BLOCKS));
+        if before == blocked && undecided {
+            return Ok(Ok(Granted::Done));
+        }
+        let others = store.scan(&self.commit.stream, rows::BLOCKS, None, BLOCKS_MAX).await?;
+        if blocked && !before && others.len() >= BLOCKS_MAX {
+            return Ok(Err(Rejection::TooManyBlocks.into()));
+        }
+        self.record(InboxEvent::UserBlocked { user: user.clone(), blocked });
+        self.put(key, blocked.then(Bytes::new));
+        self.news.push(RoomsChanged::Blocked { user, blocked });
         Ok(Ok(Granted::Done))
     }
 

@@ -7,6 +7,7 @@
 pub mod asking;
 mod batch;
 mod beside;
+mod blocking;
 pub mod connections;
 mod digests;
 pub mod directory;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::blocking::has_blocked;
 use super::failure::read_failed;
 use super::inbox::settings_of;
 use super::overview::places_of;
@@ -30,6 +31,7 @@ pub async fn users(registry: &Registry, by: &Principal, users: Vec<UserId>) -> R
             let reached = profile.email.is_some() || profile.telephone.is_some();
             let shown = user == by.user
                 || (reached
+                    && !has_blocked(registry, by, &user, &by.user).await?
                     && match settings_of(store, &stream).await?.contacts {
                         Audience::Nobody => false,
                         Audience::Everybody => true,

@@ -47,6 +47,10 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
                 puts.push(rows.place(user, None));
             }
         }
+        RoomEvent::MemberBlocked { .. } | RoomEvent::MemberUnblocked { .. } => {
+            let blocks = room.has_blocked(&record.author);
+            puts.push(rows.own(rows::block(&record.author), blocks.then(Bytes::new)));
+        }
         RoomEvent::MemberUnbanned { user } => {
             puts.push(rows.own(rows::ban(user), None));
         }

@@ -17,7 +17,7 @@ use crate::domain::policy::Standing;
 use crate::domain::room::{Ban, Header, Member, Message, Mute, PINS_MAX, Pin};
 use crate::domain::{
     Capabilities, Capability, Emoji, Event, Original, Position, Presence, Record, RecordId, Rejection, Rights, Role,
-    RoomEvent, RoomKey, Seq, StreamId, Timestamp, UserId,
+    RoomEvent, RoomKey, RoomKind, Seq, StreamId, Timestamp, UserId,
 };
 use crate::store::rows::{self, Progress, Row};
 use crate::store::{PAGE_BYTES, Store, StoreError};
@@ -525,6 +525,12 @@ pub async fn may_post(store: &dyn Store, reader: &Rc<Follower>, now: Timestamp) 
         return Err(Rejection::RoomArchived.into());
     }
     header.check(visit.insider.may(), Capability::Post)?;
+    if header.kind == RoomKind::Direct {
+        let blocks = store.scan(&visit.stream, rows::BLOCKS, None, 1).await.map_err(|error| read_failed(&error))?;
+        if !blocks.is_empty() {
+            return Err(Rejection::Blocked.into());
+        }
+    }
     let mute = store.get(&visit.stream, &rows::mute(reader.user())).await.map_err(|error| read_failed(&error))?;
     if let Some(mute) = mute {
         Mute::decode(&mute).map_err(|error| read_failed(&error))?.check(now)?;

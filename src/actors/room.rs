@@ -534,6 +534,8 @@ impl RoomActor {
                 | RoomEvent::MemberMuted { .. }
                 | RoomEvent::RightsChanged { .. }
                 | RoomEvent::MemberUnmuted { .. }
+                | RoomEvent::MemberBlocked { .. }
+                | RoomEvent::MemberUnblocked { .. }
                 | RoomEvent::RoomCreated { .. }
                 | RoomEvent::RoomUpdated(_)
                 | RoomEvent::RoomArchived
@@ -623,7 +625,7 @@ fn changes(record: &Record) -> Option<Seq> {
 fn ends_typing(record: &Record) -> Option<&UserId> {
     match &record.event {
         Event::Room(RoomEvent::MessagePosted { .. }) => Some(&record.author),
-        Event::Room(RoomEvent::MemberMuted { user, .. }) => Some(user),
+        Event::Room(RoomEvent::MemberMuted { user, .. } | RoomEvent::MemberBlocked { user }) => Some(user),
         Event::Room(RoomEvent::RightsChanged { user, may, .. }) if !may.has(Capability::Post) => Some(user),
         Event::Room(_) => removal_of(record).map(|(user, _)| user),
         Event::Directory(_) | Event::Inbox(_) => None,
@@ -787,8 +789,14 @@ async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq, now: Timestam
         let pin = Pin::decode(&row)?;
         pins.insert(pin.message.seq(), pin);
     }
+    let mut blocks = BTreeSet::new();
+    scan(&*store, &key, rows::BLOCKS, |user, _| {
+        blocks.insert(user);
+        Ok(())
+    })
+    .await?;
     let header = Header::decode(&header)?;
-    let mut room = Room::restore(Snapshot { head, header, members, invited, bans, mutes, rights, pins });
+    let mut room = Room::restore(Snapshot { head, header, members, invited, bans, mutes, rights, blocks, pins });
 
     let (mut recent, mut last_at, mut unpublished) = (Recent::default(), Timestamp(0), Vec::new());
     let since = Timestamp(now.0.saturating_sub(AGE_MAX_MS));

@@ -226,6 +226,8 @@ impl SessionActor {
             | Ask::Forward { .. }
             | Ask::Create { .. }
             | Ask::InboxUpdate { .. }
+            | Ask::Invite { .. }
+            | Ask::Block { .. }
             | Ask::Hide { .. } => {
                 let registry = self.worker.registry();
                 let rate = registry.limits().rates.messages_per_session;
@@ -254,6 +256,7 @@ impl SessionActor {
             | Ask::Settings { .. }
             | Ask::ProfileUpdate { .. }
             | Ask::Users { .. }
+            | Ask::Blocks { .. }
             | Ask::Hidden { .. }
             | Ask::Inbox { .. }
             | Ask::InboxChanges { .. }
@@ -490,6 +493,8 @@ impl SessionActor {
             },
             Ask::Create { .. }
             | Ask::Forward { .. }
+            | Ask::Invite { .. }
+            | Ask::Block { .. }
             | Ask::History { .. }
             | Ask::Thread { .. }
             | Ask::Reactions { .. }
@@ -507,6 +512,7 @@ impl SessionActor {
             | Ask::Settings { .. }
             | Ask::ProfileUpdate { .. }
             | Ask::Users { .. }
+            | Ask::Blocks { .. }
             | Ask::Hide { .. }
             | Ask::Hidden { .. }
             | Ask::Inbox { .. }
@@ -794,6 +800,7 @@ impl Handler<RoomsChanged> for SessionActor {
             RoomsChanged::Gained { room, role, standing } => Notice::RoomGained { room, role, standing },
             RoomsChanged::Lost { room } => Notice::RoomLost { room },
             RoomsChanged::Hidden { room, message, hidden } => Notice::MessageHidden { room, message, hidden },
+            RoomsChanged::Blocked { user, blocked } => Notice::UserBlocked { user, blocked },
             RoomsChanged::Profile(profile) => {
                 let Some(by) = &self.principal else { return };
                 let (user, profile) = (by.user.clone(), Profile::clone(&profile));

@@ -687,6 +687,7 @@ impl Handler<RoomsChanged> for WorldActor {
             RoomsChanged::Gained { standing: Standing::Invited, .. }
             | RoomsChanged::Updated(_)
             | RoomsChanged::Profile(_)
+            | RoomsChanged::Blocked { .. }
             | RoomsChanged::Hidden { .. } => {}
             RoomsChanged::Lost { room } => {
                 self.gained.remove(&room);

@@ -47,6 +47,13 @@ pub enum Command {
     Unmute {
         user: UserId,
     },
+    /// The other one of a direct room: neither of the two says anything more in it.
+    Block {
+        user: UserId,
+    },
+    Unblock {
+        user: UserId,
+    },
     /// `mentions` are members; in any order, and again as often as one likes.
     Post {
         content: Content,
@@ -162,6 +169,8 @@ impl Command {
             Self::Unban { .. } => "unban",
             Self::Mute { .. } => "mute",
             Self::Unmute { .. } => "unmute",
+            Self::Block { .. } => "block",
+            Self::Unblock { .. } => "unblock",
             Self::Post { .. } | Self::Forward { .. } => "post",
             Self::Edit { .. } => "edit",
             Self::Delete { .. } => "delete",
@@ -186,6 +195,8 @@ impl Command {
             | Self::Unban { .. }
             | Self::Mute { .. }
             | Self::Unmute { .. }
+            | Self::Block { .. }
+            | Self::Unblock { .. }
             | Self::Post { .. }
             | Self::Forward { .. }
             | Self::Edit { .. }
@@ -224,7 +235,9 @@ impl Command {
             | Self::Ban { .. }
             | Self::Unban { .. }
             | Self::Mute { .. }
-            | Self::Unmute { .. } => None,
+            | Self::Unmute { .. }
+            | Self::Block { .. }
+            | Self::Unblock { .. } => None,
         }
     }
 }

@@ -120,6 +120,13 @@ pub enum RoomEvent {
     MemberUnmuted {
         user: UserId,
     },
+    /// Of a direct room: the author has blocked `user`, the other one.
+    MemberBlocked {
+        user: UserId,
+    },
+    MemberUnblocked {
+        user: UserId,
+    },
     MessagePosted {
         content: Content,
         reply: Option<Box<InReplyTo>>,
@@ -192,6 +199,8 @@ impl RoomEvent {
             | Self::MemberUnbanned { .. }
             | Self::MemberMuted { .. }
             | Self::MemberUnmuted { .. }
+            | Self::MemberBlocked { .. }
+            | Self::MemberUnblocked { .. }
             | Self::MessageDeleted { .. }
             | Self::ReactionAdded { .. }
             | Self::ReactionRemoved { .. }

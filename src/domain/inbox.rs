@@ -89,6 +89,9 @@ impl SettingsUpdate {
     }
 }
 
+/// The most others that a user blocks.
+pub const BLOCKS_MAX: usize = 1_000;
+
 /// Stands for a time that does not come.
 pub const FOREVER: Timestamp = Timestamp(i64::MAX);
 
@@ -115,6 +118,11 @@ pub enum InboxEvent {
     SettingsUpdated(Settings),
     /// What the user says of itself has changed. What it says is in a row and not in the log, where it would stay.
     ProfileUpdated,
+    /// The user has blocked another one, or does no longer.
+    UserBlocked {
+        user: UserId,
+        blocked: bool,
+    },
     /// The user does not want to see a message any more, or wants to again.
     MessageHidden {
         room: RoomId,
@@ -298,6 +306,8 @@ impl Digest {
             | RoomEvent::MemberUnbanned { .. }
             | RoomEvent::MemberMuted { .. }
             | RoomEvent::MemberUnmuted { .. }
+            | RoomEvent::MemberBlocked { .. }
+            | RoomEvent::MemberUnblocked { .. }
             | RoomEvent::ReactionAdded { .. }
             | RoomEvent::ReactionRemoved { .. }
             | RoomEvent::MessagePinned { .. }

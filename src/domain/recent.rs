@@ -130,6 +130,8 @@ fn asked(command: &Command) -> Option<Said> {
         | Command::Unban { .. }
         | Command::Mute { .. }
         | Command::Unmute { .. }
+        | Command::Block { .. }
+        | Command::Unblock { .. }
         | Command::React { .. }
         | Command::Unreact { .. }
         | Command::Pin { .. }
@@ -164,6 +166,8 @@ fn said(event: &RoomEvent) -> Option<Said> {
         | RoomEvent::MemberUnbanned { .. }
         | RoomEvent::MemberMuted { .. }
         | RoomEvent::MemberUnmuted { .. }
+        | RoomEvent::MemberBlocked { .. }
+        | RoomEvent::MemberUnblocked { .. }
         | RoomEvent::ReactionAdded { .. }
         | RoomEvent::ReactionRemoved { .. }
         | RoomEvent::MessagePinned { .. }

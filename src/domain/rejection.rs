@@ -42,6 +42,10 @@ pub enum Rejection {
     TooManyMutes,
     #[error("in a room the rights of at most 10,000 users differ from what their roles allow")]
     TooManyRights,
+    #[error("one of you has blocked the other")]
+    Blocked,
+    #[error("a user blocks at most 1,000 others")]
+    TooManyBlocks,
     #[error("the time at which it is to end is not later than now")]
     EndsTooSoon,
     #[error("the room would be left without an owner; make somebody else an owner first")]
@@ -73,7 +77,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::RoomNotFound,
         Self::RoomExists,
         Self::RoomArchived,
@@ -91,6 +95,8 @@ impl Rejection {
         Self::SlowMode { wait_ms: 0 },
         Self::TooManyMutes,
         Self::TooManyRights,
+        Self::Blocked,
+        Self::TooManyBlocks,
         Self::EndsTooSoon,
         Self::LastOwner,
         Self::RoomFull,
@@ -126,6 +132,8 @@ impl Rejection {
             | Self::TooManyBans
             | Self::TooManyMutes
             | Self::TooManyRights
+            | Self::Blocked
+            | Self::TooManyBlocks
             | Self::EndsTooSoon
             | Self::LastOwner
             | Self::RoomFull
@@ -163,6 +171,8 @@ impl Rejection {
             Self::SlowMode { .. } => "slow_mode",
             Self::TooManyMutes => "too_many_mutes",
             Self::TooManyRights => "too_many_rights",
+            Self::Blocked => "blocked",
+            Self::TooManyBlocks => "too_many_blocks",
             Self::EndsTooSoon => "ends_too_soon",
             Self::LastOwner => "last_owner",
             Self::RoomFull => "room_full",

@@ -214,6 +214,8 @@ pub struct Room {
     mutes: BTreeMap<UserId, Mute>,
     /// Also of who has left, as far as they outlast the membership.
     rights: BTreeMap<UserId, Rights>,
+    /// Who has blocked the other one of a direct room.
+    blocks: BTreeSet<UserId>,
     /// By where the messages were posted.
     pins: BTreeMap<Seq, Pin>,
     /// When members have posted last, while there is slow mode. Not part of a snapshot: see [`Room::recall`].
@@ -242,6 +244,7 @@ pub struct Snapshot {
     pub bans: BTreeMap<UserId, Ban>,
     pub mutes: BTreeMap<UserId, Mute>,
     pub rights: BTreeMap<UserId, Rights>,
+    pub blocks: BTreeSet<UserId>,
     pub pins: BTreeMap<Seq, Pin>,
 }
 
@@ -256,6 +259,7 @@ impl Room {
             bans: snapshot.bans,
             mutes: snapshot.mutes,
             rights: snapshot.rights,
+            blocks: snapshot.blocks,
             pins: snapshot.pins,
             spoken: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -273,6 +277,7 @@ impl Room {
             bans: self.bans.clone(),
             mutes: self.mutes.clone(),
             rights: self.rights.clone(),
+            blocks: self.blocks.clone(),
             pins: self.pins.clone(),
         })
     }
@@ -313,6 +318,11 @@ impl Room {
     /// What was decided about `user`, whatever the role says.
     pub fn rights(&self, user: &UserId) -> Rights {
         self.rights.get(user).copied().unwrap_or_default()
+    }
+
+    /// Whether `user` has blocked the other one of a direct room.
+    pub fn has_blocked(&self, user: &UserId) -> bool {
+        self.blocks.contains(user)
     }
 
     /// What `user` may do; `None` for who is not a member.
@@ -395,6 +405,8 @@ impl Room {
                 | Command::Unban { .. }
                 | Command::Mute { .. }
                 | Command::Unmute { .. }
+                | Command::Block { .. }
+                | Command::Unblock { .. }
                 | Command::Post { .. }
                 | Command::Forward { .. }
                 | Command::Edit { .. }
@@ -443,6 +455,8 @@ impl Room {
             Command::Unban { user: target } => return self.unbanned(&asked, target),
             Command::Mute { user: target, until } => return self.muted(&asked, target, until),
             Command::Unmute { user: target } => return self.unmuted(&asked, target),
+            Command::Block { user: target } => return self.blocked(&asked, target),
+            Command::Unblock { user: target } => return self.unblocked(&asked, target),
             Command::Post { content, reply_to, mentions } => {
                 self.posting(&asked)?;
                 checked(&content)?;
@@ -582,6 +596,12 @@ impl Room {
             RoomEvent::MemberUnmuted { user } => {
                 self.mutes.remove(user);
             }
+            RoomEvent::MemberBlocked { .. } => {
+                self.blocks.insert(record.author.clone());
+            }
+            RoomEvent::MemberUnblocked { .. } => {
+                self.blocks.remove(&record.author);
+            }
             RoomEvent::RoleChanged { user, role, .. } => {
                 if let Some(member) = self.members.get_mut(user) {
                     member.role = *role;
@@ -664,9 +684,13 @@ impl Room {
         Ok((member, may))
     }
 
-    /// The same for who says something, and may not be muted.
+    /// The same for who says something, and may not be muted; in a direct room nobody is heard who has been blocked, or
+    /// has blocked the other.
     fn speaking(&self, asked: &Asked, capability: Capability) -> Result<Capabilities, Rejection> {
         let (_, may) = self.acting(asked, capability)?;
+        if !self.blocks.is_empty() {
+            return Err(Rejection::Blocked);
+        }
         self.mutes.get(asked.user).map_or(Ok(()), |mute| mute.check(asked.now))?;
         Ok(may)
     }

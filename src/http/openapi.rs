@@ -354,6 +354,8 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Hidden", needed(hidden, "after", or_null(uuid())).into()),
         ("Settings", object().property("private_reading", flag()).property("contacts", audience()).into()),
         ("Profile", profile(object().property("name", or_null(name_text()))).into()),
+        ("Blocked", needed(needed(object(), "user", user()), "blocked", flag()).into()),
+        ("Blocks", needed(needed_list(object(), "users", user()), "after", or_null(user())).into()),
         ("User", shown_profile().into()),
         ("Users", needed_list(object(), "users", shown_profile()).into()),
         ("Presence", needed(object(), "presence", presence()).into()),

@@ -110,6 +110,9 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
         | Ask::Settings { .. }
         | Ask::ProfileUpdate { .. }
         | Ask::Users { .. }
+        | Ask::Invite { .. }
+        | Ask::Block { .. }
+        | Ask::Blocks { .. }
         | Ask::Hide { .. }
         | Ask::Hidden { .. }
         | Ask::Inbox { .. }
@@ -178,7 +181,10 @@ fn reads_a_room(kind: Kind) -> bool {
         | Kind::Settings
         | Kind::SettingsUpdate
         | Kind::ProfileUpdate
-        | Kind::Users => false,
+        | Kind::Users
+        | Kind::Block
+        | Kind::Unblock
+        | Kind::Blocks => false,
     }
 }
 
@@ -221,6 +227,8 @@ fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
         | Reply::Settings(_)
         | Reply::Profile(_)
         | Reply::Users(_)
+        | Reply::Blocked { .. }
+        | Reply::Blocks { .. }
         | Reply::Hidden { .. }
         | Reply::InboxUpdated { .. } => Ok(encoded(StatusCode::OK, reply)),
     }
@@ -282,6 +290,9 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::SettingsUpdate
         | Kind::ProfileUpdate
         | Kind::Users
+        | Kind::Block
+        | Kind::Unblock
+        | Kind::Blocks
         | Kind::Hide
         | Kind::Unhide
         | Kind::Hidden => false,

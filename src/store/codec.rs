@@ -71,6 +71,8 @@ pub(super) fn erased(record: &Record) -> Option<Record> {
             | RoomEvent::MemberUnbanned { .. }
             | RoomEvent::MemberMuted { .. }
             | RoomEvent::MemberUnmuted { .. }
+            | RoomEvent::MemberBlocked { .. }
+            | RoomEvent::MemberUnblocked { .. }
             | RoomEvent::MessageDeleted { .. }
             | RoomEvent::ReactionAdded { .. }
             | RoomEvent::ReactionRemoved { .. }
@@ -238,6 +240,10 @@ enum StoredEvent<'a> {
     MemberMuted { user: &'a str, until: Option<i64> },
     #[serde(rename = "mn")]
     MemberUnmuted { user: &'a str },
+    #[serde(rename = "mx")]
+    MemberBlocked { user: &'a str },
+    #[serde(rename = "my")]
+    MemberUnblocked { user: &'a str },
     #[serde(rename = "p")]
     MessagePosted { text: Option<&'a str>, body: Option<&'a str> },
     #[serde(rename = "e")]
@@ -289,6 +295,8 @@ enum StoredEvent<'a> {
     },
     #[serde(rename = "ip")]
     ProfileUpdated,
+    #[serde(rename = "ib")]
+    UserBlocked { user: &'a str, blocked: bool },
     #[serde(rename = "ih")]
     MessageHidden { room: Id, message: Id, hidden: bool },
 }
@@ -331,6 +339,9 @@ impl<'a> StoredEvent<'a> {
                 Self::SettingsUpdated { private_reading: *private_reading, contacts: (*contacts).into() }
             }
             Event::Inbox(InboxEvent::ProfileUpdated) => Self::ProfileUpdated,
+            Event::Inbox(InboxEvent::UserBlocked { user, blocked }) => {
+                Self::UserBlocked { user: user.as_str(), blocked: *blocked }
+            }
             Event::Inbox(InboxEvent::MessageHidden { room, message, hidden }) => {
                 Self::MessageHidden { room: Id(room.0), message: Id(message.0), hidden: *hidden }
             }
@@ -380,6 +391,8 @@ impl<'a> StoredEvent<'a> {
                 Self::MemberMuted { user: user.as_str(), until: until.map(|until| until.0) }
             }
             RoomEvent::MemberUnmuted { user } => Self::MemberUnmuted { user: user.as_str() },
+            RoomEvent::MemberBlocked { user } => Self::MemberBlocked { user: user.as_str() },
+            RoomEvent::MemberUnblocked { user } => Self::MemberUnblocked { user: user.as_str() },
             RoomEvent::MessagePosted { content, reply, mentions, forwarded } => {
                 let (text, body) = (content.text.as_deref(), content.body.as_deref());
                 if reply.is_none() && mentions.is_empty() && forwarded.is_none() {
@@ -467,6 +480,8 @@ impl<'a> StoredEvent<'a> {
                 RoomEvent::MemberMuted { user: user(who)?, until: until.map(Timestamp) }
             }
             Self::MemberUnmuted { user: who } => RoomEvent::MemberUnmuted { user: user(who)? },
+            Self::MemberBlocked { user: who } => RoomEvent::MemberBlocked { user: user(who)? },
+            Self::MemberUnblocked { user: who } => RoomEvent::MemberUnblocked { user: user(who)? },
             Self::MessagePosted { text, body } => RoomEvent::posted(content(text, body)),
             Self::MessagePostedTo { text, body, reply, mentions } => {
                 let (content, reply, mentions) = (content(text, body), in_reply_to(reply)?, users(mentions)?);
@@ -523,6 +538,9 @@ impl<'a> StoredEvent<'a> {
                 return Ok(Event::Inbox(InboxEvent::SettingsUpdated(settings)));
             }
             Self::ProfileUpdated => return Ok(Event::Inbox(InboxEvent::ProfileUpdated)),
+            Self::UserBlocked { user: who, blocked } => {
+                return Ok(Event::Inbox(InboxEvent::UserBlocked { user: user(who)?, blocked }));
+            }
             Self::MessageHidden { room, message, hidden } => {
                 let (room, message) = (RoomId(room.0), RecordId(message.0));
                 return Ok(Event::Inbox(InboxEvent::MessageHidden { room, message, hidden }));
@@ -852,6 +870,8 @@ mod tests {
                 may: Capabilities::of_bits(8),
             },
             RoomEvent::MemberUnmuted { user: user.clone() },
+            RoomEvent::MemberBlocked { user: user.clone() },
+            RoomEvent::MemberUnblocked { user: user.clone() },
             RoomEvent::posted(content.clone()),
             RoomEvent::ReactionAdded {
                 message: id, by: user.clone(), emoji: Emoji::new("👩‍🚀").unwrap(), count: 7
@@ -906,6 +926,8 @@ mod tests {
         let settings = Settings { private_reading: true, contacts: Audience::Owners };
         events.push(Event::Inbox(InboxEvent::SettingsUpdated(settings)));
         events.push(Event::Inbox(InboxEvent::ProfileUpdated));
+        let other = UserId::new("bob").unwrap();
+        events.push(Event::Inbox(InboxEvent::UserBlocked { user: other, blocked: true }));
         events.push(Event::Inbox(InboxEvent::EntryUpdated { room, delivered: reached, read: Reached::NOTHING }));
         events
     }

@@ -64,6 +64,10 @@ pub const MUTES: &[u8] = b"u";
 /// Under a room's stream: before the key of every [`Rights`].
 pub const RIGHTS: &[u8] = b"g";
 
+/// Under a direct room's stream: before the key, a row without a value, of each of the two who has blocked the other. Under
+/// a user's stream: of everybody whom the user has blocked.
+pub const BLOCKS: &[u8] = b"y";
+
 /// Under a room's stream: before the key of every [`Message`].
 pub const MESSAGES: &[u8] = b"s";
 
@@ -154,6 +158,11 @@ pub fn mute(user: &UserId) -> Bytes {
 /// Under a room's stream: the [`Rights`] of `user`.
 pub fn rights(user: &UserId) -> Bytes {
     joined(RIGHTS, user.as_str().as_bytes())
+}
+
+/// Under a direct room's stream: that `user` has blocked the other one. Under a user's: that `user` is blocked.
+pub fn block(user: &UserId) -> Bytes {
+    joined(BLOCKS, user.as_str().as_bytes())
 }
 
 /// Under a room's stream: the [`Message`] that was posted at `seq`. Keys are in the order of the seqs.
@@ -287,9 +296,9 @@ pub fn subject_of(key: &[u8]) -> Result<Subject, StoreError> {
     subject(key).ok_or_else(|| damage("a key that names nobody whose tokens could be denied"))
 }
 
-/// Whose key [`member`], [`invitation`], [`ban`], [`mute`], [`rights`] or [`progress`] made.
+/// Whose key [`member`], [`invitation`], [`ban`], [`mute`], [`rights`], [`block`] or [`progress`] made.
 pub fn user_of(key: &[u8]) -> Result<UserId, StoreError> {
-    let prefixes = [MEMBERS, INVITATIONS, BANS, MUTES, RIGHTS, PROGRESS];
+    let prefixes = [MEMBERS, INVITATIONS, BANS, MUTES, RIGHTS, BLOCKS, PROGRESS];
     let text = prefixes.into_iter().find_map(|prefix| key.strip_prefix(prefix));
     let text = text.and_then(|text| std::str::from_utf8(text).ok());
     codec::user(text.ok_or_else(|| damage("a key that names no user"))?)

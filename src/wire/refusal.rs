@@ -360,6 +360,8 @@ pub const CODES: &[CodeInfo] = &[
     later("slow_mode", 429, "this room is in slow mode: your next message has to wait"),
     no("too_many_mutes", 409, "a room has at most 10,000 mutes"),
     no("too_many_rights", 409, "in a room the rights of at most 10,000 users differ from what their roles allow"),
+    no("blocked", 403, "one of you has blocked the other"),
+    no("too_many_blocks", 409, "a user blocks at most 1,000 others"),
     no("ends_too_soon", 422, "the time at which it is to end is not later than now"),
     no("last_owner", 409, "the room would be left without an owner; make somebody else an owner first"),
     no("room_full", 409, "the room has as many members as it may have"),

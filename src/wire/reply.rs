@@ -166,6 +166,15 @@ pub enum Reply {
     /// What the user says of itself, with everything.
     Profile(Box<UserProfile>),
     Users(Vec<UserProfile>),
+    Blocked {
+        user: UserId,
+        blocked: bool,
+    },
+    /// Whom the user has blocked, in the order of the ids.
+    Blocks {
+        users: Vec<UserId>,
+        after: Option<UserId>,
+    },
     /// Messages that the user does not want to see; `after` is where the next page starts.
     Hidden {
         room: RoomKey,
@@ -465,6 +474,11 @@ pub enum Notice {
     },
     /// What a user says of itself has changed: one of those whose rooms are followed, or the user of the connection.
     UserUpdated(Box<UserProfile>),
+    /// The user of the connection has blocked another one, or does no longer.
+    UserBlocked {
+        user: UserId,
+        blocked: bool,
+    },
     /// The records of the room from `from` to `to` are passed over.
     Gap {
         room: RoomId,

@@ -165,6 +165,22 @@ pub enum Ask {
     ProfileUpdate {
         update: ProfileUpdate,
     },
+    /// Invites somebody who may have blocked the user.
+    Invite {
+        room: RoomName,
+        user: UserId,
+        role: Role,
+    },
+    /// Another user is blocked, or is no longer.
+    Block {
+        user: UserId,
+        blocked: bool,
+    },
+    /// Whom the user has blocked.
+    Blocks {
+        after: Option<UserId>,
+        limit: usize,
+    },
     /// What users say of themselves.
     Users {
         users: Vec<UserId>,

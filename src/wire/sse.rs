@@ -57,6 +57,7 @@ pub(super) fn notice(notice: &Notice) -> Bytes {
         Notice::StreamingAll { cursor, .. } => ("hello", Some(cursor.clone())),
         Notice::Gap { .. } => ("gap", None),
         Notice::UserUpdated(_) => ("user_updated", None),
+        Notice::UserBlocked { .. } => ("user_blocked", None),
         Notice::Restarting { .. } => ("restarting", None),
         Notice::Hello { .. } => ("hello", None),
         Notice::Removed { .. } => ("removed", None),

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bans;
+mod blocks;
 mod conversations;
 mod edits;
 mod event_streams;

@@ -118,6 +118,10 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     assert_eq!((&named["user"], &named["name"]), (&json!("bob"), &json!("Bob")));
     let found = walk.ok(&ann, "users", &[("users", "zoe,bob")], None).await;
     assert_eq!(found["users"], json!([{ "user": "zoe", "name": null }, { "user": "bob", "name": "Bob" }]));
+    let zoe = [("user", "zoe")];
+    assert_eq!(walk.ok(&ann, "block", &zoe, None).await, json!({ "user": "zoe", "blocked": true }));
+    assert_eq!(walk.ok(&ann, "blocks", &[("limit", "1")], None).await["users"], json!(["zoe"]));
+    assert_eq!(walk.ok(&ann, "unblock", &zoe, None).await["blocked"], false);
     let there = walk.ok(&ann, "presences", &[("room", room)], None).await;
     assert_eq!((&there["online"], &there["members"]), (&json!(1), &json!(3)));
     let typing = walk.ok(&bob, "typing", &[("room", room)], Some(json!({ "typing": false }))).await;

@@ -443,7 +443,10 @@ fn command(kind: Kind, stage: &Stage) -> Option<Value> {
         | Kind::Settings
         | Kind::SettingsUpdate
         | Kind::ProfileUpdate
-        | Kind::Users => return None,
+        | Kind::Users
+        | Kind::Block
+        | Kind::Unblock
+        | Kind::Blocks => return None,
         Kind::Archive
         | Kind::Join
         | Kind::Leave

@@ -2,7 +2,7 @@
 
 use super::{Asked, BANS_MAX, MEMBERS_MAX, MUTES_MAX, RIGHTS_MAX, Room};
 use crate::domain::policy::Entry;
-use crate::domain::{Capability, Name, Rejection, Rights, Role, RoomEvent, Timestamp, UserId};
+use crate::domain::{Capability, Name, Rejection, Rights, Role, RoomEvent, RoomKind, Timestamp, UserId};
 
 impl Room {
     pub(super) fn invited(&self, asked: &Asked, guest: UserId, role: Role) -> Result<Vec<RoomEvent>, Rejection> {
@@ -165,6 +165,30 @@ impl Room {
             return Err(Rejection::Forbidden);
         }
         Ok(vec![RoomEvent::MemberUnmuted { user: target }])
+    }
+
+    pub(super) fn blocked(&self, asked: &Asked, target: UserId) -> Result<Vec<RoomEvent>, Rejection> {
+        self.blocking(asked, &target)?;
+        let blocked = RoomEvent::MemberBlocked { user: target };
+        Ok(if self.blocks.contains(asked.user) { Vec::new() } else { vec![blocked] })
+    }
+
+    pub(super) fn unblocked(&self, asked: &Asked, target: UserId) -> Result<Vec<RoomEvent>, Rejection> {
+        self.blocking(asked, &target)?;
+        let unblocked = RoomEvent::MemberUnblocked { user: target };
+        Ok(if self.blocks.contains(asked.user) { vec![unblocked] } else { Vec::new() })
+    }
+
+    /// Refuses who is not one of a direct room of which `target` is the other.
+    fn blocking(&self, asked: &Asked, target: &UserId) -> Result<(), Rejection> {
+        self.insider(asked)?;
+        if asked.header.kind != RoomKind::Direct {
+            return Err(Rejection::KindForbids);
+        }
+        if target == asked.user || !self.members.contains_key(target) {
+            return Err(Rejection::NoSuchMember);
+        }
+        Ok(())
     }
 
     pub(super) fn owners(&self) -> usize {

@@ -679,6 +679,31 @@ fn a_kind_without_a_thing_does_not_allow_it_to_anybody() {
 }
 
 #[test]
+fn where_one_has_blocked_the_other_nothing_more_is_said_between_the_two() {
+    let block = |name: &str| Command::Block { user: user(name) };
+    let unblock = |name: &str| Command::Unblock { user: user(name) };
+    let direct = given(room(RoomKind::Direct, "ann", &["bob"])).and("bob", post("hi"));
+    let said = direct.last_id();
+    direct.clone().when("ann", unblock("bob")).then([]);
+    direct.clone().when("ann", block("bob")).then([RoomEvent::MemberBlocked { user: user("bob") }]);
+    let blocked = direct.and("ann", block("bob"));
+    blocked.clone().when("ann", block("bob")).then([]);
+    for (by, other) in [("ann", "bob"), ("bob", "ann")] {
+        blocked.clone().when(by, post("hi")).refused(Rejection::Blocked);
+        blocked.clone().when(by, answer("yes", said)).refused(Rejection::Blocked);
+        let like = Command::React { message: said, emoji: emoji_of("+1") };
+        blocked.clone().when(by, like).refused(Rejection::Blocked);
+        let both = blocked.clone().and(by, block(other)).and(by, unblock(other));
+        assert_eq!(both.clone().when("bob", post("hi")).0.is_ok(), by == "ann", "only who blocked takes it back");
+    }
+    blocked.clone().when("bob", Command::Delete { message: said }).accepted();
+    blocked.clone().when("ann", block("zoe")).refused(Rejection::NoSuchMember);
+    blocked.when("zoe", block("ann")).refused(Rejection::RoomNotFound);
+    let lobby = given(channel("ann")).and("bob", Command::Join);
+    lobby.when("ann", block("bob")).refused(Rejection::KindForbids);
+}
+
+#[test]
 fn what_was_said_before_the_join_is_not_there_where_the_room_says_so() {
     let history = |history| Command::Update(Update { history: Some(history), ..Update::default() });
     let shut = given(channel("ann")).and("bob", Command::Join).and("ann", history(History::FromJoin));
@@ -950,6 +975,8 @@ fn everything(other: &str) -> Vec<Command> {
         unban(other),
         mute(other, None),
         unmute(other),
+        Command::Block { user: user(other) },
+        Command::Unblock { user: user(other) },
         Command::ChangeRole { user: user(other), role: Role::Member },
         rights(other, &[Capability::Pin], &[]),
         post("hi"),

@@ -214,7 +214,7 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
         }
         Kind::Invite => {
             let Invite { room, user, role } = payload.read()?;
-            command(room, Command::Invite { user: user.0, role: role.map_or(Role::Member, |it| it.0) })
+            Ask::Invite { room: room.0, user: user.0, role: role.map_or(Role::Member, |it| it.0) }
         }
         Kind::Kick => {
             let Kick { room, user, reason } = payload.read()?;
@@ -421,6 +421,18 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             }
             Ask::ProfileUpdate { update }
         }
+        Kind::Block => {
+            let Blocking { user } = payload.read()?;
+            Ask::Block { user: user.0, blocked: true }
+        }
+        Kind::Unblock => {
+            let Blocking { user } = payload.read()?;
+            Ask::Block { user: user.0, blocked: false }
+        }
+        Kind::Blocks => {
+            let Blocks { after, limit } = payload.read()?;
+            Ask::Blocks { after: after.map(|it| it.0), limit: page(limit.unwrap_or(PAGE_MAX))? }
+        }
         Kind::Users => {
             let Users { users: UserList(users) } = payload.read()?;
             Ask::Users { users }
@@ -528,13 +540,16 @@ pub enum Kind {
     SettingsUpdate,
     ProfileUpdate,
     Users,
+    Block,
+    Unblock,
+    Blocks,
     Hide,
     Unhide,
     Hidden,
 }
 
 impl Kind {
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 52] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -581,6 +596,9 @@ impl Kind {
         Self::SettingsUpdate,
         Self::ProfileUpdate,
         Self::Users,
+        Self::Block,
+        Self::Unblock,
+        Self::Blocks,
         Self::Hide,
         Self::Unhide,
         Self::Hidden,
@@ -634,6 +652,9 @@ impl Kind {
             Self::SettingsUpdate => "settings_update",
             Self::ProfileUpdate => "profile_update",
             Self::Users => "users",
+            Self::Block => "block",
+            Self::Unblock => "unblock",
+            Self::Blocks => "blocks",
             Self::Typing => "typing",
             Self::Presence => "presence",
             Self::Presences => "presences",
@@ -942,6 +963,17 @@ struct ProfileUpdate {
     telephone: Option<Option<Parsed<Telephone>>>,
     #[serde(default, deserialize_with = "said")]
     fields: Option<Option<Content>>,
+}
+
+#[derive(Deserialize)]
+struct Blocking {
+    user: Parsed<UserId>,
+}
+
+#[derive(Deserialize)]
+struct Blocks {
+    after: Option<Parsed<UserId>>,
+    limit: Option<u64>,
 }
 
 #[derive(Deserialize)]

@@ -124,6 +124,11 @@ pub fn notice(out: &mut impl Writer, notice: &Notice) {
             out.member("type", "restarting");
             out.member("retry_after_ms", &u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
         }
+        Notice::UserBlocked { user, blocked } => {
+            out.member("type", "user_blocked");
+            out.member("user", user.as_str());
+            out.member("blocked", blocked);
+        }
         Notice::UserUpdated(profile) => {
             out.member("type", "user_updated");
             put_profile(out, profile);
@@ -191,6 +196,8 @@ fn reply_bytes(reply: &Reply) -> usize {
         | Reply::Settings(_)
         | Reply::Profile(_)
         | Reply::Users(_)
+        | Reply::Blocked { .. }
+        | Reply::Blocks { .. }
         | Reply::FollowingAll { .. }
         | Reply::UnfollowedAll
         | Reply::Room { .. }
@@ -221,6 +228,7 @@ fn put_record(out: &mut impl Writer, room: &RoomKey, record: &Record) {
             InboxEvent::EntryUpdated { .. }
             | InboxEvent::SettingsUpdated(_)
             | InboxEvent::ProfileUpdated
+            | InboxEvent::UserBlocked { .. }
             | InboxEvent::MessageHidden { .. },
         ) => {
             out.member("event", "hidden");
@@ -299,6 +307,14 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
         }
         RoomEvent::MemberUnmuted { user } => {
             out.member("event", "member_unmuted");
+            out.member("user", user.as_str());
+        }
+        RoomEvent::MemberBlocked { user } => {
+            out.member("event", "member_blocked");
+            out.member("user", user.as_str());
+        }
+        RoomEvent::MemberUnblocked { user } => {
+            out.member("event", "member_unblocked");
             out.member("user", user.as_str());
         }
         RoomEvent::MessagePosted { content, reply, mentions, forwarded } => {
@@ -557,6 +573,14 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             out.member("contacts", contacts.as_str());
         }
         Reply::Profile(profile) => put_profile(out, profile),
+        Reply::Blocked { user, blocked } => {
+            out.member("user", user.as_str());
+            out.member("blocked", blocked);
+        }
+        Reply::Blocks { users, after } => {
+            put_users(out, "users", users);
+            out.member("after", &after.as_ref().map(UserId::as_str));
+        }
         Reply::Users(profiles) => {
             out.key("users");
             let open = out.open_list();
@@ -924,12 +948,15 @@ fn put_capabilities(out: &mut impl Writer, name: &str, capabilities: Capabilitie
 
 /// Most messages mention nobody, and do not say so.
 fn put_mentions(out: &mut impl Writer, mentions: &[UserId]) {
-    if mentions.is_empty() {
-        return;
+    if !mentions.is_empty() {
+        put_users(out, "mentions", mentions);
     }
-    out.key("mentions");
+}
+
+fn put_users(out: &mut impl Writer, name: &str, users: &[UserId]) {
+    out.key(name);
     let open = out.open_list();
-    for user in mentions {
+    for user in users {
         out.item();
         user.as_str().put(out);
     }

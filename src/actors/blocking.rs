@@ -1,0 +1,113 @@
+//! Blocks between users.
+//!
+//! A block is a row of who blocks, and a record in the direct room of the two, where there is one: the room alone decides
+//! what is said in it. The row is written first and the room is asked then; who makes a direct room looks at the rows when
+//! it is there. So whichever comes first, one of the two finds the other.
+
+use std::sync::Arc;
+
+use super::failure::read_failed;
+use super::inbox::What;
+use super::registry::Registry;
+use crate::domain::{Command, Principal, Rejection, RoomId, RoomKey, StreamId, UserId};
+use crate::store::{StoreError, rows};
+use crate::wire::{Refusal, Reply};
+
+/// How often a room is told again what has changed while it was told.
+const TELLINGS_MAX: usize = 4;
+
+/// Blocks `user`, or does no longer: on disk, and in the direct room of the two.
+pub async fn block(registry: &Arc<Registry>, by: &Principal, user: UserId, blocked: bool) -> Result<Reply, Refusal> {
+    if user == by.user {
+        return Err(Refusal::bad_request("nobody blocks itself"));
+    }
+    registry.ask_inbox(by, What::Block { user: user.clone(), blocked }).await?;
+    let room = RoomKey { tenant: by.tenant.clone(), room: RoomId::direct(&by.tenant, &by.user, &user) };
+    let mut told = blocked;
+    for _ in 0..TELLINGS_MAX {
+        tell_room(registry, by, &room, user.clone(), told).await?;
+        // Another device may have decided otherwise meanwhile, and have told the room first.
+        let now = has_blocked(registry, by, &by.user, &user).await.map_err(|error| read_failed(&error))?;
+        if now == told {
+            return Ok(Reply::Blocked { user, blocked });
+        }
+        told = now;
+    }
+    Err(Refusal::unavailable())
+}
+
+/// Refuses `by` what concerns users who have blocked it, or whom it has blocked.
+pub async fn check(
+    registry: &Registry,
+    by: &Principal,
+    users: impl IntoIterator<Item = &UserId>,
+) -> Result<(), Refusal> {
+    let failed = |error: StoreError| read_failed(&error);
+    for user in users {
+        if has_blocked(registry, by, user, &by.user).await.map_err(failed)?
+            || has_blocked(registry, by, &by.user, user).await.map_err(failed)?
+        {
+            return Err(Rejection::Blocked.into());
+        }
+    }
+    Ok(())
+}
+
+/// Has a direct room that has just been made know of blocks that were decided meanwhile.
+pub async fn carry_over(registry: &Arc<Registry>, by: &Principal, room: &RoomKey) -> Result<(), Refusal> {
+    let failed = |error: StoreError| read_failed(&error);
+    let members = registry.store().scan(&room.stream(), rows::MEMBERS, None, 2).await.map_err(failed)?;
+    let users = members.iter().map(|(key, _)| rows::user_of(key)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let [one, two] = &users[..] else { return Ok(()) };
+    for (blocker, other) in [(one, two), (two, one)] {
+        if has_blocked(registry, by, blocker, other).await.map_err(failed)? {
+            let blocker = Principal { user: blocker.clone(), ..by.clone() };
+            tell_room(registry, &blocker, room, other.clone(), true).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Whom the user has blocked, in the order of the ids.
+pub async fn blocks(
+    registry: &Registry,
+    by: &Principal,
+    after: Option<UserId>,
+    limit: usize,
+) -> Result<Reply, Refusal> {
+    let failed = |error: StoreError| read_failed(&error);
+    let stream = StreamId::User(by.tenant.clone(), by.user.clone());
+    let after = after.map(|user| rows::block(&user));
+    let found = registry.store().scan(&stream, rows::BLOCKS, after.as_deref(), limit + 1).await.map_err(failed)?;
+    let users = found.iter().take(limit).map(|(key, _)| rows::user_of(key)).collect::<Result<Vec<_>, _>>();
+    let users = users.map_err(failed)?;
+    let after = users.last().filter(|_| found.len() > limit).cloned();
+    Ok(Reply::Blocks { users, after })
+}
+
+/// Whether `blocker` has blocked `other`, both of the tenant of `by`.
+pub async fn has_blocked(
+    registry: &Registry,
+    by: &Principal,
+    blocker: &UserId,
+    other: &UserId,
+) -> Result<bool, StoreError> {
+    let stream = StreamId::User(by.tenant.clone(), blocker.clone());
+    Ok(registry.store().get(&stream, &rows::block(other)).await?.is_some())
+}
+
+/// The two may have no direct room.
+async fn tell_room(
+    registry: &Arc<Registry>,
+    by: &Principal,
+    room: &RoomKey,
+    user: UserId,
+    blocked: bool,
+) -> Result<(), Refusal> {
+    let command = if blocked { Command::Block { user } } else { Command::Unblock { user } };
+    match registry.submit(room, by.clone(), command, None).await {
+        Ok(_) => Ok(()),
+        Err(refusal) if refusal.code() == Rejection::RoomNotFound.code() => Ok(()),
+        Err(refusal) => Err(refusal),
+    }
+}

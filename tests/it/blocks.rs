@@ -1,0 +1,107 @@
+//! Users who want to hear nothing from each other.
+
+use std::sync::Arc;
+
+use chinwag::store::memory::MemoryStore;
+use serde_json::{Value, json};
+
+use crate::harness::{Setup, TestServer, post};
+
+fn direct(other: &str) -> Value {
+    json!({ "type": "create", "kind": "direct", "members": [{ "user": other }] })
+}
+
+fn block(user: &str) -> Value {
+    json!({ "type": "block", "user": user })
+}
+
+#[tokio::test]
+async fn nothing_more_is_said_between_two_of_whom_one_has_blocked_the_other_also_after_a_restart() {
+    let store = MemoryStore::new();
+    let setup = || Setup { store: Arc::new(store.in_epoch(MemoryStore::EPOCH)), ..Setup::default() };
+    let room = {
+        let mut server = TestServer::with(setup());
+        let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+        let mut again = server.client("ann").await;
+        again.hears_back().await;
+        let room = ann.ask(direct("bob")).await["room"].as_str().unwrap().to_owned();
+        bob.ask(post(&room, "hi")).await;
+        ann.ask(block("bob")).await;
+        assert_eq!(again.notice("user_blocked").await["user"], "bob");
+        server.stop();
+        room
+    };
+    let server = TestServer::with(setup());
+    let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+    let typing = json!({ "type": "typing", "room": room });
+    let group = json!({ "type": "create", "kind": "group", "members": [{ "user": "ann" }] });
+    for ask in [post(&room, "ho"), typing.clone(), direct("ann"), group.clone()] {
+        assert_eq!(bob.refused(ask.clone()).await, "blocked", "{ask}");
+    }
+    bob.ask(json!({ "type": "create", "kind": "channel", "alias": "his" })).await;
+    let invite = json!({ "type": "invite", "room": "his", "user": "ann" });
+    assert_eq!(bob.refused(invite.clone()).await, "blocked");
+    assert_eq!(ann.refused(post(&room, "ho")).await, "blocked");
+    assert_eq!(bob.ask(json!({ "type": "history", "room": room })).await["records"].as_array().unwrap().len(), 5);
+    ann.ask(json!({ "type": "unblock", "user": "bob" })).await;
+    for ask in [post(&room, "ho"), typing, direct("ann"), group, invite] {
+        bob.ask(ask).await;
+    }
+    assert_eq!(ann.ask(json!({ "type": "blocks" })).await["users"], json!([]));
+}
+
+#[tokio::test]
+async fn who_was_blocked_before_there_was_a_room_makes_none() {
+    let server = TestServer::start();
+    let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+    ann.ask(block("bob")).await;
+    assert_eq!(bob.refused(direct("ann")).await, "blocked");
+    assert_eq!(ann.refused(direct("bob")).await, "blocked");
+    assert_eq!(ann.refused(block("ann")).await, "bad_request");
+    let page = ann.ask(json!({ "type": "blocks", "limit": 1 })).await;
+    assert_eq!((&page["users"], &page["after"]), (&json!(["bob"]), &Value::Null));
+}
+
+/// Whichever of the two comes first, and from however many devices: in the end the room is as the list says.
+#[tokio::test]
+async fn a_block_and_a_room_that_are_made_at_the_same_time_meet() {
+    let server = TestServer::start();
+    let mut ann = server.client("ann").await;
+    let mut again = server.client("ann").await;
+    for round in 0..40 {
+        let name = format!("bob-{round}");
+        let mut bob = server.client(&name).await;
+        let made = bob.try_ask(direct("ann"));
+        let blocked = ann.ask(block(&name));
+        let (made, _) = tokio::join!(made, blocked);
+        if made["ok"] == true {
+            assert_eq!(bob.refused(post(made["room"].as_str().unwrap(), "hi")).await, "blocked", "round {round}");
+        }
+        let (one, two) = (block(&name), json!({ "type": "unblock", "user": name }));
+        tokio::join!(ann.ask(one), again.ask(two));
+        let listed = ann.ask(json!({ "type": "blocks" })).await["users"].to_string().contains(&format!("{name}\""));
+        if made["ok"] == true {
+            let said = bob.try_ask(post(made["room"].as_str().unwrap(), "hi")).await["ok"].clone();
+            assert_eq!(said, !listed, "round {round}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_user_blocks_so_many_and_no_more() {
+    let server = TestServer::start();
+    let mut ann = server.client("ann").await;
+    for n in 0..1_000 {
+        let answer = ann.try_ask(block(&format!("u{n}"))).await;
+        if answer["ok"] != true {
+            assert_eq!(answer["error"]["code"], "rate_limited", "{answer}");
+            tokio::time::sleep(std::time::Duration::from_millis(1_000)).await;
+            ann.ask(block(&format!("u{n}"))).await;
+        }
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(1_000)).await;
+    assert_eq!(ann.refused(block("one-more")).await, "too_many_blocks");
+    ann.ask(block("u7")).await;
+    ann.ask(json!({ "type": "unblock", "user": "u7" })).await;
+    ann.ask(block("one-more")).await;
+}
