@@ -24,6 +24,7 @@ use crate::actors::Limits;
 use crate::actors::limits::{Connections, Rate, Rates, TenantLimits};
 use crate::auth::options::IdentityOptions;
 use crate::domain::TenantId;
+use crate::platform::{Places, PlatformOptions};
 use source::{Origin, Sources, Stated};
 use table::{Reload, SECTIONS};
 use value::Value;
@@ -39,6 +40,7 @@ pub struct Config {
     pub store: Store,
     pub limits: Limits,
     pub auth: IdentityOptions,
+    pub profiles: Option<PlatformOptions>,
     pub metrics: Metrics,
     pub log: Log,
     /// What all this was read from, by the names of the settings.
@@ -130,12 +132,13 @@ impl Config {
         let settings = Settings { stated: &stated };
         settings.check_together(&mut mistakes);
         let auth = settings.auth(&listed, &mut mistakes);
+        let profiles = settings.profiles(&mut mistakes);
         if !mistakes.is_empty() {
             return Err(Mistakes(mistakes));
         }
         let (server, tls, store) = (settings.server(), settings.tls(), settings.store());
         let (limits, metrics, log) = (settings.limits(), settings.metrics(), settings.log());
-        Ok(Self { server, tls, store, limits, auth, metrics, log, stated })
+        Ok(Self { server, tls, store, limits, auth, profiles, metrics, log, stated })
     }
 
     /// The settings that `other` has differently and that a running server cannot change.
@@ -271,6 +274,45 @@ impl Settings<'_> {
         })
     }
 
+    fn profiles(&self, mistakes: &mut Vec<String>) -> Option<PlatformOptions> {
+        let text = |key: &str| self.text(&format!("profiles.{key}")).to_owned();
+        let mut wrong = |key: &str, why: &str| {
+            mistakes.push(self.origin(&format!("profiles.{key}")).mistake(&format!("profiles.{key}: {why}")));
+        };
+        let url = text("url");
+        if url.is_empty() {
+            return None;
+        }
+        if let Err(why) = PlatformOptions::check_url(&url) {
+            wrong("url", why);
+        }
+        for key in ["list", "id", "name", "avatar", "about", "email", "telephone"] {
+            if !text(key).is_empty() && !text(key).starts_with('/') {
+                wrong(key, "a JSON pointer begins with a slash");
+            }
+        }
+        let file = text("token_file");
+        let token = (!file.is_empty()).then(|| std::fs::read_to_string(&file)).transpose().unwrap_or_else(|error| {
+            wrong("token_file", &format!("{file}: {error}"));
+            None
+        });
+        Some(PlatformOptions {
+            url,
+            token: token.map(|token| token.trim().to_owned()),
+            list: text("list"),
+            places: Places {
+                id: text("id"),
+                name: text("name"),
+                avatar: text("avatar"),
+                about: text("about"),
+                email: text("email"),
+                telephone: text("telephone"),
+            },
+            fresh: self.duration("profiles.fresh"),
+            stale: self.duration("profiles.stale"),
+        })
+    }
+
     fn metrics(&self) -> Metrics {
         Metrics { listen: self.address("metrics.listen") }
     }
@@ -390,6 +432,7 @@ mod tests {
         assert_eq!(config.store.ballast_bytes, 64 << 20);
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.auth, IdentityOptions::default());
+        assert_eq!(config.profiles, None);
         assert_eq!(config.metrics.listen, None);
         assert_eq!(config.log, Log { level: Level::INFO, json: false, sample: 0 });
     }
@@ -435,7 +478,7 @@ mod tests {
             format!("[{}]\n{} = {}\n", section.name, setting.key, Value::read(setting.kind, &raw).unwrap())
         };
         // What makes sense only together has tests of its own.
-        for section in SECTIONS.iter().filter(|section| section.name != "tls" && section.shape != Shape::List) {
+        for section in SECTIONS.iter().filter(|section| !makes_sense_only_together(section)) {
             for setting in section.settings {
                 let file = values(section, setting);
                 let from_file = load(&[], Some(&file)).unwrap_or_else(|mistakes| panic!("{file}: {mistakes}"));
@@ -451,10 +494,53 @@ mod tests {
         assert_eq!(tls, Some(Tls { cert: "c.pem".into(), key: "k.pem".into() }));
     }
 
+    fn makes_sense_only_together(section: &Section) -> bool {
+        section.shape == Shape::List || ["tls", "profiles"].contains(&section.name)
+    }
+
+    #[test]
+    fn a_platform_is_asked_as_it_is_written_down() {
+        let mut token = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut token, b"t-1\n").unwrap();
+        let token = token.path().display();
+        let file = format!(
+            "[profiles]\nurl = \"https://p.example/users?ids={{users}}\"\ntoken_file = \"{token}\"\nlist = \
+             \"/entries\"\nid = \"/uid\"\nname = \"/n\"\navatar = \"/a\"\nabout = \"/b\"\nemail = \
+             \"/e\"\ntelephone = \"/t\"\nfresh = \"1m\"\nstale = \"2h\"\n"
+        );
+        let places = Places {
+            id: "/uid".to_owned(),
+            name: "/n".to_owned(),
+            avatar: "/a".to_owned(),
+            about: "/b".to_owned(),
+            email: "/e".to_owned(),
+            telephone: "/t".to_owned(),
+        };
+        let expected = PlatformOptions {
+            url: "https://p.example/users?ids={users}".to_owned(),
+            token: Some("t-1".to_owned()),
+            list: "/entries".to_owned(),
+            places,
+            fresh: Duration::from_secs(60),
+            stale: Duration::from_secs(7200),
+        };
+        assert_eq!(load(&[], Some(&file)).unwrap().profiles, Some(expected));
+        let url = "[profiles]\nurl = \"https://p.example/{user}\"\n";
+        for (more, why) in [
+            ("token_file = \"/nowhere/at/all\"\n", "profiles.token_file"),
+            ("id = \"id\"\n", "profiles.id: a JSON pointer begins with a slash"),
+        ] {
+            let mistakes = load(&[], Some(&format!("{url}{more}"))).unwrap_err().to_string();
+            assert!(mistakes.contains(why), "{mistakes}");
+        }
+        let mistakes = load(&[], Some("[profiles]\nurl = \"http://p.example/{user}\"\n")).unwrap_err().to_string();
+        assert!(mistakes.contains("it is not https"), "{mistakes}");
+    }
+
     /// What the parts of the server are given.
     fn differing(config: &Config) -> String {
-        let Config { server, tls, store, limits, auth, metrics, log, stated: _ } = config;
-        format!("{server:?} {tls:?} {store:?} {limits:?} {auth:?} {metrics:?} {log:?}")
+        let Config { server, tls, store, limits, auth, profiles, metrics, log, stated: _ } = config;
+        format!("{server:?} {tls:?} {store:?} {limits:?} {auth:?} {profiles:?} {metrics:?} {log:?}")
     }
 
     #[rstest]

@@ -14,6 +14,8 @@ pub mod domain;
 pub mod http;
 pub mod logs;
 pub mod metrics;
+pub mod outgoing;
+pub mod platform;
 pub mod server;
 pub mod service;
 pub mod store;

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
+use crate::actors::profiles::ProfileSource;
 use crate::actors::relay::{CloseAll, CountLinks, CutAll};
 use crate::actors::revoking::Watched;
 use crate::actors::{Admission, Gate, Limits, Registry};
@@ -26,6 +27,7 @@ use crate::http::listener::{self, Serving};
 use crate::http::origin::Origins;
 use crate::http::{self, Desk, Door, tickets};
 use crate::logs::Logs;
+use crate::platform::Platform;
 use crate::service;
 use crate::store::sled::{OpenError, Options, SledStore};
 use crate::store::{Health, Store};
@@ -75,6 +77,8 @@ pub struct Parts {
     pub proxies: Vec<IpNet>,
     /// Seals cursors; one that others do not have, and that stays the same.
     pub sealer: Sealer,
+    /// Who knows, besides the users themselves, who they are.
+    pub profiles: Option<Arc<dyn ProfileSource>>,
     /// Where the operator's socket is to be, if there is to be one.
     pub admin: Option<PathBuf>,
     /// Where monitoring reads the metrics, if anywhere but on the operator's socket.
@@ -103,6 +107,9 @@ impl Server {
         let address = listener.local_addr()?;
         let registry = Registry::new(parts.store, parts.clock, parts.limits);
         registry.seal_with(parts.sealer);
+        if let Some(source) = parts.profiles {
+            registry.ask_for_profiles(source);
+        }
 
         let capacity = connections_max();
         registry.connections().set_capacity(capacity);
@@ -355,6 +362,8 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr
     let origins = Arc::new(Origins::new(&config.server.origins).map_err(io::Error::other)?);
     let mut health = store.watch();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let platform = config.profiles.clone().map(|options| Platform::start(options, Arc::new(SystemClock)));
+    let profiles = platform.transpose()?.map(|platform| platform as Arc<dyn ProfileSource>);
     let parts = Parts {
         store: Arc::new(store),
         clock: Arc::new(SystemClock),
@@ -363,6 +372,7 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr
         limits: config.limits.clone(),
         proxies: config.server.trusted_proxies.clone(),
         sealer: Sealer::new(secrets.cursor.bytes()).expect("a secret is long enough for a key"),
+        profiles,
         admin: Some(config.server.data.join(http::admin::SOCKET)),
         metrics,
         tls: certificate.clone(),

@@ -1,6 +1,7 @@
 //! What users are shown of each other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use super::blocking::has_blocked;
@@ -19,15 +20,26 @@ use crate::wire::{Notice, Refusal, UserProfile};
 /// In how many rooms it counts that somebody owns them, for who asks how others can be reached.
 const OWNED_MAX: usize = 256;
 
+/// Somebody else who knows who users are.
+pub trait ProfileSource: Send + Sync {
+    /// What is known of each of `users`, in their order. Takes ten seconds at most.
+    fn profiles<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        users: &'a [UserId],
+    ) -> Pin<Box<dyn Future<Output = Vec<Option<Arc<Profile>>>> + Send + 'a>>;
+}
+
 /// What `by` is shown of `users`, in their order.
 pub async fn users(registry: &Registry, by: &Principal, users: Vec<UserId>) -> Result<Vec<UserProfile>, Refusal> {
     registry.meters().user(&registry.limits().rates, by)?;
     let store = &**registry.store();
     let look = async {
         let (mut owned, mut found) = (None, Vec::with_capacity(users.len()));
-        for user in users {
+        let elsewhere = elsewhere(registry, &by.tenant, &users).await;
+        for (user, elsewhere) in users.into_iter().zip(elsewhere) {
             let stream = StreamId::User(by.tenant.clone(), user.clone());
-            let profile = profile_of(store, &stream).await?;
+            let profile = joined(profile_of(store, &stream).await?, elsewhere.as_deref());
             let reached = profile.email.is_some() || profile.telephone.is_some();
             let shown = user == by.user
                 || (reached
@@ -47,6 +59,28 @@ pub async fn users(registry: &Registry, by: &Principal, users: Vec<UserId>) -> R
         Ok::<_, StoreError>(found)
     };
     look.await.map_err(|error| read_failed(&error))
+}
+
+/// What somebody else says of users, if there is anybody who does.
+async fn elsewhere(registry: &Registry, tenant: &TenantId, users: &[UserId]) -> Vec<Option<Arc<Profile>>> {
+    match registry.profile_source() {
+        Some(source) => source.profiles(tenant, users).await,
+        None => vec![None; users.len()],
+    }
+}
+
+/// What somebody else says of a user stands before what the user says.
+fn joined(own: Profile, elsewhere: Option<&Profile>) -> Profile {
+    let Some(elsewhere) = elsewhere.cloned() else { return own };
+    let Profile { name, avatar, about, email, telephone, fields: _ } = elsewhere;
+    Profile {
+        name: name.or(own.name),
+        avatar: avatar.or(own.avatar),
+        about: about.or(own.about),
+        email: email.or(own.email),
+        telephone: telephone.or(own.telephone),
+        fields: own.fields,
+    }
 }
 
 /// What a user says of itself.
@@ -86,8 +120,9 @@ pub async fn tell(registry: Arc<Registry>, who: Who) {
     let store = &**registry.store();
     let look = async {
         let places = places_of(store, &stream).await?;
+        let elsewhere = elsewhere(&registry, tenant, std::slice::from_ref(user)).await.pop().flatten();
         // Read last: what is told last is what is so.
-        Ok::<_, StoreError>((places, profile_of(store, &stream).await?))
+        Ok::<_, StoreError>((places, joined(profile_of(store, &stream).await?, elsewhere.as_deref())))
     };
     let (places, profile) = match look.await {
         Ok(found) => found,

@@ -24,6 +24,7 @@ use super::inbox::{Attach, Granted, InboxActor, RoomsChanged, Seen, What, Wish};
 use super::limits::{Limits, names};
 use super::overview::Overviews;
 use super::presences::{Presences, Who};
+use super::profiles::ProfileSource;
 use super::rates::{Limiter, Meters};
 use super::reading;
 use super::relay::{Announce, RelayAddr, Signaled, Updated};
@@ -64,6 +65,7 @@ pub struct Registry {
     presences: Presences,
     overviews: Overviews,
     sealer: OnceLock<Sealer>,
+    profile_source: OnceLock<Arc<dyn ProfileSource>>,
     /// Whose tokens are denied.
     pub(super) revocations: ArcSwap<Revocations>,
 }
@@ -186,6 +188,7 @@ impl Registry {
             presences: Presences::default(),
             overviews: Overviews::default(),
             sealer: OnceLock::new(),
+            profile_source: OnceLock::new(),
             revocations: ArcSwap::default(),
         })
     }
@@ -248,6 +251,17 @@ impl Registry {
     pub fn seal_with(&self, sealer: Sealer) {
         let first = self.sealer.set(sealer);
         debug_assert!(first.is_ok(), "cursors have been sealed by another key already");
+    }
+
+    /// Who knows, besides the users themselves, who they are.
+    pub fn profile_source(&self) -> Option<&Arc<dyn ProfileSource>> {
+        self.profile_source.get()
+    }
+
+    /// Names that. Called once, before anybody connects.
+    pub fn ask_for_profiles(&self, source: Arc<dyn ProfileSource>) {
+        let first = self.profile_source.set(source);
+        debug_assert!(first.is_ok(), "somebody else is asked already");
     }
 
     /// From now on commands are refused with `shutting_down`.

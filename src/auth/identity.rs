@@ -10,13 +10,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::claims::{Rules, Tenancy, Unverified};
-use super::jwks::{self, KeySet, NoKey};
+use super::jwks::{KeySet, NoKey};
 use super::key::Key;
 use super::options::{Algorithm, IdentityOptions, IssuerOptions, JwksOptions, JwksSource, TenantSource};
 use super::secret::Secret;
 use super::{AuthError, LIFETIME_MAX, NAME};
 use crate::clock::Clock;
 use crate::domain::{Principal, TenantId, Timestamp};
+use crate::outgoing;
 
 /// Says whose a token is.
 pub struct Identity {
@@ -188,7 +189,7 @@ fn key_set(
     wrong: &mut impl FnMut(String),
 ) -> Option<Arc<KeySet>> {
     let source = match &jwks.source {
-        JwksSource::Url(url) => jwks::check_url(url),
+        JwksSource::Url(url) => outgoing::check_url(url),
         JwksSource::File(_) => Ok(()),
     };
     if let Err(why) = source {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use chinwag::actors::profiles::ProfileSource;
 use chinwag::actors::relay::CountLinks;
 use chinwag::actors::{Gate, Limits, Registry};
 use chinwag::auth::{Claims, Identity, IdentityOptions, Keyring, Secret};
@@ -43,6 +44,8 @@ pub struct Setup {
     pub origins: Arc<Origins>,
     /// Says whose tokens are; without one, the harness's own secret does.
     pub gate: Option<Arc<dyn Gate>>,
+    /// Who knows, besides the users themselves, who they are.
+    pub profiles: Option<Arc<dyn ProfileSource>>,
     /// Where the operator's socket is to be.
     pub admin: Option<PathBuf>,
     pub workers: usize,
@@ -59,6 +62,7 @@ impl Default for Setup {
             limits: Limits { sweep: Duration::from_millis(50), ..Limits::lifted() },
             origins: Arc::default(),
             gate: None,
+            profiles: None,
             admin: None,
             workers: 2,
             listen: ([127, 0, 0, 1], 0).into(),
@@ -101,6 +105,7 @@ impl TestServer {
                     limits: setup.limits,
                     proxies: setup.proxies,
                     sealer: Sealer::new(&[7; 32]).expect("it is long enough"),
+                    profiles: setup.profiles,
                     admin: setup.admin,
                     metrics: None,
                     tls: setup.tls,

@@ -21,6 +21,7 @@ mod listening;
 mod mutes;
 mod paging;
 mod pins;
+mod platform;
 mod presence;
 mod profiles;
 mod protocol;
