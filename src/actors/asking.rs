@@ -24,8 +24,8 @@ use super::worker::{Follower, Worker};
 use crate::domain::inbox::Update;
 use crate::domain::recent::Receipt;
 use crate::domain::{
-    Alias, ClientId, Command, Create, Name, Principal, Profile, RecordId, Rejection, Role, RoomId, RoomKey, RoomKind,
-    RoomName, Seq, Source, StreamId, UserId,
+    Alias, Capability, ClientId, Command, Create, Name, Principal, Profile, RecordId, Rejection, Role, RoomId, RoomKey,
+    RoomKind, RoomName, Seq, Source, StreamId, UserId,
 };
 use crate::store::Store;
 use crate::wire::{Ask, Cursor, Refusal, Reply, UserProfile};
@@ -172,10 +172,7 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
             };
             counted(registry, "profile_update", granted)
         }
-        Ask::Invite { room, user, role } => match blocking::check(registry, &by, [&user]).await {
-            Ok(()) => submit(registry, by, room, Command::Invite { user, role }, None).await,
-            Err(refusal) => Err(refusal),
-        },
+        Ask::Invite { room, user, role } => invite(registry, by, room, user, role).await,
         Ask::Block { user, blocked } => {
             let kind = if blocked { "block" } else { "unblock" };
             counted(registry, kind, blocking::block(registry, &by, user, blocked).await)
@@ -363,14 +360,27 @@ async fn create(
         (RoomKind::Channel, _) if alias.is_none() => return Err(Rejection::AliasRequired.into()),
         (RoomKind::Channel | RoomKind::Group | RoomKind::Box | RoomKind::Canvas, _) => None,
     };
-    blocking::check(registry, &by, members.iter().map(|(user, _)| user)).await?;
+    let others: Vec<_> = members.iter().map(|(user, _)| user).collect();
+    if !others.is_empty() {
+        blocking::check(registry, &by, &others).await?;
+    }
     // A direct room is found by its pair.
     let alias = alias.filter(|_| kind != RoomKind::Direct);
     let reserved = registry.reserve(&by, alias.clone(), id).await?;
     let (room, num) = (RoomKey { tenant: by.tenant.clone(), room: reserved.room }, reserved.num);
     let create = Command::Create(Create { kind, num, alias: alias.clone(), name, members });
-    let (asker, user) = (by.clone(), by.user.clone());
-    let (receipt, may) = match registry.submit(&room, by, create, None).await {
+    let user = by.user.clone();
+    let made = match kind {
+        // Goes on when whoever asked has gone, so that the room learns of blocks.
+        RoomKind::Direct => {
+            let made = actix::spawn(create_direct(Arc::clone(registry), room.clone(), by, create));
+            made.await.unwrap_or_else(|_| Err(Refusal::unavailable()))
+        }
+        RoomKind::Channel | RoomKind::Group | RoomKind::Box | RoomKind::Canvas => {
+            registry.submit(&room, by, create, None).await
+        }
+    };
+    let (receipt, may) = match made {
         Ok(done) => (done.receipt, done.may.unwrap_or_default()),
         // Whichever of the two asks first makes it; the other finds it.
         Err(refusal) if kind == RoomKind::Direct && refusal.code() == Rejection::RoomExists.code() => {
@@ -379,10 +389,29 @@ async fn create(
         }
         Err(refusal) => return Err(refusal),
     };
-    if kind == RoomKind::Direct {
-        blocking::carry_over(registry, &asker, &room).await?;
-    }
     Ok(Reply::Created { room, num, alias, may, receipt })
+}
+
+async fn create_direct(registry: Arc<Registry>, room: RoomKey, by: Principal, create: Command) -> Answer {
+    let done = registry.submit(&room, by.clone(), create, None).await?;
+    blocking::carry_over(&registry, &by, &room).await?;
+    Ok(done)
+}
+
+/// Invites somebody, unless one of the two has blocked the other; only who may invite there learns of that.
+async fn invite(
+    registry: &Arc<Registry>,
+    by: Principal,
+    room: RoomName,
+    user: UserId,
+    role: Role,
+) -> Result<Reply, Refusal> {
+    let key = registry.look_up(&by, registry.find(&by, &room)).await?;
+    let insider = Insider::of(&**registry.store(), &key, &by.user).await;
+    if insider.is_ok_and(|insider| insider.may().has(Capability::Invite)) {
+        blocking::check(registry, &by, &[&user]).await?;
+    }
+    Ok(done(key.clone(), false, registry.submit(&key, by, Command::Invite { user, role }, None).await))
 }
 
 async fn first_record(store: &dyn Store, room: &RoomKey) -> Result<Receipt, Refusal> {

@@ -2,34 +2,44 @@
 //!
 //! A block is a row of who blocks, and a record in the direct room of the two, where there is one: the room alone decides
 //! what is said in it. The row is written first and the room is asked then; who makes a direct room looks at the rows when
-//! it is there. So whichever comes first, one of the two finds the other.
+//! it is there. So whichever comes first, one of the two finds the other. What lies between, a kill of the process for one,
+//! is made up for when the room is woken: it goes by the rows of the two then.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::failure::read_failed;
 use super::inbox::What;
-use super::registry::Registry;
-use crate::domain::{Command, Principal, Rejection, RoomId, RoomKey, StreamId, UserId};
-use crate::store::{StoreError, rows};
+use super::registry::{BUSY, Registry};
+use crate::domain::inbox::BLOCKS_MAX;
+use crate::domain::{Command, Principal, Rejection, RoomId, RoomKey, StreamId, TenantId, UserId};
+use crate::store::{Store, StoreError, rows};
 use crate::wire::{Refusal, Reply};
 
 /// How often a room is told again what has changed while it was told.
 const TELLINGS_MAX: usize = 4;
 
-/// Blocks `user`, or does no longer: on disk, and in the direct room of the two.
+/// Blocks `user`, or does no longer: on disk, and in the direct room of the two. Goes on when whoever asked has gone.
 pub async fn block(registry: &Arc<Registry>, by: &Principal, user: UserId, blocked: bool) -> Result<Reply, Refusal> {
     if user == by.user {
         return Err(Refusal::bad_request("nobody blocks itself"));
     }
-    registry.ask_inbox(by, What::Block { user: user.clone(), blocked }).await?;
+    let told = actix::spawn(decide(Arc::clone(registry), by.clone(), user.clone(), blocked));
+    told.await.map_err(|_| Refusal::unavailable())??;
+    Ok(Reply::Blocked { user, blocked })
+}
+
+async fn decide(registry: Arc<Registry>, by: Principal, user: UserId, blocked: bool) -> Result<(), Refusal> {
+    registry.ask_inbox(&by, What::Block { user: user.clone(), blocked }).await?;
     let room = RoomKey { tenant: by.tenant.clone(), room: RoomId::direct(&by.tenant, &by.user, &user) };
     let mut told = blocked;
     for _ in 0..TELLINGS_MAX {
-        tell_room(registry, by, &room, user.clone(), told).await?;
+        tell_room(&registry, &by, &room, user.clone(), told).await?;
         // Another device may have decided otherwise meanwhile, and have told the room first.
-        let now = has_blocked(registry, by, &by.user, &user).await.map_err(|error| read_failed(&error))?;
+        let store = &**registry.store();
+        let now = has_blocked(store, &by.tenant, &by.user, &user).await.map_err(|error| read_failed(&error))?;
         if now == told {
-            return Ok(Reply::Blocked { user, blocked });
+            return Ok(());
         }
         told = now;
     }
@@ -37,20 +47,28 @@ pub async fn block(registry: &Arc<Registry>, by: &Principal, user: UserId, block
 }
 
 /// Refuses `by` what concerns users who have blocked it, or whom it has blocked.
-pub async fn check(
-    registry: &Registry,
-    by: &Principal,
-    users: impl IntoIterator<Item = &UserId>,
-) -> Result<(), Refusal> {
-    let failed = |error: StoreError| read_failed(&error);
-    for user in users {
-        if has_blocked(registry, by, user, &by.user).await.map_err(failed)?
-            || has_blocked(registry, by, &by.user, user).await.map_err(failed)?
-        {
-            return Err(Rejection::Blocked.into());
+pub async fn check(registry: &Registry, by: &Principal, users: &[&UserId]) -> Result<(), Refusal> {
+    registry.meters().user(&registry.limits().rates, by)?;
+    let store = &**registry.store();
+    let look = async {
+        let stream = StreamId::User(by.tenant.clone(), by.user.clone());
+        let own = store.scan(&stream, rows::BLOCKS, None, BLOCKS_MAX).await?;
+        let own = own.iter().map(|(key, _)| rows::user_of(key)).collect::<Result<BTreeSet<_>, _>>()?;
+        for user in users {
+            if own.contains(*user) || has_blocked(store, &by.tenant, user, &by.user).await? {
+                return Ok(true);
+            }
         }
-    }
-    Ok(())
+        Ok::<_, StoreError>(false)
+    };
+    // One at a time for each user: there may be thousands to be looked at.
+    let _only = registry.overviews().begin(by).await.ok_or_else(|| Refusal::busy(BUSY))?;
+    if look.await.map_err(|error| read_failed(&error))? { Err(Rejection::Blocked.into()) } else { Ok(()) }
+}
+
+/// Whether one of the two of a direct room has blocked the other.
+pub async fn is_shut(store: &dyn Store, room: &RoomKey) -> Result<bool, StoreError> {
+    Ok(!store.scan(&room.stream(), rows::BLOCKS, None, 1).await?.is_empty())
 }
 
 /// Has a direct room that has just been made know of blocks that were decided meanwhile.
@@ -60,7 +78,7 @@ pub async fn carry_over(registry: &Arc<Registry>, by: &Principal, room: &RoomKey
     let users = members.iter().map(|(key, _)| rows::user_of(key)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
     let [one, two] = &users[..] else { return Ok(()) };
     for (blocker, other) in [(one, two), (two, one)] {
-        if has_blocked(registry, by, blocker, other).await.map_err(failed)? {
+        if has_blocked(&**registry.store(), &by.tenant, blocker, other).await.map_err(failed)? {
             let blocker = Principal { user: blocker.clone(), ..by.clone() };
             tell_room(registry, &blocker, room, other.clone(), true).await?;
         }
@@ -85,15 +103,15 @@ pub async fn blocks(
     Ok(Reply::Blocks { users, after })
 }
 
-/// Whether `blocker` has blocked `other`, both of the tenant of `by`.
+/// Whether `blocker` has blocked `other`, as the list of the former says.
 pub async fn has_blocked(
-    registry: &Registry,
-    by: &Principal,
+    store: &dyn Store,
+    tenant: &TenantId,
     blocker: &UserId,
     other: &UserId,
 ) -> Result<bool, StoreError> {
-    let stream = StreamId::User(by.tenant.clone(), blocker.clone());
-    Ok(registry.store().get(&stream, &rows::block(other)).await?.is_some())
+    let stream = StreamId::User(tenant.clone(), blocker.clone());
+    Ok(store.get(&stream, &rows::block(other)).await?.is_some())
 }
 
 /// The two may have no direct room.
@@ -104,6 +122,10 @@ async fn tell_room(
     user: UserId,
     blocked: bool,
 ) -> Result<(), Refusal> {
+    let head = registry.store().head(&room.stream()).await.map_err(|error| read_failed(&error))?;
+    if head.is_none() {
+        return Ok(());
+    }
     let command = if blocked { Command::Block { user } } else { Command::Unblock { user } };
     match registry.submit(room, by.clone(), command, None).await {
         Ok(_) => Ok(()),

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, WrapFuture};
 use bytes::Bytes;
@@ -28,6 +29,9 @@ const WAITING_MAX: usize = 256;
 /// How many of them are written together.
 const TOGETHER_MAX: usize = 64;
 
+/// Between two times that others are told who a user is.
+const BETWEEN_PROFILES: Duration = Duration::from_secs(1);
+
 /// Hosts one user's inbox while the user has sessions here, or something is to be changed.
 pub struct InboxActor {
     registry: Arc<Registry>,
@@ -43,6 +47,8 @@ pub struct InboxActor {
     seen: Option<Timestamp>,
     /// Some are being written.
     busy: bool,
+    /// Others are being told who the user is, or have been a moment ago; whether there is something newer to tell.
+    profile_told: Option<bool>,
 }
 
 /// Where a stream ends.
@@ -65,6 +71,7 @@ impl InboxActor {
             waiting: VecDeque::new(),
             seen: None,
             busy: false,
+            profile_told: None,
         }
     }
 
@@ -83,10 +90,7 @@ impl InboxActor {
             for news in &written.news {
                 match news {
                     RoomsChanged::Updated(updated) => inbox.signal(updated),
-                    RoomsChanged::Profile(_) => {
-                        let who = (inbox.tenant.clone(), inbox.user.clone());
-                        actix::spawn(profiles::tell(Arc::clone(&inbox.registry), who));
-                    }
+                    RoomsChanged::Profile(_) => inbox.tell_of_profile(ctx),
                     RoomsChanged::Gained { .. }
                     | RoomsChanged::Lost { .. }
                     | RoomsChanged::Hidden { .. }
@@ -120,9 +124,28 @@ impl InboxActor {
         }
     }
 
+    /// Tells those who share a room who the user is now: what changes meanwhile is told together after a while.
+    fn tell_of_profile(&mut self, ctx: &mut Context<Self>) {
+        self.profile_told = self.profile_told.map_or(Some(false), |_| Some(true));
+        if self.profile_told != Some(false) {
+            return;
+        }
+        let tell = profiles::tell(Arc::clone(&self.registry), (self.tenant.clone(), self.user.clone()));
+        let tell = async move {
+            tell.await;
+            tokio::time::sleep(BETWEEN_PROFILES).await;
+        };
+        ctx.spawn(tell.into_actor(self).map(|(), inbox, ctx| {
+            if inbox.profile_told.take() == Some(true) {
+                inbox.tell_of_profile(ctx);
+            }
+            inbox.rest(ctx);
+        }));
+    }
+
     /// Ends when nobody needs it any more.
     fn rest(&self, ctx: &mut Context<Self>) {
-        let idle = self.sessions.is_empty() && self.waiting.is_empty() && !self.busy;
+        let idle = self.sessions.is_empty() && self.waiting.is_empty() && !self.busy && self.profile_told.is_none();
         if idle && self.registry.retire_inbox(&self.tenant, &self.user, &ctx.address(), self.taken) {
             ctx.stop();
         }
@@ -442,7 +465,8 @@ impl<'a> Deciding<'a> {
             return Ok(Ok(Granted::Done));
         }
         let others = store.scan(&self.commit.stream, rows::BLOCKS, None, BLOCKS_MAX).await?;
-        if blocked && !before && others.len() >= BLOCKS_MAX {
+        let decided = self.commit.puts.iter().filter(|put| put.key.starts_with(rows::BLOCKS) && put.value.is_some());
+        if blocked && !before && others.len() + decided.count() >= BLOCKS_MAX {
             return Ok(Err(Rejection::TooManyBlocks.into()));
         }
         self.record(InboxEvent::UserBlocked { user: user.clone(), blocked });

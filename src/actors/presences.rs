@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::blocking::is_shut;
 use super::inbox::list_rooms;
 use super::registry::Registry;
 use crate::domain::policy::Standing;
-use crate::domain::{Presence, RoomKey, Signal, TenantId, UserId};
+use crate::domain::{Presence, RoomKey, RoomKind, Signal, TenantId, UserId};
 
 /// How long after the last connection its user counts as there.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -178,6 +179,12 @@ pub async fn tell(registry: Arc<Registry>, who: Who, presence: Option<Presence>)
         };
         for listed in listing.rooms.iter().filter(|listed| listed.standing == Standing::Member) {
             let room = RoomKey { tenant: tenant.clone(), room: listed.room };
+            let direct = listed.kind == RoomKind::Direct;
+            if registry.interest(&room).is_empty()
+                || (direct && is_shut(&**registry.store(), &room).await.unwrap_or(true))
+            {
+                continue;
+            }
             // What is so now: somebody may have come back while this was looked up, and another tell of that.
             let presence = registry.presences().of(&who);
             let last_seen = last_seen.filter(|_| presence.is_none());

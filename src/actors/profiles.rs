@@ -4,18 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::blocking::has_blocked;
+use super::blocking::{has_blocked, is_shut};
 use super::failure::read_failed;
 use super::inbox::settings_of;
 use super::overview::places_of;
 use super::presences::Who;
 use super::registry::Registry;
 use super::relay::Updated;
-use crate::domain::policy::{Role, Standing};
+use crate::domain::policy::{Entry, Role, RoomKind, Standing};
 use crate::domain::{Audience, Principal, Profile, RoomId, RoomKey, StreamId, TenantId, UserId};
 use crate::store::rows::{self, Place, Row};
 use crate::store::{Store, StoreError};
 use crate::wire::{Notice, Refusal, UserProfile};
+
+/// To be told of so many users counts as much as a message.
+const USERS_PER_MESSAGE: usize = 10;
 
 /// In how many rooms it counts that somebody owns them, for who asks how others can be reached.
 const OWNED_MAX: usize = 256;
@@ -32,7 +35,9 @@ pub trait ProfileSource: Send + Sync {
 
 /// What `by` is shown of `users`, in their order.
 pub async fn users(registry: &Registry, by: &Principal, users: Vec<UserId>) -> Result<Vec<UserProfile>, Refusal> {
-    registry.meters().user(&registry.limits().rates, by)?;
+    for _ in users.chunks(USERS_PER_MESSAGE) {
+        registry.meters().user(&registry.limits().rates, by)?;
+    }
     let store = &**registry.store();
     let look = async {
         let (mut owned, mut found) = (None, Vec::with_capacity(users.len()));
@@ -43,7 +48,7 @@ pub async fn users(registry: &Registry, by: &Principal, users: Vec<UserId>) -> R
             let reached = profile.email.is_some() || profile.telephone.is_some();
             let shown = user == by.user
                 || (reached
-                    && !has_blocked(registry, by, &user, &by.user).await?
+                    && !has_blocked(store, &by.tenant, &user, &by.user).await?
                     && match settings_of(store, &stream).await?.contacts {
                         Audience::Nobody => false,
                         Audience::Everybody => true,
@@ -93,7 +98,9 @@ pub async fn profile_of(store: &dyn Store, stream: &StreamId) -> Result<Profile,
 async fn owned_by(store: &dyn Store, by: &Principal) -> Result<Vec<RoomId>, StoreError> {
     let stream = StreamId::User(by.tenant.clone(), by.user.clone());
     let places = places_of(store, &stream).await?.into_iter();
-    let owned = places.filter(|(_, place)| place.standing == Standing::Member && place.role == Role::Owner);
+    // Into some rooms anybody is put without being asked, which allows nothing.
+    let joined = |place: &Place| place.standing == Standing::Member && place.kind.policy().entry != Entry::Added;
+    let owned = places.filter(|(_, place)| place.role == Role::Owner && joined(place));
     Ok(owned.map(|(room, _)| room).take(OWNED_MAX).collect())
 }
 
@@ -130,21 +137,23 @@ pub async fn tell(registry: Arc<Registry>, who: Who) {
     };
     let profile = UserProfile { user: user.clone(), profile: profile.without_contacts() };
     let notice = Arc::new(Notice::UserUpdated(Box::new(profile)));
-    let rooms = places.into_iter().filter(|(_, place)| place.standing == Standing::Member).map(|(room, _)| room);
-    for (relay, rooms) in interested(&registry, tenant, rooms) {
+    let mut rooms = Vec::new();
+    for (room, place) in places.into_iter().filter(|(_, place)| place.standing == Standing::Member) {
+        let key = RoomKey { tenant: tenant.clone(), room };
+        let shut = place.kind == RoomKind::Direct && is_shut(store, &key).await.unwrap_or(true);
+        if !shut && !registry.interest(&key).is_empty() {
+            rooms.push(key);
+        }
+    }
+    for (relay, rooms) in interested(&registry, rooms) {
         registry.user_updated(relay, Updated { user: user.clone(), rooms, notice: Arc::clone(&notice) });
     }
 }
 
 /// Which relays follow which of `rooms`.
-fn interested(
-    registry: &Registry,
-    tenant: &TenantId,
-    rooms: impl Iterator<Item = RoomId>,
-) -> BTreeMap<super::registry::RelayId, Vec<RoomKey>> {
+fn interested(registry: &Registry, rooms: Vec<RoomKey>) -> BTreeMap<super::registry::RelayId, Vec<RoomKey>> {
     let mut relays = BTreeMap::<_, BTreeSet<RoomKey>>::new();
     for room in rooms {
-        let room = RoomKey { tenant: tenant.clone(), room };
         for (relay, _) in registry.interest(&room) {
             relays.entry(relay).or_default().insert(room.clone());
         }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::beside::{LeaveOut, Shown, said_bytes, shown};
+use super::blocking::is_shut;
 use super::failure::read_failed;
 use super::presences;
 use super::registry::Registry;
@@ -525,11 +526,8 @@ pub async fn may_post(store: &dyn Store, reader: &Rc<Follower>, now: Timestamp) 
         return Err(Rejection::RoomArchived.into());
     }
     header.check(visit.insider.may(), Capability::Post)?;
-    if header.kind == RoomKind::Direct {
-        let blocks = store.scan(&visit.stream, rows::BLOCKS, None, 1).await.map_err(|error| read_failed(&error))?;
-        if !blocks.is_empty() {
-            return Err(Rejection::Blocked.into());
-        }
+    if header.kind == RoomKind::Direct && is_shut(store, visit.key()).await.map_err(|error| read_failed(&error))? {
+        return Err(Rejection::Blocked.into());
     }
     let mute = store.get(&visit.stream, &rows::mute(reader.user())).await.map_err(|error| read_failed(&error))?;
     if let Some(mute) = mute {

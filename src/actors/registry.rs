@@ -361,7 +361,8 @@ impl Registry {
             return Err(refusal);
         }
         let limits = self.limits();
-        let reserved = matches!(command, Command::Create(_));
+        // These have been counted where they were asked for.
+        let reserved = matches!(command, Command::Create(_) | Command::Block { .. } | Command::Unblock { .. });
         if !reserved {
             self.meters.user(&limits.rates, &by)?;
         }
@@ -520,12 +521,12 @@ impl Registry {
         self.interest.lock(&self.hasher, room).get(room).cloned().unwrap_or_default()
     }
 
-    /// Tells every follower of a room where it stands.
+    /// Tells every follower of a room where it stands, and where it `narrows` that nothing from before a membership is read.
     #[expect(clippy::disallowed_methods, reason = "once per wake of a room and relay")]
-    pub fn announce(&self, room: &RoomKey, head: Seq) {
+    pub fn announce(&self, room: &RoomKey, head: Seq, narrows: bool) {
         for (relay, _) in self.interest(room) {
             if let Some(relay) = self.relay(relay) {
-                relay.do_send(Announce { room: room.clone(), head });
+                relay.do_send(Announce { room: room.clone(), head, narrows });
             }
         }
     }

@@ -147,13 +147,15 @@ impl Handler<Revoke> for RelayActor {
 pub struct Announce {
     pub room: RoomKey,
     pub head: Seq,
+    /// Nothing from before a membership is read there.
+    pub narrows: bool,
 }
 
 impl Handler<Announce> for RelayActor {
     type Result = ();
 
     fn handle(&mut self, announce: Announce, _: &mut Self::Context) {
-        self.worker.announce(&announce.room, announce.head);
+        self.worker.announce(&announce);
     }
 }
 

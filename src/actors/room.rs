@@ -14,6 +14,7 @@ use futures_util::future::Either;
 use tokio::sync::{mpsc, oneshot};
 
 use super::batch::{Batch, DialectSet, Pending, removal_of};
+use super::blocking::has_blocked;
 use super::directory::{LeaseNums, Nums};
 use super::failure::{commit_failed, read_failed};
 use super::inbox::RoomsChanged;
@@ -22,12 +23,12 @@ use super::reading::message_at;
 use super::registry::{Admission, Registry, RelayId, fingerprint};
 use super::relay::Publication;
 use crate::clock::random_wide;
-use crate::domain::policy::Standing;
+use crate::domain::policy::{History, Standing};
 use crate::domain::recent::{AGE_MAX_MS, Receipt, Recent, Seen};
 use crate::domain::room::{Ban, Header, Member, Message, Mute, PINS_MAX, Pin, Snapshot};
 use crate::domain::{
     Capabilities, Capability, ClientId, Command, Emoji, Event, Num, Position, Principal, Record, RecordId, Rejection,
-    Rights, Role, Room, RoomEvent, RoomKey, Seq, StreamId, Timestamp, UserId,
+    Rights, Role, Room, RoomEvent, RoomKey, RoomKind, Seq, StreamId, Timestamp, UserId,
 };
 use crate::store::rows::{self, Row};
 use crate::store::{Commit, CommitError, Store, StoreError};
@@ -413,9 +414,10 @@ impl RoomActor {
         let batch = Batch::new(&self.key, records, dialects, pending.as_ref());
         for relay in relays {
             let link = self.relays.entry(relay).or_default();
-            if link.backlog.len() >= BACKLOG_MAX && batch.removals().is_empty() {
+            let matters = |batch: &Arc<Batch>| !batch.removals().is_empty() || batch.narrows();
+            if link.backlog.len() >= BACKLOG_MAX && !matters(&batch) {
                 // Followers notice that something is missing as soon as the relay moves again, and read the log.
-                link.backlog.retain(|batch| !batch.removals().is_empty());
+                link.backlog.retain(matters);
             }
             link.backlog.push(Arc::clone(&batch));
             self.registry.metrics().publications.inc();
@@ -499,7 +501,8 @@ impl RoomActor {
     fn announce(&self) {
         self.has_published();
         if let Some(head) = self.committed {
-            self.registry.announce(&self.key, head.seq);
+            let narrows = self.room.header().is_some_and(|header| header.settings.history == History::FromJoin);
+            self.registry.announce(&self.key, head.seq, narrows);
         }
     }
 
@@ -744,6 +747,24 @@ struct Woken {
     unpublished: Vec<Record>,
 }
 
+/// Who of the two of a direct room has blocked the other, as their own lists say: the room may not have been told before it
+/// went to sleep.
+async fn blocks_between(
+    store: &dyn Store,
+    key: &RoomKey,
+    members: &BTreeMap<UserId, Member>,
+) -> Result<BTreeSet<UserId>, StoreError> {
+    let mut blocks = BTreeSet::new();
+    for user in members.keys() {
+        for other in members.keys().filter(|other| *other != user) {
+            if has_blocked(store, &key.tenant, user, other).await? {
+                blocks.insert(user.clone());
+            }
+        }
+    }
+    Ok(blocks)
+}
+
 /// Reads a room as it is on disk, after whatever a predecessor had under way has settled. That one had published the
 /// records up to `published`; zero says that there was none.
 async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq, now: Timestamp) -> Result<Woken, StoreError> {
@@ -789,13 +810,9 @@ async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq, now: Timestam
         let pin = Pin::decode(&row)?;
         pins.insert(pin.message.seq(), pin);
     }
-    let mut blocks = BTreeSet::new();
-    scan(&*store, &key, rows::BLOCKS, |user, _| {
-        blocks.insert(user);
-        Ok(())
-    })
-    .await?;
     let header = Header::decode(&header)?;
+    let blocks =
+        if header.kind == RoomKind::Direct { blocks_between(&*store, &key, &members).await? } else { BTreeSet::new() };
     let mut room = Room::restore(Snapshot { head, header, members, invited, bans, mutes, rights, blocks, pins });
 
     let (mut recent, mut last_at, mut unpublished) = (Recent::default(), Timestamp(0), Vec::new());

@@ -228,6 +228,7 @@ impl SessionActor {
             | Ask::InboxUpdate { .. }
             | Ask::Invite { .. }
             | Ask::Block { .. }
+            | Ask::ProfileUpdate { .. }
             | Ask::Hide { .. } => {
                 let registry = self.worker.registry();
                 let rate = registry.limits().rates.messages_per_session;
@@ -254,7 +255,6 @@ impl SessionActor {
             | Ask::Presence { .. }
             | Ask::Presences { .. }
             | Ask::Settings { .. }
-            | Ask::ProfileUpdate { .. }
             | Ask::Users { .. }
             | Ask::Blocks { .. }
             | Ask::Hidden { .. }

@@ -23,7 +23,7 @@ use super::outbox::{Pushed, Source, StateKey};
 use super::pages::Pages;
 use super::presences::{self, Device};
 use super::registry::{Registry, RelayId};
-use super::relay::{Publication, RelayActor};
+use super::relay::{Announce, Publication, RelayActor};
 use super::signals::{self, ROOMS_OF_ONE_MAX, TYPING};
 use super::world::Track;
 use crate::domain::revocation::Subject;
@@ -600,10 +600,13 @@ impl Worker {
         StateKey { room: room.room, of: self.hasher.hash_one((signal.kind(), signal.user())) }
     }
 
-    pub(super) fn announce(&self, room: &RoomKey, head: Seq) {
-        if let Some(followers) = self.rooms.borrow().get(room) {
+    pub(super) fn announce(&self, announced: &Announce) {
+        if let Some(followers) = self.rooms.borrow().get(&announced.room) {
             for follower in &followers.list {
-                follower.follow.borrow_mut().announce(head);
+                if announced.narrows {
+                    follower.follow.borrow_mut().narrow();
+                }
+                follower.follow.borrow_mut().announce(announced.head);
                 want_pull(follower);
             }
         }

@@ -70,7 +70,9 @@ impl Header {
 
     /// What a member of this role may do, for whom `rights` was decided.
     pub fn allows(&self, role: Role, rights: Rights) -> Capabilities {
-        rights.over(self.kind.policy().capabilities(role))
+        let by_role = self.kind.policy().capabilities(role);
+        // Somebody has to answer for a room: whatever was denied before does not bind an owner.
+        if role == Role::Owner { by_role } else { rights.over(by_role) }
     }
 
     /// The same as it holds now: in an archived room nobody may do anything.
@@ -487,8 +489,9 @@ impl Room {
             }
             Command::Delete { message } => {
                 let (_, may) = self.active(&asked)?;
-                let message = self.standing(&asked, message)?;
-                if message.author != *user && !may.has(Capability::Delete) {
+                let moderates = may.has(Capability::Delete);
+                let message = self.standing_for(&asked, moderates, message)?;
+                if message.author != *user && !moderates {
                     return Err(Rejection::Forbidden);
                 }
                 RoomEvent::MessageDeleted { message: message.id, by: message.author.clone() }
@@ -517,7 +520,7 @@ impl Room {
                 RoomEvent::ReactionRemoved { message: message.id, by: message.author.clone(), emoji, count }
             }
             Command::Pin { message } => {
-                self.acting(&asked, Capability::Pin)?;
+                self.pinning(&asked)?;
                 let message = self.standing(&asked, message)?;
                 if self.pin(message.id).is_some() {
                     return Ok(Vec::new());
@@ -528,8 +531,8 @@ impl Room {
                 RoomEvent::MessagePinned { message: message.id, by: message.author.clone() }
             }
             Command::Unpin { message } => {
-                self.acting(&asked, Capability::Pin)?;
-                let message = self.standing(&asked, message)?;
+                self.pinning(&asked)?;
+                let message = self.standing_for(&asked, true, message)?;
                 if self.pin(message.id).is_none() {
                     return Ok(Vec::new());
                 }
@@ -695,6 +698,12 @@ impl Room {
         Ok(may)
     }
 
+    /// The same for who puts something above the rest.
+    fn pinning(&self, asked: &Asked) -> Result<(), Rejection> {
+        self.acting(asked, Capability::Pin)?;
+        if self.blocks.is_empty() { Ok(()) } else { Err(Rejection::Blocked) }
+    }
+
     /// The same for who says something new, and may have to wait for it.
     fn posting(&self, asked: &Asked) -> Result<(), Rejection> {
         let may = self.speaking(asked, Capability::Post)?;
@@ -759,8 +768,12 @@ impl Room {
     fn standing(&self, asked: &Asked, id: RecordId) -> Result<&Message, Rejection> {
         let shown_from = self.members.get(asked.user).map(|member| asked.header.shown_from(member));
         let known = self.known(id).filter(|message| message.is_shown(asked.user, shown_from));
-        let message = known.ok_or(Rejection::MessageNotFound)?;
-        if message.deleted { Err(Rejection::MessageDeleted) } else { Ok(message) }
+        undeleted(known)
+    }
+
+    /// The same for who answers for the room, also for what was said before; nothing of it is shown.
+    fn standing_for(&self, asked: &Asked, moderates: bool, id: RecordId) -> Result<&Message, Rejection> {
+        if moderates { undeleted(self.known(id)) } else { self.standing(asked, id) }
     }
 
     fn reacted_to(&mut self, message: RecordId, emoji: &Emoji, count: u32) {
@@ -821,6 +834,11 @@ fn created(by: &Principal, create: Create) -> Result<Vec<RoomEvent>, Rejection> 
     ];
     events.extend(others.into_iter().map(joined));
     Ok(events)
+}
+
+fn undeleted(message: Option<&Message>) -> Result<&Message, Rejection> {
+    let message = message.ok_or(Rejection::MessageNotFound)?;
+    if message.deleted { Err(Rejection::MessageDeleted) } else { Ok(message) }
 }
 
 fn checked(content: &Content) -> Result<(), Rejection> {

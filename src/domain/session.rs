@@ -21,6 +21,8 @@ pub struct Follow {
     joined: Seq,
     /// The last removal heard of while opening: it counts against a membership that began before it.
     removed: Seq,
+    /// Nothing from before the membership is read any more.
+    narrowed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,7 +49,14 @@ pub struct Handed {
 impl Follow {
     /// A follow that is registered for publications and waits to be admitted.
     pub fn opening(generation: Generation) -> Self {
-        Self { generation, stage: Stage::Opening, announced: Seq::ZERO, joined: Seq::ZERO, removed: Seq::ZERO }
+        Self {
+            generation,
+            stage: Stage::Opening,
+            announced: Seq::ZERO,
+            joined: Seq::ZERO,
+            removed: Seq::ZERO,
+            narrowed: false,
+        }
     }
 
     pub fn generation(&self) -> Generation {
@@ -61,7 +70,7 @@ impl Follow {
             return false;
         }
         self.joined = joined;
-        self.stage = Stage::Behind(at);
+        self.stage = Stage::Behind(self.narrow_to(at));
         true
     }
 
@@ -183,18 +192,21 @@ impl Follow {
         if let Stage::Behind(at) | Stage::Live(at) = self.stage
             && to.seq <= at.seq
         {
-            self.stage = Stage::Behind(to);
+            self.stage = Stage::Behind(self.narrow_to(to));
         }
     }
 
     /// The follower's user reads from the membership on from now on: one that is behind that does not read what lies
     /// before.
     pub fn narrow(&mut self) {
-        if let Stage::Behind(at) = self.stage
-            && at.seq.next() < self.joined
-        {
-            self.stage = Stage::Behind(Position { seq: Seq(self.joined.0 - 1), ..at });
+        self.narrowed = true;
+        if let Stage::Behind(at) = self.stage {
+            self.stage = Stage::Behind(self.narrow_to(at));
         }
+    }
+
+    fn narrow_to(&self, at: Position) -> Position {
+        if self.narrowed { Position { seq: at.seq.max(Seq(self.joined.0.saturating_sub(1))), ..at } } else { at }
     }
 
     /// Takes nothing from now on.
@@ -225,6 +237,13 @@ mod tests {
         let mut follow = joined(at(6));
         follow.narrow();
         assert_eq!(follow.wants_page_after(), Some(at(6)));
+        // Neither what never left and is read again, nor who was being admitted, gets behind it.
+        follow.rewind(at(1));
+        assert_eq!(follow.wants_page_after(), Some(at(4)));
+        let mut follow = Follow::opening(Generation(1));
+        follow.narrow();
+        assert!(follow.admit(at(0), Seq(5)));
+        assert_eq!(follow.wants_page_after(), Some(at(4)));
     }
 
     #[test]

@@ -433,7 +433,7 @@ pub const ROUTES: &[Route] = &[
         verb: Verb::Get,
         path: "/v1/rooms/{room}/mutes",
         serves: Serves::Command(Kind::Mutes),
-        summary: "Who is muted in a room, for who may ban",
+        summary: "Who is muted in a room, for who may mute",
         query: &[Query { name: "after", about: "the user id after which the page starts", most: None }, PAGE],
         body: None,
         success: &[(200, Shape::Json("Mutes"))],

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use chinwag::domain::{StreamId, TenantId, UserId};
 use chinwag::store::memory::MemoryStore;
+use chinwag::store::{Commit, Put, Store, rows};
 use serde_json::{Value, json};
 
 use crate::harness::{Setup, TestServer, post};
@@ -60,6 +63,28 @@ async fn who_was_blocked_before_there_was_a_room_makes_none() {
     assert_eq!(ann.refused(block("ann")).await, "bad_request");
     let page = ann.ask(json!({ "type": "blocks", "limit": 1 })).await;
     assert_eq!((&page["users"], &page["after"]), (&json!(["bob"]), &Value::Null));
+}
+
+/// As after a kill between the two.
+#[tokio::test]
+async fn a_room_that_was_not_told_goes_by_the_lists_of_the_two_when_it_wakes() {
+    let store = MemoryStore::new();
+    let setup = || Setup { store: Arc::new(store.in_epoch(MemoryStore::EPOCH)), ..Setup::default() };
+    let room = {
+        let mut server = TestServer::with(setup());
+        let room = server.client("ann").await.ask(direct("bob")).await["room"].as_str().unwrap().to_owned();
+        server.stop();
+        room
+    };
+    let ann = StreamId::User(TenantId::default_tenant(), UserId::new("ann").unwrap());
+    let put = Put { under: ann.clone(), key: rows::block(&UserId::new("bob").unwrap()), value: Some(Bytes::new()) };
+    let store = Arc::new(store.in_epoch(MemoryStore::EPOCH));
+    let head = store.head(&ann).await.unwrap();
+    let commit = Commit { stream: ann, expected: head, records: Vec::new(), puts: vec![put], erase: Vec::new() };
+    store.commit(commit).await.unwrap();
+    let server = TestServer::with(setup());
+    let mut bob = server.client("bob").await;
+    assert_eq!(bob.refused(post(&room, "hi")).await, "blocked");
 }
 
 /// Whichever of the two comes first, and from however many devices: in the end the room is as the list says.

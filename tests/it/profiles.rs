@@ -65,6 +65,8 @@ async fn how_somebody_can_be_reached_is_shown_to_whom_the_user_allows() {
     let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
     assert_eq!(shown(&mut ann, "ann").await["email"], "ann@example.org", "to the user itself");
     assert_eq!(shown(&mut bob, "ann").await["email"], Value::Null);
+    bob.ask(json!({ "type": "create", "kind": "canvas", "members": [{ "user": "ann" }] })).await;
+    assert_eq!(shown(&mut bob, "ann").await["email"], Value::Null, "nobody asked her");
     bob.ask(create_channel("his")).await;
     assert_eq!(shown(&mut bob, "ann").await["email"], Value::Null);
     ann.ask(join("his")).await;
@@ -81,6 +83,23 @@ async fn how_somebody_can_be_reached_is_shown_to_whom_the_user_allows() {
     let other = server.token_in("other", "cas", std::time::Duration::from_secs(60));
     let mut other = server.client_with(&other, Some("chinwag.v1.json")).await;
     assert_eq!(shown(&mut other, "ann").await, json!({ "user": "ann", "name": null }), "another tenant's");
+}
+
+#[tokio::test]
+async fn many_changes_are_told_together() {
+    let server = TestServer::start();
+    let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+    ann.ask(create_channel("lobby")).await;
+    bob.ask(join("lobby")).await;
+    bob.ask(follow("lobby", "now")).await;
+    for n in 0..50 {
+        ann.ask(json!({ "type": "profile_update", "name": format!("Ann {n}") })).await;
+    }
+    let mut told = vec![bob.notice("user_updated").await["name"].clone()];
+    while told.last() != Some(&json!("Ann 49")) {
+        told.push(bob.notice("user_updated").await["name"].clone());
+    }
+    assert!(told.len() <= 4, "{told:?}");
 }
 
 #[tokio::test]

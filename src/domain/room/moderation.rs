@@ -1,16 +1,16 @@
 //! What members decide about others: who comes in, who goes, who may do what.
 
-use super::{Asked, BANS_MAX, MEMBERS_MAX, MUTES_MAX, RIGHTS_MAX, Room};
+use super::{Asked, BANS_MAX, MEMBERS_MAX, MUTES_MAX, Member, RIGHTS_MAX, Room};
 use crate::domain::policy::Entry;
-use crate::domain::{Capability, Name, Rejection, Rights, Role, RoomEvent, RoomKind, Timestamp, UserId};
+use crate::domain::{Capabilities, Capability, Name, Rejection, Rights, Role, RoomEvent, RoomKind, Timestamp, UserId};
 
 impl Room {
     pub(super) fn invited(&self, asked: &Asked, guest: UserId, role: Role) -> Result<Vec<RoomEvent>, Rejection> {
-        let (member, _) = self.acting(asked, Capability::Invite)?;
+        let (member, own) = self.acting(asked, Capability::Invite)?;
         if self.members.contains_key(&guest) {
             return Err(Rejection::AlreadyMember);
         }
-        if role > member.role {
+        if role > member.role || !gives(asked, member, own, role) {
             return Err(Rejection::Forbidden);
         }
         if self.bans.get(&guest).is_some_and(|ban| ban.holds(asked.now)) {
@@ -37,10 +37,10 @@ impl Room {
     }
 
     pub(super) fn role_changed(&self, asked: &Asked, target: UserId, role: Role) -> Result<Vec<RoomEvent>, Rejection> {
-        let (member, _) = self.acting(asked, Capability::Roles)?;
+        let (member, own) = self.acting(asked, Capability::Roles)?;
         let was = self.members.get(&target).ok_or(Rejection::NoSuchMember)?.role;
         let above = member.role == Role::Owner || (was < member.role && role < member.role);
-        if !above {
+        if !above || (role > was && !gives(asked, member, own, role)) {
             return Err(Rejection::Forbidden);
         }
         if was == role {
@@ -194,4 +194,12 @@ impl Room {
     pub(super) fn owners(&self) -> usize {
         self.members.values().filter(|member| member.role == Role::Owner).count()
     }
+}
+
+/// Whether `member`, who may do `own`, has what `role` would give somebody else: what was denied to one does not come back
+/// by way of another. With its own role everybody could have been invited before anything was denied.
+fn gives(asked: &Asked, member: &Member, own: Capabilities, role: Role) -> bool {
+    let denied = asked.policy.capabilities(member.role).without(own);
+    let given = asked.policy.capabilities(role);
+    given.without(denied) == given
 }

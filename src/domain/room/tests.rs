@@ -679,6 +679,49 @@ fn a_kind_without_a_thing_does_not_allow_it_to_anybody() {
 }
 
 #[test]
+fn what_was_denied_does_not_come_back_by_way_of_somebody_else() {
+    use Capability::{Ban, Invite, Kick, Post};
+    let lobby = ["bob", "cas"].iter().fold(given(channel("ann")), |lobby, name| lobby.and(name, Command::Join));
+    let admin = |name: &str| Command::ChangeRole { user: user(name), role: Role::Admin };
+    let lobby = lobby.and("ann", admin("bob")).and("ann", rights("bob", &[], &[Ban, Kick]));
+    let invite = |role| Command::Invite { user: user("zoe"), role };
+    lobby.clone().when("bob", invite(Role::Admin)).refused(Rejection::Forbidden);
+    lobby.clone().when("bob", invite(Role::Member)).accepted();
+    let guest = lobby.and("ann", Command::ChangeRole { user: user("cas"), role: Role::Guest });
+    let mute = guest.and("ann", rights("bob", &[], &[Invite]));
+    mute.clone()
+        .when("bob", Command::ChangeRole { user: user("cas"), role: Role::Member })
+        .refused(Rejection::Forbidden);
+    mute.clone().when("bob", Command::ChangeRole { user: user("cas"), role: Role::Viewer }).accepted();
+    let silent = mute.and("ann", rights("bob", &[], &[Post]));
+    silent.clone().when("bob", invite(Role::Guest)).refused(Rejection::Forbidden);
+    silent.when("bob", invite(Role::Viewer)).accepted();
+}
+
+#[test]
+fn nothing_that_was_denied_binds_an_owner() {
+    use Capability::{Roles, Update};
+    let lobby = given(channel("ann")).and("bob", Command::Join).and("ann", rights("bob", &[], &[Roles, Update]));
+    let heir = lobby.clone().and("ann", Command::ChangeRole { user: user("bob"), role: Role::Owner });
+    heir.and("ann", Command::Leave).when("bob", rename(None)).then([]);
+    let empty = lobby.and("bob", Command::Leave).and("ann", Command::Leave).and("bob", Command::Join);
+    assert_eq!(empty.room.may(&user("bob")), Some(RoomKind::Channel.policy().capabilities(Role::Owner)));
+}
+
+#[test]
+fn who_answers_for_a_room_takes_down_and_unpins_what_is_older_than_the_own_membership() {
+    let history = Command::Update(Update { history: Some(History::FromJoin), ..Update::default() });
+    let old = given(channel("ann")).and("ann", history).and("ann", post("before"));
+    let message = old.last_id();
+    let lobby = old.and("ann", Command::Pin { message }).and("bob", Command::Join).and("cas", Command::Join);
+    let lobby = lobby.and("ann", Command::ChangeRole { user: user("bob"), role: Role::Admin });
+    lobby.clone().when("bob", Command::Unpin { message }).accepted();
+    lobby.clone().when("bob", Command::Delete { message }).accepted();
+    lobby.clone().when("bob", Command::Pin { message }).refused(Rejection::MessageNotFound);
+    lobby.when("cas", Command::Delete { message }).refused(Rejection::MessageNotFound);
+}
+
+#[test]
 fn where_one_has_blocked_the_other_nothing_more_is_said_between_the_two() {
     let block = |name: &str| Command::Block { user: user(name) };
     let unblock = |name: &str| Command::Unblock { user: user(name) };
@@ -693,6 +736,7 @@ fn where_one_has_blocked_the_other_nothing_more_is_said_between_the_two() {
         blocked.clone().when(by, answer("yes", said)).refused(Rejection::Blocked);
         let like = Command::React { message: said, emoji: emoji_of("+1") };
         blocked.clone().when(by, like).refused(Rejection::Blocked);
+        blocked.clone().when(by, Command::Pin { message: said }).refused(Rejection::Blocked);
         let both = blocked.clone().and(by, block(other)).and(by, unblock(other));
         assert_eq!(both.clone().when("bob", post("hi")).0.is_ok(), by == "ann", "only who blocked takes it back");
     }
