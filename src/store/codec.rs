@@ -693,8 +693,9 @@ impl From<StoredAudience> for Audience {
     }
 }
 
-#[derive(Serialize, Deserialize, Clone, Copy)]
+#[derive(Serialize, Deserialize, Clone, Copy, Default)]
 pub(super) enum StoredRole {
+    #[default]
     #[serde(rename = "v")]
     Viewer,
     #[serde(rename = "g")]

@@ -415,27 +415,33 @@ struct StoredBan<'a> {
     at: i64,
     until: Option<i64>,
     reason: Option<&'a str>,
+    /// Rows that were written before it was asked for have none: anybody takes them back.
+    #[serde(default)]
     rank: StoredRole,
 }
 
 impl Row for Mute {
     fn encode(&self) -> Bytes {
-        let (by, until) = (self.by.as_str(), self.until.map(|until| until.0));
-        codec::version(&StoredMute { by, at: self.at.0, until, rank: self.rank.into() }).into()
+        let (by, until) = (Some(self.by.as_str()), self.until.map(|until| until.0));
+        codec::version(&StoredMute { until, by, at: self.at.0, rank: self.rank.into() }).into()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
-        let StoredMute { by, at, until, rank } = codec::versioned(bytes)?;
-        Ok(Self { by: codec::user(by)?, at: Timestamp(at), rank: rank.into(), until: until.map(Timestamp) })
+        let StoredMute { until, by, at, rank } = codec::versioned(bytes)?;
+        let by = by.map_or_else(|| Ok(UserId::operator()), codec::user)?;
+        Ok(Self { by, at: Timestamp(at), rank: rank.into(), until: until.map(Timestamp) })
     }
 }
 
 #[derive(Serialize, Deserialize)]
 struct StoredMute<'a> {
-    #[serde(borrow)]
-    by: &'a str,
-    at: i64,
     until: Option<i64>,
+    /// Rows that were written before mutes were listed have none of these.
+    #[serde(borrow, default)]
+    by: Option<&'a str>,
+    #[serde(default)]
+    at: i64,
+    #[serde(default)]
     rank: StoredRole,
 }
 
@@ -795,6 +801,11 @@ mod tests {
         round(Ban { by: ann(), at: Timestamp(7), rank: Role::Owner, until: None, reason: None });
         round(Mute { by: ann(), at, rank, until: Some(Timestamp(9)) });
         round(Mute { by: ann(), at, rank: Role::Member, until: None });
+        // As they were written before they said who.
+        let muted = Mute::decode(&codec::version(&(Some(9),))).unwrap();
+        assert_eq!((muted.until, muted.rank), (Some(Timestamp(9)), Role::Viewer));
+        let banned = Ban::decode(&codec::version(&("ann", 7, None::<i64>, None::<&str>))).unwrap();
+        assert_eq!((banned.at, banned.rank), (Timestamp(7), Role::Viewer));
         round(Message {
             id,
             author: ann(),
