@@ -10,20 +10,22 @@ mod source;
 pub mod table;
 mod value;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use tracing::Level;
 
 use crate::actors::Limits;
-use crate::actors::limits::{Connections, Rate, Rates, TenantLimits};
+use crate::actors::limits::{Connections, Rate, Rates, TenantLimits, TenantRules};
 use crate::auth::options::IdentityOptions;
-use crate::domain::TenantId;
+use crate::domain::rules::Links;
+use crate::domain::{Rules, TenantId};
 use crate::platform::{Places, PlatformOptions};
 use source::{Origin, Sources, Stated};
 use table::{Reload, SECTIONS};
@@ -245,21 +247,31 @@ impl Settings<'_> {
                 failed_joins_per_user: rate("limits.rates.failed_joins_per_user"),
             },
             tenant: self.tenant("default").unwrap_or_default(),
-            tenants: self.tenants(),
+            tenants: self.named(".limits.rooms").filter_map(|(id, name)| Some((id, self.tenant(name)?))).collect(),
+            rules: TenantRules {
+                others: self.rules("default").unwrap_or_default(),
+                named: self.named(".rules.links").filter_map(|(id, name)| Some((id, self.rules(name)?))).collect(),
+            },
         }
     }
 
-    /// Those that are named.
-    fn tenants(&self) -> HashMap<TenantId, TenantLimits> {
-        let written =
-            self.stated.keys().filter_map(|name| name.strip_prefix("tenants.")?.strip_suffix(".limits.rooms"));
+    /// The tenants that are named and have a section with this setting.
+    fn named<'a>(&'a self, setting: &'a str) -> impl Iterator<Item = (TenantId, &'a str)> {
+        let written = self.stated.keys().filter_map(move |name| name.strip_prefix("tenants.")?.strip_suffix(setting));
         let named = written.map(|name| name.trim_matches('"')).filter(|name| *name != "default");
-        named
-            .filter_map(|name| {
-                let tenant = TenantId::new(name).expect("the name of a tenant is checked when it is read");
-                Some((tenant, self.tenant(name)?))
-            })
-            .collect()
+        named.map(|name| (TenantId::new(name).expect("the name of a tenant is checked when it is read"), name))
+    }
+
+    fn rules(&self, name: &str) -> Option<Arc<Rules>> {
+        let section = source::joined(&["tenants".to_owned(), name.to_owned(), "rules".to_owned()]);
+        let setting = |key| format!("{section}.{key}");
+        self.stated.get(&setting("links"))?;
+        let links = self.text(&setting("links"));
+        let links = Links::ALL.into_iter().find(|known| known.as_str() == links);
+        let links = links.expect("the table has the names of what links may do");
+        let texts = |key| self.texts(&setting(key));
+        let rules = Rules::new(texts("words"), links, texts("hosts"));
+        Some(Arc::new(rules.expect("words and hosts are checked when they are read")))
     }
 
     fn tenant(&self, name: &str) -> Option<TenantLimits> {
@@ -459,6 +471,8 @@ mod tests {
         match setting.kind {
             table::Kind::Address | table::Kind::OptionalAddress => "127.0.0.1:9",
             table::Kind::Path | table::Kind::OptionalPath | table::Kind::Text | table::Kind::Texts => "elsewhere",
+            table::Kind::Words => "spam",
+            table::Kind::Hosts => "example.org",
             table::Kind::Flag if setting.default == "true" => "false",
             table::Kind::Flag => "true",
             table::Kind::Number { .. } | table::Kind::NumberOrOff { .. } => "7",
@@ -563,7 +577,7 @@ mod tests {
     #[case("[limits.rates]\nmessages_per_user = \"many\"\n", "\"many\" is not what it takes: COUNT/s")]
     #[case("[tls]\ncert = \"c.pem\"\n", "tls.cert: without tls.key it is of no use")]
     #[case("[tenants.\"no tenant\".limits]\nrooms = 1\n", "this cannot be a tenant")]
-    #[case("[tenants.acme]\nrooms = 1\n", "unknown key `rooms`; there are `limits`")]
+    #[case("[tenants.acme]\nrooms = 1\n", "unknown key `rooms`; there are `limits`, `rules`")]
     #[case("[log]\nlevel = \"loud\"\n", "\"loud\" is none of `error`")]
     #[case("[sever]\n", "unknown key `sever`; did you mean `server`?; there are `server`, `tls`, `store`")]
     #[case("[store]\ncache_mb = 1\ncache_mb = 2\n", "duplicate key")]
@@ -661,6 +675,20 @@ mod tests {
         let messages = Some(Rate::per_second(5, 5));
         assert_eq!(*tenant("acme"), TenantLimits { messages, ..TenantLimits::default() });
         assert_eq!(*tenant("a.b"), TenantLimits { connections: Some(3), ..TenantLimits::default() });
+    }
+
+    #[test]
+    fn tenants_have_rules_of_their_own_and_one_default() {
+        let file = "[tenants.default.rules]\nwords = [\"spam\"]\n[tenants.\"a.b\".rules]\nlinks = \"listed\"\nhosts = [\"Example.org\"]\n[tenants.acme.limits]\nrooms = 3\n";
+        let rules = load(&[], Some(file)).unwrap().limits.rules;
+        let of = |name| Arc::clone(rules.of(&TenantId::new(name).unwrap()));
+        let spam = Rules::new(vec!["spam".to_owned()], Links::Any, Vec::new()).unwrap();
+        assert_eq!((&*of("whoever"), &*of("acme")), (&spam, &spam));
+        let listed = Rules::new(Vec::new(), Links::Listed, vec!["example.org".to_owned()]).unwrap();
+        assert_eq!(*of("a.b"), listed);
+        for bad in ["words = [\"!\"]", "hosts = [\"https://a\"]", "links = \"some\""] {
+            assert!(load(&[], Some(&format!("[tenants.acme.rules]\n{bad}\n"))).is_err(), "{bad}");
+        }
     }
 
     #[test]

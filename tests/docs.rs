@@ -13,9 +13,10 @@ use chinwag::domain::inbox::{BLOCKS_MAX, Entry as InboxEntry, Last, Reached, Set
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
 use chinwag::domain::room::{BANS_MAX, Ban, MUTES_MAX, Mute, RIGHTS_MAX, Settings as RoomSettings};
+use chinwag::domain::rules::{HOSTS_MAX, Links, WORD_BYTES_MAX, WORDS_MAX};
 use chinwag::domain::{
     Alias, Capabilities, Capability, ClientId, Content, Emoji, Epoch, Event, InReplyTo, Num, Position, Presence,
-    Principal, Profile, Record, RecordId, Rejection, Rights, RoomEvent, RoomId, RoomKey, Seq, Signal, TenantId,
+    Principal, Profile, Record, RecordId, Rejection, Rights, RoomEvent, RoomId, RoomKey, Rules, Seq, Signal, TenantId,
     Timestamp, UserId,
 };
 use chinwag::http::routes::{ROUTES, Serves};
@@ -137,6 +138,7 @@ fn the_page_of_the_protocol_lists_every_event() {
         "rights_changed",
         "member_blocked",
         "member_unblocked",
+        "rules_changed",
         "message_posted",
         "message_edited",
         "message_deleted",
@@ -207,6 +209,8 @@ fn the_numbers_on_the_page_are_those_of_the_code() {
         format!("| users of a room with rights of their own | {},{:03} |", RIGHTS_MAX / 1000, RIGHTS_MAX % 1000),
         format!("| users that one has blocked | {},{:03} |", BLOCKS_MAX / 1000, BLOCKS_MAX % 1000),
         format!("| mutes of a room | {},{:03} |", MUTES_MAX / 1000, MUTES_MAX % 1000),
+        format!("| words that are not allowed in a room, or a tenant | {WORDS_MAX}, of {WORD_BYTES_MAX} bytes |"),
+        format!("| hosts that links may lead to | {HOSTS_MAX} |"),
         format!("| bans of a room | {},{:03} |", BANS_MAX / 1000, BANS_MAX % 1000),
         format!("| pinned messages of a room | {} |", chinwag::domain::room::PINS_MAX),
         format!("| rooms that a connection follows | {} |", defaults.follows_per_session),
@@ -451,6 +455,8 @@ fn sent() -> Vec<Value> {
     let edited = Edited { message: posted.id, version };
     let beside = Beside { reactions: vec![tally], edited: vec![edited], hidden: Vec::new() };
     let mute = Mute { by: UserId::new("eve").unwrap(), at, rank: Role::Admin, until: Some(Timestamp(at.0 + 600_000)) };
+    let words = ["spam", "buy now"].map(str::to_owned).to_vec();
+    let rules = Rules::new(words, Links::Listed, vec!["example.org".to_owned()]).unwrap();
     let ban = Ban {
         by: UserId::new("eve").unwrap(),
         at,
@@ -539,6 +545,7 @@ fn sent() -> Vec<Value> {
             },
         ),
         (Some("22"), Reply::Bans { room: room.clone(), bans: vec![(UserId::new("zoe").unwrap(), ban)], after: None }),
+        (Some("28"), Reply::Rules { room: room.clone(), rules }),
         (Some("23"), Reply::Mutes { room: room.clone(), mutes: vec![(bob.clone(), mute)], after: None }),
         (Some("12"), Reply::FollowingAll { cursor: "IKm3J0hP8yTfWcB1uLxNqQvEoZr7sDgA5kX2bVtYw9R".into(), rooms: 3 }),
         (Some("13"), Reply::UnfollowedAll),

@@ -11,10 +11,11 @@ use bytes::Bytes;
 use chinwag::domain::policy::{History, Role, RoomKind, Standing};
 use chinwag::domain::recent::Receipt;
 use chinwag::domain::room::Settings;
+use chinwag::domain::rules::Links;
 use chinwag::domain::{
     Alias, Capabilities, Capability, ClientId, Command, Content, DirectoryEvent, Epoch, Event, Forwarded, InReplyTo,
-    Name, Num, Position, Principal, Record, RecordId, Rejection, Rights, RoomEvent, RoomId, RoomKey, RoomName, Seq,
-    TenantId, Timestamp, Update, UserId,
+    Name, Num, Position, Principal, Record, RecordId, Rejection, Rights, RoomEvent, RoomId, RoomKey, RoomName, Rules,
+    RulesChange, Seq, TenantId, Timestamp, Update, UserId,
 };
 use chinwag::wire::frame::{self, Opcode};
 use chinwag::wire::guard::{FrameGuard, Limits};
@@ -106,6 +107,18 @@ fn every_command_is_understood_in_both_notations() {
         ),
         (r#""type":"unmute","room":"R","user":"bob""#, asked(Command::Unmute { user: user("bob") })),
         (r#""type":"bans","room":"R""#, Ask::Bans { room: room(), after: None, limit: 100 }),
+        (r#""type":"rules","room":"R""#, Ask::Rules { room: room() }),
+        (
+            r#""type":"rules_update","room":"R","words":["spam"],"links":"listed","hosts":["example.org"]"#,
+            asked(Command::ChangeRules(
+                RulesChange::new(Some(vec!["spam".into()]), Some(Links::Listed), Some(vec!["example.org".into()]))
+                    .unwrap(),
+            )),
+        ),
+        (
+            r#""type":"rules_update","room":"R","words":[]"#,
+            asked(Command::ChangeRules(RulesChange::new(Some(Vec::new()), None, None).unwrap())),
+        ),
         (r#""type":"mutes","room":"R""#, Ask::Mutes { room: room(), after: None, limit: 100 }),
         (r#""type":"kick","room":"R","user":"bob""#, asked(Command::Kick { user: user("bob"), reason: None })),
         (
@@ -208,6 +221,11 @@ fn what_is_not_a_command_is_refused_under_its_id() {
         (r#"{"id":"7","type":"update","room":1}"#, Some("7"), "bad_request"),
         (r#"{"id":"7","type":"role","room":1,"user":"bob","role":"king"}"#, Some("7"), "bad_request"),
         (r#"{"id":"7","type":"rights","room":1,"user":"bob","allow":["rule"]}"#, Some("7"), "bad_request"),
+        (r#"{"id":"7","type":"rules_update","room":1}"#, Some("7"), "bad_request"),
+        (r#"{"id":"7","type":"rules_update","room":1,"words":"spam"}"#, Some("7"), "bad_request"),
+        (r#"{"id":"7","type":"rules_update","room":1,"words":["!"]}"#, Some("7"), "bad_request"),
+        (r#"{"id":"7","type":"rules_update","room":1,"links":"some"}"#, Some("7"), "bad_request"),
+        (r#"{"id":"7","type":"rules_update","room":1,"hosts":["a/b"]}"#, Some("7"), "bad_request"),
         (
             r#"{"id":"7","type":"rights","room":1,"user":"bob","allow":["pin"],"deny":["pin"]}"#,
             Some("7"),
@@ -341,6 +359,12 @@ fn every_event_has_its_shape() {
             r#""event":"rights_changed","user":"bob","allow":["pin"],"deny":[],"capabilities":["post","pin"]"#,
         ),
         (RoomEvent::MemberUnmuted { user: user("bob") }, r#""event":"member_unmuted","user":"bob""#),
+        (
+            RoomEvent::RulesChanged(Box::new(
+                Rules::new(vec!["spam".into()], Links::Listed, vec!["example.org".into()]).unwrap(),
+            )),
+            r#""event":"rules_changed","words":1,"links":"listed","hosts":["example.org"]"#,
+        ),
         (RoomEvent::MemberUnbanned { user: user("bob") }, r#""event":"member_unbanned","user":"bob""#),
         (
             RoomEvent::RoleChanged { user: user("bob"), role: Role::Owner, was: Role::Viewer },

@@ -98,6 +98,7 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
             };
             read("mutes", worker, link, &by, &room, mutes).await
         }
+        Ask::Rules { room } => read("rules", worker, link, &by, &room, reading::rules).await,
         Ask::Typing { room, typing } => {
             let signal = async |store: &dyn Store, reader: &Rc<Follower>| {
                 registry.meters().user(&registry.limits().rates, &by)?;

@@ -136,6 +136,7 @@ pub fn removal_of(record: &Record) -> Option<(&UserId, bool)> {
         | RoomEvent::MemberInvited { .. }
         | RoomEvent::RoleChanged { .. }
         | RoomEvent::RightsChanged { .. }
+        | RoomEvent::RulesChanged(_)
         | RoomEvent::MemberBanned { joined: None, .. }
         | RoomEvent::MemberUnbanned { .. }
         | RoomEvent::MemberMuted { .. }

@@ -4,9 +4,10 @@
 //! runs, so each is looked up where it is applied.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::TenantId;
+use crate::domain::{Rules, TenantId};
 
 /// Times, sizes and rates that actors and edges keep to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,6 +49,21 @@ pub struct Limits {
     /// What holds for a tenant that is not named in `tenants`.
     pub tenant: TenantLimits,
     pub tenants: HashMap<TenantId, TenantLimits>,
+    pub rules: TenantRules,
+}
+
+/// What may not be said in all rooms of tenants.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TenantRules {
+    /// In a tenant that is not named.
+    pub others: Arc<Rules>,
+    pub named: HashMap<TenantId, Arc<Rules>>,
+}
+
+impl TenantRules {
+    pub fn of(&self, tenant: &TenantId) -> &Arc<Rules> {
+        self.named.get(tenant).unwrap_or(&self.others)
+    }
 }
 
 /// How many connections may be open at once. `None`: as many as there are file descriptors for.
@@ -190,6 +206,7 @@ impl Default for Limits {
             },
             tenant: TenantLimits::default(),
             tenants: HashMap::new(),
+            rules: TenantRules::default(),
         }
     }
 }

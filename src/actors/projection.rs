@@ -34,6 +34,7 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
             puts.push(rows.place(user, None));
         }
         RoomEvent::RightsChanged { user, .. } => puts.push(rows.rights(room, user)),
+        RoomEvent::RulesChanged(rules) => puts.push(rows.own(rows::RULES.into(), Some(rules.encode()))),
         RoomEvent::MemberBanned { user, joined, invited, .. } => {
             puts.push(rows.own(rows::ban(user), room.ban(user).map(Row::encode)));
             if joined.is_some() {

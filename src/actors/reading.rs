@@ -18,7 +18,7 @@ use crate::domain::policy::Standing;
 use crate::domain::room::{Ban, Header, Member, Message, Mute, PINS_MAX, Pin};
 use crate::domain::{
     Capabilities, Capability, Emoji, Event, Original, Position, Presence, Record, RecordId, Rejection, Rights, Role,
-    RoomEvent, RoomKey, RoomKind, Seq, StreamId, Timestamp, UserId,
+    RoomEvent, RoomKey, RoomKind, Rules, Seq, StreamId, Timestamp, UserId,
 };
 use crate::store::rows::{self, Progress, Row};
 use crate::store::{PAGE_BYTES, Store, StoreError};
@@ -595,6 +595,21 @@ pub async fn mutes(
     let after = after.map(|user| rows::mute(&user));
     let (mutes, after) = visit.holding(rows::MUTES, after, limit, |mute: &Mute| mute.holds(now)).await?;
     Ok(Reply::Mutes { room: visit.key().clone(), mutes, after })
+}
+
+/// What may not be said in a room. For who may change it: who reads of a word that it is not allowed finds another.
+pub async fn rules(store: &dyn Store, reader: &Rc<Follower>) -> Result<Reply, Refusal> {
+    let visit = Visit::begin(store, reader).await?;
+    visit.insider.header.check(visit.insider.allowed(), Capability::Update)?;
+    let rules = rules_of(store, &visit.stream).await.map_err(|error| read_failed(&error))?;
+    visit.still()?;
+    Ok(Reply::Rules { room: visit.key().clone(), rules })
+}
+
+/// What may not be said in the room of a stream.
+pub async fn rules_of(store: &dyn Store, stream: &StreamId) -> Result<Rules, StoreError> {
+    let row = store.get(stream, rows::RULES).await?;
+    Ok(row.map(|row| Rules::decode(&row)).transpose()?.unwrap_or_default())
 }
 
 /// How many rows of members are read at once.

@@ -19,7 +19,7 @@ use super::directory::{LeaseNums, Nums};
 use super::failure::{commit_failed, read_failed};
 use super::inbox::RoomsChanged;
 use super::projection::project;
-use super::reading::message_at;
+use super::reading::{message_at, rules_of};
 use super::registry::{Admission, Registry, RelayId, fingerprint};
 use super::relay::Publication;
 use crate::clock::random_wide;
@@ -217,6 +217,7 @@ impl RoomActor {
                 return self.answer(submit.asker, answer, removes);
             }
         }
+        self.room.abide(Arc::clone(self.registry.limits().rules.of(&self.key.tenant)));
         match self.room.decide(&submit.by, submit.command, now) {
             Err(rejection) => self.answer(submit.asker, Err(rejection.into()), removes),
             Ok(events) if events.is_empty() => self.answer(submit.asker, self.unchanged(), removes),
@@ -536,6 +537,7 @@ impl RoomActor {
                 RoomEvent::MemberUnbanned { .. }
                 | RoomEvent::MemberMuted { .. }
                 | RoomEvent::RightsChanged { .. }
+                | RoomEvent::RulesChanged(_)
                 | RoomEvent::MemberUnmuted { .. }
                 | RoomEvent::MemberBlocked { .. }
                 | RoomEvent::MemberUnblocked { .. }
@@ -813,7 +815,8 @@ async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq, now: Timestam
     let header = Header::decode(&header)?;
     let blocks =
         if header.kind == RoomKind::Direct { blocks_between(&*store, &key, &members).await? } else { BTreeSet::new() };
-    let mut room = Room::restore(Snapshot { head, header, members, invited, bans, mutes, rights, blocks, pins });
+    let rules = rules_of(&*store, &stream).await?.into();
+    let mut room = Room::restore(Snapshot { head, header, members, invited, bans, mutes, rights, blocks, rules, pins });
 
     let (mut recent, mut last_at, mut unpublished) = (Recent::default(), Timestamp(0), Vec::new());
     let since = Timestamp(now.0.saturating_sub(AGE_MAX_MS));

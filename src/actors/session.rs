@@ -250,6 +250,7 @@ impl SessionActor {
             | Ask::Members { .. }
             | Ask::Bans { .. }
             | Ask::Mutes { .. }
+            | Ask::Rules { .. }
             | Ask::Readers { .. }
             | Ask::Typing { .. }
             | Ask::Presence { .. }
@@ -505,6 +506,7 @@ impl SessionActor {
             | Ask::Members { .. }
             | Ask::Bans { .. }
             | Ask::Mutes { .. }
+            | Ask::Rules { .. }
             | Ask::Readers { .. }
             | Ask::Typing { .. }
             | Ask::Presence { .. }

@@ -142,7 +142,9 @@ fn of_kind(kind: Kind) -> Json {
             "oneOf": [{ "type": "integer", "minimum": least, "maximum": most }, { "const": "off" }]
         }),
         Kind::OneOf(names) => json!({ "enum": names }),
-        Kind::Networks | Kind::Origins | Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+        Kind::Networks | Kind::Origins | Kind::Texts | Kind::Words | Kind::Hosts => {
+            json!({ "type": "array", "items": { "type": "string" } })
+        }
         Kind::Rate => json!({ "type": "string", "pattern": "^(off|[0-9]+/(s|min|h)( burst [0-9]+)?)$" }),
         Kind::Address
         | Kind::OptionalAddress

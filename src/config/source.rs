@@ -155,8 +155,10 @@ impl Sources {
                 Err(mistake) => self.mistakes.push(origin.mistake(&mistake)),
                 Ok(setting) => match value.to_str() {
                     Some(text)
-                        if matches!(setting.kind, Kind::Networks | Kind::Origins | Kind::Texts)
-                            && text.trim_start().starts_with('[') =>
+                        if matches!(
+                            setting.kind,
+                            Kind::Networks | Kind::Origins | Kind::Texts | Kind::Words | Kind::Hosts
+                        ) && text.trim_start().starts_with('[') =>
                     {
                         let form = "in the environment a list is separated by commas, without brackets and quotation \
                                     marks";

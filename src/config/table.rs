@@ -82,6 +82,10 @@ pub enum Kind {
     Text,
     /// A list of texts.
     Texts,
+    /// A list of words that are not allowed.
+    Words,
+    /// A list of names of hosts.
+    Hosts,
     /// A list of networks in CIDR notation (RFC 4632).
     Networks,
     /// A list of the origins of web pages (RFC 6454).
@@ -92,8 +96,8 @@ pub enum Kind {
 pub const TENANT: &str = "NAME";
 
 use Kind::{
-    Address, Flag, Networks, Number, NumberOrOff, OneOf, OptionalAddress, OptionalPath, Origins, Path, Rate, Text,
-    Texts,
+    Address, Flag, Hosts, Networks, Number, NumberOrOff, OneOf, OptionalAddress, OptionalPath, Origins, Path, Rate,
+    Text, Texts, Words,
 };
 use Reload::{Live, Restart};
 
@@ -281,6 +285,16 @@ pub const SECTIONS: &[Section] = &[
                 Live,
             ),
             setting("messages", Rate, r#""off""#, "All its messages together", Live),
+        ],
+    },
+    Section {
+        name: "tenants.NAME.rules",
+        shape: Shape::PerTenant,
+        doc: "What may not be said in the rooms of a tenant; `default` stands for every tenant that is not named",
+        settings: &[
+            setting("words", Words, "[]", "Words that are not allowed, each of one or several", Live),
+            setting("links", OneOf(&["any", "none", "listed"]), r#""any""#, "Where links may lead", Live),
+            setting("hosts", Hosts, "[]", "The hosts that are listed; what is below them is, too", Live),
         ],
     },
     Section {
@@ -475,6 +489,8 @@ impl Kind {
             }
             Text => "a text".to_owned(),
             Texts => "a list of texts".to_owned(),
+            Words => "a list of words of 1 to 64 bytes, at most 200".to_owned(),
+            Hosts => "a list of names of hosts such as \"example.org\", at most 100".to_owned(),
             Rate => "COUNT/s, /min or /h, with `burst COUNT` or without, or \"off\"".to_owned(),
             OneOf(names) => names.join(", "),
             Networks => "a list of networks such as \"10.0.0.0/8\"".to_owned(),

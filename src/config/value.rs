@@ -8,6 +8,8 @@ use ipnet::IpNet;
 
 use super::table::Kind;
 use crate::actors::limits::Rate;
+use crate::domain::Rules;
+use crate::domain::rules::Links;
 
 /// What was written, in a file or elsewhere, before anybody asked what it means.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,7 +49,7 @@ impl Raw {
         match kind {
             Kind::Number { .. } | Kind::NumberOrOff { .. } => text.parse().map_or_else(|_| as_text(), Self::Integer),
             Kind::Flag => text.parse().map_or_else(|_| as_text(), Self::Flag),
-            Kind::Networks | Kind::Origins | Kind::Texts => {
+            Kind::Networks | Kind::Origins | Kind::Texts | Kind::Words | Kind::Hosts => {
                 let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
                 Self::List(parts.map(|part| Self::Text(part.to_owned())).collect())
             }
@@ -132,6 +134,16 @@ impl Value {
             Kind::Texts => {
                 let texts = raw.texts(kind)?;
                 Ok(Self::Texts(texts.into_iter().map(str::to_owned).collect()))
+            }
+            Kind::Words => {
+                let texts: Vec<String> = raw.texts(kind)?.into_iter().map(str::to_owned).collect();
+                let checked = Rules::new(texts.clone(), Links::Any, Vec::new());
+                checked.map(|_| Self::Texts(texts)).map_err(|error| error.to_string())
+            }
+            Kind::Hosts => {
+                let texts: Vec<String> = raw.texts(kind)?.into_iter().map(str::to_owned).collect();
+                let checked = Rules::new(Vec::new(), Links::Any, texts.clone());
+                checked.map(|_| Self::Texts(texts)).map_err(|error| error.to_string())
             }
             Kind::Networks => {
                 let texts = raw.texts(kind)?;

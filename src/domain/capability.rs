@@ -24,11 +24,13 @@ pub enum Capability {
     Archive,
     /// To wait for nothing in slow mode.
     BypassSlowMode,
+    /// To say what the rules about words and links do not allow.
+    BypassRules,
 }
 
 impl Capability {
     /// In the order of their bits, which are kept: new ones go to the end.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Post,
         Self::React,
         Self::Pin,
@@ -41,6 +43,7 @@ impl Capability {
         Self::Update,
         Self::Archive,
         Self::BypassSlowMode,
+        Self::BypassRules,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -57,6 +60,7 @@ impl Capability {
             Self::Update => "update",
             Self::Archive => "archive",
             Self::BypassSlowMode => "bypass_slow_mode",
+            Self::BypassRules => "bypass_rules",
         }
     }
 
@@ -189,6 +193,7 @@ mod tests {
             ("update", 9),
             ("archive", 10),
             ("bypass_slow_mode", 11),
+            ("bypass_rules", 12),
         ];
         assert_eq!(bits, expected);
     }

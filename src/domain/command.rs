@@ -3,7 +3,9 @@
 use super::policy::History;
 use super::recent::fnv;
 use super::room::Settings;
-use super::{Alias, Content, Emoji, Name, Num, RecordId, Rights, Role, RoomId, RoomKind, Timestamp, UserId};
+use super::{
+    Alias, Content, Emoji, Name, Num, RecordId, Rights, Role, RoomId, RoomKind, RulesChange, Timestamp, UserId,
+};
 
 /// What somebody asks of a room.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +32,8 @@ pub enum Command {
         user: UserId,
         rights: Rights,
     },
+    /// Changes what may not be said.
+    ChangeRules(RulesChange),
     /// Of whoever it is, member or not; without `until` for good.
     Ban {
         user: UserId,
@@ -165,6 +169,7 @@ impl Command {
             Self::Kick { .. } => "kick",
             Self::ChangeRole { .. } => "role",
             Self::ChangeRights { .. } => "rights",
+            Self::ChangeRules(_) => "rules_update",
             Self::Ban { .. } => "ban",
             Self::Unban { .. } => "unban",
             Self::Mute { .. } => "mute",
@@ -192,6 +197,7 @@ impl Command {
             | Self::Invite { .. }
             | Self::ChangeRole { .. }
             | Self::ChangeRights { .. }
+            | Self::ChangeRules(_)
             | Self::Unban { .. }
             | Self::Mute { .. }
             | Self::Unmute { .. }
@@ -232,6 +238,7 @@ impl Command {
             | Self::Kick { .. }
             | Self::ChangeRole { .. }
             | Self::ChangeRights { .. }
+            | Self::ChangeRules(_)
             | Self::Ban { .. }
             | Self::Unban { .. }
             | Self::Mute { .. }

@@ -4,7 +4,7 @@
 use super::room::Settings;
 use super::{
     Alias, Capabilities, ClientId, Content, DirectoryEvent, Emoji, InboxEvent, Name, Num, Position, RecordId, Rights,
-    Role, RoomKind, Timestamp, UserId,
+    Role, RoomKind, Rules, Timestamp, UserId,
 };
 
 /// An event with its place in the log.
@@ -98,6 +98,8 @@ pub enum RoomEvent {
         rights: Rights,
         may: Capabilities,
     },
+    /// What may not be said from then on.
+    RulesChanged(Box<Rules>),
     /// The author banned `user`; `joined` is the record by which the membership began that it ended, where there was one,
     /// and `invited` says that an invitation went with it. Without `until` it is for good.
     MemberBanned {
@@ -195,6 +197,7 @@ impl RoomEvent {
             | Self::MemberKicked { .. }
             | Self::RoleChanged { .. }
             | Self::RightsChanged { .. }
+            | Self::RulesChanged(_)
             | Self::MemberBanned { .. }
             | Self::MemberUnbanned { .. }
             | Self::MemberMuted { .. }

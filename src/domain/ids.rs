@@ -82,7 +82,7 @@ fn emoji_character(c: char) -> bool {
 
 /// Whether it leaves no trace in what is shown. Not those that decide how their neighbours are joined, which writing
 /// needs.
-fn is_unseen(c: char) -> bool {
+pub(super) fn is_unseen(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2064}')
 }
 

@@ -302,6 +302,7 @@ impl Digest {
             | RoomEvent::MemberKicked { .. }
             | RoomEvent::RoleChanged { .. }
             | RoomEvent::RightsChanged { .. }
+            | RoomEvent::RulesChanged(_)
             | RoomEvent::MemberBanned { .. }
             | RoomEvent::MemberUnbanned { .. }
             | RoomEvent::MemberMuted { .. }

@@ -199,7 +199,7 @@ impl Policy {
             Capability::Invite => Some(self.invite),
             Capability::Update => Some(self.update),
             Capability::Archive => self.archive,
-            Capability::BypassSlowMode => Some(Role::Admin),
+            Capability::BypassSlowMode | Capability::BypassRules => Some(Role::Admin),
             Capability::Delete | Capability::Mute | Capability::Kick | Capability::Ban | Capability::Roles => {
                 self.moderate
             }

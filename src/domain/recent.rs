@@ -126,6 +126,7 @@ fn asked(command: &Command) -> Option<Said> {
         | Command::Kick { .. }
         | Command::ChangeRole { .. }
         | Command::ChangeRights { .. }
+        | Command::ChangeRules(_)
         | Command::Ban { .. }
         | Command::Unban { .. }
         | Command::Mute { .. }
@@ -162,6 +163,7 @@ fn said(event: &RoomEvent) -> Option<Said> {
         | RoomEvent::MemberKicked { .. }
         | RoomEvent::RoleChanged { .. }
         | RoomEvent::RightsChanged { .. }
+        | RoomEvent::RulesChanged(_)
         | RoomEvent::MemberBanned { .. }
         | RoomEvent::MemberUnbanned { .. }
         | RoomEvent::MemberMuted { .. }

@@ -38,6 +38,10 @@ pub enum Rejection {
     /// `wait_ms` is how long it takes until the next message is due.
     #[error("this room is in slow mode: your next message has to wait")]
     SlowMode { wait_ms: u64 },
+    #[error("the message has a word that is not allowed here")]
+    WordNotAllowed,
+    #[error("the message has a link that is not allowed here")]
+    LinkNotAllowed,
     #[error("a room has at most 10,000 mutes")]
     TooManyMutes,
     #[error("in a room the rights of at most 10,000 users differ from what their roles allow")]
@@ -77,7 +81,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::RoomNotFound,
         Self::RoomExists,
         Self::RoomArchived,
@@ -93,6 +97,8 @@ impl Rejection {
         Self::TooManyBans,
         Self::Muted { wait_ms: None },
         Self::SlowMode { wait_ms: 0 },
+        Self::WordNotAllowed,
+        Self::LinkNotAllowed,
         Self::TooManyMutes,
         Self::TooManyRights,
         Self::Blocked,
@@ -130,6 +136,8 @@ impl Rejection {
             | Self::NoSuchMember
             | Self::UserBanned
             | Self::TooManyBans
+            | Self::WordNotAllowed
+            | Self::LinkNotAllowed
             | Self::TooManyMutes
             | Self::TooManyRights
             | Self::Blocked
@@ -169,6 +177,8 @@ impl Rejection {
             Self::TooManyBans => "too_many_bans",
             Self::Muted { .. } => "muted",
             Self::SlowMode { .. } => "slow_mode",
+            Self::WordNotAllowed => "word_not_allowed",
+            Self::LinkNotAllowed => "link_not_allowed",
             Self::TooManyMutes => "too_many_mutes",
             Self::TooManyRights => "too_many_rights",
             Self::Blocked => "blocked",

@@ -4,13 +4,14 @@
 //! cannot refuse. Replaying a log through `apply` always gives the same room.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::event::MENTIONS_MAX;
 use super::policy::{Entry, History, Leave, Policy};
 use super::{
     Alias, Capabilities, Capability, Command, Content, Create, Emoji, Event, Forwarded, InReplyTo, Mentions, Name, Num,
-    Original, Position, Principal, Record, RecordId, Rejection, Rights, Role, RoomEvent, RoomKind, Seq, Timestamp,
-    UserId,
+    Original, Position, Principal, Record, RecordId, Rejection, Rights, Role, RoomEvent, RoomKind, Rules, Seq,
+    Timestamp, UserId,
 };
 
 mod moderation;
@@ -218,6 +219,9 @@ pub struct Room {
     rights: BTreeMap<UserId, Rights>,
     /// Who has blocked the other one of a direct room.
     blocks: BTreeSet<UserId>,
+    rules: Arc<Rules>,
+    /// Not part of a snapshot: see [`Room::abide`].
+    tenant_rules: Arc<Rules>,
     /// By where the messages were posted.
     pins: BTreeMap<Seq, Pin>,
     /// When members have posted last, while there is slow mode. Not part of a snapshot: see [`Room::recall`].
@@ -247,6 +251,7 @@ pub struct Snapshot {
     pub mutes: BTreeMap<UserId, Mute>,
     pub rights: BTreeMap<UserId, Rights>,
     pub blocks: BTreeSet<UserId>,
+    pub rules: Arc<Rules>,
     pub pins: BTreeMap<Seq, Pin>,
 }
 
@@ -262,6 +267,8 @@ impl Room {
             mutes: snapshot.mutes,
             rights: snapshot.rights,
             blocks: snapshot.blocks,
+            rules: snapshot.rules,
+            tenant_rules: Arc::default(),
             pins: snapshot.pins,
             spoken: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -280,6 +287,7 @@ impl Room {
             mutes: self.mutes.clone(),
             rights: self.rights.clone(),
             blocks: self.blocks.clone(),
+            rules: Arc::clone(&self.rules),
             pins: self.pins.clone(),
         })
     }
@@ -325,6 +333,16 @@ impl Room {
     /// Whether `user` has blocked the other one of a direct room.
     pub fn has_blocked(&self, user: &UserId) -> bool {
         self.blocks.contains(user)
+    }
+
+    /// What may not be said.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// From now on `rules` hold, too: those of the room's tenant, which its operator decides and no log tells.
+    pub fn abide(&mut self, rules: Arc<Rules>) {
+        self.tenant_rules = rules;
     }
 
     /// What `user` may do; `None` for who is not a member.
@@ -403,6 +421,7 @@ impl Room {
                 | Command::Kick { .. }
                 | Command::ChangeRole { .. }
                 | Command::ChangeRights { .. }
+                | Command::ChangeRules(_)
                 | Command::Ban { .. }
                 | Command::Unban { .. }
                 | Command::Mute { .. }
@@ -453,6 +472,14 @@ impl Room {
             Command::Kick { user: target, reason } => self.kicked(&asked, target, reason)?,
             Command::ChangeRole { user: target, role } => return self.role_changed(&asked, target, role),
             Command::ChangeRights { user: target, rights } => return self.rights_changed(&asked, target, rights),
+            Command::ChangeRules(change) => {
+                self.acting(&asked, Capability::Update)?;
+                let rules = self.rules.changed(change);
+                if rules == *self.rules {
+                    return Ok(Vec::new());
+                }
+                RoomEvent::RulesChanged(Box::new(rules))
+            }
             Command::Ban { user: target, until, reason } => return self.banned(&asked, target, until, reason),
             Command::Unban { user: target } => return self.unbanned(&asked, target),
             Command::Mute { user: target, until } => return self.muted(&asked, target, until),
@@ -460,21 +487,23 @@ impl Room {
             Command::Block { user: target } => return self.blocked(&asked, target),
             Command::Unblock { user: target } => return self.unblocked(&asked, target),
             Command::Post { content, reply_to, mentions } => {
-                self.posting(&asked)?;
+                let may = self.posting(&asked)?;
                 checked(&content)?;
+                self.allowed(may, &content)?;
                 let (reply, mentions) = (self.in_reply_to(&asked, reply_to)?, self.mentioned(mentions)?);
                 RoomEvent::MessagePosted { content, reply, mentions, forwarded: None }
             }
             Command::Forward { source, reply_to, mentions } => {
-                self.posting(&asked)?;
+                let may = self.posting(&asked)?;
                 let tag = source.tag();
                 let Original { content, by, at } = source.original.ok_or(Rejection::MessageNotFound)?;
+                self.allowed(may, &content)?;
                 let (reply, mentions) = (self.in_reply_to(&asked, reply_to)?, self.mentioned(mentions)?);
                 let forwarded = Some(Box::new(Forwarded { by, at, source: tag }));
                 RoomEvent::MessagePosted { content, reply, mentions, forwarded }
             }
             Command::Edit { message, content, mentions } => {
-                self.speaking(&asked, Capability::Post)?;
+                let may = self.speaking(&asked, Capability::Post)?;
                 let message = self.standing(&asked, message)?;
                 // What somebody else has said is forwarded as it was said.
                 if message.author != *user || message.forwarded {
@@ -484,6 +513,7 @@ impl Room {
                     return Err(Rejection::TooManyEdits);
                 }
                 checked(&content)?;
+                self.allowed(may, &content)?;
                 let (message, by) = (message.id, message.author.clone());
                 RoomEvent::MessageEdited { message, by, content, mentions: self.mentioned(mentions)? }
             }
@@ -611,6 +641,7 @@ impl Room {
                 }
             }
             RoomEvent::RightsChanged { user, rights, .. } => self.decided(user, *rights),
+            RoomEvent::RulesChanged(rules) => self.rules = Arc::new(Rules::clone(rules)),
             RoomEvent::MessageEdited { message, .. } => {
                 if let Some(known) = self.known.get_mut(&message.seq()) {
                     known.edits.push(record.position.seq);
@@ -705,17 +736,26 @@ impl Room {
     }
 
     /// The same for who says something new, and may have to wait for it.
-    fn posting(&self, asked: &Asked) -> Result<(), Rejection> {
+    fn posting(&self, asked: &Asked) -> Result<Capabilities, Rejection> {
         let may = self.speaking(asked, Capability::Post)?;
         if may.has(Capability::BypassSlowMode) {
-            return Ok(());
+            return Ok(may);
         }
         let slow_mode_ms = asked.header.settings.slow_mode_ms.into();
         let due = self.spoken.get(asked.user).map(|last| Timestamp(last.0.saturating_add(slow_mode_ms)));
         match wait_ms(due.filter(|due| *due > asked.now), asked.now) {
             Some(wait_ms) => Err(Rejection::SlowMode { wait_ms }),
-            None => Ok(()),
+            None => Ok(may),
         }
+    }
+
+    /// Refuses content that the rules do not allow, of the room or of its tenant, for who may not say it all the same.
+    fn allowed(&self, may: Capabilities, content: &Content) -> Result<(), Rejection> {
+        if may.has(Capability::BypassRules) {
+            return Ok(());
+        }
+        self.rules.check(content)?;
+        self.tenant_rules.check(content)
     }
 
     fn spoke(&mut self, record: &Record) {

@@ -24,6 +24,7 @@ use super::routes::{EVERYWHERE, ROUTES, Route, Serves, Shape, Verb, WITH_TOKEN};
 use crate::domain::event::MENTIONS_MAX;
 use crate::domain::inbox::DRAFT_BYTES_MAX;
 use crate::domain::policy::{History, SLOW_MODE_MAX_MS};
+use crate::domain::rules::{HOST_BYTES_MAX, HOSTS_MAX, Links, WORD_BYTES_MAX, WORDS_MAX};
 use crate::domain::{Audience, Capability, ClientId, Name, Role, RoomKind, UserId};
 use crate::wire::Kind;
 use crate::wire::refusal::CODES;
@@ -305,6 +306,11 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let ban = needed(needed(needed(object(), "user", user()), "by", user()), "at", millis());
     let ban = needed(needed(ban, "until", or_null(millis())), "reason", or_null(name_text()));
     let bans = needed_list(needed(object(), "room", uuid()), "bans", ban);
+    let links = || one_of(Links::ALL.map(Links::as_str));
+    let rules = needed(needed(object(), "room", uuid()), "links", links());
+    let texts = |most, bytes| ArrayBuilder::new().items(text().max_length(Some(bytes))).max_items(Some(most));
+    let change_rules = object().property("words", texts(WORDS_MAX, WORD_BYTES_MAX)).property("links", links());
+    let change_rules = change_rules.property("hosts", texts(HOSTS_MAX, HOST_BYTES_MAX));
     let mute = needed(needed(needed(object(), "user", user()), "by", user()), "at", millis());
     let mute = needed(mute, "until", or_null(millis()));
     let mutes = needed_list(needed(object(), "room", uuid()), "mutes", mute);
@@ -347,6 +353,8 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Ticket", needed(needed(object(), "ticket", text()), "expires_at", integer()).into()),
         ("Members", needed(members, "after", or_null(user())).into()),
         ("Bans", needed(bans, "after", or_null(user())).into()),
+        ("Rules", needed_list(needed_list(rules, "words", text()), "hosts", text()).into()),
+        ("ChangeRules", change_rules.into()),
         ("Mutes", needed(mutes, "after", or_null(user())).into()),
         ("Changed", place(object()).into()),
         ("Joined", needed_list(place(object()), "capabilities", capability()).into()),

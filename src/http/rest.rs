@@ -103,6 +103,7 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
         | Ask::Members { .. }
         | Ask::Bans { .. }
         | Ask::Mutes { .. }
+        | Ask::Rules { .. }
         | Ask::Readers { .. }
         | Ask::Typing { .. }
         | Ask::Presence { .. }
@@ -142,6 +143,7 @@ fn reads_a_room(kind: Kind) -> bool {
         | Kind::Members
         | Kind::Bans
         | Kind::Mutes
+        | Kind::Rules
         | Kind::Readers
         | Kind::Presences
         | Kind::Inbox
@@ -159,6 +161,7 @@ fn reads_a_room(kind: Kind) -> bool {
         | Kind::Kick
         | Kind::Role
         | Kind::Rights
+        | Kind::RulesUpdate
         | Kind::Ban
         | Kind::Unban
         | Kind::Mute
@@ -221,6 +224,7 @@ fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
         | Reply::Members { .. }
         | Reply::Bans { .. }
         | Reply::Mutes { .. }
+        | Reply::Rules { .. }
         | Reply::Readers { .. }
         | Reply::Inbox(_)
         | Reply::InboxChanges(_)
@@ -257,6 +261,7 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::Kick
         | Kind::Role
         | Kind::Rights
+        | Kind::RulesUpdate
         | Kind::Ban
         | Kind::Unban
         | Kind::Mute
@@ -279,6 +284,7 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::Members
         | Kind::Bans
         | Kind::Mutes
+        | Kind::Rules
         | Kind::Readers
         | Kind::Inbox
         | Kind::InboxChanges

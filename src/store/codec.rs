@@ -14,10 +14,11 @@ use super::StoreError;
 use crate::domain::inbox::{Reached, Settings};
 use crate::domain::policy::History;
 use crate::domain::room::Settings as RoomSettings;
+use crate::domain::rules::Links;
 use crate::domain::{
     Alias, Audience, Capabilities, ClientId, Content, DirectoryEvent, Emoji, Epoch, Event, Forwarded, InReplyTo,
     InboxEvent, Mentions, Name, Num, Position, Record, RecordId, Rights, Role, RoomEvent, RoomId, RoomKey, RoomKind,
-    Seq, StreamId, TenantId, Timestamp, UserId,
+    Rules, Seq, StreamId, TenantId, Timestamp, UserId,
 };
 
 /// The version of the shapes below. A new one gets a new number, and the old stays readable.
@@ -67,6 +68,7 @@ pub(super) fn erased(record: &Record) -> Option<Record> {
             | RoomEvent::MemberKicked { .. }
             | RoomEvent::RoleChanged { .. }
             | RoomEvent::RightsChanged { .. }
+            | RoomEvent::RulesChanged(_)
             | RoomEvent::MemberBanned { .. }
             | RoomEvent::MemberUnbanned { .. }
             | RoomEvent::MemberMuted { .. }
@@ -232,6 +234,8 @@ enum StoredEvent<'a> {
     /// As [`Capabilities::bits`].
     #[serde(rename = "mg")]
     RightsChanged { user: &'a str, allow: u32, deny: u32, may: u32 },
+    #[serde(rename = "rr")]
+    RulesChanged(StoredRules<'a>),
     #[serde(rename = "mb")]
     MemberBanned { user: &'a str, joined: Option<Id>, invited: bool, until: Option<i64>, reason: Option<&'a str> },
     #[serde(rename = "mu")]
@@ -376,6 +380,7 @@ impl<'a> StoredEvent<'a> {
             RoomEvent::RoleChanged { user, role, was } => {
                 Self::RoleChanged { user: user.as_str(), role: (*role).into(), was: (*was).into() }
             }
+            RoomEvent::RulesChanged(rules) => Self::RulesChanged(StoredRules::from(&**rules)),
             RoomEvent::RightsChanged { user, rights: Rights { allow, deny }, may } => {
                 Self::RightsChanged { user: user.as_str(), allow: allow.bits(), deny: deny.bits(), may: may.bits() }
             }
@@ -463,6 +468,7 @@ impl<'a> StoredEvent<'a> {
             Self::RoleChanged { user: who, role, was } => {
                 RoomEvent::RoleChanged { user: user(who)?, role: role.into(), was: was.into() }
             }
+            Self::RulesChanged(rules) => RoomEvent::RulesChanged(Box::new(rules.rules()?)),
             Self::RightsChanged { user: who, allow, deny, may } => {
                 let (allow, deny) = (Capabilities::of_bits(allow), Capabilities::of_bits(deny));
                 let may = Capabilities::of_bits(may);
@@ -658,6 +664,60 @@ impl From<StoredHistory> for History {
         match history {
             StoredHistory::All => Self::All,
             StoredHistory::FromJoin => Self::FromJoin,
+        }
+    }
+}
+
+/// What may not be said, in an event and in a row.
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredRules<'a> {
+    #[serde(borrow)]
+    words: Vec<&'a str>,
+    links: StoredLinks,
+    hosts: Vec<&'a str>,
+}
+
+impl<'a> From<&'a Rules> for StoredRules<'a> {
+    fn from(rules: &'a Rules) -> Self {
+        let texts = |texts: &'a [String]| texts.iter().map(String::as_str).collect();
+        Self { words: texts(rules.words()), links: rules.links().into(), hosts: texts(rules.hosts()) }
+    }
+}
+
+impl StoredRules<'_> {
+    pub(super) fn rules(self) -> Result<Rules, StoreError> {
+        let texts = |texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect();
+        let rules = Rules::new(texts(self.words), self.links.into(), texts(self.hosts));
+        rules.map_err(|error| StoreError::Damaged(error.to_string()))
+    }
+}
+
+#[derive(Serialize, Deserialize, Clone, Copy)]
+enum StoredLinks {
+    #[serde(rename = "a")]
+    Any,
+    #[serde(rename = "n")]
+    None,
+    #[serde(rename = "l")]
+    Listed,
+}
+
+impl From<Links> for StoredLinks {
+    fn from(links: Links) -> Self {
+        match links {
+            Links::Any => Self::Any,
+            Links::None => Self::None,
+            Links::Listed => Self::Listed,
+        }
+    }
+}
+
+impl From<StoredLinks> for Links {
+    fn from(links: StoredLinks) -> Self {
+        match links {
+            StoredLinks::Any => Self::Any,
+            StoredLinks::None => Self::None,
+            StoredLinks::Listed => Self::Listed,
         }
     }
 }
@@ -865,6 +925,9 @@ mod tests {
             RoomEvent::MemberUnbanned { user: user.clone() },
             RoomEvent::MemberMuted { user: user.clone(), until: Some(Timestamp(9)) },
             RoomEvent::MemberMuted { user: user.clone(), until: None },
+            RoomEvent::RulesChanged(Box::new(
+                Rules::new(vec!["spam".to_owned()], Links::Listed, vec!["example.org".to_owned()]).unwrap(),
+            )),
             RoomEvent::RightsChanged {
                 user: user.clone(),
                 rights: Rights { allow: Capabilities::of_bits(2), deny: Capabilities::of_bits(5) },

@@ -11,15 +11,17 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::StoreError;
-use super::codec::{self, Id, StoredAudience, StoredHistory, StoredKind, StoredReached, StoredRole, damage};
+use super::codec::{
+    self, Id, StoredAudience, StoredHistory, StoredKind, StoredReached, StoredRole, StoredRules, damage,
+};
 use crate::domain::inbox::{Entry, Reached, Settings};
 use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::profile::{Email, Telephone};
 use crate::domain::revocation::{Revocation, Subject};
 use crate::domain::room::{Ban, Header, Member, Message, Mute, Pin, Settings as RoomSettings};
 use crate::domain::{
-    Alias, Capabilities, Content, Emoji, Epoch, Name, Num, Position, Profile, RecordId, Rights, RoomId, Seq, TenantId,
-    Timestamp, TokenId, UserId,
+    Alias, Capabilities, Content, Emoji, Epoch, Name, Num, Position, Profile, RecordId, Rights, RoomId, Rules, Seq,
+    TenantId, Timestamp, TokenId, UserId,
 };
 
 /// A value that is kept as a row.
@@ -60,6 +62,9 @@ pub const BANS: &[u8] = b"b";
 
 /// Under a room's stream: before the key of every [`Mute`].
 pub const MUTES: &[u8] = b"u";
+
+/// Under a room's stream: what may not be said, its [`Rules`].
+pub const RULES: &[u8] = b"w";
 
 /// Under a room's stream: before the key of every [`Rights`].
 pub const RIGHTS: &[u8] = b"g";
@@ -445,6 +450,16 @@ struct StoredMute<'a> {
     rank: StoredRole,
 }
 
+impl Row for Rules {
+    fn encode(&self) -> Bytes {
+        codec::version(&StoredRules::from(self)).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        codec::versioned::<StoredRules>(bytes)?.rules()
+    }
+}
+
 impl Row for Rights {
     fn encode(&self) -> Bytes {
         codec::version(&StoredRights { allow: self.allow.bits(), deny: self.deny.bits() }).into()
@@ -772,6 +787,7 @@ mod tests {
     use crate::domain::Audience;
     use crate::domain::inbox::FOREVER;
     use crate::domain::policy::History;
+    use crate::domain::rules::Links;
     use crate::domain::{Epoch, Position};
 
     #[test]
@@ -801,6 +817,9 @@ mod tests {
         round(Ban { by: ann(), at: Timestamp(7), rank: Role::Owner, until: None, reason: None });
         round(Mute { by: ann(), at, rank, until: Some(Timestamp(9)) });
         round(Mute { by: ann(), at, rank: Role::Member, until: None });
+        let words = vec!["spam".to_owned(), "Grüße".to_owned()];
+        round(Rules::new(words, Links::Listed, vec!["example.org".to_owned()]).unwrap());
+        round(Rules::default());
         // As they were written before they said who.
         let muted = Mute::decode(&codec::version(&(Some(9),))).unwrap();
         assert_eq!((muted.until, muted.rank), (Some(Timestamp(9)), Role::Viewer));
@@ -887,6 +906,7 @@ mod tests {
             let _ = Member::decode(&bytes);
             let _ = Ban::decode(&bytes);
             let _ = Mute::decode(&bytes);
+            let _ = Rules::decode(&bytes);
             let _ = Role::decode(&bytes);
             let _ = Message::decode(&bytes);
             let _ = Pin::decode(&bytes);

@@ -358,6 +358,8 @@ pub const CODES: &[CodeInfo] = &[
     no("too_many_bans", 409, "a room has at most 10,000 bans"),
     no("muted", 403, "you are muted in this room: you can read, not write"),
     later("slow_mode", 429, "this room is in slow mode: your next message has to wait"),
+    no("word_not_allowed", 422, "the message has a word that is not allowed here"),
+    no("link_not_allowed", 422, "the message has a link that is not allowed here"),
     no("too_many_mutes", 409, "a room has at most 10,000 mutes"),
     no("too_many_rights", 409, "in a room the rights of at most 10,000 users differ from what their roles allow"),
     no("blocked", 403, "one of you has blocked the other"),

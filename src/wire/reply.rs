@@ -10,7 +10,7 @@ use crate::domain::recent::Receipt;
 use crate::domain::room::{Ban, Mute, Settings as RoomSettings};
 use crate::domain::{
     Alias, Capabilities, Content, Emoji, Epoch, Event, Mentions, Name, Num, Position, Presence, Principal, Profile,
-    Record, RecordId, Rights, RoomEvent, RoomId, RoomKey, Seq, Signal, Timestamp, UserId,
+    Record, RecordId, Rights, RoomEvent, RoomId, RoomKey, Rules, Seq, Signal, Timestamp, UserId,
 };
 
 use super::Refusal;
@@ -138,6 +138,11 @@ pub enum Reply {
         room: RoomKey,
         bans: Vec<(UserId, Ban)>,
         after: Option<UserId>,
+    },
+    /// What may not be said.
+    Rules {
+        room: RoomKey,
+        rules: Rules,
     },
     /// Who is muted, as with bans.
     Mutes {

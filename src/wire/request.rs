@@ -116,6 +116,10 @@ pub enum Ask {
         after: Option<UserId>,
         limit: usize,
     },
+    /// What may not be said in a room.
+    Rules {
+        room: RoomName,
+    },
     /// Who is muted in a room.
     Mutes {
         room: RoomName,

@@ -32,6 +32,7 @@ mod returning;
 mod review;
 mod rights;
 mod rooms;
+mod rules;
 mod secrecy;
 mod signals;
 mod slow_mode;

@@ -148,6 +148,11 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     walk.ok(&bob, "delete", &places, None).await;
     let quiet = [("room", room), ("user", "eve")];
     walk.ok(&ann, "mute", &quiet, Some(json!({ "until": 4_102_444_800_000_i64 }))).await;
+    let rules = json!({ "words": ["spam"], "links": "listed", "hosts": ["Example.org"] });
+    walk.ok(&ann, "rules_update", &[("room", room)], Some(rules)).await;
+    let rules = walk.ok(&ann, "rules", &[("room", room)], None).await;
+    let expected = json!({ "room": rules["room"], "words": ["spam"], "links": "listed", "hosts": ["example.org"] });
+    assert_eq!(rules, expected);
     let mutes = walk.ok(&ann, "mutes", &[("room", room)], None).await;
     assert_eq!((&mutes["mutes"][0]["user"], &mutes["mutes"][0]["by"]), (&json!("eve"), &json!("ann")));
     let members = walk.ok(&bob, "members", &[("room", room)], None).await;
@@ -162,7 +167,7 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     walk.ok(&bob, "leave", &[("room", room)], None).await;
     walk.ok(&ann, "archive", &[("room", room)], None).await;
     let about = walk.ok(&ann, "room", &[("room", room)], None).await;
-    assert_eq!((&about["archived"], &about["head"]), (&json!(true), &json!(28)));
+    assert_eq!((&about["archived"], &about["head"]), (&json!(true), &json!(29)));
     let rooms = walk.ok(&ann, "rooms", &[("limit", "1")], None).await;
     assert_eq!(rooms["rooms"][0]["room"], room);
 
@@ -192,6 +197,7 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
         "message_unpinned",
         "message_deleted",
         "member_muted",
+        "rules_changed",
         "member_unmuted",
         "member_kicked",
         "member_banned",
@@ -200,7 +206,7 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
         "room_archived",
     ];
     assert_eq!(events, expected);
-    assert_eq!(page["records"][23]["reason"], "so it goes");
+    assert_eq!(page["records"][24]["reason"], "so it goes");
 
     let page = walk.ok(&ann, "history", &[("room", room), ("limit", "1")], None).await;
     assert_eq!(page["records"][0]["event"], "room_created");

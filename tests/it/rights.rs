@@ -37,6 +37,8 @@ const CHANNEL: &str = "
     unban        ok         ok     role   role   role   out     out    out      none
     bans         ok         ok     role   role   role   out     out    out      none
     mutes        ok         ok     role   role   role   out     out    out      none
+    rules        ok         ok     role   role   role   out     out    out      none
+    rules_update ok         ok     role   role   role   out     out    out      none
     mute         ok         ok     role   role   role   out     out    out      none
     unmute       ok         ok     role   role   role   out     out    out      none
     post         ok         ok     ok     ok     role   out     out    out      none
@@ -78,6 +80,8 @@ const GROUP: &str = "
     unban        ok         ok     role   role   role   out     none   none     none
     bans         ok         ok     role   role   role   out     none   none     none
     mutes        ok         ok     role   role   role   out     none   none     none
+    rules        ok         ok     role   role   role   out     none   none     none
+    rules_update ok         ok     role   role   role   out     none   none     none
     mute         ok         ok     role   role   role   out     none   none     none
     unmute       ok         ok     role   role   role   out     none   none     none
     post         ok         ok     ok     ok     role   out     none   none     none
@@ -120,6 +124,8 @@ const ARCHIVED: &str = "
     unban        shut       shut  shut   shut  shut   out     out    out      none
     bans         ok         ok    role   role  role   out     out    out      none
     mutes        ok         ok    role   role  role   out     out    out      none
+    rules        ok         ok    role   role  role   out     out    out      none
+    rules_update shut       shut  shut   shut  shut   out     out    out      none
     mute         shut       shut  shut   shut  shut   out     out    out      none
     unmute       shut       shut  shut   shut  shut   out     out    out      none
     post         shut       shut  shut   shut  shut   out     out    out      none
@@ -177,6 +183,8 @@ const TWICE: &str = "
     unban        -       -         ok         ok
     bans         -       -         ok         ok
     mutes        -       -         ok         ok
+    rules        -       -         ok         ok
+    rules_update -       -         ok         ok
     mute         -       -         ok         ok
     unmute       -       -         ok         ok
     post         -       -         ok         ok
@@ -258,6 +266,8 @@ const HOSTILE: &str = "
     unban.user         bad    bad    bad
     bans.room          bad    bad    bad
     mutes.room         bad    bad    bad
+    rules.room         bad    bad    bad
+    rules_update.room  bad    bad    bad
     mute.room          bad    bad    bad
     mute.user          bad    bad    bad
     unmute.room        bad    bad    bad
@@ -460,8 +470,10 @@ fn command(kind: Kind, stage: &Stage) -> Option<Value> {
         | Kind::Presences
         | Kind::Hidden
         | Kind::Bans
-        | Kind::Mutes => json!({}),
+        | Kind::Mutes
+        | Kind::Rules => json!({}),
         Kind::Update => json!({ "name": "new" }),
+        Kind::RulesUpdate => json!({ "words": ["spam"] }),
         Kind::Invite => json!({ "user": "newcomer" }),
         Kind::Kick | Kind::Ban | Kind::Unban | Kind::Mute | Kind::Unmute => json!({ "user": "target" }),
         Kind::Role => json!({ "user": "target", "role": "viewer" }),

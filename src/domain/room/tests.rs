@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::{Epoch, RoomId, Source, TenantId, Update};
+use crate::domain::rules::Links;
+use crate::domain::{Epoch, RoomId, RulesChange, Source, TenantId, Update};
 
 #[test]
 fn a_channel_is_joined_by_anyone_and_posted_to_by_members() {
@@ -243,6 +244,54 @@ fn who_may_kick_may_mute_members_below_and_nobody_unmutes_itself() {
     muted.clone().when("ann", mute("bob", Some(5_000))).then([longer]);
     muted.and("ann", unmute("bob")).when("ann", unmute("bob")).then([]);
     given(room(RoomKind::Direct, "ann", &["bob"])).when("ann", mute("bob", None)).refused(Rejection::KindForbids);
+}
+
+#[test]
+fn what_the_rules_do_not_allow_is_neither_posted_nor_edited_nor_forwarded() {
+    let lobby = given(channel("ann")).and("bob", Command::Join).and("bob", post("hi"));
+    let (message, change) = (lobby.last_id(), RulesChange::new(Some(vec!["spam".into()]), Some(Links::None), None));
+    let change = Command::ChangeRules(change.unwrap());
+    lobby.clone().when("bob", change.clone()).refused(Rejection::Forbidden);
+    lobby.clone().when("zoe", change.clone()).refused(Rejection::NotMember);
+    let ruled = lobby.clone().and("ann", change.clone());
+    ruled.clone().when("ann", change).then([]);
+    let said = |text: &str| {
+        let original = Original { content: Content::text(text), by: user("eve"), at: Timestamp(0) };
+        let source = Source { room: RoomId(Uuid::from_u128(1)), message, original: Some(original) };
+        let edit = Command::Edit { message, content: Content::text(text), mentions: Vec::new() };
+        [post(text), edit, Command::Forward { source, reply_to: None, mentions: Vec::new() }]
+    };
+    for command in said("SPAM") {
+        ruled.clone().when("bob", command.clone()).refused(Rejection::WordNotAllowed);
+        lobby.clone().when("bob", command).accepted();
+    }
+    for command in said("www.example.org") {
+        ruled.clone().when("bob", command).refused(Rejection::LinkNotAllowed);
+    }
+    // Who may not post at all is told that, whatever it says.
+    ruled.clone().when("zoe", post("spam")).refused(Rejection::NotMember);
+    ruled.clone().when("ann", post("spam")).then([posted("spam")]);
+    let allow = [Capability::BypassRules].into_iter().collect();
+    let rights = Rights { allow, deny: Capabilities::NONE };
+    let exempt = ruled.clone().and("ann", Command::ChangeRights { user: user("bob"), rights });
+    exempt.when("bob", post("spam")).then([posted("spam")]);
+    // What is not named stays as it is.
+    let links = Command::ChangeRules(RulesChange::new(None, Some(Links::Any), None).unwrap());
+    let fewer = ruled.and("ann", links);
+    fewer.clone().when("bob", post("www.example.org")).then([posted("www.example.org")]);
+    fewer.when("bob", post("spam")).refused(Rejection::WordNotAllowed);
+}
+
+#[test]
+fn the_rules_of_a_tenant_hold_in_its_rooms_beside_their_own() {
+    let rules = RulesChange::new(Some(vec!["spam".into()]), None, None).unwrap();
+    let mut lobby = given(channel("ann")).and("bob", Command::Join).and("ann", Command::ChangeRules(rules));
+    lobby.room.abide(Arc::new(Rules::new(vec!["ham".into()], Links::Any, Vec::new()).unwrap()));
+    lobby.clone().when("bob", post("spam")).refused(Rejection::WordNotAllowed);
+    lobby.clone().when("bob", post("ham")).refused(Rejection::WordNotAllowed);
+    lobby.clone().when("ann", post("ham")).then([posted("ham")]);
+    lobby.room.abide(Arc::default());
+    lobby.when("bob", post("ham")).then([posted("ham")]);
 }
 
 #[test]

@@ -19,9 +19,10 @@ use crate::domain::ids::IdError;
 use crate::domain::policy::SLOW_MODE_MAX_MS;
 use crate::domain::profile::{AVATAR_BYTES_MAX, Audience, Email, FIELDS_BYTES_MAX, Telephone};
 use crate::domain::room::MEMBERS_MAX;
+use crate::domain::rules::Links;
 use crate::domain::{
     self, Alias, Capability, ClientId, Command, Emoji, Name, Num, Presence, RecordId, Rejection, Rights, Role, RoomId,
-    RoomKind, RoomName, Seq, Timestamp, UserId, inbox,
+    RoomKind, RoomName, RulesChange, Seq, Timestamp, UserId, inbox,
 };
 use crate::wire::{Activity, Ask, DecodeError, From, Refusal, Request};
 
@@ -232,6 +233,18 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
                 return Err(Refusal::bad_request("what is in `allow` cannot be in `deny`, too"));
             }
             command(room, Command::ChangeRights { user: user.0, rights })
+        }
+        Kind::Rules => {
+            let Room { room } = payload.read()?;
+            Ask::Rules { room: room.0 }
+        }
+        Kind::RulesUpdate => {
+            let ChangeRules { room, words, links, hosts } = payload.read()?;
+            if words.is_none() && links.is_none() && hosts.is_none() {
+                return Err(Refusal::bad_request("`words`, `links` or `hosts` has to be there"));
+            }
+            let change = RulesChange::new(words, links.map(|it| it.0), hosts).map_err(Refusal::bad_request)?;
+            command(room, Command::ChangeRules(change))
         }
         Kind::Ban => {
             let Ban { room, user, until, reason } = payload.read()?;
@@ -508,6 +521,8 @@ pub enum Kind {
     Unban,
     Bans,
     Mutes,
+    Rules,
+    RulesUpdate,
     Mute,
     Unmute,
     Post,
@@ -549,7 +564,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 54] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -564,6 +579,8 @@ impl Kind {
         Self::Unban,
         Self::Bans,
         Self::Mutes,
+        Self::Rules,
+        Self::RulesUpdate,
         Self::Mute,
         Self::Unmute,
         Self::Post,
@@ -620,6 +637,8 @@ impl Kind {
             Self::Unban => "unban",
             Self::Bans => "bans",
             Self::Mutes => "mutes",
+            Self::Rules => "rules",
+            Self::RulesUpdate => "rules_update",
             Self::Mute => "mute",
             Self::Unmute => "unmute",
             Self::Post => "post",
@@ -784,6 +803,14 @@ struct ChangeRole {
 }
 
 /// What is not there is none.
+#[derive(Deserialize)]
+struct ChangeRules {
+    room: RoomText,
+    words: Option<Vec<String>>,
+    links: Option<Parsed<Links>>,
+    hosts: Option<Vec<String>>,
+}
+
 #[derive(Deserialize)]
 struct ChangeRights {
     room: RoomText,
@@ -1180,6 +1207,15 @@ macro_rules! from_text {
 }
 
 from_text! { UserId ClientId Emoji Name Alias }
+
+impl FromText for Links {
+    type Error = &'static str;
+
+    fn from_text(text: &str) -> Result<Self, Self::Error> {
+        let known = Self::ALL.into_iter().find(|known| known.as_str() == text);
+        known.ok_or("`links` has to be any, none or listed")
+    }
+}
 
 impl FromText for RecordId {
     type Error = &'static str;

@@ -8,7 +8,7 @@ use crate::domain::inbox::{Entry, Last, Settings, Unread};
 use crate::domain::room::{Ban, Mute, Settings as RoomSettings};
 use crate::domain::{
     Alias, Capabilities, Content, DirectoryEvent, Emoji, Event, Forwarded, InReplyTo, InboxEvent, Name, Position,
-    Presence, Profile, Record, RecordId, Rights, RoomEvent, RoomId, RoomKey, Signal, Timestamp, UserId,
+    Presence, Profile, Record, RecordId, Rights, RoomEvent, RoomId, RoomKey, Rules, Signal, Timestamp, UserId,
 };
 use crate::wire::{
     About, Activity, Beside, Change, Changes, Cursor, Edited, Gap, Inbox, InboxRoom, Listed, ListedMember, Notice,
@@ -179,6 +179,7 @@ fn reply_bytes(reply: &Reply) -> usize {
         Reply::Members { members, .. } => members.len() * 128,
         Reply::Bans { bans, .. } => bans.len() * 256,
         Reply::Mutes { mutes, .. } => mutes.len() * 128,
+        Reply::Rules { rules, .. } => (rules.words().len() + rules.hosts().len()) * 64,
         Reply::Presences { presences, .. } => presences.users.as_ref().map_or(0, Vec::len) * 96,
         Reply::Readers { readers, .. } => readers.users.len() * 128,
         Reply::Hidden { messages, .. } => messages.len() * (UUID_BYTES + 3),
@@ -272,6 +273,12 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
             out.member("user", user.as_str());
             put_record_id(out, "joined", *joined);
             out.member("reason", &reason.as_ref().map(Name::as_str));
+        }
+        // Not the words: who reads of them finds others.
+        RoomEvent::RulesChanged(rules) => {
+            out.member("event", "rules_changed");
+            out.member("words", &(rules.words().len() as u64));
+            put_links(out, rules);
         }
         RoomEvent::RightsChanged { user, rights: Rights { allow, deny }, may } => {
             out.member("event", "rights_changed");
@@ -517,6 +524,11 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             }
             out.close_list(open);
             out.member("after", &after.as_ref().map(UserId::as_str));
+        }
+        Reply::Rules { room, rules } => {
+            put_room(out, "room", room.room);
+            put_texts(out, "words", rules.words());
+            put_links(out, rules);
         }
         Reply::Mutes { room, mutes, after } => {
             put_room(out, "room", room.room);
@@ -809,6 +821,22 @@ fn put_member(out: &mut impl Writer, ListedMember { user, role, rights, muted, j
         out.close_map(open);
     }
     out.close_map(open);
+}
+
+/// Where links may lead.
+fn put_links(out: &mut impl Writer, rules: &Rules) {
+    out.member("links", rules.links().as_str());
+    put_texts(out, "hosts", rules.hosts());
+}
+
+fn put_texts(out: &mut impl Writer, name: &str, texts: &[String]) {
+    out.key(name);
+    let open = out.open_list();
+    for text in texts {
+        out.item();
+        text.as_str().put(out);
+    }
+    out.close_list(open);
 }
 
 fn put_pinned(out: &mut impl Writer, Pinned { message, by, at }: &Pinned) {
