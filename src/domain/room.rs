@@ -335,11 +335,6 @@ impl Room {
         self.blocks.contains(user)
     }
 
-    /// What may not be said.
-    pub fn rules(&self) -> &Rules {
-        &self.rules
-    }
-
     /// From now on `rules` hold, too: those of the room's tenant, which its operator decides and no log tells.
     pub fn abide(&mut self, rules: Arc<Rules>) {
         self.tenant_rules = rules;
