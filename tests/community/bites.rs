@@ -138,6 +138,12 @@ fn logs_that_break_a_rule_are_seen() {
     let slow = record(13, "ann", "room_updated", json!({ "slow_mode_ms": 5_000 }));
     let twice = [slow, said(14, "bob", "one"), said(15, "bob", "two")];
     has(broken(&|records| records.extend(twice.clone())), "who speaks may");
+    let denied = record(13, "ann", "rights_changed", json!({ "user": "bob", "deny": ["post"] }));
+    has(broken(&|records| records.extend([denied.clone(), said(14, "bob", "hm")])), "who speaks may");
+    let ruled = record(13, "ann", "rules_changed", json!({ "words": 1 }));
+    has(broken(&|records| records.extend([ruled.clone(), said(14, "bob", "a chinwag")])), "rules about words");
+    let exempt = broken(&|records| records.extend([ruled.clone(), said(14, "ann", "a chinwag")]));
+    assert_eq!(exempt, Vec::<&str>::new());
     let banned = record(13, "ann", "member_banned", json!({ "user": "bob", "joined": "r2" }));
     let back = record(14, "bob", "member_joined", json!({ "user": "bob", "role": "member" }));
     has(broken(&|records| records.extend([banned.clone(), back.clone()])), "nobody banned comes in");

@@ -21,7 +21,7 @@ const REPEAT_MAX: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// What the rules may refuse somebody who does not know of everything that the others do.
-const EXPECTED: [&str; 20] = [
+const EXPECTED: [&str; 21] = [
     "already_member",
     "banned",
     "ends_too_soon",
@@ -42,10 +42,14 @@ const EXPECTED: [&str; 20] = [
     "too_many_pins",
     "too_many_reactions",
     "user_banned",
+    "word_not_allowed",
 ];
 
 /// What may be asked again as it is.
 const AGAIN: [&str; 4] = ["busy", "room_shut", "shutting_down", "unavailable"];
+
+/// What many messages say, and some rooms do not allow for a while.
+pub const WORD: &str = "chinwag";
 
 const EMOJIS: [&str; 6] = ["👍", "🎉", "😀", "❤️", "ok", "🫶🏽"];
 
@@ -223,13 +227,18 @@ impl Person {
                 let ms = [0, 300, 800][plan::index(draw % 3)];
                 let _ = self.ask(json!({ "type": "update", "room": room, "slow_mode_ms": ms })).await;
             }
+            Action::Rules => {
+                let words = if draw.is_multiple_of(3) { json!([WORD]) } else { json!([]) };
+                let _ = self.ask(json!({ "type": "rules_update", "room": room, "words": words })).await;
+            }
             Action::Invite
             | Action::Kick
             | Action::Ban
             | Action::Unban
             | Action::Mute
             | Action::Unmute
-            | Action::Role => self.moderate(&room, step.action, draw).await,
+            | Action::Role
+            | Action::Rights => self.moderate(&room, step.action, draw).await,
         }
     }
 
@@ -237,8 +246,11 @@ impl Person {
     fn text(&mut self, long: bool) -> (String, String) {
         self.said += 1;
         let client_id = format!("{}:{}", self.name, self.said);
-        let tail =
-            if long { "Grüße, плюс 多, ".repeat(30) } else { "chinwag ".repeat(plan::index(self.said % 5)) };
+        let tail = if long {
+            "Grüße, плюс 多, ".repeat(30)
+        } else {
+            format!("{WORD} ").repeat(plan::index(self.said % 5))
+        };
         let text = format!("{client_id} {tail}");
         (client_id, text)
     }
@@ -374,6 +386,8 @@ impl Person {
                 let role = ["guest", "member", "admin"][plan::index(draw % 3)];
                 ("role", json!({ "role": role }))
             }
+            Action::Rights if draw.is_multiple_of(3) => ("rights", json!({ "deny": ["post"] })),
+            Action::Rights => ("rights", json!({})),
             _ => ("invite", json!({ "role": "member" })),
         };
         let mut command = json!({ "type": kind, "room": room, "user": member });

@@ -121,6 +121,8 @@ pub enum Action {
     Unmute,
     SlowMode,
     Role,
+    Rights,
+    Rules,
     Reconnect,
 }
 
@@ -156,7 +158,7 @@ const ACTIONS: [(Action, u64); 27] = [
 ];
 
 /// What owners and admins do beside that.
-const MODERATION: [(Action, u64); 9] = [
+const MODERATION: [(Action, u64); 11] = [
     (Action::Kick, 6),
     (Action::Ban, 4),
     (Action::Unban, 3),
@@ -164,6 +166,8 @@ const MODERATION: [(Action, u64); 9] = [
     (Action::Unmute, 2),
     (Action::SlowMode, 1),
     (Action::Role, 2),
+    (Action::Rights, 3),
+    (Action::Rules, 1),
     (Action::Invite, 6),
     (Action::Pin, 2),
 ];

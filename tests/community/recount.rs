@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::person::WORD;
 use super::view::{Acknowledged, Begun, Book, Entry, Shown, Stretch, View};
 
 /// Among so many latest records of a room unread messages are counted, says the protocol.
@@ -112,6 +113,10 @@ pub struct Recount {
     pub pins: Vec<String>,
     pub bans: Ends,
     pub mutes: Ends,
+    /// To whom it was denied to post.
+    denied: BTreeSet<String>,
+    /// Whether the word that everybody says is not allowed.
+    ruled: bool,
     slow_mode_ms: i64,
     spoken: BTreeMap<String, i64>,
     client_ids: BTreeSet<(String, String)>,
@@ -168,6 +173,14 @@ impl Recount {
             "member_unbanned" => drop(self.bans.remove(&user)),
             "member_muted" => drop(self.mutes.insert(user, until)),
             "member_unmuted" => drop(self.mutes.remove(&user)),
+            "rights_changed" => {
+                if names(&record["deny"]).contains("post") {
+                    self.denied.insert(user);
+                } else {
+                    self.denied.remove(&user);
+                }
+            }
+            "rules_changed" => self.ruled = number(record, "words") > 0,
             "role_changed" => {
                 if let Some(member) = self.members.get_mut(&user) {
                     text(record, "role").clone_into(&mut member.role);
@@ -175,6 +188,7 @@ impl Recount {
             }
             "message_posted" => {
                 self.may_speak(room, author, at, record, verdict);
+                self.may_be_said(room, author, record, verdict);
                 if self.slow_mode_ms > 0 {
                     self.spoken.insert(author.to_owned(), at);
                 }
@@ -192,6 +206,7 @@ impl Recount {
             "message_edited" => {
                 let whose = self.messages.get(&message).map(|message| message.author.as_str());
                 verdict.equal("authors edit", author, room, &Some(author), &whose);
+                self.may_be_said(room, author, record, verdict);
                 if let Some(said) = self.messages.get_mut(&message) {
                     said.content = record["content"].clone();
                     said.mentions = names(&record["mentions"]);
@@ -228,12 +243,22 @@ impl Recount {
         let waits = member.is_none_or(|member| !matches!(&*member.role, "admin" | "owner"));
         let due =
             self.spoken.get(author).filter(|_| waits && self.slow_mode_ms > 0).map(|last| last + self.slow_mode_ms);
-        let may = member.is_some() && !muted && due.is_none_or(|due| due <= at);
+        let denied = self.denied.contains(author);
+        let may = member.is_some() && !muted && !denied && due.is_none_or(|due| due <= at);
         let why = || {
-            let found = format!("{record}, a member: {}, muted: {muted}, due: {due:?}", member.is_some());
-            ("a member who is neither muted nor to wait".to_owned(), found)
+            let found =
+                format!("{record}, a member: {}, muted: {muted}, denied: {denied}, due: {due:?}", member.is_some());
+            ("a member who may post and is neither muted nor to wait".to_owned(), found)
         };
         verdict.holds("who speaks may", author, room, may, why);
+    }
+
+    /// Admins and owners say what they want.
+    fn may_be_said(&self, room: &str, author: &str, record: &Value, verdict: &mut Verdict) {
+        let exempt = self.members.get(author).is_some_and(|member| matches!(&*member.role, "admin" | "owner"));
+        let said = record["content"]["text"].as_str().is_some_and(|text| text.split(' ').any(|word| word == WORD));
+        let allowed = exempt || !self.ruled || !said;
+        verdict.holds("rules about words", author, room, allowed, || (format!("without {WORD}"), record.to_string()));
     }
 
     fn feels(&mut self, room: &str, record: &Value, verdict: &mut Verdict) {

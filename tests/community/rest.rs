@@ -41,6 +41,8 @@ fn twin(command: &Value) -> (&'static str, String) {
         "invite" => ("PUT", of_user("members")),
         "kick" => ("DELETE", of_user("members")),
         "role" => ("PUT", format!("{}/role", of_user("members"))),
+        "rights" => ("PUT", format!("{}/rights", of_user("members"))),
+        "rules_update" => ("PATCH", format!("/v1/rooms/{room}/rules")),
         "ban" => ("PUT", of_user("bans")),
         "unban" => ("DELETE", of_user("bans")),
         "mute" => ("PUT", of_user("mutes")),
