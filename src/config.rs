@@ -22,7 +22,7 @@ use ipnet::IpNet;
 use tracing::Level;
 
 use crate::actors::Limits;
-use crate::actors::limits::{Connections, Rate, Rates, TenantLimits, TenantRules};
+use crate::actors::limits::{Connections, Files, Rate, Rates, TenantLimits, TenantRules};
 use crate::auth::options::IdentityOptions;
 use crate::domain::rules::Links;
 use crate::domain::{Rules, TenantId};
@@ -246,6 +246,13 @@ impl Settings<'_> {
                 messages_per_room: rate("limits.rates.messages_per_room"),
                 failed_joins_per_user: rate("limits.rates.failed_joins_per_user"),
             },
+            files: Files {
+                bytes_max: self.number("files.size_mb") * MIB,
+                keep_unreferenced: self.duration("files.keep_unreferenced"),
+                keep_unfinished: self.duration("files.keep_unfinished"),
+                uploads: size(self.number("files.uploads")),
+                uploads_per_user: size(self.number("files.uploads_per_user")),
+            },
             tenant: self.tenant("default").unwrap_or_default(),
             tenants: self.named(".limits.rooms").filter_map(|(id, name)| Some((id, self.tenant(name)?))).collect(),
             rules: TenantRules {
@@ -279,9 +286,11 @@ impl Settings<'_> {
         let setting = |key| format!("{section}.{key}");
         self.stated.get(&setting("rooms"))?;
         let rooms = self.count_or_off(&setting("rooms"));
+        let files_mb = self.count_or_off(&setting("files_mb"));
         Some(TenantLimits {
             connections: self.count_or_off(&setting("connections")),
             rooms: rooms.map(|rooms| rooms as u64),
+            file_bytes: files_mb.map(|files_mb| files_mb as u64 * MIB),
             messages: self.rate(&setting("messages")),
         })
     }
@@ -696,6 +705,7 @@ mod tests {
         for limit in crate::actors::limits::names::ALL {
             let setting = match limit.strip_prefix("tenant.") {
                 Some(of_tenant) => format!("tenants.NAME.limits.{of_tenant}"),
+                None if limit.starts_with("files.") => limit.to_owned(),
                 None => format!("limits.{limit}"),
             };
             assert!(names().any(|name| name == setting), "{setting}");

@@ -36,6 +36,11 @@ pub struct Metrics {
     unauthenticated: Gauge,
     authentications: Family<Labels<1>, Counter>,
     commands: Family<Labels<2>, Counter>,
+    uploads: Family<Labels<1>, Counter>,
+    /// Files that nothing referred to any more.
+    pub files_collected: Counter,
+    files_bytes: Gauge,
+    uploads_coming: Gauge,
     refusals: Family<Labels<2>, Counter>,
     commit_seconds: Histogram,
     commit_records: Histogram,
@@ -72,6 +77,8 @@ pub struct Sample {
     pub rooms_awake: usize,
     pub inboxes: usize,
     pub unauthenticated: usize,
+    /// The bytes of all files, and how many uploads come in.
+    pub files: (u64, usize),
     pub census: Census,
 }
 
@@ -114,6 +121,10 @@ impl Default for Metrics {
             unauthenticated: gauge(of, "chinwag_connections_unauthenticated", "Open connections without a token"),
             authentications: family(of, "chinwag_authentications", "Tokens that were looked at, and what came of it"),
             commands: family(of, "chinwag_commands", "Commands that were carried out or refused by their room"),
+            uploads: family(of, "chinwag_uploads", "Uploads that became files or were refused, and why"),
+            files_collected: counter(of, "chinwag_files_collected", "Files that nothing referred to any more"),
+            files_bytes: gauge(of, "chinwag_files_bytes", "What all files take, each counted for every upload of it"),
+            uploads_coming: gauge(of, "chinwag_uploads_coming", "Uploads that come in"),
             refusals: family(of, "chinwag_refusals", "What clients were refused, and for which limit"),
             // From a tenth of a millisecond, which no disk can do, to the 1.6 seconds at which something is wrong.
             commit_seconds: histogram(
@@ -181,6 +192,11 @@ impl Metrics {
         self.commands.get_or_create(&[("kind", kind), ("outcome", code_of(outcome))]).inc();
     }
 
+    /// An upload has become a file, or was refused.
+    pub fn uploaded<T>(&self, outcome: &Result<T, Refusal>) {
+        self.uploads.get_or_create(&[("outcome", code_of(outcome))]).inc();
+    }
+
     /// A client has been told of a refusal.
     pub fn refused(&self, refusal: &Refusal) {
         let limit = refusal.limit().unwrap_or("none");
@@ -200,6 +216,9 @@ impl Metrics {
         set(&self.unauthenticated, sample.unauthenticated);
         set(&self.rooms_awake, sample.rooms_awake);
         set(&self.inboxes, sample.inboxes);
+        let (bytes, coming) = sample.files;
+        self.files_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        set(&self.uploads_coming, coming);
         set(&self.followers, followers);
         set(&self.followers_lagging, lagging);
         set(&self.outbox_bytes, outbox_bytes);
@@ -320,6 +339,9 @@ mod tests {
             "chinwag_refusals_total{code=\"rate_limited\",limit=\"rates.messages_per_user\"} 1",
             "chinwag_commit_records_sum 3.0",
             "chinwag_store_free_bytes 77",
+            "chinwag_uploads_total{outcome=\"ok\"} 1",
+            "chinwag_files_bytes 88",
+            "chinwag_uploads_coming 2",
             "chinwag_store_writable 1",
             "chinwag_followers_lagging 2",
         ] {
@@ -337,10 +359,11 @@ mod tests {
         metrics.connection_closed(Transport::WebSocket, "slow_consumer");
         metrics.authenticated(&Ok(()));
         metrics.command("post", &Ok(()));
+        metrics.uploaded(&Ok(()));
         metrics.refused(&Refusal::rate_limited(names::MESSAGES_PER_USER, Duration::ZERO));
         metrics.committed(3, Duration::from_millis(2));
         let census = Census { followers: 5, lagging: 2, outbox_bytes: 0, proofs: 0 };
         let store = Figures { free_bytes: Some(77), ..Figures::default() };
-        metrics.text(&Sample { census, ..Sample::default() }, &store, &Health::Good)
+        metrics.text(&Sample { census, files: (88, 2), ..Sample::default() }, &store, &Health::Good)
     }
 }

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
+use crate::actors::files::{Collected, Files};
 use crate::actors::profiles::ProfileSource;
 use crate::actors::relay::{CloseAll, CountLinks, CutAll};
 use crate::actors::revoking::Watched;
@@ -29,6 +30,7 @@ use crate::http::{self, Desk, Door, tickets};
 use crate::logs::Logs;
 use crate::platform::Platform;
 use crate::service;
+use crate::store::files::FileStore;
 use crate::store::sled::{OpenError, Options, SledStore};
 use crate::store::{Health, Store};
 use crate::tls::{Certificate, TlsError};
@@ -49,6 +51,9 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How often revocations are looked through for those that concern nothing any more.
 const FORGET: Duration = Duration::from_secs(10 * 60);
 
+/// The longest between two rounds of collecting files.
+const COLLECT: Duration = Duration::from_secs(10 * 60);
+
 impl Gate for Identity {
     fn admit<'a>(&'a self, token: &'a str, now: Timestamp) -> Admission<'a> {
         Box::pin(async move { self.verify(token, now).await.map_err(refused) })
@@ -68,6 +73,8 @@ fn refused(error: AuthError) -> Refusal {
 /// What a server is made of.
 pub struct Parts {
     pub store: Arc<dyn Store>,
+    /// Where the bytes of files are.
+    pub files: FileStore,
     pub clock: Arc<dyn Clock>,
     pub gate: Arc<dyn Gate>,
     /// The web pages that may connect. The operator may change them while the server runs.
@@ -99,13 +106,14 @@ pub struct Server {
     admin: Option<Admin>,
     metrics: Option<ServerHandle>,
     forgetting: JoinHandle<()>,
+    collecting: JoinHandle<()>,
 }
 
 impl Server {
     /// Serves what connects to `listener`, once it is known whose tokens are revoked.
     pub async fn start(listener: TcpListener, parts: Parts) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        let registry = Registry::new(parts.store, parts.clock, parts.limits);
+        let registry = Registry::new(Arc::clone(&parts.store), parts.clock, parts.limits);
         registry.seal_with(parts.sealer);
         if let Some(source) = parts.profiles {
             registry.ask_for_profiles(source);
@@ -115,6 +123,7 @@ impl Server {
         registry.connections().set_capacity(capacity);
 
         registry.load_revocations().await.map_err(io::Error::other)?;
+        registry.keep_files(Files::open(parts.store, parts.files).await.map_err(io::Error::other)?);
 
         let gate: Arc<dyn Gate> = Arc::new(Watched { inner: parts.gate, registry: Arc::clone(&registry) });
         let door = Door::new(Arc::clone(&registry), Arc::clone(&gate), &parts.proxies);
@@ -136,7 +145,8 @@ impl Server {
         let admin = parts.admin.and_then(|path| Admin::start_or_warn(path, &registry));
         let metrics = parts.metrics.map(|listener| serve_metrics(listener, &registry)).transpose()?;
         let forgetting = actix_web::rt::spawn(forget_revocations(Arc::clone(&registry)));
-        Ok(Self { address, registry, door, handle, served, admin, metrics, forgetting })
+        let collecting = actix_web::rt::spawn(collect_files(Arc::clone(&registry)));
+        Ok(Self { address, registry, door, handle, served, admin, metrics, forgetting, collecting })
     }
 
     /// Where it listens.
@@ -169,6 +179,7 @@ impl Server {
             tracing::warn!(%error, "the listener ended badly");
         }
         self.forgetting.abort();
+        self.collecting.abort();
         self.registry.store().close().await;
     }
 
@@ -234,6 +245,24 @@ async fn forget_revocations(registry: Arc<Registry>) {
         tokio::time::sleep(FORGET).await;
         if let Err(refusal) = registry.forget_revocations().await {
             tracing::warn!(%refusal, "revocations that concern nothing any more could not be removed");
+        }
+    }
+}
+
+/// Collects the files that nothing refers to, and the uploads that do not go on.
+async fn collect_files(registry: Arc<Registry>) {
+    loop {
+        let limits = registry.limits().files;
+        let kept = limits.keep_unreferenced.min(limits.keep_unfinished);
+        tokio::time::sleep((kept / 24).clamp(Duration::from_secs(1), COLLECT)).await;
+        let Ok(files) = registry.files() else { return };
+        match files.collect(limits, registry.now()).await {
+            Ok(Collected { files: 0, uploads: 0, leftovers: 0 }) => {}
+            Ok(Collected { files, uploads, leftovers }) => {
+                registry.metrics().files_collected.inc_by(files as u64);
+                tracing::info!(files, uploads, leftovers, "files that nothing refers to were collected");
+            }
+            Err(refusal) => tracing::warn!(%refusal, "files could not be collected"),
         }
     }
 }
@@ -360,12 +389,14 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr
     let secrets = Secrets::open(&config.server.data)?;
     let identity = Arc::new(Identity::new(&config.auth, secrets.token, Arc::new(SystemClock))?);
     let origins = Arc::new(Origins::new(&config.server.origins).map_err(io::Error::other)?);
+    let files = FileStore::open(&config.server.data, config.store.free_bytes_min)?;
     let mut health = store.watch();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let platform = config.profiles.clone().map(|options| Platform::start(options, Arc::new(SystemClock)));
     let profiles = platform.transpose()?.map(|platform| platform as Arc<dyn ProfileSource>);
     let parts = Parts {
         store: Arc::new(store),
+        files,
         clock: Arc::new(SystemClock),
         gate: Arc::clone(&identity) as Arc<dyn Gate>,
         origins: Arc::clone(&origins),

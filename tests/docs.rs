@@ -9,15 +9,16 @@ use chinwag::actors;
 use chinwag::actors::limits::{self, Rate};
 use chinwag::config::table::{self, Reload};
 use chinwag::config::{Config, Flags};
+use chinwag::domain::file::{ATTACHMENTS_MAX, AVATAR_BYTES_MAX};
 use chinwag::domain::inbox::{BLOCKS_MAX, Entry as InboxEntry, Last, Reached, Settings, Unread};
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
 use chinwag::domain::recent::{self, Receipt};
 use chinwag::domain::room::{BANS_MAX, Ban, MUTES_MAX, Mute, RIGHTS_MAX, Settings as RoomSettings};
 use chinwag::domain::rules::{HOSTS_MAX, Links, WORD_BYTES_MAX, WORDS_MAX};
 use chinwag::domain::{
-    Alias, Capabilities, Capability, ClientId, Content, Emoji, Epoch, Event, InReplyTo, Num, Position, Presence,
-    Principal, Profile, Record, RecordId, Rejection, Rights, RoomEvent, RoomId, RoomKey, Rules, Seq, Signal, TenantId,
-    Timestamp, UserId,
+    Alias, Attachment, Capabilities, Capability, ClientId, Content, Emoji, Epoch, Event, FileId, FileName, InReplyTo,
+    MediaType, Num, Position, Presence, Principal, Profile, Record, RecordId, Rejection, Rights, RoomEvent, RoomId,
+    RoomKey, Rules, Seq, Signal, TenantId, Timestamp, UserId,
 };
 use chinwag::http::routes::{ROUTES, Serves};
 use chinwag::wire::close::CloseReason;
@@ -33,6 +34,7 @@ use uuid::Uuid;
 
 const ROOM: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
 const POST: &str = "0192f0c1-2345-7abc-8def-000000000004";
+const FILE: &str = "0192f0c1-2345-7abc-8def-0000000000f1";
 
 #[test]
 fn the_page_of_refusals_lists_every_code_and_no_other() {
@@ -82,6 +84,10 @@ fn the_page_of_the_protocol_says_which_request_is_which_command() {
             Serves::Events
             | Serves::World
             | Serves::Tickets
+            | Serves::Upload
+            | Serves::File
+            | Serves::Link
+            | Serves::Tus(_)
             | Serves::Socket
             | Serves::Description
             | Serves::Greeting
@@ -200,6 +206,8 @@ fn the_numbers_on_the_page_are_those_of_the_code() {
         format!("{},000 records of the room", recent::COUNT_MAX / 1000),
         format!("(1 to {} characters", ClientId::BYTES_MAX),
         format!("| members of a room | {},000 |", chinwag::domain::room::MEMBERS_MAX / 1000),
+        format!("at most {ATTACHMENTS_MAX} of them"),
+        format!("| a file | {} MiB; an avatar {} MiB |", defaults.files.bytes_max >> 20, AVATAR_BYTES_MAX >> 20),
         format!(
             "| the body of a request | {} KiB, and {} seconds",
             defaults.body_bytes_max / 1024,
@@ -388,6 +396,27 @@ fn sent() -> Vec<Value> {
             reply: Some(Box::new(InReplyTo { message: posted.id, by: user.clone(), thread: posted.id })),
             mentions: [UserId::new("bob").unwrap()].into(),
             forwarded: None,
+            attachments: [].into(),
+        }),
+        ..posted.clone()
+    };
+    let attached = Record {
+        position: position(6),
+        id: RecordId(uuid("0192f0c1-2345-7abc-8def-000000000006")),
+        num: Num(14),
+        client_id: None,
+        event: Event::Room(RoomEvent::MessagePosted {
+            content: Content::default(),
+            reply: None,
+            mentions: [].into(),
+            forwarded: None,
+            attachments: [Attachment {
+                id: FileId(uuid(FILE)),
+                name: FileName::new("map.png").unwrap(),
+                media: MediaType::new("image/png").unwrap(),
+                size: 48_213,
+            }]
+            .into(),
         }),
         ..posted.clone()
     };
@@ -602,7 +631,7 @@ fn sent() -> Vec<Value> {
         .iter()
         .map(|(id, reply)| json.encode_reply(*id, reply))
         .chain(notices.iter().map(|notice| json.encode_notice(notice)))
-        .chain([json.encode_record(&room, &posted)]);
+        .chain([json.encode_record(&room, &posted), json.encode_record(&room, &attached)]);
     frames.map(|frame| serde_json::from_slice(&frame).unwrap()).collect()
 }
 

@@ -43,9 +43,11 @@ const DOORS: [Door; 5] = [
     Door {
         folder: "store",
         crates: &[
+            "aws_lc_rs",
             "bytes",
             "crc32c",
             "getrandom",
+            "infer",
             "quick_cache",
             "rmp_serde",
             "rustix",
@@ -92,6 +94,7 @@ const DOORS: [Door; 5] = [
             "actix_web",
             "actix_web_actors",
             "arc_swap",
+            "aws_lc_rs",
             "base64",
             "bytes",
             "bytestring",

@@ -13,9 +13,9 @@ use chinwag::domain::recent::Receipt;
 use chinwag::domain::room::Settings;
 use chinwag::domain::rules::Links;
 use chinwag::domain::{
-    Alias, Capabilities, Capability, ClientId, Command, Content, DirectoryEvent, Epoch, Event, Forwarded, InReplyTo,
-    Name, Num, Position, Principal, Record, RecordId, Rejection, Rights, RoomEvent, RoomId, RoomKey, RoomName, Rules,
-    RulesChange, Seq, TenantId, Timestamp, Update, UserId,
+    Alias, Attachment, Capabilities, Capability, ClientId, Command, Content, DirectoryEvent, Epoch, Event, FileId,
+    FileName, Forwarded, InReplyTo, MediaType, Name, Num, Position, Principal, Record, RecordId, Rejection, Rights,
+    RoomEvent, RoomId, RoomKey, RoomName, Rules, RulesChange, Seq, TenantId, Timestamp, Update, UserId,
 };
 use chinwag::wire::frame::{self, Opcode};
 use chinwag::wire::guard::{FrameGuard, Limits};
@@ -139,7 +139,19 @@ fn every_command_is_understood_in_both_notations() {
                 content: Content::text("hi"),
                 reply_to: Some(post()),
                 mentions: vec![user("bob"), user("ann"), user("bob")],
+                attachments: Vec::new(),
             }),
+        ),
+        (
+            r#""type":"post","room":"R","attachments":["M"],"mentions":["bob"],"client_id":"c-1""#,
+            Ask::Attach {
+                room: room(),
+                content: Content::default(),
+                attachments: vec![FileId(post().0)],
+                reply_to: None,
+                mentions: vec![user("bob")],
+                client_id: Some(client_id("c-1")),
+            },
         ),
         (
             r#""type":"edit","room":"R","message":"M","content":{"text":"ho"},"mentions":["bob"]"#,
@@ -381,8 +393,25 @@ fn every_event_has_its_shape() {
                 reply: None,
                 mentions: [user("eve")].into(),
                 forwarded: Some(Box::new(Forwarded { by: user("bob"), at: Timestamp(-7), source: 77 })),
+                attachments: [].into(),
             },
             r#""event":"message_posted","mentions":["eve"],"forwarded":{"by":"bob","at":-7},"content":{"text":"ho"}"#,
+        ),
+        (
+            RoomEvent::MessagePosted {
+                content: Content::default(),
+                reply: None,
+                mentions: [].into(),
+                forwarded: None,
+                attachments: [Attachment {
+                    id: FileId(post().0),
+                    name: FileName::new("say \"hi\".txt").unwrap(),
+                    media: MediaType::text(),
+                    size: 1 << 40,
+                }]
+                .into(),
+            },
+            r#""event":"message_posted","attachments":[{"id":"M","name":"say \"hi\".txt","media_type":"text/plain; charset=utf-8","size":1099511627776}],"content":{}"#,
         ),
         (
             RoomEvent::MessageEdited {
@@ -927,7 +956,7 @@ fn records() -> impl Strategy<Value = Record> {
         (contents.clone(), prop::option::of((ids.clone(), users.clone(), ids.clone())), mentions.clone()).prop_map(
             |(content, reply, mentions)| {
                 let reply = reply.map(|(message, by, thread)| Box::new(InReplyTo { message, by, thread }));
-                RoomEvent::MessagePosted { content, reply, mentions, forwarded: None }
+                RoomEvent::MessagePosted { content, reply, mentions, forwarded: None, attachments: [].into() }
             }
         ),
         (ids.clone(), users.clone(), contents, mentions).prop_map(|(message, by, content, mentions)| {

@@ -13,6 +13,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::blocking;
 use super::failure::read_failed;
+use super::files::Hold;
 use super::inbox::{Granted, What, list_rooms as rooms_of, settings_of};
 use super::link::Link;
 use super::overview::{self, Wanted};
@@ -24,8 +25,8 @@ use super::worker::{Follower, Worker};
 use crate::domain::inbox::Update;
 use crate::domain::recent::Receipt;
 use crate::domain::{
-    Alias, Capability, ClientId, Command, Create, Name, Principal, Profile, RecordId, Rejection, Role, RoomId, RoomKey,
-    RoomKind, RoomName, Seq, Source, StreamId, UserId,
+    Alias, Attach, Capability, ClientId, Command, Create, FileId, Name, Principal, Profile, RecordId, Rejection, Role,
+    RoomId, RoomKey, RoomKind, RoomName, Seq, Source, StreamId, UserId,
 };
 use crate::store::Store;
 use crate::wire::{Ask, Cursor, Refusal, Reply, UserProfile};
@@ -35,13 +36,22 @@ use crate::wire::{Ask, Cursor, Refusal, Reply, UserProfile};
 pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: Ask) -> Reply {
     let registry = worker.registry();
     let answered = match ask {
-        Ask::Command { room, command, client_id } => submit(registry, by, room, command, client_id).await,
+        Ask::Command { room, command, client_id } => submit(registry, by, room, command, client_id, None).await,
+        Ask::Attach { room, content, attachments, reply_to, mentions, client_id } => {
+            match find_files(registry, &by, &room, &attachments).await {
+                Ok((attachments, hold)) => {
+                    let command = Command::Post { content, reply_to, mentions, attachments };
+                    submit(registry, by, room, command, client_id, Some(hold)).await
+                }
+                Err(refusal) => Err(refusal),
+            }
+        }
         Ask::Create { kind, alias, name, members } => create(registry, by, kind, alias, name, members).await,
         Ask::Forward { room, source, message, reply_to, mentions, client_id } => {
             match find_source(registry, &by, &source, message).await {
-                Ok(source) => {
+                Ok((source, hold)) => {
                     let command = Command::Forward { source, reply_to, mentions };
-                    submit(registry, by, room, command, client_id).await
+                    submit(registry, by, room, command, client_id, hold).await
                 }
                 Err(refusal) => Err(refusal),
             }
@@ -228,10 +238,41 @@ async fn submit(
     room: RoomName,
     command: Command,
     client_id: Option<ClientId>,
+    hold: Option<Hold>,
 ) -> Result<Reply, Refusal> {
     let key = registry.look_up(&by, registry.find(&by, &room)).await?;
     let publishes = publishes(&command);
-    Ok(done(key.clone(), publishes, registry.submit(&key, by, command, client_id).await))
+    Ok(done(key.clone(), publishes, registry.submit_holding(&key, by, command, client_id, hold).await))
+}
+
+/// The room that `by` may upload files for; refused to who may not post there.
+pub async fn uploads_for(
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    by: &Principal,
+    room: &RoomName,
+) -> Result<RoomId, Refusal> {
+    let registry = worker.registry();
+    let reads = async {
+        let key = registry.resolve_for(by, room).await?;
+        let reader = worker.register(key, by.user.clone(), link);
+        reading::may_post(&**registry.store(), reader.follower(), registry.now()).await?;
+        Ok(reader.follower().room().room)
+    };
+    registry.look_up(by, reads).await
+}
+
+/// Looks at the files that `by` wants to attach in `room`. That there is none, or not for that, only the room says, to who
+/// may post in it: they may have been attached before.
+async fn find_files(
+    registry: &Registry,
+    by: &Principal,
+    room: &RoomName,
+    files: &[FileId],
+) -> Result<(Vec<Attach>, Hold), Refusal> {
+    registry.meters().may_look_up(by)?;
+    let key = registry.resolve_for(by, room).await?;
+    registry.files()?.find(&key, &by.user, files).await
 }
 
 /// Looks at a message that `by` wants to forward. What `by` may not read is not told from what is not there, and only the
@@ -241,14 +282,23 @@ async fn find_source(
     by: &Principal,
     room: &RoomName,
     message: RecordId,
-) -> Result<Source, Refusal> {
+) -> Result<(Source, Option<Hold>), Refusal> {
     let key = registry.resolve_for(by, room).await?;
     let original = match registry.look_up(by, reading::original(&**registry.store(), &key, &by.user, message)).await {
         Ok(original) => Some(original),
         Err(refusal) if UNREADABLE.map(Rejection::code).contains(&refusal.code()) => None,
         Err(refusal) => return Err(refusal),
     };
-    Ok(Source { room: key.room, message, original })
+    let source = Source { room: key.room, message, original };
+    let attached = source.original.as_ref().map(|original| &*original.attachments).unwrap_or_default();
+    if attached.is_empty() {
+        return Ok((source, None));
+    }
+    match registry.files()?.hold_all(attached.iter().map(|attachment| attachment.id).collect()).await? {
+        Some(hold) => Ok((source, Some(hold))),
+        // It was deleted meanwhile, and what it had attached is gone.
+        None => Ok((Source { original: None, ..source }, None)),
+    }
 }
 
 /// Why there is nothing to forward.

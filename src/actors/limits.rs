@@ -46,6 +46,7 @@ pub struct Limits {
     pub in_flight_per_room: usize,
     pub connections: Connections,
     pub rates: Rates,
+    pub files: Files,
     /// What holds for a tenant that is not named in `tenants`.
     pub tenant: TenantLimits,
     pub tenants: HashMap<TenantId, TenantLimits>,
@@ -102,11 +103,27 @@ pub struct Rate {
     pub burst: u32,
 }
 
+/// How large files may be, how many may come at once, and how long they are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Files {
+    pub bytes_max: u64,
+    /// For how long a file is kept that nothing refers to.
+    pub keep_unreferenced: Duration,
+    /// For how long an upload is kept that does not go on.
+    pub keep_unfinished: Duration,
+    /// Uploads that come in at once.
+    pub uploads: usize,
+    /// Uploads of one user that come in or are unfinished.
+    pub uploads_per_user: usize,
+}
+
 /// What one tenant may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TenantLimits {
     pub connections: Option<usize>,
     pub rooms: Option<u64>,
+    /// All its files together, each counted for every upload of it.
+    pub file_bytes: Option<u64>,
     /// All its messages together.
     pub messages: Option<Rate>,
 }
@@ -127,8 +144,12 @@ pub mod names {
     pub const MESSAGES_PER_TENANT: &str = "tenant.messages";
     pub const FAILED_JOINS_PER_USER: &str = "rates.failed_joins_per_user";
     pub const ROOMS_PER_TENANT: &str = "tenant.rooms";
+    pub const FILE_BYTES: &str = "files.size_mb";
+    pub const UPLOADS: &str = "files.uploads";
+    pub const UPLOADS_PER_USER: &str = "files.uploads_per_user";
+    pub const FILES_PER_TENANT: &str = "tenant.files_mb";
 
-    pub const ALL: [&str; 14] = [
+    pub const ALL: [&str; 18] = [
         CONNECTIONS,
         CONNECTIONS_PER_ADDRESS,
         OPENING_PER_ADDRESS,
@@ -143,6 +164,10 @@ pub mod names {
         MESSAGES_PER_TENANT,
         FAILED_JOINS_PER_USER,
         ROOMS_PER_TENANT,
+        FILE_BYTES,
+        UPLOADS,
+        UPLOADS_PER_USER,
+        FILES_PER_TENANT,
     ];
 }
 
@@ -203,6 +228,13 @@ impl Default for Limits {
                 messages_per_user: Some(Rate::per_second(100, 200)),
                 messages_per_room: Some(Rate::per_second(1_000, 2_000)),
                 failed_joins_per_user: Some(Rate::per_minute(10, 10)),
+            },
+            files: Files {
+                bytes_max: 64 * 1024 * 1024,
+                keep_unreferenced: Duration::from_secs(24 * 60 * 60),
+                keep_unfinished: Duration::from_secs(24 * 60 * 60),
+                uploads: 64,
+                uploads_per_user: 8,
             },
             tenant: TenantLimits::default(),
             tenants: HashMap::new(),

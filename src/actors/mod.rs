@@ -12,6 +12,7 @@ pub mod connections;
 mod digests;
 pub mod directory;
 pub mod failure;
+pub mod files;
 pub mod inbox;
 pub mod limits;
 pub mod link;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::domain::policy::Standing;
 use crate::domain::room::Message;
-use crate::domain::{Event, Record, RecordId, Role, Room, RoomEvent, RoomKey, RoomKind, Seq, StreamId, UserId};
+use crate::domain::{Event, FileId, Record, RecordId, Role, Room, RoomEvent, RoomKey, RoomKind, Seq, StreamId, UserId};
 use crate::store::Put;
 use crate::store::rows::{self, Place, Row};
 
@@ -66,6 +66,7 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
             let known = known(room, *message);
             puts.push(rows.own(rows::message(message.seq()), Some(known.encode())));
             puts.push(rows.own(rows::pin(message.seq()), None));
+            puts.extend(known.files.iter().map(|file| rows.reference(*file, message.seq(), None)));
             // What users felt about it stays in their rows, of which there may be thousands: nobody reads them any more.
             erase.push(message.seq());
             erase.extend_from_slice(&known.edits);
@@ -78,11 +79,13 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
         RoomEvent::MessagePinned { message, .. } | RoomEvent::MessageUnpinned { message, .. } => {
             puts.push(rows.own(rows::pin(message.seq()), room.pin(*message).map(Row::encode)));
         }
-        RoomEvent::MessagePosted { reply: Some(reply), .. } => {
-            let key = rows::threaded(reply.thread.seq(), record.position.seq);
-            puts.push(rows.own(key, Some(Bytes::new())));
+        RoomEvent::MessagePosted { reply, attachments, .. } => {
+            let seq = record.position.seq;
+            let key = reply.as_ref().map(|reply| rows::threaded(reply.thread.seq(), seq));
+            puts.extend(key.map(|key| rows.own(key, Some(Bytes::new()))));
+            puts.extend(attachments.iter().map(|attachment| rows.reference(attachment.id, seq, Some(Bytes::new()))));
         }
-        RoomEvent::MessagePosted { reply: None, .. } | RoomEvent::MessageErased => {}
+        RoomEvent::MessageErased => {}
     }
 }
 
@@ -107,6 +110,11 @@ impl Rows<'_> {
     fn rights(&self, room: &Room, user: &UserId) -> Put {
         let rights = room.rights(user);
         self.own(rows::rights(user), (!rights.is_empty()).then(|| rights.encode()))
+    }
+
+    /// The room's row filed among the files: that a message refers to one.
+    fn reference(&self, file: FileId, seq: Seq, value: Option<Bytes>) -> Put {
+        Put { under: StreamId::Files, key: rows::referred_by_message(file, self.key.room, seq), value }
     }
 
     /// The room's row filed under a user.

@@ -443,10 +443,10 @@ pub async fn original(store: &dyn Store, key: &RoomKey, user: &UserId, message: 
         return Err(Rejection::MessageNotFound.into());
     };
     match (&posted.event, &said.event) {
-        (Event::Room(RoomEvent::MessagePosted { forwarded, .. }), Event::Room(event)) => {
+        (Event::Room(RoomEvent::MessagePosted { forwarded, attachments, .. }), Event::Room(event)) => {
             let (content, _) = event.said().ok_or(Rejection::MessageDeleted)?;
             let (by, at) = forwarded.as_ref().map_or((&posted.author, posted.at), |before| (&before.by, before.at));
-            Ok(Original { content: content.clone(), by: by.clone(), at })
+            Ok(Original { content: content.clone(), attachments: attachments.clone(), by: by.clone(), at })
         }
         (Event::Room(_) | Event::Directory(_) | Event::Inbox(_), _) => Err(Rejection::MessageDeleted.into()),
     }

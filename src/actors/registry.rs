@@ -20,6 +20,7 @@ use super::connections::Connections;
 use super::digests::Digests;
 use super::directory::{DirectoryActor, Nums, Reserve};
 use super::failure::read_failed;
+use super::files::{Files, Hold};
 use super::inbox::{Attach, Granted, InboxActor, RoomsChanged, Seen, What, Wish};
 use super::limits::{Limits, names};
 use super::overview::Overviews;
@@ -66,6 +67,7 @@ pub struct Registry {
     overviews: Overviews,
     sealer: OnceLock<Sealer>,
     profile_source: OnceLock<Arc<dyn ProfileSource>>,
+    files: OnceLock<Arc<Files>>,
     /// Whose tokens are denied.
     pub(super) revocations: ArcSwap<Revocations>,
 }
@@ -189,6 +191,7 @@ impl Registry {
             overviews: Overviews::default(),
             sealer: OnceLock::new(),
             profile_source: OnceLock::new(),
+            files: OnceLock::new(),
             revocations: ArcSwap::default(),
         })
     }
@@ -264,6 +267,17 @@ impl Registry {
         debug_assert!(first.is_ok(), "somebody else is asked already");
     }
 
+    /// Names what keeps files. Called once, before anybody connects.
+    pub fn keep_files(&self, files: Arc<Files>) {
+        let first = self.files.set(files);
+        debug_assert!(first.is_ok(), "files have been kept elsewhere already");
+    }
+
+    /// What keeps files; refused on a server that has no place for them.
+    pub fn files(&self) -> Result<&Arc<Files>, Refusal> {
+        self.files.get().ok_or_else(Refusal::unavailable)
+    }
+
     /// From now on commands are refused with `shutting_down`.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
@@ -295,7 +309,19 @@ impl Registry {
         command: Command,
         client_id: Option<ClientId>,
     ) -> impl Future<Output = Answer> + use<> {
-        let asked = self.submit_with(&mut Sheaf::default(), room, by, command, client_id);
+        self.submit_holding(room, by, command, client_id, None)
+    }
+
+    /// As [`Registry::submit`]; the files in `hold` are not collected before the command has been settled.
+    pub fn submit_holding(
+        self: &Arc<Self>,
+        room: &RoomKey,
+        by: Principal,
+        command: Command,
+        client_id: Option<ClientId>,
+        hold: Option<Hold>,
+    ) -> impl Future<Output = Answer> + use<> {
+        let asked = self.submit_with(&mut Sheaf::default(), room, by, command, client_id, hold);
         async move { asked?.await }
     }
 
@@ -307,9 +333,10 @@ impl Registry {
         by: Principal,
         command: Command,
         client_id: Option<ClientId>,
+        hold: Option<Hold>,
     ) -> Result<impl Future<Output = Answer> + use<>, Refusal> {
         let (asker, kind) = (by.clone(), command.kind());
-        let asked = match self.hand_over(sheaf, room, by, command, client_id) {
+        let asked = match self.hand_over(sheaf, room, by, command, client_id, hold) {
             Ok(asked) => asked,
             Err(refusal) => {
                 self.metrics.command(kind, &Err::<(), _>(refusal.clone()));
@@ -356,6 +383,7 @@ impl Registry {
         by: Principal,
         command: Command,
         client_id: Option<ClientId>,
+        hold: Option<Hold>,
     ) -> Result<Asked, Refusal> {
         if let Some(refusal) = self.unready() {
             return Err(refusal);
@@ -383,7 +411,7 @@ impl Registry {
         let admission = Arc::new(admission);
         let addr = slot.awake(|published| self.start_room(room, published));
         let (reply, answer) = oneshot::channel();
-        let asker = Asker::new(reply, Arc::clone(&admission));
+        let asker = Asker::new(reply, Arc::clone(&admission), hold);
         sheaf.add(addr, Submission { by, command, client_id, asker });
         Ok(Asked { answer, room: addr.clone(), admission })
     }

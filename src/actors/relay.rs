@@ -520,8 +520,8 @@ mod tests {
         let mut record = kick_of(&UserId::new("nobody").unwrap());
         record.position.seq = Seq(seq);
         let content = Content::text(&"x".repeat(LOG_BYTES_MAX / 2));
-        let (reply, mentions, forwarded) = (None, Box::default(), None);
-        record.event = Event::Room(RoomEvent::MessagePosted { content, reply, mentions, forwarded });
+        let (reply, mentions, forwarded, attachments) = (None, Box::default(), None, Box::default());
+        record.event = Event::Room(RoomEvent::MessagePosted { content, reply, mentions, forwarded, attachments });
         Batch::new(room, &[record], dialects(), None)
     }
 

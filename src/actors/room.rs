@@ -17,6 +17,7 @@ use super::batch::{Batch, DialectSet, Pending, removal_of};
 use super::blocking::has_blocked;
 use super::directory::{LeaseNums, Nums};
 use super::failure::{commit_failed, read_failed};
+use super::files::Hold;
 use super::inbox::RoomsChanged;
 use super::projection::project;
 use super::reading::{message_at, rules_of};
@@ -66,11 +67,13 @@ pub struct Asker {
     to: oneshot::Sender<Answer>,
     /// The command's place among those the room may have: given back when it is answered or dropped.
     _admission: Arc<Admission>,
+    /// The files that it attaches, if any: they are not collected before what refers to them is on disk.
+    _hold: Option<Hold>,
 }
 
 impl Asker {
-    pub fn new(to: oneshot::Sender<Answer>, admission: Arc<Admission>) -> Self {
-        Self { to, _admission: admission }
+    pub fn new(to: oneshot::Sender<Answer>, admission: Arc<Admission>, hold: Option<Hold>) -> Self {
+        Self { to, _admission: admission, _hold: hold }
     }
 
     fn tell(self, answer: Answer) {

@@ -223,6 +223,7 @@ impl SessionActor {
     fn count(&mut self, ask: &Ask) -> Result<(), Refusal> {
         match ask {
             Ask::Command { .. }
+            | Ask::Attach { .. }
             | Ask::Forward { .. }
             | Ask::Create { .. }
             | Ask::InboxUpdate { .. }
@@ -282,7 +283,7 @@ impl SessionActor {
                 self.reply_in_order(before, std::mem::take(&mut asked), ctx);
             }
             let publishes = publishes(&command);
-            match self.registry().submit_with(&mut sheaf, &key, by, command, client_id) {
+            match self.registry().submit_with(&mut sheaf, &key, by, command, client_id, None) {
                 Ok(answer) => {
                     self.in_flight += 1;
                     if publishes {
@@ -493,6 +494,7 @@ impl SessionActor {
                 None => self.refuse(&id, Refusal::not_following()),
             },
             Ask::Create { .. }
+            | Ask::Attach { .. }
             | Ask::Forward { .. }
             | Ask::Invite { .. }
             | Ask::Block { .. }

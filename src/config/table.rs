@@ -106,6 +106,9 @@ const TIME: Kind = time(Duration::from_millis(10), Duration::from_secs(60 * 60))
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// As humantime counts it.
+const YEAR: Duration = Duration::from_secs(31_557_600);
+
 const MIB_MAX: u64 = 64 * 1024;
 
 /// As many of anything as anybody has use for.
@@ -272,6 +275,30 @@ pub const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        name: "files",
+        shape: Shape::Once,
+        doc: "Files that are attached to messages, and avatars",
+        settings: &[
+            setting("size_mb", number(1, MIB_MAX, "MiB"), "64", "The largest file", Live),
+            setting(
+                "keep_unreferenced",
+                time(Duration::from_secs(1), YEAR),
+                r#""1day""#,
+                "For how long a file is kept that nothing refers to",
+                Live,
+            ),
+            setting(
+                "keep_unfinished",
+                time(Duration::from_secs(1), YEAR),
+                r#""1day""#,
+                "For how long an upload is kept that does not go on",
+                Live,
+            ),
+            setting("uploads", count(), "64", "Uploads that come in at once", Live),
+            setting("uploads_per_user", count(), "8", "Uploads of one user that come in or are unfinished", Live),
+        ],
+    },
+    Section {
         name: "tenants.NAME.limits",
         shape: Shape::PerTenant,
         doc: "What one tenant may take; `default` stands for every tenant that is not named",
@@ -285,6 +312,13 @@ pub const SECTIONS: &[Section] = &[
                 Live,
             ),
             setting("messages", Rate, r#""off""#, "All its messages together", Live),
+            setting(
+                "files_mb",
+                NumberOrOff { least: 1, most: 1_000_000_000, unit: "MiB" },
+                r#""off""#,
+                "All its files together, each counted for every upload of it",
+                Live,
+            ),
         ],
     },
     Section {

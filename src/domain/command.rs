@@ -4,7 +4,8 @@ use super::policy::History;
 use super::recent::fnv;
 use super::room::Settings;
 use super::{
-    Alias, Content, Emoji, Name, Num, RecordId, Rights, Role, RoomId, RoomKind, RulesChange, Timestamp, UserId,
+    Alias, Attachment, Attachments, Content, Emoji, FileId, Name, Num, RecordId, Rights, Role, RoomId, RoomKind,
+    RulesChange, Timestamp, UserId,
 };
 
 /// What somebody asks of a room.
@@ -63,6 +64,7 @@ pub enum Command {
         content: Content,
         reply_to: Option<RecordId>,
         mentions: Vec<UserId>,
+        attachments: Vec<Attach>,
     },
     /// Posts what was said elsewhere.
     Forward {
@@ -136,10 +138,19 @@ pub struct Source {
     pub original: Option<Original>,
 }
 
+/// A file that is to be attached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Attach {
+    pub file: FileId,
+    /// `None` where there is none that the sender may attach in this room.
+    pub found: Option<Attachment>,
+}
+
 /// What a message says, who said it first, and when.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Original {
     pub content: Content,
+    pub attachments: Attachments,
     pub by: UserId,
     pub at: Timestamp,
 }
@@ -154,7 +165,7 @@ impl Source {
 impl Command {
     /// A message that answers nothing and mentions nobody.
     pub fn post(content: Content) -> Self {
-        Self::Post { content, reply_to: None, mentions: Vec::new() }
+        Self::Post { content, reply_to: None, mentions: Vec::new(), attachments: Vec::new() }
     }
 
     /// What it is called.

@@ -3,8 +3,8 @@
 
 use super::room::Settings;
 use super::{
-    Alias, Capabilities, ClientId, Content, DirectoryEvent, Emoji, InboxEvent, Name, Num, Position, RecordId, Rights,
-    Role, RoomKind, Rules, Timestamp, UserId,
+    Alias, Attachments, Capabilities, ClientId, Content, DirectoryEvent, Emoji, InboxEvent, Name, Num, Position,
+    RecordId, Rights, Role, RoomKind, Rules, Timestamp, UserId,
 };
 
 /// An event with its place in the log.
@@ -135,6 +135,7 @@ pub enum RoomEvent {
         mentions: Mentions,
         /// Where it was said before; then the content is not its author's own.
         forwarded: Option<Box<Forwarded>>,
+        attachments: Attachments,
     },
     /// `by` is the author of the message. Its `mentions` take the place of those before.
     MessageEdited {
@@ -179,7 +180,13 @@ pub enum RoomEvent {
 impl RoomEvent {
     /// Of a message that answers nothing and mentions nobody.
     pub fn posted(content: Content) -> Self {
-        Self::MessagePosted { content, reply: None, mentions: Mentions::default(), forwarded: None }
+        Self::MessagePosted {
+            content,
+            reply: None,
+            mentions: Mentions::default(),
+            forwarded: None,
+            attachments: Attachments::default(),
+        }
     }
 
     /// What it says and whom it mentions, where it is a message or an edit of one.

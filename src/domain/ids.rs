@@ -80,6 +80,15 @@ fn emoji_character(c: char) -> bool {
     name_character(c) && !c.is_whitespace() && !is_unseen(c)
 }
 
+/// No separator of any system's paths, so that nobody who keeps the file under its name writes elsewhere.
+fn file_name_character(c: char) -> bool {
+    name_character(c) && !matches!(c, '/' | '\\')
+}
+
+fn media_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '+' | '-' | '_' | ';' | '=' | ' ')
+}
+
 /// Whether it leaves no trace in what is shown. Not those that decide how their neighbours are joined, which writing
 /// needs.
 pub(super) fn is_unseen(c: char) -> bool {
@@ -110,6 +119,45 @@ text_id! {
 text_id! {
     /// What somebody feels about a message: an emoji, or a word that the clients show as one.
     Emoji, "the emoji", max 64, emoji_character
+}
+
+text_id! {
+    /// What a file is called, as people see it; never a path, and nothing is looked up by it.
+    FileName, "the name of the file", max 255, file_name_character
+}
+
+text_id! {
+    /// What a file holds, as it was found out by looking at it (RFC 6838, section 4.2).
+    MediaType, "the media type", max 100, media_character
+}
+
+impl FileName {
+    /// Of a file that nobody has given a name.
+    pub fn unnamed() -> Self {
+        Self("file".into())
+    }
+}
+
+impl MediaType {
+    /// What nothing is known of, and what is not to be shown for what it says it is.
+    pub fn unknown() -> Self {
+        Self("application/octet-stream".into())
+    }
+
+    /// Text of whatever kind.
+    pub fn text() -> Self {
+        Self("text/plain; charset=utf-8".into())
+    }
+
+    /// Whether it is a picture that browsers show and that runs nothing.
+    pub fn is_picture(&self) -> bool {
+        ["image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp"].contains(&self.as_str())
+    }
+
+    /// Whether a browser may show it where it stands. Everything else is offered for keeping.
+    pub fn is_shown(&self) -> bool {
+        self.is_picture() || self.as_str().starts_with("audio/") || self.as_str().starts_with("video/")
+    }
 }
 
 /// What the ids of users begin with that are the server's own.
@@ -292,6 +340,28 @@ impl fmt::Debug for RecordId {
     }
 }
 
+/// A file, and its upload while it is unfinished. Version 7.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(pub Uuid);
+
+impl FileId {
+    pub fn new(now: Timestamp, random: u128) -> Self {
+        Self(uuid_v7(now, random))
+    }
+}
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// RFC 9562, section 5.7: 48 bits of milliseconds, version, 12 bits, variant, 62 bits.
 fn uuid_v7(at: Timestamp, random: u128) -> Uuid {
     let millis = u128::try_from(at.0.max(0)).expect("not negative") & ((1 << 48) - 1);
@@ -367,6 +437,8 @@ pub enum StreamId {
     Directory(TenantId),
     /// What is the server's own and no tenant's.
     Server,
+    /// Which files there are, of all tenants, and what refers to them. It has rows and no records.
+    Files,
 }
 
 #[cfg(test)]
@@ -412,5 +484,9 @@ mod tests {
         assert!(matches!(Alias::new("lob\u{200b}by"), Err(IdError::Character { .. })));
         assert!(Alias::new("می\u{200c}خواهم").is_ok());
         assert!(matches!(UserId::new("ann\nbob"), Err(IdError::Character { .. })));
+        for name in ["../secrets", "a\\b", "a\0", "a\r\nb", "gpj.\u{202e}exe"] {
+            assert!(matches!(FileName::new(name), Err(IdError::Character { .. })), "{name:?}");
+        }
+        assert!(FileName::new("Über uns (2).pdf").is_ok());
     }
 }

@@ -9,6 +9,7 @@ pub mod command;
 pub mod content;
 pub mod directory;
 pub mod event;
+pub mod file;
 pub mod ids;
 pub mod inbox;
 pub mod policy;
@@ -25,13 +26,14 @@ pub mod signal;
 pub mod world;
 
 pub use capability::{Capabilities, Capability, Rights};
-pub use command::{Command, Create, Original, Source, Update};
+pub use command::{Attach, Command, Create, Original, Source, Update};
 pub use content::Content;
 pub use directory::DirectoryEvent;
 pub use event::{Event, Forwarded, InReplyTo, Mentions, Record, RoomEvent};
+pub use file::{Attachment, Attachments, File, Purpose};
 pub use ids::{
-    Alias, ClientId, Emoji, Epoch, Mark, Name, Num, Position, RecordId, RoomId, RoomKey, RoomName, Seq, StreamId,
-    TenantId, Timestamp, TokenId, UserId,
+    Alias, ClientId, Emoji, Epoch, FileId, FileName, Mark, MediaType, Name, Num, Position, RecordId, RoomId, RoomKey,
+    RoomName, Seq, StreamId, TenantId, Timestamp, TokenId, UserId,
 };
 pub use inbox::InboxEvent;
 pub use policy::{Role, RoomKind};

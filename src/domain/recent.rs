@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{ClientId, Command, Content, Event, Num, Position, Record, RecordId, RoomEvent, Seq, Timestamp, UserId};
+use super::{
+    ClientId, Command, Content, Event, FileId, Num, Position, Record, RecordId, RoomEvent, Seq, Timestamp, UserId,
+};
 
 /// How many publications a room remembers. `docs/protocols/native.md` promises it.
 pub const COUNT_MAX: usize = 10_000;
@@ -103,10 +105,11 @@ impl Recent {
 
 fn asked(command: &Command) -> Option<Said> {
     match command {
-        Command::Post { content, reply_to, mentions } => {
+        Command::Post { content, reply_to, mentions, attachments } => {
             // As the room takes them.
             let mentions: BTreeSet<&UserId> = mentions.iter().collect();
-            Some(Said::Posted(*reply_to, digest(content, mentions)))
+            let said = digest(content, mentions) ^ files(attachments.iter().map(|attach| attach.file));
+            Some(Said::Posted(*reply_to, said))
         }
         Command::Forward { source, reply_to, mentions } => {
             let mentions: BTreeSet<&UserId> = mentions.iter().collect();
@@ -142,11 +145,14 @@ fn asked(command: &Command) -> Option<Said> {
 
 fn said(event: &RoomEvent) -> Option<Said> {
     match event {
-        RoomEvent::MessagePosted { content, reply, mentions, forwarded } => {
+        RoomEvent::MessagePosted { content, reply, mentions, forwarded, attachments } => {
             let reply_to = reply.as_ref().map(|reply| reply.message);
             Some(match forwarded {
                 Some(forwarded) => Said::Forwarded(reply_to, forwarded.source, digest(&Content::default(), mentions)),
-                None => Said::Posted(reply_to, digest(content, mentions)),
+                None => {
+                    let said = digest(content, mentions) ^ files(attachments.iter().map(|attachment| attachment.id));
+                    Said::Posted(reply_to, said)
+                }
             })
         }
         RoomEvent::MessageEdited { message, content, mentions, .. } => {
@@ -183,6 +189,12 @@ fn digest<'a>(content: &Content, mentions: impl IntoIterator<Item = &'a UserId>)
     let body = content.body.as_deref().unwrap_or_default();
     let mentions = mentions.into_iter().flat_map(|user| std::iter::once(0xff).chain(user.as_str().bytes()));
     fnv(text.bytes().chain([0xff]).chain(body.bytes()).chain(mentions))
+}
+
+/// Of the files that are attached, each once and in any order; 0 where there are none.
+fn files(files: impl Iterator<Item = FileId>) -> u64 {
+    let files: BTreeSet<FileId> = files.collect();
+    files.into_iter().fold(0, |all, file| all ^ fnv(file.0.as_bytes().iter().copied()))
 }
 
 /// FNV-1a, 64 bits.

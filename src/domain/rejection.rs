@@ -74,6 +74,13 @@ pub enum Rejection {
     TooManyPins,
     #[error("the content is empty or larger than 32768 bytes")]
     ContentSize,
+    /// Also the answer to who may not know that the file exists.
+    #[error("there is no such file, or it is not yours to use here")]
+    FileNotFound,
+    #[error("a message has at most 10 attachments")]
+    TooManyAttachments,
+    #[error("an avatar has to be a picture: PNG, JPEG, GIF, WebP, AVIF or BMP")]
+    NotAPicture,
     #[error("the room has not come so far: there is no record of this seq yet")]
     NotThereYet,
     #[error("this client id was used already for something else")]
@@ -81,7 +88,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 38] = [
         Self::RoomNotFound,
         Self::RoomExists,
         Self::RoomArchived,
@@ -115,6 +122,9 @@ impl Rejection {
         Self::TooManyReactions,
         Self::TooManyPins,
         Self::ContentSize,
+        Self::FileNotFound,
+        Self::TooManyAttachments,
+        Self::NotAPicture,
         Self::NotThereYet,
         Self::ClientIdReused,
     ];
@@ -154,6 +164,9 @@ impl Rejection {
             | Self::TooManyReactions
             | Self::TooManyPins
             | Self::ContentSize
+            | Self::FileNotFound
+            | Self::TooManyAttachments
+            | Self::NotAPicture
             | Self::NotThereYet
             | Self::ClientIdReused => None,
         }
@@ -195,6 +208,9 @@ impl Rejection {
             Self::TooManyReactions => "too_many_reactions",
             Self::TooManyPins => "too_many_pins",
             Self::ContentSize => "content_size",
+            Self::FileNotFound => "file_not_found",
+            Self::TooManyAttachments => "too_many_attachments",
+            Self::NotAPicture => "not_a_picture",
             Self::NotThereYet => "not_there_yet",
             Self::ClientIdReused => "client_id_reused",
         }

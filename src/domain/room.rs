@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::event::MENTIONS_MAX;
+use super::file::ATTACHMENTS_MAX;
 use super::policy::{Entry, History, Leave, Policy};
 use super::{
-    Alias, Capabilities, Capability, Command, Content, Create, Emoji, Event, Forwarded, InReplyTo, Mentions, Name, Num,
-    Original, Position, Principal, Record, RecordId, Rejection, Rights, Role, RoomEvent, RoomKind, Rules, Seq,
-    Timestamp, UserId,
+    Alias, Attach, Attachments, Capabilities, Capability, Command, Content, Create, Emoji, Event, FileId, Forwarded,
+    InReplyTo, Mentions, Name, Num, Original, Position, Principal, Record, RecordId, Rejection, Rights, Role,
+    RoomEvent, RoomKind, Rules, Seq, Timestamp, UserId,
 };
 
 mod moderation;
@@ -162,12 +163,16 @@ pub struct Message {
     pub deleted: bool,
     /// How many users have reacted with what, in the order of the first ones.
     pub reactions: Vec<(Emoji, u32)>,
+    /// The files that it refers to.
+    pub files: Vec<FileId>,
 }
 
 impl Message {
     /// Of the record by which it was posted; `None` where that posted none.
     pub fn of(record: &Record) -> Option<Self> {
-        let Event::Room(RoomEvent::MessagePosted { reply, forwarded, .. }) = &record.event else { return None };
+        let Event::Room(RoomEvent::MessagePosted { reply, forwarded, attachments, .. }) = &record.event else {
+            return None;
+        };
         let thread = reply.as_ref().map(|reply| reply.thread);
         Some(Self {
             id: record.id,
@@ -177,6 +182,7 @@ impl Message {
             edits: Vec::new(),
             deleted: false,
             reactions: Vec::new(),
+            files: attachments.iter().map(|attachment| attachment.id).collect(),
         })
     }
 }
@@ -481,21 +487,24 @@ impl Room {
             Command::Unmute { user: target } => return self.unmuted(&asked, target),
             Command::Block { user: target } => return self.blocked(&asked, target),
             Command::Unblock { user: target } => return self.unblocked(&asked, target),
-            Command::Post { content, reply_to, mentions } => {
+            Command::Post { content, reply_to, mentions, attachments } => {
                 let may = self.posting(&asked)?;
-                checked(&content)?;
+                if attachments.is_empty() || content != Content::default() {
+                    checked(&content)?;
+                }
                 self.allowed(may, &content)?;
                 let (reply, mentions) = (self.in_reply_to(&asked, reply_to)?, self.mentioned(mentions)?);
-                RoomEvent::MessagePosted { content, reply, mentions, forwarded: None }
+                let attachments = attached(attachments)?;
+                RoomEvent::MessagePosted { content, reply, mentions, forwarded: None, attachments }
             }
             Command::Forward { source, reply_to, mentions } => {
                 let may = self.posting(&asked)?;
                 let tag = source.tag();
-                let Original { content, by, at } = source.original.ok_or(Rejection::MessageNotFound)?;
+                let Original { content, attachments, by, at } = source.original.ok_or(Rejection::MessageNotFound)?;
                 self.allowed(may, &content)?;
                 let (reply, mentions) = (self.in_reply_to(&asked, reply_to)?, self.mentioned(mentions)?);
                 let forwarded = Some(Box::new(Forwarded { by, at, source: tag }));
-                RoomEvent::MessagePosted { content, reply, mentions, forwarded }
+                RoomEvent::MessagePosted { content, reply, mentions, forwarded, attachments }
             }
             Command::Edit { message, content, mentions } => {
                 let may = self.speaking(&asked, Capability::Post)?;
@@ -874,6 +883,21 @@ fn created(by: &Principal, create: Create) -> Result<Vec<RoomEvent>, Rejection> 
 fn undeleted(message: Option<&Message>) -> Result<&Message, Rejection> {
     let message = message.ok_or(Rejection::MessageNotFound)?;
     if message.deleted { Err(Rejection::MessageDeleted) } else { Ok(message) }
+}
+
+/// Each of them once, in the order they were named.
+fn attached(attachments: Vec<Attach>) -> Result<Attachments, Rejection> {
+    if attachments.len() > ATTACHMENTS_MAX {
+        return Err(Rejection::TooManyAttachments);
+    }
+    let mut attached = Vec::new();
+    for Attach { found, .. } in attachments {
+        let found = found.ok_or(Rejection::FileNotFound)?;
+        if !attached.contains(&found) {
+            attached.push(found);
+        }
+    }
+    Ok(attached.into())
 }
 
 fn checked(content: &Content) -> Result<(), Rejection> {

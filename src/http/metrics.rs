@@ -36,6 +36,7 @@ async fn text(registry: &Registry) -> String {
     let sample = Sample {
         rooms_awake: registry.rooms_awake(),
         inboxes: registry.inboxes_awake(),
+        files: registry.files().map_or((0, 0), |files| files.figures()),
         unauthenticated: registry.connections().strangers(),
         census,
     };

@@ -21,7 +21,9 @@ use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref,
 
 use super::rest::{IDEMPOTENCY_KEY, json, takes_client_id};
 use super::routes::{EVERYWHERE, ROUTES, Route, Serves, Shape, Verb, WITH_TOKEN};
+use super::uploads::Tus;
 use crate::domain::event::MENTIONS_MAX;
+use crate::domain::file::ATTACHMENTS_MAX;
 use crate::domain::inbox::DRAFT_BYTES_MAX;
 use crate::domain::policy::{History, SLOW_MODE_MAX_MS};
 use crate::domain::rules::{HOST_BYTES_MAX, HOSTS_MAX, Links, WORD_BYTES_MAX, WORDS_MAX};
@@ -120,6 +122,16 @@ fn operation(route: &'static Route) -> OperationBuilder {
         let described = RequestBodyBuilder::new().content("application/json", content.build()).required(Some(required));
         operation = operation.request_body(Some(described.build()));
     }
+    if let Some(kind) = raw_body(route) {
+        let content = ContentBuilder::new().schema(Some(binary())).build();
+        let described = RequestBodyBuilder::new().content(kind, content).required(Some(Required::True));
+        operation = operation.request_body(Some(described.build()));
+    }
+    for (name, about, required) in headers(route) {
+        let parameter = ParameterBuilder::new().name(*name).parameter_in(ParameterIn::Header);
+        let required = if *required { Required::True } else { Required::False };
+        operation = operation.parameter(parameter.required(required).description(Some(*about)).schema(Some(text())));
+    }
     for (status, shape) in route.success {
         operation = operation.response(status.to_string(), success(*status, *shape));
     }
@@ -133,6 +145,62 @@ fn operation(route: &'static Route) -> OperationBuilder {
     operation
 }
 
+/// What the body of a route is that takes bytes as they are.
+fn raw_body(route: &Route) -> Option<&'static str> {
+    match route.serves {
+        Serves::Upload => Some("application/octet-stream"),
+        Serves::Tus(Tus::GoOn) => Some("application/offset+octet-stream"),
+        Serves::Tus(Tus::Create | Tus::Came | Tus::GiveUp)
+        | Serves::File
+        | Serves::Link
+        | Serves::Command(_)
+        | Serves::Events
+        | Serves::World
+        | Serves::Tickets
+        | Serves::Socket
+        | Serves::Description
+        | Serves::Greeting
+        | Serves::Alive
+        | Serves::Ready => None,
+    }
+}
+
+/// The headers that files and uploads are about: name, meaning, whether they have to be there.
+fn headers(route: &Route) -> &'static [(&'static str, &'static str, bool)] {
+    const VERSION: (&str, &str, bool) = ("Tus-Resumable", "1.0.0", true);
+    match route.serves {
+        Serves::Upload => {
+            &[("Content-Digest", "the SHA-256 of the file (RFC 9530); with another it is refused", false)]
+        }
+        Serves::File => &[
+            ("Range", "one range of bytes (RFC 9110)", false),
+            ("If-Range", "the ETag of the file that the range is of", false),
+            ("If-None-Match", "the ETag of what you have", false),
+        ],
+        Serves::Tus(Tus::Create) => &[
+            VERSION,
+            ("Upload-Length", "how large the file will be", true),
+            ("Upload-Metadata", "`room` or `purpose`, and `filename`, in base64", true),
+        ],
+        Serves::Tus(Tus::GoOn) => &[
+            VERSION,
+            ("Upload-Offset", "where the body belongs", true),
+            ("Upload-Checksum", "the `sha1` or `sha256` of the body, in base64", false),
+        ],
+        Serves::Tus(Tus::Came | Tus::GiveUp) => &[VERSION],
+        Serves::Link
+        | Serves::Command(_)
+        | Serves::Events
+        | Serves::World
+        | Serves::Tickets
+        | Serves::Socket
+        | Serves::Description
+        | Serves::Greeting
+        | Serves::Alive
+        | Serves::Ready => &[],
+    }
+}
+
 /// A name for programs that generate code: the command's, or the last word of the address.
 fn name(route: &Route) -> String {
     match route.serves {
@@ -140,6 +208,13 @@ fn name(route: &Route) -> String {
         Serves::Events => "events".to_owned(),
         Serves::World => "all_events".to_owned(),
         Serves::Tickets => "ticket".to_owned(),
+        Serves::Upload => "upload".to_owned(),
+        Serves::File => "file".to_owned(),
+        Serves::Link => "file_link".to_owned(),
+        Serves::Tus(Tus::Create) => "upload_create".to_owned(),
+        Serves::Tus(Tus::Came) => "upload_state".to_owned(),
+        Serves::Tus(Tus::GoOn) => "upload_go_on".to_owned(),
+        Serves::Tus(Tus::GiveUp) => "upload_give_up".to_owned(),
         Serves::Socket => "websocket".to_owned(),
         Serves::Description => "openapi".to_owned(),
         Serves::Greeting => "greeting".to_owned(),
@@ -153,6 +228,8 @@ fn about_place(place: &str) -> &'static str {
         "room" => "the room's uuid, num or alias; `alias:NAME` is always the alias",
         "user" => "a user id",
         "emoji" => "an emoji, or a word of at most 64 bytes without spaces, percent-encoded",
+        "file" => "the id of a file",
+        "upload" => "the id of an upload",
         "message" => "the id of the record by which the message was posted",
         _ => "",
     }
@@ -185,6 +262,11 @@ fn success(status: u16, shape: Shape) -> utoipa::openapi::Response {
             let content = ContentBuilder::new().schema(Some(text())).build();
             response.description("a word").content("text/plain", content).build()
         }
+        Shape::Bytes => {
+            let content = ContentBuilder::new().schema(Some(binary())).build();
+            response.description("the file, or the part that was asked for").content("*/*", content).build()
+        }
+        Shape::Empty => response.description("done; what there is to say is in the headers").build(),
         Shape::Socket => response.description("the connection is a WebSocket from now on").build(),
     }
 }
@@ -295,6 +377,10 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let source = needed(needed(object(), "room", text()), "message", uuid());
     let source = source.description(Some("a message that you may read, in place of `content`"));
     let post = object().property("content", content()).property("forward", source).property("reply_to", uuid());
+    let post = post.property("attachments", ArrayBuilder::new().items(uuid()).max_items(Some(ATTACHMENTS_MAX)));
+    let file = needed(needed(needed(object(), "id", uuid()), "name", text()), "media_type", text());
+    let file = needed(needed(needed(file, "size", integer()), "sha256", text()), "at", millis());
+    let upload = needed(needed(needed(object(), "offset", integer()), "size", integer()), "complete", flag());
     let world_page = needed(needed_list(object(), "records", record()), "cursor", text());
     let world_page = needed_list(world_page, "notices", record());
     let world_page = needed(world_page, "complete", flag());
@@ -375,6 +461,9 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("InboxChanges", needed(needed(changes, "cursor", text()), "complete", flag()).into()),
         ("InboxUpdate", inbox_update.into()),
         ("InboxEntry", counted(entry(needed(object(), "cursor", text()))).into()),
+        ("File", file.into()),
+        ("Link", needed(needed(object(), "path", text()), "expires_at", millis()).into()),
+        ("Upload", upload.into()),
         ("Description", object().additional_properties(Some(AdditionalProperties::FreeForm(true))).into()),
         ("Problem", problem().into()),
     ]
@@ -403,6 +492,10 @@ fn needed_list(shape: ObjectBuilder, name: &str, items: ObjectBuilder) -> Object
 
 fn text() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
+}
+
+fn binary() -> ObjectBuilder {
+    text().format(Some(utoipa::openapi::SchemaFormat::Custom("binary".into())))
 }
 
 fn integer() -> ObjectBuilder {
@@ -496,7 +589,7 @@ mod tests {
             let answers = route.success.iter().filter_map(|(_, shape)| match shape {
                 Shape::Json(name) => Some(*name),
                 Shape::Events(page) => Some(page),
-                Shape::Text | Shape::Socket => None,
+                Shape::Text | Shape::Bytes | Shape::Empty | Shape::Socket => None,
             });
             for name in answers.chain(route.body.map(|body| body.shape)) {
                 assert!(known.contains(name), "{name}");

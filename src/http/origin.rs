@@ -30,13 +30,17 @@ pub struct OriginError(pub String);
 /// How long a browser remembers what it may do, in seconds.
 const PREFLIGHT_SECONDS: &str = "600";
 
-const METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 
 /// What a page may send besides what every page may.
-const REQUEST_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Auth-Token";
+const REQUEST_HEADERS: &str = "Authorization, Content-Digest, Content-Type, Idempotency-Key, If-None-Match, If-Range, \
+                               Last-Event-ID, Range, Tus-Resumable, Upload-Checksum, Upload-Length, Upload-Metadata, \
+                               Upload-Offset, X-Auth-Token";
 
 /// What a page may read besides what every page may.
-const RESPONSE_HEADERS: &str = "Allow, Location, Retry-After, WWW-Authenticate";
+const RESPONSE_HEADERS: &str = "Accept-Ranges, Allow, Content-Disposition, Content-Length, Content-Range, ETag, Location, \
+                                Retry-After, Tus-Extension, Tus-Resumable, Tus-Version, Upload-Expires, Upload-Length, \
+                                Upload-Offset, WWW-Authenticate";
 
 impl Origins {
     pub fn new(list: &[String]) -> Result<Self, OriginError> {

@@ -28,15 +28,18 @@ pub async fn answer(
 ) -> HttpResponse {
     match carry_out(route, kind, &request, payload, &edge).await {
         Ok(response) => response,
-        Err(problem) => {
-            let mut response = problem.response();
-            if payload::is_announced(&request) {
-                response.head_mut().set_connection_type(ConnectionType::Close);
-                response.extensions_mut().insert(Unread);
-            }
-            response
-        }
+        Err(problem) => refused(&request, &problem),
     }
+}
+
+/// A refusal of a request whose body may not have been read: the connection ends behind it.
+pub(super) fn refused(request: &HttpRequest, problem: &Problem) -> HttpResponse {
+    let mut response = problem.response();
+    if payload::is_announced(request) {
+        response.head_mut().set_connection_type(ConnectionType::Close);
+        response.extensions_mut().insert(Unread);
+    }
+    response
 }
 
 async fn carry_out(
@@ -93,6 +96,7 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
         Ask::Command { .. }
         | Ask::Auth { .. }
         | Ask::Create { .. }
+        | Ask::Attach { .. }
         | Ask::Forward { .. }
         | Ask::History { .. }
         | Ask::Thread { .. }

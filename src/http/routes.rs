@@ -8,7 +8,8 @@ use actix_web::http::{Method, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::problem::Problem;
-use super::{Edge, events, greeting, healthz, openapi, readyz, rest, tickets, world, ws};
+use super::uploads::{self, Tus};
+use super::{Edge, events, files, greeting, healthz, openapi, readyz, rest, tickets, world, ws};
 use crate::wire::Kind;
 
 /// One method of one address.
@@ -48,6 +49,13 @@ pub enum Serves {
     World,
     /// A ticket for who cannot set a header.
     Tickets,
+    /// Takes a file.
+    Upload,
+    File,
+    /// Where a browser finds a file that it can set no header for.
+    Link,
+    /// Uploads in several requests.
+    Tus(Tus),
     Socket,
     Description,
     Greeting,
@@ -79,6 +87,9 @@ pub enum Shape {
     /// An object, by the name of its shape.
     Json(&'static str),
     Text,
+    /// A file, or a part of it.
+    Bytes,
+    Empty,
     /// A page of records as an object of this shape, or an event stream for who accepts one.
     Events(&'static str),
     /// The connection becomes a WebSocket.
@@ -110,6 +121,10 @@ impl Route {
             Serves::Events => vec![Kind::Follow, Kind::Unfollow, Kind::History],
             Serves::World => vec![Kind::FollowAll, Kind::UnfollowAll],
             Serves::Tickets
+            | Serves::Upload
+            | Serves::File
+            | Serves::Link
+            | Serves::Tus(_)
             | Serves::Socket
             | Serves::Description
             | Serves::Greeting
@@ -121,7 +136,14 @@ impl Route {
     /// Whether it asks for a token.
     pub fn needs_token(&self) -> bool {
         match self.serves {
-            Serves::Command(_) | Serves::Events | Serves::World | Serves::Tickets => true,
+            Serves::Command(_)
+            | Serves::Events
+            | Serves::World
+            | Serves::Tickets
+            | Serves::Upload
+            | Serves::File
+            | Serves::Link
+            | Serves::Tus(_) => true,
             Serves::Socket | Serves::Description | Serves::Greeting | Serves::Alive | Serves::Ready => false,
         }
     }
@@ -159,6 +181,26 @@ macro_rules! with_body {
 }
 
 const NO_QUERY: &[Query] = &[];
+
+/// Where uploads in several requests are.
+const UPLOADS: &str = "/v1/uploads";
+
+const OF_ROOM: Query = Query { name: "room", about: "a room in which it has been attached", most: None };
+
+/// By what an upload may be refused.
+macro_rules! of_an_upload {
+    ($($more:literal),* $(,)?) => {
+        &[
+            "file_too_large",
+            "quota_reached",
+            "too_many_uploads",
+            "too_many_connections",
+            "storage_full",
+            "shutting_down",
+            $($more),*
+        ]
+    };
+}
 
 /// Every route there is.
 pub const ROUTES: &[Route] = &[
@@ -305,6 +347,119 @@ pub const ROUTES: &[Route] = &[
         body: None,
         success: &[(201, Shape::Json("Ticket"))],
         codes: &["busy"],
+    },
+    Route {
+        verb: Verb::Post,
+        path: "/v1/files",
+        serves: Serves::Upload,
+        summary: "Upload a file in one request: its bytes are the body",
+        query: &[
+            Query {
+                name: "room",
+                about: "the room that it is to be attached in; you have to be able to post there",
+                most: None,
+            },
+            Query { name: "name", about: "what it is called, at most 255 bytes", most: None },
+            Query { name: "purpose", about: "`avatar`, in place of a room: a picture that stands for you", most: None },
+        ],
+        body: None,
+        success: &[(201, Shape::Json("File"))],
+        codes: of_an_upload![
+            "room_not_found",
+            "not_member",
+            "forbidden",
+            "muted",
+            "room_archived",
+            "body_too_slow",
+            "digest_mismatch",
+            "not_a_picture"
+        ],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/v1/files/{file}",
+        serves: Serves::File,
+        summary: "A file, or a range of it, for who is a member of a room in which it is attached",
+        query: &[
+            OF_ROOM,
+            Query { name: "link", about: "in place of a token: of a link that was asked for", most: None },
+        ],
+        body: None,
+        success: &[(200, Shape::Bytes), (206, Shape::Bytes), (304, Shape::Empty)],
+        codes: &[
+            "file_not_found",
+            "room_not_found",
+            "range_unsatisfiable",
+            "link_invalid",
+            "too_many_connections",
+            "shutting_down",
+        ],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/v1/files/{file}/link",
+        serves: Serves::Link,
+        summary: "Where a browser finds the file for five minutes without a header, as for the source of a picture",
+        query: &[OF_ROOM],
+        body: None,
+        success: &[(200, Shape::Json("Link"))],
+        codes: &["file_not_found", "room_not_found", "shutting_down"],
+    },
+    Route {
+        verb: Verb::Post,
+        path: UPLOADS,
+        serves: Serves::Tus(Tus::Create),
+        summary: "Make an upload that comes in several requests, by tus 1.0.0",
+        query: NO_QUERY,
+        body: None,
+        success: &[(201, Shape::Empty)],
+        codes: of_an_upload![
+            "room_not_found",
+            "not_member",
+            "forbidden",
+            "muted",
+            "room_archived",
+            "tus_version",
+            "busy"
+        ],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/v1/uploads/{upload}",
+        serves: Serves::Tus(Tus::Came),
+        summary: "How much of an upload there is; tus asks with HEAD",
+        query: NO_QUERY,
+        body: None,
+        success: &[(200, Shape::Json("Upload"))],
+        codes: &["file_not_found", "tus_version"],
+    },
+    Route {
+        verb: Verb::Patch,
+        path: "/v1/uploads/{upload}",
+        serves: Serves::Tus(Tus::GoOn),
+        summary: "Go on with an upload; when it is complete, it is a file of the same id",
+        query: NO_QUERY,
+        body: None,
+        success: &[(204, Shape::Empty)],
+        codes: of_an_upload![
+            "file_not_found",
+            "offset_mismatch",
+            "media_type_unsupported",
+            "tus_version",
+            "body_too_slow",
+            "not_a_picture",
+            "busy"
+        ],
+    },
+    Route {
+        verb: Verb::Delete,
+        path: "/v1/uploads/{upload}",
+        serves: Serves::Tus(Tus::GiveUp),
+        summary: "Give up an upload",
+        query: NO_QUERY,
+        body: None,
+        success: &[(204, Shape::Empty)],
+        codes: &["file_not_found", "tus_version", "busy", "storage_full"],
     },
     Route {
         verb: Verb::Get,
@@ -472,7 +627,7 @@ pub const ROUTES: &[Route] = &[
         body: Some(&Body {
             required: true,
             shape: "Post",
-            example: r#"{"content":{"text":"@bob look"},"reply_to":"0192f0c1-2345-7abc-8def-000000000004","mentions":["bob"],"client_id":"c-1"}"#,
+            example: r#"{"content":{"text":"@bob look"},"reply_to":"0192f0c1-2345-7abc-8def-000000000004","mentions":["bob"],"attachments":["0192f0c1-2345-7abc-8def-0000000000f1"],"client_id":"c-1"}"#,
         }),
         success: &[(201, Shape::Json("Published")), (200, Shape::Json("Published"))],
         codes: with_body![
@@ -488,6 +643,8 @@ pub const ROUTES: &[Route] = &[
             "message_deleted",
             "no_such_member",
             "too_many_mentions",
+            "file_not_found",
+            "too_many_attachments",
         ],
     },
     Route {
@@ -956,7 +1113,7 @@ pub fn mount(config: &mut web::ServiceConfig) {
         let allowed = format!("{}, OPTIONS", allowed.join(", "));
         let refused = allowed.clone();
         resource = resource
-            .route(web::method(Method::OPTIONS).to(move || ready(options(&allowed))))
+            .route(web::method(Method::OPTIONS).to(move || ready(options(path, &allowed))))
             .default_service(web::to(move || ready(wrong_method(&refused))));
         config.service(resource);
     }
@@ -972,6 +1129,14 @@ fn served(mounted: actix_web::Route, route: &'static Route) -> actix_web::Route 
         Serves::Events => mounted.to(events::of_room),
         Serves::World => mounted.to(world::events),
         Serves::Tickets => mounted.to(tickets::make),
+        Serves::Upload => mounted.to(files::upload),
+        Serves::File => mounted.to(files::serve),
+        Serves::Link => mounted.to(files::link),
+        Serves::Tus(tus) => {
+            mounted.to(move |request: HttpRequest, payload: web::Payload, edge: web::ThinData<Edge>| {
+                uploads::answer(tus, request, payload, edge)
+            })
+        }
         Serves::Socket => mounted.to(ws::open),
         Serves::Description => mounted.to(openapi::serve),
         Serves::Greeting => mounted.to(greeting),
@@ -981,8 +1146,12 @@ fn served(mounted: actix_web::Route, route: &'static Route) -> actix_web::Route 
 }
 
 /// What an address takes (RFC 9110, section 9.3.7).
-fn options(allowed: &str) -> HttpResponse {
-    HttpResponse::NoContent().insert_header((header::ALLOW, allowed)).finish()
+fn options(path: &str, allowed: &str) -> HttpResponse {
+    let mut response = HttpResponse::NoContent().insert_header((header::ALLOW, allowed)).finish();
+    if path.starts_with(UPLOADS) {
+        uploads::describe(response.headers_mut());
+    }
+    response
 }
 
 pub fn wrong_method(allowed: &str) -> HttpResponse {

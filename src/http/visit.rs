@@ -129,7 +129,12 @@ impl Visit {
     }
 
     /// Sends what the visitor is shown on its way.
-    pub fn end(mut self, mut response: HttpResponse) -> HttpResponse {
+    pub fn end(mut self, response: HttpResponse) -> HttpResponse {
+        self.show(response)
+    }
+
+    /// The same for an answer that takes its time: the visit goes on until the answer has been handed over.
+    pub fn show(&mut self, mut response: HttpResponse) -> HttpResponse {
         if self.visitors.0.0.borrow().len() >= USERS_MAX - 1 {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }

@@ -16,9 +16,9 @@ use crate::domain::policy::History;
 use crate::domain::room::Settings as RoomSettings;
 use crate::domain::rules::Links;
 use crate::domain::{
-    Alias, Audience, Capabilities, ClientId, Content, DirectoryEvent, Emoji, Epoch, Event, Forwarded, InReplyTo,
-    InboxEvent, Mentions, Name, Num, Position, Record, RecordId, Rights, Role, RoomEvent, RoomId, RoomKey, RoomKind,
-    Rules, Seq, StreamId, TenantId, Timestamp, UserId,
+    Alias, Attachment, Attachments, Audience, Capabilities, ClientId, Content, DirectoryEvent, Emoji, Epoch, Event,
+    FileId, FileName, Forwarded, InReplyTo, InboxEvent, MediaType, Mentions, Name, Num, Position, Record, RecordId,
+    Rights, Role, RoomEvent, RoomId, RoomKey, RoomKind, Rules, Seq, StreamId, TenantId, Timestamp, UserId,
 };
 
 /// The version of the shapes below. A new one gets a new number, and the old stays readable.
@@ -103,6 +103,7 @@ pub(super) fn stream_key(stream: &StreamId) -> Arc<[u8]> {
         }
         StreamId::Directory(tenant) => tenant_key(b'd', tenant, &mut key),
         StreamId::Server => key.push(b's'),
+        StreamId::Files => key.push(b'f'),
     }
     key.into()
 }
@@ -118,6 +119,9 @@ pub(super) fn split_stream(key: &[u8]) -> Option<(StreamId, &[u8])> {
     let (&kind, rest) = key.split_first()?;
     if kind == b's' {
         return Some((StreamId::Server, rest));
+    }
+    if kind == b'f' {
+        return Some((StreamId::Files, rest));
     }
     let (tenant, rest) = split_text(rest)?;
     let tenant = TenantId::new(tenant).ok()?;
@@ -176,6 +180,14 @@ pub(super) fn user(text: &str) -> Result<UserId, StoreError> {
 
 pub(super) fn emoji(text: &str) -> Result<Emoji, StoreError> {
     Emoji::new(text).map_err(damage)
+}
+
+pub(super) fn file_name(text: &str) -> Result<FileName, StoreError> {
+    FileName::new(text).map_err(damage)
+}
+
+pub(super) fn media_type(text: &str) -> Result<MediaType, StoreError> {
+    MediaType::new(text).map_err(damage)
 }
 
 pub(super) fn alias(text: Option<&str>) -> Result<Option<Alias>, StoreError> {
@@ -270,6 +282,16 @@ enum StoredEvent<'a> {
         at: i64,
         source: u64,
     },
+    /// Of whatever kind the message is otherwise; most have no attachments.
+    #[serde(rename = "y")]
+    MessageAttached {
+        text: Option<&'a str>,
+        body: Option<&'a str>,
+        reply: Option<StoredReply<'a>>,
+        mentions: Vec<&'a str>,
+        forwarded: Option<StoredForwarded<'a>>,
+        attachments: Vec<StoredAttachment<'a>>,
+    },
     #[serde(rename = "f")]
     MessageEditedTo { message: Id, by: &'a str, text: Option<&'a str>, body: Option<&'a str>, mentions: Vec<&'a str> },
     #[serde(rename = "d")]
@@ -326,6 +348,21 @@ struct StoredReply<'a> {
     message: Id,
     by: &'a str,
     thread: Id,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredForwarded<'a> {
+    by: &'a str,
+    at: i64,
+    source: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredAttachment<'a> {
+    id: Id,
+    name: &'a str,
+    media: &'a str,
+    size: u64,
 }
 
 impl<'a> StoredEvent<'a> {
@@ -398,9 +435,9 @@ impl<'a> StoredEvent<'a> {
             RoomEvent::MemberUnmuted { user } => Self::MemberUnmuted { user: user.as_str() },
             RoomEvent::MemberBlocked { user } => Self::MemberBlocked { user: user.as_str() },
             RoomEvent::MemberUnblocked { user } => Self::MemberUnblocked { user: user.as_str() },
-            RoomEvent::MessagePosted { content, reply, mentions, forwarded } => {
+            RoomEvent::MessagePosted { content, reply, mentions, forwarded, attachments } => {
                 let (text, body) = (content.text.as_deref(), content.body.as_deref());
-                if reply.is_none() && mentions.is_empty() && forwarded.is_none() {
+                if reply.is_none() && mentions.is_empty() && forwarded.is_none() && attachments.is_empty() {
                     return Self::MessagePosted { text, body };
                 }
                 let reply = reply.as_deref().map(|InReplyTo { message, by, thread }| StoredReply {
@@ -409,6 +446,15 @@ impl<'a> StoredEvent<'a> {
                     thread: Id(thread.0),
                 });
                 let mentions = names(mentions);
+                if !attachments.is_empty() {
+                    let forwarded = forwarded.as_deref().map(|Forwarded { by, at, source }| StoredForwarded {
+                        by: by.as_str(),
+                        at: at.0,
+                        source: *source,
+                    });
+                    let attachments = attachments.iter().map(StoredAttachment::of).collect();
+                    return Self::MessageAttached { text, body, reply, mentions, forwarded, attachments };
+                }
                 match forwarded.as_deref() {
                     Some(Forwarded { by, at, source }) => Self::MessageForwarded {
                         text,
@@ -491,12 +537,21 @@ impl<'a> StoredEvent<'a> {
             Self::MessagePosted { text, body } => RoomEvent::posted(content(text, body)),
             Self::MessagePostedTo { text, body, reply, mentions } => {
                 let (content, reply, mentions) = (content(text, body), in_reply_to(reply)?, users(mentions)?);
-                RoomEvent::MessagePosted { content, reply, mentions, forwarded: None }
+                let attachments = Attachments::default();
+                RoomEvent::MessagePosted { content, reply, mentions, forwarded: None, attachments }
+            }
+            Self::MessageAttached { text, body, reply, mentions, forwarded, attachments } => {
+                let (content, reply, mentions) = (content(text, body), in_reply_to(reply)?, users(mentions)?);
+                let forwarded = forwarded.map(StoredForwarded::into_domain).transpose()?;
+                let attachments = attachments.into_iter().map(StoredAttachment::into_domain);
+                let attachments = attachments.collect::<Result<Attachments, _>>()?;
+                RoomEvent::MessagePosted { content, reply, mentions, forwarded, attachments }
             }
             Self::MessageForwarded { text, body, reply, mentions, by, at, source } => {
                 let (content, reply, mentions) = (content(text, body), in_reply_to(reply)?, users(mentions)?);
-                let forwarded = Some(Box::new(Forwarded { by: user(by)?, at: Timestamp(at), source }));
-                RoomEvent::MessagePosted { content, reply, mentions, forwarded }
+                let forwarded = Some(StoredForwarded { by, at, source }.into_domain()?);
+                let attachments = Attachments::default();
+                RoomEvent::MessagePosted { content, reply, mentions, forwarded, attachments }
             }
             Self::MessageEdited { message, by, text, body } => RoomEvent::MessageEdited {
                 message: RecordId(message.0),
@@ -552,6 +607,23 @@ impl<'a> StoredEvent<'a> {
                 return Ok(Event::Inbox(InboxEvent::MessageHidden { room, message, hidden }));
             }
         }))
+    }
+}
+
+impl StoredForwarded<'_> {
+    fn into_domain(self) -> Result<Box<Forwarded>, StoreError> {
+        Ok(Box::new(Forwarded { by: user(self.by)?, at: Timestamp(self.at), source: self.source }))
+    }
+}
+
+impl<'a> StoredAttachment<'a> {
+    fn of(Attachment { id, name, media, size }: &'a Attachment) -> Self {
+        Self { id: Id(id.0), name: name.as_str(), media: media.as_str(), size: *size }
+    }
+
+    fn into_domain(self) -> Result<Attachment, StoreError> {
+        let (name, media) = (file_name(self.name)?, media_type(self.media)?);
+        Ok(Attachment { id: FileId(self.id.0), name, media, size: self.size })
     }
 }
 
@@ -824,6 +896,25 @@ mod tests {
     }
 
     #[test]
+    fn a_message_of_before_there_were_attachments_has_none() {
+        #[derive(Serialize)]
+        enum Before {
+            #[serde(rename = "q")]
+            MessagePostedTo {
+                text: &'static str,
+                body: Option<&'static str>,
+                reply: Option<()>,
+                mentions: Vec<&'static str>,
+            },
+        }
+        let event = Before::MessagePostedTo { text: "hi", body: None, reply: None, mentions: vec!["bob"] };
+        let bytes = version(&(Id(Uuid::from_u128(5)), 12, 7, "ann", None::<&str>, event));
+        let posted = decode(PLACE, &bytes).unwrap().event;
+        let Event::Room(RoomEvent::MessagePosted { attachments, mentions, .. }) = posted else { panic!("{posted:?}") };
+        assert_eq!((attachments.len(), mentions.len()), (0, 1));
+    }
+
+    #[test]
     fn a_record_of_another_version_is_damaged_and_not_guessed_at() {
         let mut bytes = Vec::new();
         encode(&record(Event::Room(RoomEvent::RoomArchived)), &mut bytes);
@@ -852,6 +943,7 @@ mod tests {
             StreamId::User(tenant.clone(), UserId::new("ann").unwrap()),
             StreamId::Directory(tenant),
             StreamId::Server,
+            StreamId::Files,
         ] {
             let mut key = stream_key(&stream).to_vec();
             key.extend_from_slice(b"rest");
@@ -895,6 +987,11 @@ mod tests {
             client_id: Some(ClientId::new("c-1").unwrap()),
             event,
         }
+    }
+
+    fn attachment(size: u64) -> Attachment {
+        let (name, media) = (FileName::new("Über.png").unwrap(), MediaType::new("image/png").unwrap());
+        Attachment { id: FileId(Uuid::from_u128(u128::from(size) + 7)), name, media, size }
     }
 
     fn every_event() -> Vec<Event> {
@@ -946,18 +1043,35 @@ mod tests {
                 reply: Some(Box::new(InReplyTo { message: id, by: user.clone(), thread: id })),
                 mentions: Mentions::default(),
                 forwarded: None,
+                attachments: Attachments::default(),
             },
             RoomEvent::MessagePosted {
                 content: content.clone(),
                 reply: None,
                 mentions: [user.clone()].into(),
                 forwarded: None,
+                attachments: [attachment(1), attachment(2)].into(),
             },
             RoomEvent::MessagePosted {
                 content: content.clone(),
                 reply: Some(Box::new(InReplyTo { message: id, by: user.clone(), thread: id })),
                 mentions: [user.clone()].into(),
                 forwarded: Some(Box::new(Forwarded { by: user.clone(), at: Timestamp(-1), source: u64::MAX })),
+                attachments: Attachments::default(),
+            },
+            RoomEvent::MessagePosted {
+                content: Content::default(),
+                reply: None,
+                mentions: [user.clone()].into(),
+                forwarded: None,
+                attachments: Attachments::default(),
+            },
+            RoomEvent::MessagePosted {
+                content: Content::default(),
+                reply: None,
+                mentions: Mentions::default(),
+                forwarded: Some(Box::new(Forwarded { by: user.clone(), at: Timestamp(7), source: 1 })),
+                attachments: [attachment(u64::MAX)].into(),
             },
             RoomEvent::MessageEdited {
                 message: id,

@@ -1,9 +1,11 @@
 //! The log: records in streams, and small rows beside them, durable before anyone hears of them.
 //!
 //! Knows the domain's values and how to keep them; knows no wire format, no HTTP and no actor. Everything above talks
-//! to [`Store`]; [`sled`] is the one that ships, [`memory`] the one for tests, which fails on demand.
+//! to [`Store`]; [`sled`] is the one that ships, [`memory`] the one for tests, which fails on demand. What is too large
+//! for a log lies in plain files beside it: [`files`].
 
 mod codec;
+pub mod files;
 pub mod memory;
 pub mod rows;
 pub mod sled;

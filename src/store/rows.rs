@@ -14,14 +14,15 @@ use super::StoreError;
 use super::codec::{
     self, Id, StoredAudience, StoredHistory, StoredKind, StoredReached, StoredRole, StoredRules, damage,
 };
+use crate::domain::file::Hash;
 use crate::domain::inbox::{Entry, Reached, Settings};
 use crate::domain::policy::{Role, RoomKind, Standing};
 use crate::domain::profile::{Email, Telephone};
 use crate::domain::revocation::{Revocation, Subject};
 use crate::domain::room::{Ban, Header, Member, Message, Mute, Pin, Settings as RoomSettings};
 use crate::domain::{
-    Alias, Capabilities, Content, Emoji, Epoch, Name, Num, Position, Profile, RecordId, Rights, RoomId, Rules, Seq,
-    TenantId, Timestamp, TokenId, UserId,
+    Alias, Capabilities, Content, Emoji, Epoch, File, FileId, FileName, Name, Num, Position, Profile, Purpose,
+    RecordId, Rights, RoomId, Rules, Seq, TenantId, Timestamp, TokenId, UserId,
 };
 
 /// A value that is kept as a row.
@@ -99,6 +100,53 @@ pub const SETTINGS: &[u8] = b"o";
 
 /// Under a user's stream: before the key of every message that the user does not want to see, a [`RecordId`].
 pub const HIDDEN: &[u8] = b"x";
+
+/// Among the files: before the key of every [`Filed`].
+pub const FILES: &[u8] = b"f";
+
+/// Among the files: before the key of everything that refers to a file, by the file.
+const REFERENCES: &[u8] = b"r";
+
+/// Among the files: before the key of every [`Unfinished`] upload.
+pub const UPLOADS: &[u8] = b"u";
+
+/// Among the files: before the key of the [`Usage`] of every tenant.
+pub const USAGES: &[u8] = b"b";
+
+/// Among the files: before the key of every file, by its content.
+const CONTENTS: &[u8] = b"c";
+
+/// In the key of a reference: it is a message's, or a user's.
+const BY_MESSAGE: u8 = b'm';
+const BY_USER: u8 = b'u';
+
+/// A file as it is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Filed {
+    pub file: File,
+    /// Since when nothing has been known to refer to it.
+    pub loose_since: Option<Timestamp>,
+}
+
+/// An upload that comes in several requests, and is not complete.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unfinished {
+    pub id: FileId,
+    pub tenant: TenantId,
+    pub owner: UserId,
+    pub purpose: Purpose,
+    pub name: FileName,
+    /// How large the file will be.
+    pub size: u64,
+    /// How much of it is on disk.
+    pub offset: u64,
+    /// When the last of it came.
+    pub at: Timestamp,
+}
+
+/// How many bytes a tenant's files have, each counted for every upload of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Usage(pub u64);
 
 /// Under a user's stream: when the user was last seen, a [`Timestamp`].
 pub const LAST_SEEN: &[u8] = b"z";
@@ -238,6 +286,70 @@ pub fn hidden(room: RoomId, seq: Seq) -> Bytes {
 /// Under a room's stream: the [`Progress`] of `user`. Written by the user's inbox.
 pub fn progress(user: &UserId) -> Bytes {
     joined(PROGRESS, user.as_str().as_bytes())
+}
+
+/// Among the files: the [`Filed`] of this id.
+pub fn file(id: FileId) -> Bytes {
+    joined(FILES, id.0.as_bytes())
+}
+
+/// Among the files: before the keys of what refers to a file.
+pub fn references(file: FileId) -> Bytes {
+    joined(REFERENCES, file.0.as_bytes())
+}
+
+/// Among the files: before the keys of the messages that refer to a file.
+pub fn references_by_messages(file: FileId) -> Bytes {
+    joined(&references(file), &[BY_MESSAGE])
+}
+
+/// Among the files: before the keys of the messages of a room that refer to a file.
+pub fn references_in(file: FileId, room: RoomId) -> Bytes {
+    joined(&references_by_messages(file), room.0.as_bytes())
+}
+
+/// Among the files: a row without a value, while the message at `seq` of `room` refers to `file`. Written by the room.
+pub fn referred_by_message(file: FileId, room: RoomId, seq: Seq) -> Bytes {
+    joined(&references_in(file, room), &seq.0.to_be_bytes())
+}
+
+/// Among the files: a row without a value, while `user` has `file` for an avatar. Written with what says so.
+pub fn referred_by_user(file: FileId, user: &UserId) -> Bytes {
+    joined(&joined(&references(file), &[BY_USER]), user.as_str().as_bytes())
+}
+
+/// In which room the message is that [`referred_by_message`] made the key of.
+pub fn referring_room(key: &[u8]) -> Result<RoomId, StoreError> {
+    let by = key.strip_prefix(REFERENCES).and_then(|key| key.get(16..));
+    let room = by.and_then(|by| by.strip_prefix(&[BY_MESSAGE])?.get(..16)).and_then(|id| Uuid::from_slice(id).ok());
+    room.map(RoomId).ok_or_else(|| damage("a key that names no message that refers to a file"))
+}
+
+/// Among the files: the [`Unfinished`] upload of this id.
+pub fn upload(id: FileId) -> Bytes {
+    joined(UPLOADS, id.0.as_bytes())
+}
+
+/// Among the files: the [`Usage`] of a tenant.
+pub fn usage(tenant: &TenantId) -> Bytes {
+    joined(USAGES, tenant.as_str().as_bytes())
+}
+
+/// Whose key [`usage`] made.
+pub fn tenant_of(key: &[u8]) -> Result<TenantId, StoreError> {
+    let tenant = key.strip_prefix(USAGES).and_then(|tenant| std::str::from_utf8(tenant).ok());
+    let tenant = tenant.and_then(|tenant| TenantId::new(tenant).ok());
+    tenant.ok_or_else(|| damage("a key that names no tenant"))
+}
+
+/// Among the files: before the keys of the files of this content.
+pub fn contents(hash: &Hash) -> Bytes {
+    joined(CONTENTS, &hash.0)
+}
+
+/// Among the files: a row without a value, for a file of this content.
+pub fn content(hash: &Hash, file: FileId) -> Bytes {
+    joined(&contents(hash), file.0.as_bytes())
 }
 
 /// Under a directory's stream: the [`Reservation`] of an alias.
@@ -505,6 +617,7 @@ impl Row for Message {
             thread: self.thread.map(|thread| Id(thread.0)),
             reactions: self.reactions.iter().map(|(emoji, count)| (emoji.as_str(), *count)).collect(),
             forwarded: self.forwarded,
+            files: self.files.iter().map(|file| Id(file.0)).collect(),
         };
         codec::version(&stored).into()
     }
@@ -518,6 +631,7 @@ impl Row for Message {
             deleted: stored.deleted,
             thread: stored.thread.map(|thread| RecordId(thread.0)),
             forwarded: stored.forwarded,
+            files: stored.files.into_iter().map(|file| FileId(file.0)).collect(),
             reactions: stored
                 .reactions
                 .into_iter()
@@ -541,6 +655,123 @@ struct StoredMessage<'a> {
     reactions: Vec<(&'a str, u32)>,
     #[serde(default)]
     forwarded: bool,
+    #[serde(default)]
+    files: Vec<Id>,
+}
+
+impl Row for Filed {
+    fn encode(&self) -> Bytes {
+        let File { id, tenant, owner, purpose, hash, size, media, name, at } = &self.file;
+        let stored = StoredFile {
+            id: Id(id.0),
+            tenant: tenant.as_str(),
+            owner: owner.as_str(),
+            room: stored_purpose(*purpose),
+            hash: hash.0,
+            size: *size,
+            media: media.as_str(),
+            name: name.as_str(),
+            at: at.0,
+            loose_since: self.loose_since.map(|since| since.0),
+        };
+        codec::version(&stored).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let stored: StoredFile = codec::versioned(bytes)?;
+        let file = File {
+            id: FileId(stored.id.0),
+            tenant: TenantId::new(stored.tenant).map_err(damage)?,
+            owner: codec::user(stored.owner)?,
+            purpose: purpose(stored.room),
+            hash: Hash(stored.hash),
+            size: stored.size,
+            media: codec::media_type(stored.media)?,
+            name: codec::file_name(stored.name)?,
+            at: Timestamp(stored.at),
+        };
+        Ok(Self { file, loose_since: stored.loose_since.map(Timestamp) })
+    }
+}
+
+/// The room that a file is for; none for an avatar.
+fn stored_purpose(purpose: Purpose) -> Option<Id> {
+    match purpose {
+        Purpose::Attachment(room) => Some(Id(room.0)),
+        Purpose::Avatar => None,
+    }
+}
+
+fn purpose(room: Option<Id>) -> Purpose {
+    room.map_or(Purpose::Avatar, |room| Purpose::Attachment(RoomId(room.0)))
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredFile<'a> {
+    id: Id,
+    #[serde(borrow)]
+    tenant: &'a str,
+    owner: &'a str,
+    room: Option<Id>,
+    hash: [u8; 32],
+    size: u64,
+    media: &'a str,
+    name: &'a str,
+    at: i64,
+    loose_since: Option<i64>,
+}
+
+impl Row for Unfinished {
+    fn encode(&self) -> Bytes {
+        let stored = StoredUpload {
+            id: Id(self.id.0),
+            tenant: self.tenant.as_str(),
+            owner: self.owner.as_str(),
+            room: stored_purpose(self.purpose),
+            name: self.name.as_str(),
+            size: self.size,
+            offset: self.offset,
+            at: self.at.0,
+        };
+        codec::version(&stored).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let stored: StoredUpload = codec::versioned(bytes)?;
+        Ok(Self {
+            id: FileId(stored.id.0),
+            tenant: TenantId::new(stored.tenant).map_err(damage)?,
+            owner: codec::user(stored.owner)?,
+            purpose: purpose(stored.room),
+            name: codec::file_name(stored.name)?,
+            size: stored.size,
+            offset: stored.offset,
+            at: Timestamp(stored.at),
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredUpload<'a> {
+    id: Id,
+    #[serde(borrow)]
+    tenant: &'a str,
+    owner: &'a str,
+    room: Option<Id>,
+    name: &'a str,
+    size: u64,
+    offset: u64,
+    at: i64,
+}
+
+impl Row for Usage {
+    fn encode(&self) -> Bytes {
+        codec::version(&self.0).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        codec::versioned(bytes).map(Self)
+    }
 }
 
 impl Row for Pin {
@@ -788,7 +1019,7 @@ mod tests {
     use crate::domain::inbox::FOREVER;
     use crate::domain::policy::History;
     use crate::domain::rules::Links;
-    use crate::domain::{Epoch, Position};
+    use crate::domain::{Epoch, MediaType, Position};
 
     #[test]
     fn every_row_comes_back_as_it_was() {
@@ -833,14 +1064,36 @@ mod tests {
             edits: vec![Seq(4), Seq(u64::MAX)],
             deleted: false,
             reactions: vec![(Emoji::new("+1").unwrap(), 3)],
+            files: vec![FileId(Uuid::from_u128(8))],
         });
+        let name = FileName::new("Über.png").unwrap();
+        let (tenant, at) = (TenantId::default_tenant(), Timestamp(-1));
+        for purpose in [Purpose::Avatar, Purpose::Attachment(RoomId(Uuid::from_u128(4)))] {
+            let file = File {
+                id: FileId(Uuid::from_u128(8)),
+                tenant: tenant.clone(),
+                owner: ann(),
+                purpose,
+                hash: Hash([0xfe; 32]),
+                size: u64::MAX,
+                media: MediaType::new("image/png").unwrap(),
+                name: name.clone(),
+                at,
+            };
+            round(Filed { file: file.clone(), loose_since: Some(at) });
+            round(Filed { file, loose_since: None });
+            let (tenant, name) = (tenant.clone(), name.clone());
+            let id = FileId(Uuid::from_u128(9));
+            round(Unfinished { id, tenant, owner: ann(), purpose, name, size: u64::MAX, offset: 7, at });
+        }
+        round(Usage(u64::MAX));
         let position = Position { epoch: Epoch(2), seq: Seq(9) };
         round(Pin { message: id, by: ann(), position, at: Timestamp(-1) });
         round(BTreeSet::from([Emoji::new("+1").unwrap(), Emoji::new("❤").unwrap()]));
-        // As it was written before there were threads, reactions and forwards.
+        // As it was written before there were threads, reactions, forwards and files.
         let short = codec::version(&(Id(Uuid::from_u128(5)), "ann", vec![4_u64], false));
-        let later = |message: Message| (message.thread, message.reactions, message.forwarded);
-        assert_eq!(Message::decode(&short).map(later), Ok((None, Vec::new(), false)));
+        let later = |message: Message| (message.thread, message.reactions, message.forwarded, message.files);
+        assert_eq!(Message::decode(&short).map(later), Ok((None, Vec::new(), false, Vec::new())));
         round(Reservation { room: RoomId(Uuid::from_u128(1)), num: Num(1 << 40), alias });
         round(Num(u64::MAX));
         let reached = |epoch, seq| Reached(Position { epoch: Epoch(epoch), seq: Seq(seq) });
@@ -889,6 +1142,9 @@ mod tests {
         assert_eq!(user_of(&invitation(&ann())), Ok(ann()));
         assert_eq!(user_of(&progress(&ann())), Ok(ann()));
         assert_eq!(room_of(&place(id)), Ok(id));
+        let file = FileId(Uuid::from_u128(6));
+        assert_eq!(referring_room(&referred_by_message(file, id, Seq(3))), Ok(id));
+        assert!(referring_room(&referred_by_user(file, &ann())).is_err());
         assert_eq!(room_of(&entry(id)), Ok(id));
         assert!(room_of(&member(&ann())).is_err());
         assert!(user_of(HEADER).is_err());
@@ -915,6 +1171,9 @@ mod tests {
             let _ = Kept::decode(&bytes);
             let _ = Progress::decode(&bytes);
             let _ = Num::decode(&bytes);
+            let _ = Filed::decode(&bytes);
+            let _ = Unfinished::decode(&bytes);
+            let _ = referring_room(&bytes);
             let _ = user_of(&bytes);
             let _ = room_of(&bytes);
         }

@@ -9,6 +9,7 @@
 
 pub mod close;
 pub mod cursor;
+mod file_link;
 pub mod frame;
 pub mod guard;
 pub mod inbound;

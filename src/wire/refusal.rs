@@ -234,6 +234,43 @@ impl Refusal {
         Self { limit: Some(limit), ..Self::of(TOO_MANY_ROOMS) }
     }
 
+    /// `limit` is the name of the limit in the configuration.
+    pub fn file_too_large(limit: &'static str) -> Self {
+        Self { limit: Some(limit), ..Self::of(FILE_TOO_LARGE) }
+    }
+
+    /// `limit` is the name of the limit in the configuration.
+    pub fn quota_reached(limit: &'static str) -> Self {
+        Self { limit: Some(limit), ..Self::of(QUOTA_REACHED) }
+    }
+
+    /// `limit` is the name of the limit in the configuration.
+    pub fn too_many_uploads(limit: &'static str) -> Self {
+        Self { limit: Some(limit), ..Self::of(TOO_MANY_UPLOADS).after(PAUSE) }
+    }
+
+    pub fn digest_mismatch() -> Self {
+        Self::of(DIGEST_MISMATCH)
+    }
+
+    /// `offset` is how much of the upload there is.
+    pub fn offset_mismatch(offset: u64) -> Self {
+        let message = format!("the upload goes on at {offset}, and this is for another place");
+        Self { message, ..Self::of(OFFSET_MISMATCH) }
+    }
+
+    pub fn tus_version() -> Self {
+        Self::of(TUS_VERSION)
+    }
+
+    pub fn link_invalid() -> Self {
+        Self::of(LINK_INVALID)
+    }
+
+    pub fn range_unsatisfiable() -> Self {
+        Self::of(RANGE_UNSATISFIABLE)
+    }
+
     /// Whether it says that a token is none of ours, as one that is guessed is not.
     pub fn is_of_a_bad_token(&self) -> bool {
         [TOKEN_INVALID.code, UNAUTHENTICATED.code].contains(&self.code)
@@ -336,10 +373,23 @@ const METHOD_NOT_ALLOWED: CodeInfo =
 const MEDIA_TYPE_UNSUPPORTED: CodeInfo = no(
     "media_type_unsupported",
     415,
-    "a body has to be JSON: `Content-Type: application/json`, in UTF-8 and not compressed",
+    "a body has to be JSON: `Content-Type: application/json`, in UTF-8 and not compressed; for uploads see there",
 );
 const BODY_TOO_LARGE: CodeInfo = no("body_too_large", 413, "the body is larger than the limit");
 const BODY_TOO_SLOW: CodeInfo = later("body_too_slow", 408, "the body did not come to its end in time");
+
+const FILE_TOO_LARGE: CodeInfo = no("file_too_large", 413, "the file is larger than the limit that is named");
+const QUOTA_REACHED: CodeInfo =
+    no("quota_reached", 409, "the tenant's files take as much room as the limit that is named allows");
+const TOO_MANY_UPLOADS: CodeInfo =
+    later("too_many_uploads", 429, "as many uploads are under way as the limit that is named allows");
+const DIGEST_MISMATCH: CodeInfo = no("digest_mismatch", 422, "what came is not what its digest says");
+const OFFSET_MISMATCH: CodeInfo =
+    no("offset_mismatch", 409, "the upload goes on at another place; ask where with HEAD");
+const TUS_VERSION: CodeInfo =
+    no("tus_version", 412, "this address speaks tus 1.0.0: the header `Tus-Resumable: 1.0.0` has to be there");
+const LINK_INVALID: CodeInfo = no("link_invalid", 401, "the link is too old, or is for another file");
+const RANGE_UNSATISFIABLE: CodeInfo = no("range_unsatisfiable", 416, "the file has no bytes in this range");
 
 /// Every code there is: first what the rules refuse, then the rest.
 pub const CODES: &[CodeInfo] = &[
@@ -377,6 +427,9 @@ pub const CODES: &[CodeInfo] = &[
     no("not_there_yet", 409, "the room has not come so far: there is no record of this seq yet"),
     no("too_many_pins", 409, "a room has at most 50 pinned messages"),
     no("content_size", 413, "the content is empty or larger than 32768 bytes"),
+    no("file_not_found", 404, "there is no such file, or it is not yours to use here"),
+    no("too_many_attachments", 409, "a message has at most 10 attachments"),
+    no("not_a_picture", 422, "an avatar has to be a picture: PNG, JPEG, GIF, WebP, AVIF or BMP"),
     no("client_id_reused", 409, "this client id was used already for something else"),
     BAD_REQUEST,
     UNKNOWN_COMMAND,
@@ -412,6 +465,14 @@ pub const CODES: &[CodeInfo] = &[
     MEDIA_TYPE_UNSUPPORTED,
     BODY_TOO_LARGE,
     BODY_TOO_SLOW,
+    FILE_TOO_LARGE,
+    QUOTA_REACHED,
+    TOO_MANY_UPLOADS,
+    DIGEST_MISMATCH,
+    OFFSET_MISMATCH,
+    TUS_VERSION,
+    LINK_INVALID,
+    RANGE_UNSATISFIABLE,
 ];
 
 const fn no(code: &'static str, status: u16, meaning: &'static str) -> CodeInfo {

@@ -1,7 +1,8 @@
 //! What a client asks, whatever its dialect.
 
 use crate::domain::{
-    Alias, ClientId, Command, Emoji, Name, Presence, ProfileUpdate, RecordId, Role, RoomId, RoomKind, RoomName, UserId,
+    Alias, ClientId, Command, Content, Emoji, FileId, Name, Presence, ProfileUpdate, RecordId, Role, RoomId, RoomKind,
+    RoomName, UserId,
 };
 
 use super::{Activity, Refusal};
@@ -30,6 +31,15 @@ pub enum Ask {
     Command {
         room: RoomName,
         command: Command,
+        client_id: Option<ClientId>,
+    },
+    /// To post a message with files.
+    Attach {
+        room: RoomName,
+        content: Content,
+        attachments: Vec<FileId>,
+        reply_to: Option<RecordId>,
+        mentions: Vec<UserId>,
         client_id: Option<ClientId>,
     },
     /// To post what the message `message` of the room `source` says.

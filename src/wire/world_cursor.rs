@@ -86,6 +86,18 @@ impl Sealer {
     }
 }
 
+impl Sealer {
+    /// Seals something else than a cursor, bound to `headers`.
+    pub(super) fn seal_bytes(&self, headers: [&[u8]; 2], plain: &[u8]) -> Vec<u8> {
+        Aes128Siv::new(&self.0).encrypt(headers, plain).expect("two headers are not too many")
+    }
+
+    /// Opens what [`Sealer::seal_bytes`] sealed; `None` where that is not so.
+    pub(super) fn open_bytes(&self, headers: [&[u8]; 2], sealed: &[u8]) -> Option<Vec<u8>> {
+        Aes128Siv::new(&self.0).decrypt(headers, sealed).ok()
+    }
+}
+
 /// Whether a text has the looks of a sealed cursor, for who expects that of a room.
 pub(super) fn looks_sealed(text: &str) -> bool {
     let begins = text.get(..4).and_then(|begin| URL_SAFE_NO_PAD.decode(begin).ok());

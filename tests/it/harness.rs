@@ -18,6 +18,7 @@ use chinwag::domain::{TenantId, Timestamp, UserId};
 use chinwag::http::origin::Origins;
 use chinwag::server::{Parts, Server};
 use chinwag::store::Store;
+use chinwag::store::files::FileStore;
 use chinwag::store::memory::MemoryStore;
 use chinwag::tls::Certificate;
 use chinwag::wire::Sealer;
@@ -25,6 +26,7 @@ use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
 use ipnet::IpNet;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -39,6 +41,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How a server is to be set up.
 pub struct Setup {
     pub store: Arc<dyn Store>,
+    /// Where files are kept; a server that is started again finds those of before.
+    pub files: Arc<TempDir>,
     pub clock: Arc<dyn Clock>,
     pub limits: Limits,
     pub origins: Arc<Origins>,
@@ -58,6 +62,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             store: Arc::new(MemoryStore::new()),
+            files: temporary(),
             clock: Arc::new(SystemClock),
             limits: Limits { sweep: Duration::from_millis(50), ..Limits::lifted() },
             origins: Arc::default(),
@@ -72,11 +77,18 @@ impl Default for Setup {
     }
 }
 
+/// A folder for files that goes with the last who has it.
+pub fn temporary() -> Arc<TempDir> {
+    Arc::new(TempDir::new().expect("there is room for temporary files"))
+}
+
 /// A running server; stopped in order when dropped.
 pub struct TestServer {
     pub address: SocketAddr,
     pub registry: Arc<Registry>,
     keyring: Arc<Keyring>,
+    /// Goes with the last server that has it.
+    pub files: Arc<TempDir>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -94,11 +106,13 @@ impl TestServer {
         let clock = Arc::clone(&setup.clock);
         let own = || Identity::new(&IdentityOptions::default(), secret, clock).expect("the defaults are right");
         let gate = setup.gate.unwrap_or_else(|| Arc::new(own()) as Arc<dyn Gate>);
+        let files = Arc::clone(&setup.files);
         let thread = std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 let listener = TcpListener::bind(setup.listen).expect("loopback has a free port");
                 let parts = Parts {
                     store: setup.store,
+                    files: FileStore::open(setup.files.path(), 0).expect("the folder is ours"),
                     clock: setup.clock,
                     gate,
                     origins: setup.origins,
@@ -118,7 +132,7 @@ impl TestServer {
             });
         });
         let (address, registry) = server.recv().expect("the server starts");
-        Self { address, registry, keyring, stop: Some(stop), thread: Some(thread) }
+        Self { address, registry, keyring, files, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Stops the server in order and waits for it.

@@ -6,6 +6,7 @@ mod blocks;
 mod conversations;
 mod edits;
 mod event_streams;
+mod files;
 mod flaws;
 mod forwards;
 #[allow(dead_code, reason = "shared with the tests that have a process of their own")]

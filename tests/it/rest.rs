@@ -645,7 +645,8 @@ async fn the_description_is_openapi_3_1_whose_references_lead_somewhere() {
                 assert!(parameter["schema"]["type"].is_string(), "{id}: {name}");
                 match parameter["in"].as_str().unwrap() {
                     "path" => assert!(parameter["required"] == true && in_path.insert(name), "{id}"),
-                    "query" | "header" => assert_eq!(parameter["required"], false, "{id}: {name}"),
+                    "query" => assert_eq!(parameter["required"], false, "{id}: {name}"),
+                    "header" => assert!(parameter["required"].is_boolean(), "{id}: {name}"),
                     other => panic!("{id}: {name} is in {other}"),
                 }
             }
@@ -655,8 +656,8 @@ async fn the_description_is_openapi_3_1_whose_references_lead_somewhere() {
                 let refused = status.parse::<u16>().unwrap() >= 400;
                 assert_eq!(answer["content"].get("application/problem+json").is_some(), refused, "{id}: {status}");
             }
-            if let Some(body) = operation.get("requestBody") {
-                let content = &body["content"]["application/json"];
+            let body = operation.get("requestBody").map(|body| &body["content"]);
+            if let Some(content) = body.and_then(|body| body.get("application/json")) {
                 document.check(&content["schema"], &content["example"], &id);
             }
         }

@@ -134,7 +134,8 @@ async fn ask(
 ) -> Answer {
     let mut target = path.to_owned();
     let message = "0192f0c1-2345-7abc-8def-000000000004";
-    for (name, ours) in [("room", room), ("user", "olga"), ("message", message), ("emoji", "+1")] {
+    let places = [("room", room), ("user", "olga"), ("message", message), ("emoji", "+1")];
+    for (name, ours) in places.into_iter().chain([("file", message), ("upload", message)]) {
         let said = if name == member { value } else { ours };
         target = target.replace(&format!("{{{name}}}"), said);
     }

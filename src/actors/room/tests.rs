@@ -200,7 +200,7 @@ fn ask(room: &Addr<RoomActor>, command: Command) -> Answered {
 fn ask_by(by: &str, room: &Addr<RoomActor>, command: Command) -> Answered {
     let (to, answer) = oneshot::channel();
     let admission = Admission::new(&Arc::new(AtomicUsize::new(0)), 1).expect("there is room for one");
-    let asker = Asker::new(to, Arc::new(admission));
+    let asker = Asker::new(to, Arc::new(admission), None);
     let submission = Submission { by: principal(by), command, client_id: None, asker };
     room.try_send(Submit(vec![submission])).unwrap();
     answer

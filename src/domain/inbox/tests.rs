@@ -132,6 +132,7 @@ impl World {
                         content: Content::text("hi"),
                         reply_to: None,
                         mentions: mentions.into_iter().collect(),
+                        attachments: Vec::new(),
                     },
                 );
             }
@@ -256,7 +257,8 @@ impl Random {
 
 fn posted(seq: u64, by: &str, text: &str, mentions: &[UserId]) -> Record {
     let mentions = mentions.into();
-    record(seq, by, RoomEvent::MessagePosted { content: Content::text(text), reply: None, mentions, forwarded: None })
+    let (content, attachments) = (Content::text(text), Box::default());
+    record(seq, by, RoomEvent::MessagePosted { content, reply: None, mentions, forwarded: None, attachments })
 }
 
 fn record(seq: u64, by: &str, event: RoomEvent) -> Record {

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::domain::rules::Links;
-use crate::domain::{Epoch, RoomId, RulesChange, Source, TenantId, Update};
+use crate::domain::{Attachment, Epoch, FileName, MediaType, RoomId, RulesChange, Source, TenantId, Update};
 
 #[test]
 fn a_channel_is_joined_by_anyone_and_posted_to_by_members() {
@@ -256,7 +256,8 @@ fn what_the_rules_do_not_allow_is_neither_posted_nor_edited_nor_forwarded() {
     let ruled = lobby.clone().and("ann", change.clone());
     ruled.clone().when("ann", change).then([]);
     let said = |text: &str| {
-        let original = Original { content: Content::text(text), by: user("eve"), at: Timestamp(0) };
+        let (content, attachments) = (Content::text(text), Attachments::default());
+        let original = Original { content, attachments, by: user("eve"), at: Timestamp(0) };
         let source = Source { room: RoomId(Uuid::from_u128(1)), message, original: Some(original) };
         let edit = Command::Edit { message, content: Content::text(text), mentions: Vec::new() };
         [post(text), edit, Command::Forward { source, reply_to: None, mentions: Vec::new() }]
@@ -405,6 +406,7 @@ fn a_message_answers_one_of_its_room_and_belongs_to_its_thread() {
             reply,
             mentions: Mentions::default(),
             forwarded: None,
+            attachments: Attachments::default(),
         }]
     };
     lobby.clone().when("ann", answer("yes", first)).then(answered(first, "bob", first));
@@ -420,13 +422,16 @@ fn a_message_answers_one_of_its_room_and_belongs_to_its_thread() {
 
 #[test]
 fn what_was_said_elsewhere_is_forwarded_with_who_said_it_and_stays_as_it_is() {
-    let original = Original { content: Content::text("so be it"), by: user("zoe"), at: Timestamp(7) };
+    let attachments: Attachments = [attachment(1), attachment(2)].into();
+    let (content, at) = (Content::text("so be it"), Timestamp(7));
+    let original = Original { content, attachments: attachments.clone(), by: user("zoe"), at };
     let source = |original| Source { room: RoomId(Uuid::from_u128(1)), message: id_at(9), original };
     let forward = |original, reply_to, mentions| Command::Forward { source: source(original), reply_to, mentions };
     let forwarded = |reply, mentions| {
         let from = Forwarded { by: user("zoe"), at: Timestamp(7), source: source(None).tag() };
         let content = Content::text("so be it");
-        [RoomEvent::MessagePosted { content, reply, mentions, forwarded: Some(Box::new(from)) }]
+        let (forwarded, attachments) = (Some(Box::new(from)), attachments.clone());
+        [RoomEvent::MessagePosted { content, reply, mentions, forwarded, attachments }]
     };
     let lobby = given(channel("ann")).and("bob", Command::Join).and("bob", post("and?"));
     let asked = lobby.last_id();
@@ -553,17 +558,57 @@ fn what_is_deleted_is_not_pinned_any_more_and_a_room_has_so_many_pins() {
 }
 
 #[test]
+fn a_message_has_the_files_that_its_author_may_attach_each_once() {
+    let lobby = given(channel("ann")).and("bob", Command::Join);
+    let attach = |content: &str, files: &[(u128, bool)]| Command::Post {
+        content: if content.is_empty() { Content::default() } else { Content::text(content) },
+        reply_to: None,
+        mentions: Vec::new(),
+        attachments: files
+            .iter()
+            .map(|(id, found)| Attach { file: FileId(Uuid::from_u128(*id)), found: found.then(|| attachment(*id)) })
+            .collect(),
+    };
+    let attached = |text: &str, files: &[u128]| {
+        let content = if text.is_empty() { Content::default() } else { Content::text(text) };
+        let attachments = files.iter().map(|id| attachment(*id)).collect();
+        let (reply, mentions, forwarded) = (None, Mentions::default(), None);
+        [RoomEvent::MessagePosted { content, reply, mentions, forwarded, attachments }]
+    };
+    lobby.clone().when("bob", attach("", &[(1, true)])).then(attached("", &[1]));
+    lobby.clone().when("bob", attach("look", &[(2, true), (1, true), (2, true)])).then(attached("look", &[2, 1]));
+    lobby.clone().when("bob", attach("", &[(1, true), (2, false)])).refused(Rejection::FileNotFound);
+    lobby.clone().when("bob", attach("", &[])).refused(Rejection::ContentSize);
+    let long = "x".repeat(Content::BYTES_MAX + 1);
+    lobby.clone().when("bob", attach(&long, &[(1, true)])).refused(Rejection::ContentSize);
+    let many: Vec<_> = (0..=ATTACHMENTS_MAX).map(|id| (id as u128, true)).collect();
+    lobby.clone().when("bob", attach("", &many)).refused(Rejection::TooManyAttachments);
+    lobby
+        .clone()
+        .when("bob", attach("", &many[1..]))
+        .then(attached("", &many[1..].iter().map(|file| file.0).collect::<Vec<_>>()));
+    lobby.when("zoe", attach("", &[(2, false)])).refused(Rejection::NotMember);
+}
+
+fn attachment(id: u128) -> Attachment {
+    let (name, media) = (FileName::unnamed(), MediaType::text());
+    Attachment { id: FileId(Uuid::from_u128(id)), name, media, size: 5 }
+}
+
+#[test]
 fn members_are_mentioned_each_once_and_not_too_many() {
     let names: Vec<String> = (0..=MENTIONS_MAX).map(|n| format!("u{n:02}")).collect();
     let mention = |users: &[&str]| Command::Post {
         content: Content::text("hi"),
         reply_to: None,
         mentions: users.iter().map(|name| user(name)).collect(),
+        attachments: Vec::new(),
     };
     let lobby = names.iter().fold(given(channel("ann")), |lobby, name| lobby.and(name, Command::Join));
     let mentioned = |users: &[&str]| {
         let mentions = users.iter().map(|name| user(name)).collect();
-        [RoomEvent::MessagePosted { content: Content::text("hi"), reply: None, mentions, forwarded: None }]
+        let (content, attachments) = (Content::text("hi"), Attachments::default());
+        [RoomEvent::MessagePosted { content, reply: None, mentions, forwarded: None, attachments }]
     };
     lobby.clone().when("ann", mention(&["u02", "ann", "u01", "u02"])).then(mentioned(&["ann", "u01", "u02"]));
     lobby.clone().when("ann", mention(&["zoe"])).refused(Rejection::NoSuchMember);
@@ -607,6 +652,7 @@ fn only_messages_with_uncommitted_changes_have_to_stay_known() {
             edits: Vec::new(),
             deleted: false,
             reactions: Vec::new(),
+            files: Vec::new(),
         });
     }
     room.forget_messages(&BTreeSet::from([Seq(4), Seq(9)]));
@@ -1028,7 +1074,8 @@ fn emoji_of(text: &str) -> Emoji {
 }
 
 fn answer(text: &str, message: RecordId) -> Command {
-    Command::Post { content: Content::text(text), reply_to: Some(message), mentions: Vec::new() }
+    let (content, attachments) = (Content::text(text), Vec::new());
+    Command::Post { content, reply_to: Some(message), mentions: Vec::new(), attachments }
 }
 
 fn posted(text: &str) -> RoomEvent {

@@ -15,14 +15,15 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializ
 use super::DEPTH_MAX;
 use super::content::{Content, Text};
 use crate::domain::event::MENTIONS_MAX;
+use crate::domain::file::ATTACHMENTS_MAX;
 use crate::domain::ids::IdError;
 use crate::domain::policy::SLOW_MODE_MAX_MS;
 use crate::domain::profile::{AVATAR_BYTES_MAX, Audience, Email, FIELDS_BYTES_MAX, Telephone};
 use crate::domain::room::MEMBERS_MAX;
 use crate::domain::rules::Links;
 use crate::domain::{
-    self, Alias, Capability, ClientId, Command, Emoji, Name, Num, Presence, RecordId, Rejection, Rights, Role, RoomId,
-    RoomKind, RoomName, RulesChange, Seq, Timestamp, UserId, inbox,
+    self, Alias, Capability, ClientId, Command, Emoji, FileId, Name, Num, Presence, RecordId, Rejection, Rights, Role,
+    RoomId, RoomKind, RoomName, RulesChange, Seq, Timestamp, UserId, inbox,
 };
 use crate::wire::{Activity, Ask, DecodeError, From, Refusal, Request};
 
@@ -272,18 +273,29 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             command(room, Command::Unmute { user: user.0 })
         }
         Kind::Post => {
-            let Post { room, content, forward, reply_to, mentions, client_id } = payload.read()?;
+            let Post { room, content, attachments, forward, reply_to, mentions, client_id } = payload.read()?;
             let (reply_to, mentions) = (reply_to.map(|it| it.0), mentions.unwrap_or_default().0);
+            let attachments = attachments.unwrap_or_default().0;
+            if attachments.len() > ATTACHMENTS_MAX {
+                return Err(Rejection::TooManyAttachments.into());
+            }
             match (content, forward) {
-                (Some(content), None) => {
-                    publish(room, Command::Post { content: filled(content)?, reply_to, mentions }, client_id)
+                (content, None) if !attachments.is_empty() => {
+                    let content = content.map_or_else(domain::Content::default, |Content(content)| content);
+                    let (room, client_id) = (room.0, client_id.map(|it| it.0));
+                    Ask::Attach { room, content, attachments, reply_to, mentions, client_id }
                 }
-                (None, Some(Object(OfMessage { room: source, message }))) => {
+                (Some(content), None) => {
+                    let (content, attachments) = (filled(content)?, Vec::new());
+                    publish(room, Command::Post { content, reply_to, mentions, attachments }, client_id)
+                }
+                (None, Some(Object(OfMessage { room: source, message }))) if attachments.is_empty() => {
                     let (room, source, message) = (room.0, source.0, message.0);
                     Ask::Forward { room, source, message, reply_to, mentions, client_id: client_id.map(|it| it.0) }
                 }
-                (Some(_), Some(_)) | (None, None) => {
-                    return Err(Refusal::bad_request("a message has either `content` or `forward`"));
+                (Some(_) | None, Some(_)) | (None, None) => {
+                    let either = "a message has `content`, `attachments` or both, or else `forward`";
+                    return Err(Refusal::bad_request(either));
                 }
             }
         }
@@ -823,6 +835,7 @@ struct ChangeRights {
 struct Post {
     room: RoomText,
     content: Option<Content>,
+    attachments: Option<Files>,
     forward: Option<Object<OfMessage>>,
     reply_to: Option<Parsed<RecordId>>,
     mentions: Option<Mentioned>,
@@ -1108,6 +1121,36 @@ impl<'de> Deserialize<'de> for Mentioned {
     }
 }
 
+/// `attachments` of a message: one more than there may be tells that there are too many.
+#[derive(Default)]
+struct Files(Vec<FileId>);
+
+impl<'de> Deserialize<'de> for Files {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+
+        impl<'de> Visitor<'de> for List {
+            type Value = Vec<FileId>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of the ids of files")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut files = Vec::new();
+                while let Some(Parsed(file)) = seq.next_element()? {
+                    if files.len() <= ATTACHMENTS_MAX {
+                        files.push(file);
+                    }
+                }
+                Ok(files)
+            }
+        }
+
+        deserializer.deserialize_any(List).map(Self)
+    }
+}
+
 /// `members` of a new room.
 struct Invitees(Vec<(UserId, Role)>);
 
@@ -1222,6 +1265,14 @@ impl FromText for RecordId {
 
     fn from_text(text: &str) -> Result<Self, Self::Error> {
         text.parse().map(Self).map_err(|_| "`message` has to be the id of a record")
+    }
+}
+
+impl FromText for FileId {
+    type Error = &'static str;
+
+    fn from_text(text: &str) -> Result<Self, Self::Error> {
+        text.parse().map(Self).map_err(|_| "an attachment has to be the id of a file")
     }
 }
 

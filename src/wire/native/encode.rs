@@ -7,8 +7,9 @@ use super::writer::{Plain, Writer};
 use crate::domain::inbox::{Entry, Last, Settings, Unread};
 use crate::domain::room::{Ban, Mute, Settings as RoomSettings};
 use crate::domain::{
-    Alias, Capabilities, Content, DirectoryEvent, Emoji, Event, Forwarded, InReplyTo, InboxEvent, Name, Position,
-    Presence, Profile, Record, RecordId, Rights, RoomEvent, RoomId, RoomKey, Rules, Signal, Timestamp, UserId,
+    Alias, Attachment, Capabilities, Content, DirectoryEvent, Emoji, Event, Forwarded, InReplyTo, InboxEvent, Name,
+    Position, Presence, Profile, Record, RecordId, Rights, RoomEvent, RoomId, RoomKey, Rules, Signal, Timestamp,
+    UserId,
 };
 use crate::wire::{
     About, Activity, Beside, Change, Changes, Cursor, Edited, Gap, Inbox, InboxRoom, Listed, ListedMember, Notice,
@@ -150,7 +151,16 @@ pub fn notice(out: &mut impl Writer, notice: &Notice) {
 /// What a record will probably take at most: where a content has much to escape, the buffer grows.
 pub fn record_bytes(record: &Record) -> usize {
     let Event::Room(event) = &record.event else { return FRAME_BYTES };
-    event.said().map_or(FRAME_BYTES, |(content, mentions)| said_bytes(content, mentions))
+    let mut attached = 0;
+    if let RoomEvent::MessagePosted { attachments, .. } = event {
+        attached = attachments.iter().map(attachment_bytes).sum();
+    }
+    attached + event.said().map_or(FRAME_BYTES, |(content, mentions)| said_bytes(content, mentions))
+}
+
+fn attachment_bytes(attachment: &Attachment) -> usize {
+    // Names, quotation marks, the id and a size of ten digits.
+    UUID_BYTES + 64 + attachment.name.as_str().len() + attachment.media.as_str().len()
 }
 
 fn version_bytes(Version { content, mentions, .. }: &Version) -> usize {
@@ -324,7 +334,7 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
             out.member("event", "member_unblocked");
             out.member("user", user.as_str());
         }
-        RoomEvent::MessagePosted { content, reply, mentions, forwarded } => {
+        RoomEvent::MessagePosted { content, reply, mentions, forwarded, attachments } => {
             out.member("event", "message_posted");
             if let Some(reply) = reply {
                 put_in_reply_to(out, reply);
@@ -333,6 +343,7 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
             if let Some(forwarded) = forwarded {
                 put_forwarded(out, forwarded);
             }
+            put_attachments(out, attachments);
             put_content(out, content);
         }
         RoomEvent::MessageEdited { message, by, content, mentions } => {
@@ -962,6 +973,25 @@ fn put_forwarded(out: &mut impl Writer, Forwarded { by, at, source: _ }: &Forwar
     out.member("by", by.as_str());
     put_time(out, *at);
     out.close_map(open);
+}
+
+/// Most messages have none, and do not say so.
+fn put_attachments(out: &mut impl Writer, attachments: &[Attachment]) {
+    if attachments.is_empty() {
+        return;
+    }
+    out.key("attachments");
+    let open = out.open_list();
+    for Attachment { id, name, media, size } in attachments {
+        out.item();
+        let open = out.open_map();
+        out.member("id", &*id.0.hyphenated().encode_lower(&mut [0; UUID_BYTES]));
+        out.member("name", name.as_str());
+        out.member("media_type", media.as_str());
+        out.member("size", size);
+        out.close_map(open);
+    }
+    out.close_list(open);
 }
 
 fn put_capabilities(out: &mut impl Writer, name: &str, capabilities: Capabilities) {

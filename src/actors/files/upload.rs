@@ -1,0 +1,481 @@
+//! An upload while it comes in: bounded, counted, written to the disk piece by piece.
+//!
+//! When all of it is on disk its row is committed, and then it is put in its place. Whatever ends the process between
+//! these, the next start finds either nothing that counts, an upload that goes on where it was acknowledged, or a file.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Files;
+use crate::actors::failure::commit_failed;
+use crate::actors::limits::{Limits, names};
+use crate::actors::registry::{BUSY, Registry};
+use crate::clock::random_wide;
+use crate::domain::file::{Hash, fits};
+use crate::domain::{File, FileId, FileName, Principal, Purpose, Rejection, TenantId, Timestamp, UserId};
+use crate::store::CommitError;
+use crate::store::files::{FileStore, Incoming};
+use crate::store::rows::{self, Filed, Row, Unfinished, Usage};
+use crate::wire::Refusal;
+
+/// How many uploads may be unfinished in all: each has a row, and a place in memory.
+const UNFINISHED_MAX: usize = 10_000;
+
+/// How much of an upload that may go on is acknowledged at once while it comes in.
+const ACKNOWLEDGED_BYTES: u64 = 8 * 1024 * 1024;
+
+/// What somebody wants to upload.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wanted {
+    pub purpose: Purpose,
+    pub name: FileName,
+    /// How large it will be, where that is said.
+    pub size: Option<u64>,
+}
+
+/// How much of an upload there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Came {
+    pub offset: u64,
+    pub size: u64,
+    /// When the last of it came, unless it is complete.
+    pub at: Option<Timestamp>,
+}
+
+/// An upload that comes in. Dropped before it is finished, nothing is left of it but what was acknowledged.
+pub struct Upload {
+    files: Arc<Files>,
+    id: FileId,
+    tenant: TenantId,
+    owner: UserId,
+    purpose: Purpose,
+    name: FileName,
+    bytes_max: u64,
+    /// What the tenant's files may have, where there is a limit.
+    quota: Option<u64>,
+    /// Away while a piece is written.
+    writing: Option<Writing>,
+    /// Bytes that have been promised to it; an upload that may go on has all of its own.
+    promised: u64,
+    /// Of one that may go on: how much of it has been acknowledged.
+    acknowledged: Option<u64>,
+    /// What lies on the disk is a file's, or may be.
+    kept: bool,
+    _place: Place,
+}
+
+/// What is written to, and the proof that nobody else writes there. Both are with the disk while it works.
+struct Writing {
+    incoming: Incoming,
+    _busy: Option<Busy>,
+}
+
+/// A place among the uploads that come in.
+struct Place {
+    files: Arc<Files>,
+    /// For whom it is counted; an upload that may go on is counted as long as it is unfinished.
+    user: Option<(TenantId, UserId)>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut table = self.files.table();
+        table.coming -= 1;
+        if let Some(user) = &self.user {
+            table.uncount(user);
+        }
+    }
+}
+
+/// An unfinished upload that is being written.
+struct Busy {
+    files: Arc<Files>,
+    id: FileId,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.files.table().busy.remove(&self.id);
+    }
+}
+
+impl Files {
+    /// Begins an upload in one request.
+    pub async fn begin(
+        self: &Arc<Self>,
+        registry: &Registry,
+        by: &Principal,
+        wanted: Wanted,
+    ) -> Result<Upload, Refusal> {
+        let limits = registry.limits().files;
+        let (bytes_max, quota) = self.admit(registry, by, &wanted).await?;
+        let size = wanted.size.unwrap_or_default();
+        let user = (by.tenant.clone(), by.user.clone());
+        let place = {
+            let mut table = self.table();
+            let of_user = table.of_users.get(&user).copied().unwrap_or_default();
+            if of_user >= limits.uploads_per_user {
+                return Err(Refusal::too_many_uploads(names::UPLOADS_PER_USER));
+            }
+            if table.coming >= limits.uploads {
+                return Err(Refusal::too_many_uploads(names::UPLOADS));
+            }
+            table.promise(&by.tenant, size, quota)?;
+            table.coming += 1;
+            *table.of_users.entry(user.clone()).or_default() += 1;
+            Place { files: Arc::clone(self), user: Some(user) }
+        };
+        let mut upload = Upload {
+            files: Arc::clone(self),
+            id: FileId::new(registry.now(), random_wide()),
+            tenant: by.tenant.clone(),
+            owner: by.user.clone(),
+            purpose: wanted.purpose,
+            name: wanted.name,
+            bytes_max,
+            quota,
+            writing: None,
+            promised: size,
+            acknowledged: None,
+            kept: false,
+            _place: place,
+        };
+        let id = upload.id;
+        let incoming = self.on_disk(move |disk| disk.resume(id, 0)).await?;
+        upload.writing = Some(Writing { incoming, _busy: None });
+        Ok(upload)
+    }
+
+    /// Makes an upload that comes in several requests.
+    pub async fn create(
+        self: &Arc<Self>,
+        registry: &Registry,
+        by: &Principal,
+        wanted: Wanted,
+        size: u64,
+    ) -> Result<Unfinished, Refusal> {
+        let limits = registry.limits().files;
+        let (_, quota) = self.admit(registry, by, &Wanted { size: Some(size), ..wanted.clone() }).await?;
+        let upload = Unfinished {
+            id: FileId::new(registry.now(), random_wide()),
+            tenant: by.tenant.clone(),
+            owner: by.user.clone(),
+            purpose: wanted.purpose,
+            name: wanted.name,
+            size,
+            offset: 0,
+            at: registry.now(),
+        };
+        let committed = {
+            let mut table = self.table();
+            let of_user = table.of_users.get(&(by.tenant.clone(), by.user.clone())).copied().unwrap_or_default();
+            if of_user >= limits.uploads_per_user {
+                return Err(Refusal::too_many_uploads(names::UPLOADS_PER_USER));
+            }
+            if table.unfinished.len() >= UNFINISHED_MAX {
+                return Err(Refusal::busy(BUSY));
+            }
+            table.check(&by.tenant, size, quota)?;
+            table.take_up(upload.clone());
+            self.commit(vec![(rows::upload(upload.id), Some(upload.encode()))])
+        };
+        let committed = committed.await.map_err(commit_failed);
+        committed.inspect_err(|_| self.table().give_up(upload.id))?;
+        Ok(upload)
+    }
+
+    /// How much there is of an upload of `by`.
+    pub async fn came(&self, by: &Principal, id: FileId) -> Result<Came, Refusal> {
+        if let Some(upload) = self.unfinished(by, id) {
+            return Ok(Came { offset: upload.offset, size: upload.size, at: Some(upload.at) });
+        }
+        let file = self.file(id).await?.filter(|file| file.tenant == by.tenant && file.owner == by.user);
+        let size = file.ok_or(Rejection::FileNotFound)?.size;
+        Ok(Came { offset: size, size, at: None })
+    }
+
+    /// Goes on with an upload of `by` at `offset`, which has to be where it stands.
+    pub async fn go_on(
+        self: &Arc<Self>,
+        registry: &Registry,
+        by: &Principal,
+        id: FileId,
+        offset: u64,
+    ) -> Result<Upload, Refusal> {
+        if let Some(refusal) = registry.unready() {
+            return Err(refusal);
+        }
+        let upload = self.unfinished(by, id).ok_or(Rejection::FileNotFound)?;
+        self.has_space(upload.size - upload.offset).await?;
+        let (upload, busy, place) = {
+            let mut table = self.table();
+            // It may have been written to, or given up, meanwhile.
+            let upload = table.unfinished.get(&id).ok_or(Rejection::FileNotFound)?.clone();
+            if table.busy.contains(&id) {
+                return Err(Refusal::busy(BUSY));
+            }
+            if upload.offset != offset {
+                return Err(Refusal::offset_mismatch(upload.offset));
+            }
+            if table.coming >= registry.limits().files.uploads {
+                return Err(Refusal::too_many_uploads(names::UPLOADS));
+            }
+            table.coming += 1;
+            table.busy.insert(id);
+            (upload, Busy { files: Arc::clone(self), id }, Place { files: Arc::clone(self), user: None })
+        };
+        let (incoming, busy) = self.on_disk(move |disk| Ok((disk.resume(id, offset)?, busy))).await?;
+        Ok(Upload {
+            files: Arc::clone(self),
+            id,
+            tenant: upload.tenant,
+            owner: upload.owner,
+            purpose: upload.purpose,
+            name: upload.name,
+            bytes_max: upload.size,
+            quota: None,
+            writing: Some(Writing { incoming, _busy: Some(busy) }),
+            promised: upload.size,
+            acknowledged: Some(offset),
+            kept: false,
+            _place: place,
+        })
+    }
+
+    /// Gives up an upload of `by`.
+    pub async fn give_up(self: &Arc<Self>, by: &Principal, id: FileId) -> Result<(), Refusal> {
+        self.unfinished(by, id).ok_or(Rejection::FileNotFound)?;
+        let busy = {
+            let mut table = self.table();
+            if !table.busy.insert(id) {
+                return Err(Refusal::busy(BUSY));
+            }
+            Busy { files: Arc::clone(self), id }
+        };
+        self.drop_unfinished(id).await?;
+        drop(busy);
+        Ok(())
+    }
+
+    /// Removes an unfinished upload that nobody writes to.
+    pub(super) async fn drop_unfinished(&self, id: FileId) -> Result<(), Refusal> {
+        self.commit(vec![(rows::upload(id), None)]).await.map_err(commit_failed)?;
+        self.table().give_up(id);
+        self.on_disk(move |disk| disk.abandon(id)).await
+    }
+
+    fn unfinished(&self, by: &Principal, id: FileId) -> Option<Unfinished> {
+        let upload = self.table().unfinished.get(&id).cloned();
+        upload.filter(|upload| upload.tenant == by.tenant && upload.owner == by.user)
+    }
+
+    /// Refuses what cannot be taken; how large it may be, and how much the tenant's files may have.
+    async fn admit(&self, registry: &Registry, by: &Principal, wanted: &Wanted) -> Result<(u64, Option<u64>), Refusal> {
+        if let Some(refusal) = registry.unready() {
+            return Err(refusal);
+        }
+        let (bytes_max, quota) = bounds(&registry.limits(), &by.tenant, wanted.purpose);
+        let size = wanted.size.unwrap_or_default();
+        if size > bytes_max {
+            return Err(Refusal::file_too_large(names::FILE_BYTES));
+        }
+        self.has_space(size).await?;
+        Ok((bytes_max, quota))
+    }
+
+    async fn has_space(&self, bytes: u64) -> Result<(), Refusal> {
+        let has = self.on_disk(move |disk| disk.has_space(bytes)).await?;
+        if has { Ok(()) } else { Err(Refusal::storage_full()) }
+    }
+}
+
+/// How large a file may be, and how much the tenant's files may have.
+fn bounds(limits: &Limits, tenant: &TenantId, purpose: Purpose) -> (u64, Option<u64>) {
+    (purpose.bytes_max(limits.files.bytes_max), limits.of_tenant(tenant).file_bytes)
+}
+
+impl super::Table {
+    /// Sets bytes aside for an upload, unless the tenant's files would have too many.
+    fn promise(&mut self, tenant: &TenantId, bytes: u64, quota: Option<u64>) -> Result<(), Refusal> {
+        self.check(tenant, bytes, quota)?;
+        self.amounts.entry(tenant.clone()).or_default().promised += bytes;
+        Ok(())
+    }
+
+    fn check(&self, tenant: &TenantId, bytes: u64, quota: Option<u64>) -> Result<(), Refusal> {
+        let amount = self.amounts.get(tenant).copied().unwrap_or_default();
+        let fits = fits(amount.used, amount.promised, bytes, quota);
+        if fits { Ok(()) } else { Err(Refusal::quota_reached(names::FILES_PER_TENANT)) }
+    }
+}
+
+impl Upload {
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// How much of it has come.
+    pub fn bytes(&self) -> u64 {
+        self.writing.as_ref().map_or(0, |writing| writing.incoming.bytes())
+    }
+
+    /// Whether all of an upload that may go on is there.
+    pub fn is_complete(&self) -> bool {
+        self.acknowledged.is_some() && self.bytes() == self.bytes_max
+    }
+
+    /// Takes the next piece, and returns when it has been written.
+    pub async fn write(&mut self, piece: Bytes) -> Result<(), Refusal> {
+        let bytes = self.bytes() + piece.len() as u64;
+        if bytes > self.bytes_max {
+            return Err(match self.acknowledged {
+                Some(_) => Refusal::bad_request("more came than the upload was to have"),
+                None => Refusal::file_too_large(names::FILE_BYTES),
+            });
+        }
+        if bytes > self.promised {
+            self.files.has_space(bytes - self.promised).await?;
+            self.files.table().promise(&self.tenant, bytes - self.promised, self.quota)?;
+            self.promised = bytes;
+        }
+        self.with_disk(move |incoming, _| incoming.write(&piece)).await
+    }
+
+    /// Acknowledges what has come of an upload that may go on, when that is much.
+    pub async fn note_progress(&mut self) -> Result<(), Refusal> {
+        match self.acknowledged {
+            Some(acknowledged) if self.bytes() - acknowledged >= ACKNOWLEDGED_BYTES && !self.is_complete() => {
+                self.acknowledge().await.map(drop)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Acknowledges what has come of an upload that may go on; how much that is. When it returns that is on disk. An upload
+    /// that is complete is [finished](Upload::finish) and not acknowledged.
+    pub async fn acknowledge(&mut self) -> Result<u64, Refusal> {
+        self.with_disk(|incoming, _| incoming.sync()).await?;
+        let (id, offset) = (self.id, self.bytes());
+        let committed = {
+            let table = self.files.table();
+            let upload = table.unfinished.get(&id).ok_or(Rejection::FileNotFound)?;
+            let upload = Unfinished { offset, ..upload.clone() };
+            self.files.commit(vec![(rows::upload(id), Some(upload.encode()))])
+        };
+        committed.await.map_err(commit_failed)?;
+        if let Some(upload) = self.files.table().unfinished.get_mut(&id) {
+            upload.offset = offset;
+        }
+        self.acknowledged = Some(offset);
+        Ok(offset)
+    }
+
+    /// Notes when something of an upload that may go on came.
+    pub fn heard(&self, now: Timestamp) {
+        if let Some(upload) = self.files.table().unfinished.get_mut(&self.id) {
+            upload.at = now;
+        }
+    }
+
+    /// Takes back what was not acknowledged.
+    pub async fn rewind(&mut self) -> Result<(), Refusal> {
+        let acknowledged = self.acknowledged.unwrap_or_default();
+        self.with_disk(move |incoming, _| incoming.rewind(acknowledged)).await
+    }
+
+    /// Makes a file of it. When it returns that is on disk. `expected` is what its content has to be.
+    pub async fn finish(mut self, now: Timestamp, expected: Option<Hash>) -> Result<File, Refusal> {
+        let files = Arc::clone(&self.files);
+        let found = self.with_disk(|incoming, _| incoming.complete()).await?;
+        let refused = if found.size == 0 {
+            Some(Refusal::bad_request("a file has at least one byte"))
+        } else if expected.is_some_and(|expected| expected != found.hash) {
+            Some(Refusal::digest_mismatch())
+        } else {
+            (!self.purpose.takes(&found.media)).then(|| Rejection::NotAPicture.into())
+        };
+        if let Some(refusal) = refused {
+            if self.acknowledged.is_some() {
+                files.drop_unfinished(self.id).await?;
+            }
+            return Err(refusal);
+        }
+        let file = File {
+            id: self.id,
+            tenant: self.tenant.clone(),
+            owner: self.owner.clone(),
+            purpose: self.purpose,
+            hash: found.hash,
+            size: found.size,
+            media: found.media,
+            name: self.name.clone(),
+            at: now,
+        };
+        let _shelf = files.shelf(&file.hash).await;
+        self.file(&file).await?;
+        // From here on it is a file: whatever fails, the next start puts it in its place.
+        let (id, hash, size) = (file.id, file.hash, file.size);
+        files.on_disk(move |disk| disk.keep(id, &hash, size)).await?;
+        Ok(file)
+    }
+
+    /// Commits the rows of a complete upload.
+    async fn file(&mut self, file: &File) -> Result<(), Refusal> {
+        let filed = Filed { file: file.clone(), loose_since: Some(file.at) };
+        let committed = {
+            let mut table = self.files.table();
+            let amount = table.amounts.entry(self.tenant.clone()).or_default();
+            amount.used += file.size;
+            let mut puts = vec![
+                (rows::file(file.id), Some(filed.encode())),
+                (rows::content(&file.hash, file.id), Some(Bytes::new())),
+                (rows::usage(&self.tenant), Some(Usage(amount.used).encode())),
+            ];
+            puts.extend(self.acknowledged.map(|_| (rows::upload(file.id), None)));
+            self.files.commit(puts)
+        };
+        let committed = committed.await;
+        let mut table = self.files.table();
+        if committed.is_err() {
+            let amount = table.amounts.entry(self.tenant.clone()).or_default();
+            amount.used = amount.used.saturating_sub(file.size);
+        } else if self.acknowledged.is_some() {
+            table.give_up(file.id);
+        } else {
+            table.take_back(&self.tenant, self.promised);
+            self.promised = 0;
+        }
+        drop(table);
+        self.kept = matches!(committed, Ok(()) | Err(CommitError::Unknown));
+        committed.map_err(commit_failed)
+    }
+
+    async fn with_disk<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Incoming, &FileStore) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let mut writing = self.writing.take().ok_or_else(Refusal::unavailable)?;
+        let work = move |disk: &FileStore| {
+            let done = work(&mut writing.incoming, disk)?;
+            Ok((done, writing))
+        };
+        let (done, writing) = self.files.on_disk(work).await?;
+        self.writing = Some(writing);
+        Ok(done)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if self.acknowledged.is_some() {
+            return;
+        }
+        self.files.table().take_back(&self.tenant, self.promised);
+        if !self.kept {
+            let (files, id) = (Arc::clone(&self.files), self.id);
+            // The next start throws away what is not thrown away here.
+            tokio::task::spawn_blocking(move || files.disk.abandon(id));
+        }
+    }
+}
