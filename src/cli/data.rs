@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::DATA_DEFAULT;
+use crate::store::files::Depth;
 use crate::store::sled;
 
 use super::failure::{Exit, Failure};
@@ -23,17 +24,24 @@ pub struct Args {
     /// The data directory
     #[arg(long, value_name = "DIR", env = "CHINWAG_SERVER__DATA", default_value = DATA_DEFAULT)]
     data: PathBuf,
+    /// Read all files, too, and check them against their hashes, not their sizes alone
+    #[arg(long)]
+    hashes: bool,
 }
 
 pub fn verify(args: &Args) -> Result<(), Failure> {
-    check(&args.data)
+    check(&args.data, if args.hashes { Depth::Hashes } else { Depth::Sizes })
 }
 
 /// Prints what the directory holds and what is wrong with it.
-fn check(data: &Path) -> Result<(), Failure> {
-    let report = sled::verify(data).map_err(|error| Failure::new(Exit::Of(error.exit_code()), error.to_string()))?;
-    let sled::Report { chunks, records, streams, rows, damage } = &report;
-    println!("{records} records of {streams} streams in {chunks} chunks, {rows} rows");
+fn check(data: &Path, depth: Depth) -> Result<(), Failure> {
+    let report =
+        sled::verify(data, depth).map_err(|error| Failure::new(Exit::Of(error.exit_code()), error.to_string()))?;
+    let sled::Report { chunks, records, streams, rows, files, leftovers, damage } = &report;
+    println!("{records} records of {streams} streams in {chunks} chunks, {rows} rows, {files} files");
+    for leftover in leftovers {
+        println!("left over: {leftover}");
+    }
     for damage in damage {
         println!("damaged: {damage}");
     }

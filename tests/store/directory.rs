@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chinwag::domain::Seq;
+use chinwag::store::files::Depth;
 use chinwag::store::sled::{OpenError, Options, SledStore, verify};
 use chinwag::store::{Commit, Store};
 
@@ -105,7 +106,7 @@ fn a_directory_in_use_is_refused_and_its_user_is_named() {
     let error = refusal(dir.path());
     assert_eq!(error.exit_code(), 75);
     assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
-    assert_eq!(verify(dir.path()).unwrap_err().exit_code(), 75);
+    assert_eq!(verify(dir.path(), Depth::Sizes).unwrap_err().exit_code(), 75);
     drop(store);
     drop(open(dir.path()));
 }
@@ -181,7 +182,7 @@ async fn a_log_that_comes_back_shorter_is_refused_and_accepting_that_begins_a_ne
     assert_eq!(files(&old.join("log")), before);
     // Asking twice does not wear the refusal out.
     assert_eq!(refusal(&old).exit_code(), 74);
-    assert!(!verify(&old).unwrap().is_whole());
+    assert!(!verify(&old, Depth::Sizes).unwrap().is_whole());
 
     let accepted = SledStore::open(&old, Options { accept_data_loss: true, ..options() }).unwrap();
     assert!(accepted.epoch() > epoch);
@@ -290,7 +291,7 @@ async fn verifying_counts_everything_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path()).await;
     let before = files(dir.path());
-    let report = verify(dir.path()).unwrap();
+    let report = verify(dir.path(), Depth::Sizes).unwrap();
     assert!(report.is_whole(), "{report:?}");
     assert_eq!((report.records, report.streams, report.rows), (40, 2, 1));
     assert!(report.chunks > 0);
@@ -305,7 +306,7 @@ async fn verifying_takes_a_log_in_which_something_was_erased_for_whole() {
     let erase = Commit { erase: vec![Seq(1)], ..posts(store.epoch(), &room(1), 1, &["later"]) };
     store.commit(erase).await.unwrap();
     store.close().await;
-    let report = verify(dir.path()).unwrap();
+    let report = verify(dir.path(), Depth::Sizes).unwrap();
     assert!(report.is_whole(), "{report:?}");
 }
 
@@ -313,7 +314,7 @@ async fn verifying_takes_a_log_in_which_something_was_erased_for_whole() {
 fn verifying_what_is_not_a_data_directory_is_refused_and_makes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("absent");
-    assert_eq!(verify(&path).unwrap_err().exit_code(), 66);
+    assert_eq!(verify(&path, Depth::Sizes).unwrap_err().exit_code(), 66);
     assert!(!path.exists());
 }
 

@@ -88,6 +88,11 @@ impl Broker {
         }
     }
 
+    /// Of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kill -9, and waits until it is gone.
     pub fn kill(&mut self) {
         let _ = self.child.kill();

@@ -9,6 +9,7 @@
 //! wait, and that no two calls concern the same upload, or the same content, at once. Which files there are is in rows of
 //! the log; what lies here and is in no row is a leftover.
 
+mod check;
 mod sniff;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -18,6 +19,8 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use uuid::Uuid;
+
+pub use self::check::{Check, Depth};
 
 use crate::domain::file::Hash;
 use crate::domain::{FileId, MediaType};
@@ -78,13 +81,18 @@ impl std::fmt::Debug for Digested {
 impl FileStore {
     /// Makes the folder where it is not there. Below `free_bytes_min` bytes of free space nothing is taken in.
     pub fn open(data: &Path, free_bytes_min: u64) -> io::Result<Self> {
-        let store = Self { folder: data.join(FOLDER), free_bytes_min };
+        let store = Self::at(data, free_bytes_min);
         for folder in [store.folder.clone(), store.incoming(), store.folder.join("content")] {
             DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         }
         sync(&store.folder)?;
         sync(data)?;
         Ok(store)
+    }
+
+    /// The folder as it is, if it is there.
+    fn at(data: &Path, free_bytes_min: u64) -> Self {
+        Self { folder: data.join(FOLDER), free_bytes_min }
     }
 
     /// Whether there is space for so many bytes more.
@@ -137,6 +145,14 @@ impl FileStore {
     /// Throws content away, if it is there.
     pub fn remove(&self, hash: &Hash) -> io::Result<()> {
         gone(fs::remove_file(self.path_of(hash)))
+    }
+
+    /// How much of an upload lies here.
+    fn came(&self, id: FileId) -> io::Result<u64> {
+        match fs::metadata(self.incoming().join(id.to_string())) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            known => known.map(|known| known.len()),
+        }
     }
 
     /// The uploads of which anything lies here.

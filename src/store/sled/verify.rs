@@ -8,6 +8,7 @@ use ::sled::Tree;
 
 use super::super::StoreError;
 use super::super::codec::{self, damage, split_stream};
+use super::super::files::{Check, Depth};
 use super::chunk::{Run, Runs, Spot};
 use super::dir::{self, Lock, State};
 use super::highwater::HighWater;
@@ -15,7 +16,7 @@ use super::index::{BLANK, Tail, chunk_key, chunk_number, tail_key, unseal};
 use super::open::{self, Recovered};
 use super::read::{Stretch, failure, is_place, is_row, stretch_before};
 use super::{OpenError, Options};
-use crate::domain::{Position, Seq};
+use crate::domain::{Position, Seq, StreamId};
 
 /// Where a stream ends, as far as its chunks have been read: its latest run.
 type Ends = HashMap<Arc<[u8]>, End>;
@@ -45,6 +46,9 @@ pub struct Report {
     pub records: u64,
     pub streams: u64,
     pub rows: u64,
+    pub files: u64,
+    /// What lies among the bytes of files and belongs to none, in words. No damage: a server throws it away.
+    pub leftovers: Vec<String>,
     /// What was found, in words; empty for a directory that is whole.
     pub damage: Vec<String>,
 }
@@ -63,7 +67,7 @@ const DAMAGES_MAX: usize = 100;
 
 /// Checks everything in the directory, and changes nothing: sled writes when it opens, so it is given a copy, for
 /// which there has to be room. A directory that is in use is refused.
-pub fn verify(path: &Path) -> Result<Report, VerifyError> {
+pub fn verify(path: &Path, depth: Depth) -> Result<Report, VerifyError> {
     let io = |error| OpenError::io(path, error);
     if dir::inspect(path)? == State::New {
         return Err(OpenError::Absent { dir: path.into() });
@@ -72,22 +76,26 @@ pub fn verify(path: &Path) -> Result<Report, VerifyError> {
     let copy = path.join("verify");
     dir::remove(&copy).map_err(io)?;
     let copied = dir::copy(&path.join("log"), &copy).map_err(io);
-    let report = copied.and_then(|()| check_copy(path, &copy));
+    let report = copied.and_then(|()| check_copy(path, &copy, depth));
     dir::remove(&copy).map_err(io)?;
     report
 }
 
-fn check_copy(path: &Path, copy: &Path) -> Result<Report, OpenError> {
+fn check_copy(path: &Path, copy: &Path, depth: Depth) -> Result<Report, OpenError> {
     let mark = HighWater::peek(&path.join("highwater")).ok().flatten();
-    let log = copy.to_owned();
+    let (log, mut files) = (copy.to_owned(), Check::of(path, depth));
     let checked = open::apart(path, Options::default().open_time_max, move || {
         dir::remove_half_snapshots(&log).map_err(|error| OpenError::io(&log, error))?;
         let db = open::start(&log, &Options::default()).map_err(|error| OpenError::damaged(&log, error))?;
         let tree: &Tree = &db;
         let mut report = Report::default();
         match open::check(tree, false) {
-            Ok(recovered) => scan(tree, &recovered, &mut report),
+            Ok(recovered) => scan(tree, &recovered, &mut files, &mut report),
             Err(error) => report.damage.push(error.to_string()),
+        }
+        match files.finish() {
+            Ok((count, leftovers)) => (report.files, report.leftovers) = (count, leftovers),
+            Err(error) => report.damage.push(format!("the files can not be listed: {error}")),
         }
         Ok((report, last_chunk(tree)))
     });
@@ -108,7 +116,7 @@ fn last_chunk(tree: &Tree) -> u64 {
     last.and_then(|(key, _)| chunk_number(&key)).unwrap_or_default()
 }
 
-fn scan(tree: &Tree, recovered: &Recovered, report: &mut Report) {
+fn scan(tree: &Tree, recovered: &Recovered, files: &mut Check, report: &mut Report) {
     let mut ends = Ends::new();
     let mut number = 0;
     for row in tree {
@@ -131,7 +139,10 @@ fn scan(tree: &Tree, recovered: &Recovered, report: &mut Report) {
                 return check_chunk(&value, number, &mut ends, report);
             }
             report.rows += u64::from(is_row(&key));
-            unseal(&key, &value)?;
+            let row = unseal(&key, &value)?;
+            if let Some(key) = of_files(&key) {
+                return files.row(key, row);
+            }
             if is_place(&key) { check_place(tree, &key, &value) } else { Ok(()) }
         });
         if let Err(error) = checked {
@@ -187,6 +198,14 @@ fn check_place(tree: &Tree, key: &[u8], value: &[u8]) -> Result<(), StoreError> 
     Err(damage(format!("the place noted for {} behind {last} does not lead to its records", name(stream))))
 }
 
+/// The key of a row among the files.
+fn of_files(key: &[u8]) -> Option<&[u8]> {
+    match split_stream(key.get(1..).filter(|_| is_row(key))?)? {
+        (StreamId::Files, key) => Some(key),
+        (StreamId::Room(_) | StreamId::User(..) | StreamId::Directory(_) | StreamId::Server, _) => None,
+    }
+}
+
 /// The stream whose name in the tree is `key`, for people.
 fn name(key: &[u8]) -> String {
     format!("{:?}", split_stream(key).map(|(stream, _)| stream))
@@ -218,7 +237,7 @@ mod tests {
         }
         store.close().await;
         drop(store);
-        assert_eq!(verify(&path).unwrap().damage, Vec::<String>::new());
+        assert_eq!(verify(&path, Depth::Sizes).unwrap().damage, Vec::<String>::new());
         for (what, harm) in [("the tail of", tail as fn(&Db)), ("the place noted for", place), ("before 20", previous)]
         {
             let harmed = dir.path().join("harmed");
@@ -227,7 +246,7 @@ mod tests {
             harm(&db);
             db.flush().unwrap();
             drop(db);
-            let damage = verify(&harmed).unwrap().damage;
+            let damage = verify(&harmed, Depth::Sizes).unwrap().damage;
             assert!(matches!(&damage[..], [one] if one.contains(what)), "{what}: {damage:?}");
             dir::remove(&harmed).unwrap();
         }
