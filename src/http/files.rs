@@ -298,19 +298,24 @@ impl Sending {
         // Until the next piece is asked for, which is when this one has nearly been taken.
         let time = registry.limits().slow_consumer;
         self.kill.allow(time);
-        if let Err(refusal) = self.visit.is_good() {
-            return Some(Err(refusal));
+        let piece = self.piece().await;
+        if piece.is_err() {
+            // There is no other way to say that this is not all; and what has been handed over does not leave any more.
+            self.visit.link().cut();
         }
+        Some(piece)
+    }
+
+    async fn piece(&mut self) -> Result<Bytes, Refusal> {
+        self.visit.is_good()?;
         if self.visit.link().closed().is_some() {
-            return Some(Err(Refusal::shutting_down()));
+            return Err(Refusal::shutting_down());
         }
         let bytes = usize::try_from(self.left.len()).unwrap_or(usize::MAX).min(PIECE_BYTES);
-        let read = match registry.files() {
-            Ok(files) => files.read(Arc::clone(&self.content), self.left.from, bytes).await,
-            Err(refusal) => Err(refusal),
-        };
+        let files = self.visit.worker().registry().files()?;
+        let piece = files.read(Arc::clone(&self.content), self.left.from, bytes).await?;
         self.left.from += bytes as u64;
-        Some(read)
+        Ok(piece)
     }
 }
 

@@ -527,6 +527,88 @@ async fn a_file_that_nothing_refers_to_is_collected_after_its_time_and_no_sooner
 }
 
 #[tokio::test]
+async fn a_file_is_not_collected_while_a_message_with_it_is_on_its_way_to_the_disk() {
+    let (store, clock) = (MemoryStore::new(), Arc::new(ManualClock::at(SystemClock.now())));
+    let faults = store.faults();
+    let mut limits = Limits::lifted();
+    limits.files.keep_unreferenced = Duration::from_secs(60);
+    let setup = Setup { store: Arc::new(store), clock: Arc::clone(&clock) as _, limits, ..Setup::default() };
+    let server = TestServer::with(setup);
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    let id = uploaded(&server, "ann", "room=lobby", b"hello").await;
+    clock.advance(Duration::from_secs(60));
+    faults.hold();
+    let posting = ann.send(attach("lobby", &[&id])).await;
+    eventually("the message is being written", || faults.held() == 1).await;
+    assert_eq!(patiently(collect(&server)).await, Collected::default());
+    faults.release();
+    assert_eq!(ann.reply(&posting).await["ok"], true);
+    assert_eq!(collect(&server).await, Collected::default());
+    assert_eq!(fetch(&server, "ann", &id).await.body, b"hello");
+}
+
+#[tokio::test]
+async fn an_upload_may_take_its_time_as_long_as_it_goes_on() {
+    let mut limits = Limits::lifted();
+    limits.body_deadline = Duration::from_millis(400);
+    limits.request = Duration::from_millis(400);
+    limits.answer_timeout = Duration::from_millis(800);
+    let server = TestServer::with(Setup { limits, ..Setup::default() });
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    let (pieces, piece) = (6, vec![7; 64 * 1024]);
+    let head = format!(
+        "POST /v1/files?room=lobby HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\r\n",
+        server.token("ann"),
+        pieces * piece.len()
+    );
+    let began = std::time::Instant::now();
+    let mut steady = server.raw(&head).await;
+    for _ in 0..pieces {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        steady.write_all(&piece).await.unwrap();
+    }
+    let made = next_answer(&mut steady).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    assert!(began.elapsed() > Duration::from_secs(1));
+    let mut stopped = server.raw(&head).await;
+    stopped.write_all(&piece[..100]).await.unwrap();
+    assert_eq!(next_code(&mut stopped).await, "body_too_slow");
+    eventually("nothing is left of it", || incoming(&server) == 0).await;
+    assert_eq!(server.registry.files().unwrap().figures().1, 0);
+}
+
+#[tokio::test]
+async fn a_transfer_ends_with_the_token_that_it_began_with() {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let limits = Limits { sweep: Duration::from_millis(50), ..Limits::lifted() };
+    let server = TestServer::with(Setup { clock: Arc::clone(&clock) as _, limits, ..Setup::default() });
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    let content = vec![7; 16 << 20];
+    let id = uploaded(&server, "ann", "room=lobby", &content).await;
+    let get =
+        format!("GET /v1/files/{id} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", server.token("ann"));
+    let mut getting = slow(&server, &get).await;
+    patiently(getting.read_exact(&mut [0; 1024])).await.unwrap();
+    let token = server.token("ann");
+    let post = format!(
+        "POST /v1/files?room=lobby HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 200000\r\n\r\n"
+    );
+    let mut posting = server.raw(&post).await;
+    posting.write_all(&[7; 100_000]).await.unwrap();
+    eventually("it comes in", || incoming(&server) == 1).await;
+    clock.advance(Duration::from_secs(3700));
+    posting.write_all(&[7; 99_000]).await.unwrap();
+    assert_eq!(next_code(&mut posting).await, "token_expired");
+    let mut rest = Vec::new();
+    let ended = patiently(getting.read_to_end(&mut rest)).await;
+    assert!(rest.len() < content.len() / 2, "{} bytes came, then {ended:?}", rest.len());
+    eventually("nothing is left of it", || incoming(&server) == 0).await;
+}
+
+#[tokio::test]
 async fn what_a_kill_leaves_behind_is_found_and_thrown_away() {
     let (store, files) = (MemoryStore::new(), temporary());
     let setup = || {
@@ -625,6 +707,11 @@ async fn collect(server: &TestServer) -> Collected {
 
 /// The code of the next answer on a connection that stays open.
 async fn next_code(stream: &mut TcpStream) -> String {
+    next_answer(stream).await.code()
+}
+
+/// The next answer in JSON on a connection that stays open.
+async fn next_answer(stream: &mut TcpStream) -> Answer {
     let mut answer = Vec::new();
     while Answer::parse(&answer).is_none_or(|answer| serde_json::from_slice::<Value>(&answer.body).is_err()) {
         let mut more = [0; 4096];
@@ -632,7 +719,7 @@ async fn next_code(stream: &mut TcpStream) -> String {
         assert_ne!(read, 0, "{}", answer.escape_ascii());
         answer.extend_from_slice(&more[..read]);
     }
-    Answer::parse(&answer).unwrap().code()
+    Answer::parse(&answer).expect("it is one")
 }
 
 /// A connection of which the kernel takes little before it is read.
