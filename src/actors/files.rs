@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 pub use self::collecting::Collected;
 pub use self::upload::{Came, Upload, Wanted};
@@ -55,6 +55,8 @@ pub struct Files {
     calls: Semaphore,
     shelves: Vec<tokio::sync::Mutex<()>>,
     table: Mutex<Table>,
+    /// Rung when somebody has let go of an unfinished upload.
+    let_go: Notify,
     /// Which folder of content is looked through next for what is in no row.
     next_shard: AtomicUsize,
 }
@@ -67,8 +69,8 @@ struct Table {
     /// How many come in.
     coming: usize,
     unfinished: HashMap<FileId, Unfinished>,
-    /// Those of the unfinished that are being written.
-    busy: HashSet<FileId>,
+    /// Those of the unfinished that are being written, and by what who writes is asked to give way.
+    busy: HashMap<FileId, Arc<Notify>>,
     held: HashMap<FileId, usize>,
     /// What is being collected, and cannot be held any more.
     going: HashSet<FileId>,
@@ -111,6 +113,7 @@ impl Files {
             calls: Semaphore::new(DISK_CALLS_MAX),
             shelves: (0..SHELVES).map(|_| tokio::sync::Mutex::default()).collect(),
             table: Mutex::default(),
+            let_go: Notify::new(),
             next_shard: AtomicUsize::new(0),
         };
         let mut after = None;

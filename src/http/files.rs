@@ -97,6 +97,7 @@ pub(super) async fn receive(
         let filled = tokio::select! {
             biased;
             refusal = paging::gone(visit.link()) => Err(refusal),
+            refusal = upload.gives_way() => Err(refusal),
             filled = tokio::time::timeout(time, fill(payload, &mut piece)) => {
                 filled.unwrap_or_else(|_| Err(Refusal::body_too_slow()))
             }

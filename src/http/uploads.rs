@@ -5,8 +5,8 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue, HttpDate};
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use base64::Engine;
@@ -108,6 +108,10 @@ async fn came(visit: &Visit, request: &HttpRequest) -> Result<HttpResponse, Refu
     let registry = visit.worker().registry();
     let said = said(request, "/v1/uploads/{upload}", &[])?;
     let id = file_id(said.first().map(|(_, id)| id.as_str()))?;
+    if request.method() == Method::HEAD {
+        // Its client is about to go on.
+        registry.files()?.take_over(visit.by(), id).await?;
+    }
     let Came { offset, size, at } = registry.files()?.came(visit.by(), id).await?;
     let mut response = HttpResponse::Ok();
     response.insert_header((UPLOAD_OFFSET, offset.to_string())).insert_header((UPLOAD_LENGTH, size.to_string()));

@@ -8,9 +8,11 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chinwag::actors::Limits;
-use chinwag::actors::files::Collected;
+use chinwag::actors::files::{Collected, Files};
 use chinwag::actors::limits;
 use chinwag::clock::{Clock, ManualClock, SystemClock};
+use chinwag::domain::{FileId, StreamId, TenantId, UserId};
+use chinwag::store::Commit;
 use chinwag::store::memory::MemoryStore;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -527,6 +529,85 @@ async fn a_file_that_nothing_refers_to_is_collected_after_its_time_and_no_sooner
 }
 
 #[tokio::test]
+async fn who_comes_back_goes_on_with_an_upload_although_the_connection_of_before_is_there() {
+    let (server, _ann, _bob) = lobby().await;
+    let place = create(&server, "ann", "lobby", 10).await.header("location").to_owned();
+    let token = server.token("ann");
+    let head = format!(
+        "PATCH {place} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nTus-Resumable: 1.0.0\r\n\
+         Content-Type: application/offset+octet-stream\r\nUpload-Offset: 0\r\nContent-Length: 10\r\n\r\nhel"
+    );
+    let mut before = server.raw(&head).await;
+    let came = |method: &str| Request::new(method, &place).token(&token).header("Tus-Resumable", "1.0.0").send(&server);
+    eventually("it comes in", || server.registry.files().unwrap().figures().1 == 1).await;
+    assert_eq!(came("GET").await.header("upload-offset"), "0", "it is left alone");
+    assert_eq!(came("HEAD").await.header("upload-offset"), "3");
+    assert_eq!(next_code(&mut before).await, "busy");
+    let mut before = server.raw(&head.replace("Offset: 0", "Offset: 3").replace("hel", "lo")).await;
+    eventually("it comes in", || server.registry.files().unwrap().figures().1 == 1).await;
+    // It does not know that more has come.
+    assert_eq!(patch(&server, "ann", &place, 3, b"lo").await.code(), "offset_mismatch");
+    assert_eq!(next_code(&mut before).await, "busy");
+    assert_eq!(patch(&server, "ann", &place, 5, b", you").await.status, 204);
+    let got = fetch(&server, "ann", place.strip_prefix("/v1/uploads/").unwrap()).await;
+    assert_eq!(got.body, b"hello, you");
+}
+
+#[tokio::test]
+async fn an_avatar_stays_while_something_says_that_it_is_one() {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let mut limits = Limits::lifted();
+    limits.files.keep_unreferenced = Duration::from_secs(60);
+    let server = TestServer::with(Setup { clock: Arc::clone(&clock) as _, limits, ..Setup::default() });
+    let (worn, old) = (picture(&server, 1).await, picture(&server, 2).await);
+    let (store, ann) = (server.registry.store(), UserId::new("ann").unwrap());
+    let stream = StreamId::User(TenantId::default_tenant(), ann.clone());
+    let say = |stands| {
+        let puts = vec![Files::avatar_reference(FileId(worn.parse().unwrap()), &ann, stands)];
+        store.commit(Commit { stream: stream.clone(), expected: None, records: Vec::new(), puts, erase: Vec::new() })
+    };
+    say(true).await.unwrap();
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(collect(&server).await.files, 1);
+    assert_eq!((fetch(&server, "bob", &worn).await.status, fetch(&server, "bob", &old).await.status), (200, 404));
+    say(false).await.unwrap();
+    assert_eq!(collect(&server).await.files, 0);
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(collect(&server).await.files, 1);
+}
+
+#[tokio::test]
+async fn so_many_uploads_come_in_at_once_and_none_on_a_full_disk() {
+    let store = MemoryStore::new();
+    let faults = store.faults();
+    let mut limits = Limits::lifted();
+    limits.files.uploads = 1;
+    let server = TestServer::with(Setup { store: Arc::new(store), limits, ..Setup::default() });
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    let place = create(&server, "ann", "lobby", 5).await.header("location").to_owned();
+    let token = server.token("ann");
+    let head = format!(
+        "POST /v1/files?room=lobby HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 5\r\n\r\nhel"
+    );
+    let begun = server.raw(&head).await;
+    let coming = || server.registry.files().unwrap().figures().1;
+    eventually("it comes in", || coming() == 1).await;
+    let beyond = upload(&server, "ann", "room=lobby", b"hello").await;
+    assert_eq!((beyond.code(), &beyond.json()["limit"]), ("too_many_uploads".to_owned(), &json!("files.uploads")));
+    assert_eq!(patch(&server, "ann", &place, 0, b"hello").await.code(), "too_many_uploads");
+    drop(begun);
+    eventually("it has gone", || coming() == 0).await;
+    faults.fill();
+    assert_eq!(upload(&server, "ann", "room=lobby", b"hello").await.code(), "storage_full");
+    assert_eq!(create(&server, "ann", "lobby", 5).await.code(), "storage_full");
+    assert_eq!(patch(&server, "ann", &place, 0, b"hello").await.code(), "storage_full");
+    faults.clear();
+    assert_eq!(upload(&server, "ann", "room=lobby", b"hello").await.status, 201);
+    assert_eq!(patch(&server, "ann", &place, 0, b"hello").await.status, 204);
+}
+
+#[tokio::test]
 async fn a_file_is_not_collected_while_a_message_with_it_is_on_its_way_to_the_disk() {
     let (store, clock) = (MemoryStore::new(), Arc::new(ManualClock::at(SystemClock.now())));
     let faults = store.faults();
@@ -667,6 +748,10 @@ async fn uploaded(server: &TestServer, user: &str, query: &str, content: &[u8]) 
 
 async fn fetch(server: &TestServer, user: &str, id: &str) -> Answer {
     Request::new("GET", &format!("/v1/files/{id}")).token(&server.token(user)).send(server).await
+}
+
+async fn picture(server: &TestServer, number: u8) -> String {
+    uploaded(server, "ann", "purpose=avatar", &[PNG, &[number]].concat()).await
 }
 
 async fn open_link(server: &TestServer, path: &str) -> Answer {

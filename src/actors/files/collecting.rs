@@ -119,10 +119,10 @@ impl Files {
         let keep_ms = millis(limits.keep_unfinished);
         let old: Vec<FileId> = {
             let mut table = self.table();
-            let idle = table.unfinished.values().filter(|upload| !table.busy.contains(&upload.id));
+            let idle = table.unfinished.values().filter(|upload| !table.busy.contains_key(&upload.id));
             let old = idle.filter(|upload| upload.at.0.saturating_add(keep_ms) <= now.0);
             let old: Vec<_> = old.map(|upload| upload.id).collect();
-            table.busy.extend(&old);
+            table.busy.extend(old.iter().map(|id| (*id, Arc::default())));
             old
         };
         let (mut given_up, mut failed) = (0, None);
@@ -132,10 +132,10 @@ impl Files {
                 Err(refusal) => failed = Some(refusal),
             }
         }
-        let mut table = self.table();
         for id in &old {
-            table.busy.remove(id);
+            self.table().busy.remove(id);
         }
+        self.let_go.notify_waiters();
         failed.map_or(Ok(given_up), Err)
     }
 

@@ -4,8 +4,10 @@
 //! these, the next start finds either nothing that counts, an upload that goes on where it was acknowledged, or a file.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use super::Files;
 use crate::actors::failure::commit_failed;
@@ -60,6 +62,8 @@ pub struct Upload {
     promised: u64,
     /// Of one that may go on: how much of it has been acknowledged.
     acknowledged: Option<u64>,
+    /// Rung when somebody else wants to write to it.
+    give_way: Arc<Notify>,
     /// What lies on the disk is a file's, or may be.
     kept: bool,
     _place: Place,
@@ -97,8 +101,12 @@ struct Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.files.table().busy.remove(&self.id);
+        self.files.let_go.notify_waiters();
     }
 }
+
+/// How long who writes to an unfinished upload has to give way to who comes later.
+const GIVE_WAY: Duration = Duration::from_secs(2);
 
 impl Files {
     /// Begins an upload in one request.
@@ -138,6 +146,7 @@ impl Files {
             writing: None,
             promised: size,
             acknowledged: None,
+            give_way: Arc::default(),
             kept: false,
             _place: place,
         };
@@ -185,6 +194,27 @@ impl Files {
         Ok(upload)
     }
 
+    /// Waits until nobody writes to an unfinished upload of `by`, having asked who does to give way: that is mostly a
+    /// connection whose client has gone and come back by another one.
+    pub async fn take_over(&self, by: &Principal, id: FileId) -> Result<(), Refusal> {
+        if self.unfinished(by, id).is_none() {
+            return Ok(());
+        }
+        let free = async {
+            loop {
+                let let_go = self.let_go.notified();
+                tokio::pin!(let_go);
+                // From here on it is not missed.
+                let_go.as_mut().enable();
+                let writer = self.table().busy.get(&id).cloned();
+                let Some(writer) = writer else { return };
+                writer.notify_one();
+                let_go.await;
+            }
+        };
+        tokio::time::timeout(GIVE_WAY, free).await.map_err(|_| Refusal::busy(BUSY))
+    }
+
     /// How much there is of an upload of `by`.
     pub async fn came(&self, by: &Principal, id: FileId) -> Result<Came, Refusal> {
         if let Some(upload) = self.unfinished(by, id) {
@@ -206,13 +236,15 @@ impl Files {
         if let Some(refusal) = registry.unready() {
             return Err(refusal);
         }
+        self.take_over(by, id).await?;
         let upload = self.unfinished(by, id).ok_or(Rejection::FileNotFound)?;
         self.has_space(upload.size - upload.offset).await?;
+        let give_way = Arc::new(Notify::new());
         let (upload, busy, place) = {
             let mut table = self.table();
             // It may have been written to, or given up, meanwhile.
             let upload = table.unfinished.get(&id).ok_or(Rejection::FileNotFound)?.clone();
-            if table.busy.contains(&id) {
+            if table.busy.contains_key(&id) {
                 return Err(Refusal::busy(BUSY));
             }
             if upload.offset != offset {
@@ -222,7 +254,7 @@ impl Files {
                 return Err(Refusal::too_many_uploads(names::UPLOADS));
             }
             table.coming += 1;
-            table.busy.insert(id);
+            table.busy.insert(id, Arc::clone(&give_way));
             (upload, Busy { files: Arc::clone(self), id }, Place { files: Arc::clone(self), user: None })
         };
         let (incoming, busy) = self.on_disk(move |disk| Ok((disk.resume(id, offset)?, busy))).await?;
@@ -238,6 +270,7 @@ impl Files {
             writing: Some(Writing { incoming, _busy: Some(busy) }),
             promised: upload.size,
             acknowledged: Some(offset),
+            give_way,
             kept: false,
             _place: place,
         })
@@ -245,12 +278,14 @@ impl Files {
 
     /// Gives up an upload of `by`.
     pub async fn give_up(self: &Arc<Self>, by: &Principal, id: FileId) -> Result<(), Refusal> {
+        self.take_over(by, id).await?;
         self.unfinished(by, id).ok_or(Rejection::FileNotFound)?;
         let busy = {
             let mut table = self.table();
-            if !table.busy.insert(id) {
+            if table.busy.contains_key(&id) {
                 return Err(Refusal::busy(BUSY));
             }
+            table.busy.insert(id, Arc::default());
             Busy { files: Arc::clone(self), id }
         };
         self.drop_unfinished(id).await?;
@@ -323,6 +358,12 @@ impl Upload {
     /// Whether all of an upload that may go on is there.
     pub fn is_complete(&self) -> bool {
         self.acknowledged.is_some() && self.bytes() == self.bytes_max
+    }
+
+    /// Waits until somebody else wants to write to it; what is said to who does no longer.
+    pub async fn gives_way(&self) -> Refusal {
+        self.give_way.notified().await;
+        Refusal::busy(BUSY)
     }
 
     /// Takes the next piece, and returns when it has been written.
