@@ -51,7 +51,10 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How often revocations are looked through for those that concern nothing any more.
 const FORGET: Duration = Duration::from_secs(10 * 60);
 
-/// The longest between two rounds of collecting files.
+/// Between two rounds of collecting files where not all have been looked at: about a thousand each.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// The longest from one look at all files to the next.
 const COLLECT: Duration = Duration::from_secs(10 * 60);
 
 impl Gate for Identity {
@@ -251,14 +254,18 @@ async fn forget_revocations(registry: Arc<Registry>) {
 
 /// Collects the files that nothing refers to, and the uploads that do not go on.
 async fn collect_files(registry: Arc<Registry>) {
+    let mut more = false;
     loop {
         let limits = registry.limits().files;
         let kept = limits.keep_unreferenced.min(limits.keep_unfinished);
-        tokio::time::sleep((kept / 24).clamp(Duration::from_secs(1), COLLECT)).await;
+        let pause = if more { ROUND } else { (kept / 24).clamp(ROUND, COLLECT) };
+        tokio::time::sleep(pause).await;
         let Ok(files) = registry.files() else { return };
-        match files.collect(limits, registry.now()).await {
-            Ok(Collected { files: 0, uploads: 0, leftovers: 0 }) => {}
-            Ok(Collected { files, uploads, leftovers }) => {
+        let round = files.collect(limits, registry.now()).await;
+        more = round.as_ref().is_ok_and(|collected| collected.more);
+        match round {
+            Ok(Collected { files: 0, uploads: 0, leftovers: 0, .. }) => {}
+            Ok(Collected { files, uploads, leftovers, .. }) => {
                 registry.metrics().files_collected.inc_by(files as u64);
                 tracing::info!(files, uploads, leftovers, "files that nothing refers to were collected");
             }

@@ -57,6 +57,8 @@ pub struct Files {
     table: Mutex<Table>,
     /// Rung when somebody has let go of an unfinished upload.
     let_go: Notify,
+    /// Behind which row the collector goes on; `None` is at the first.
+    looked_at: Mutex<Option<Bytes>>,
     /// Which folder of content is looked through next for what is in no row.
     next_shard: AtomicUsize,
 }
@@ -114,6 +116,7 @@ impl Files {
             shelves: (0..SHELVES).map(|_| tokio::sync::Mutex::default()).collect(),
             table: Mutex::default(),
             let_go: Notify::new(),
+            looked_at: Mutex::default(),
             next_shard: AtomicUsize::new(0),
         };
         let mut after = None;

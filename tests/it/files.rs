@@ -11,12 +11,15 @@ use chinwag::actors::Limits;
 use chinwag::actors::files::{Collected, Files};
 use chinwag::actors::limits;
 use chinwag::clock::{Clock, ManualClock, SystemClock};
-use chinwag::domain::{FileId, StreamId, TenantId, UserId};
-use chinwag::store::Commit;
+use chinwag::domain::file::Hash;
+use chinwag::domain::{File, FileId, FileName, MediaType, Purpose, StreamId, TenantId, Timestamp, UserId};
 use chinwag::store::memory::MemoryStore;
+use chinwag::store::rows::{self, Filed, Row};
+use chinwag::store::{Commit, Put};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use uuid::Uuid;
 
 use crate::harness::{Client, Setup, TestServer, create_channel, eventually, join, kick, patiently, temporary};
 use crate::requests::{Answer, Request};
@@ -507,7 +510,7 @@ async fn a_file_that_nothing_refers_to_is_collected_after_its_time_and_no_sooner
     assert_eq!(collect(&server).await, Collected::default());
     clock.advance(keep);
     // The upload that does not go on, too; what has the same content stays.
-    assert_eq!(collect(&server).await, Collected { files: 1, uploads: 1, leftovers: 0 });
+    assert_eq!(collect(&server).await, Collected { files: 1, uploads: 1, ..Collected::default() });
     assert_eq!((fetch(&server, "ann", &loose).await.status, fetch(&server, "ann", &twin).await.status), (404, 200));
     assert_eq!(kept(&server), 3);
     for message in [&first, &second] {
@@ -519,7 +522,7 @@ async fn a_file_that_nothing_refers_to_is_collected_after_its_time_and_no_sooner
     clock.advance(keep - Duration::from_millis(1));
     assert_eq!(collect(&server).await, Collected::default());
     clock.advance(Duration::from_millis(1));
-    assert_eq!(collect(&server).await, Collected { files: 1, uploads: 0, leftovers: 0 });
+    assert_eq!(collect(&server).await, Collected { files: 1, ..Collected::default() });
     assert_eq!(fetch(&server, "ann", &attached).await.code(), "file_not_found");
     assert_eq!(fetch(&server, "ann", &forwarded).await.body, b"forwarded");
     assert_eq!(kept(&server), 2);
@@ -605,6 +608,73 @@ async fn so_many_uploads_come_in_at_once_and_none_on_a_full_disk() {
     faults.clear();
     assert_eq!(upload(&server, "ann", "room=lobby", b"hello").await.status, 201);
     assert_eq!(patch(&server, "ann", &place, 0, b"hello").await.status, 204);
+}
+
+#[tokio::test]
+async fn a_round_of_collecting_looks_at_a_bounded_number_of_files() {
+    let server = TestServer::start();
+    let filed = |number: u128| {
+        let file = File {
+            id: FileId(Uuid::from_u128(number)),
+            tenant: TenantId::default_tenant(),
+            owner: UserId::new("ann").unwrap(),
+            purpose: Purpose::Avatar,
+            hash: Hash([7; 32]),
+            size: 1,
+            media: MediaType::unknown(),
+            name: FileName::unnamed(),
+            at: Timestamp(0),
+        };
+        let value = Some(Filed { file, loose_since: Some(Timestamp(0)) }.encode());
+        Put { under: StreamId::Files, key: rows::file(FileId(Uuid::from_u128(number))), value }
+    };
+    let puts = (1..=1_030).map(filed).collect();
+    let commit = Commit { stream: StreamId::Files, expected: None, records: Vec::new(), puts, erase: Vec::new() };
+    server.registry.store().commit(commit).await.unwrap();
+    assert_eq!(collect(&server).await, Collected { files: 1_024, more: true, ..Collected::default() });
+    assert_eq!(collect(&server).await, Collected { files: 6, ..Collected::default() });
+    assert_eq!(collect(&server).await, Collected::default());
+}
+
+#[tokio::test]
+async fn what_comes_and_goes_at_the_same_time_is_whole_while_it_is_there() {
+    let server = TestServer::start();
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    let limits = limits::Files { keep_unreferenced: Duration::ZERO, ..server.registry.limits().files };
+    let files = Arc::clone(server.registry.files().unwrap());
+    let come_and_go = async {
+        let (mut attached, mut late) = (0, 0);
+        for round in 0..60 {
+            let content: &[u8] = if round % 2 == 0 { b"hello" } else { b"hello, you" };
+            let id = uploaded(&server, "ann", "room=lobby", content).await;
+            let posted = ann.try_ask(attach("lobby", &[&id])).await;
+            if posted["ok"] != true {
+                assert_eq!(posted["error"]["code"], "file_not_found");
+                late += 1;
+                continue;
+            }
+            assert_eq!(fetch(&server, "ann", &id).await.body, content, "in round {round}");
+            ann.ask(json!({ "type": "delete", "room": "lobby", "message": posted["record"] })).await;
+            attached += 1;
+        }
+        (attached, late)
+    };
+    let collect = async {
+        loop {
+            files.collect(limits, server.registry.now()).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    let (attached, late) = tokio::select! {
+        counts = come_and_go => counts,
+        () = collect => unreachable!("it goes on for ever"),
+    };
+    assert!(attached > 0, "{late} times it was collected first");
+    for _ in 0..2 {
+        files.collect(limits, server.registry.now()).await.unwrap();
+    }
+    assert_eq!((kept(&server), files.figures()), (0, (0, 0)));
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 //! A file goes in two steps. Its row is removed, and with it the file is gone for everybody; then its content is, unless
 //! another file has the same. What a kill leaves between these is content in no row, which is looked for as well.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -17,6 +17,9 @@ use crate::store::files::SHARDS;
 use crate::store::rows::{self, Filed, Row, Usage};
 use crate::wire::Refusal;
 
+/// How many pages of rows a round looks at.
+const PAGES_PER_ROUND: usize = 4;
+
 /// How many folders of content a round looks through.
 const SHARDS_PER_ROUND: usize = SHARDS / 16;
 
@@ -27,6 +30,8 @@ pub struct Collected {
     pub uploads: usize,
     /// Contents that were in no row.
     pub leftovers: usize,
+    /// Not all files have been looked at: the next round goes on with them.
+    pub more: bool,
 }
 
 /// A file that nobody can hold any more, until this is dropped.
@@ -42,19 +47,26 @@ impl Drop for Going<'_> {
 }
 
 impl Files {
-    /// Looks at every file and upload once, a page of rows at a time, and at some of the folders of content.
+    /// A round: looks at all unfinished uploads, at some pages of files, and at some of the folders of content.
     pub async fn collect(self: &Arc<Self>, limits: Limits, now: Timestamp) -> Result<Collected, Refusal> {
         let mut collected = Collected { uploads: self.collect_uploads(limits, now).await?, ..Collected::default() };
         let keep_ms = millis(limits.keep_unreferenced);
-        let mut after: Option<Bytes> = None;
-        while let Some(page) = self.page(rows::FILES, &mut after).await.map_err(|error| read_failed(&error))? {
-            for (_, row) in page {
+        let mut after = self.looked_at().clone();
+        for _ in 0..PAGES_PER_ROUND {
+            let page = self.page(rows::FILES, &mut after).await.map_err(|error| read_failed(&error))?;
+            collected.more = page.is_some();
+            for (_, row) in page.into_iter().flatten() {
                 let filed = Filed::decode(&row).map_err(|error| read_failed(&error))?;
                 collected.files += usize::from(self.look_at(filed, now, keep_ms).await?);
             }
         }
+        *self.looked_at() = after.filter(|_| collected.more);
         collected.leftovers = self.collect_leftovers().await?;
         Ok(collected)
+    }
+
+    fn looked_at(&self) -> MutexGuard<'_, Option<Bytes>> {
+        self.looked_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the file has been collected.
