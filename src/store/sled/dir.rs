@@ -9,6 +9,7 @@
 //! log/        sled's files
 //! log.before/ a copy of them while they are being opened; log.copying/ while it is being made
 //! quarantine/ snapshot files that sled could not read
+//! files/      the bytes of files: `store::files`
 //! secrets/    not the store's, and kept, as any other file in a complete directory is
 //! ```
 
