@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::actors::profiles::ProfileSource;
 use crate::clock::Clock;
-use crate::domain::profile::{AVATAR_BYTES_MAX, Email, Telephone};
+use crate::domain::profile::{AVATAR_BYTES_MAX, Avatar, Email, Telephone};
 use crate::domain::{Name, Profile, TenantId, UserId};
 use crate::outgoing::{self, OutgoingError};
 
@@ -262,7 +262,7 @@ impl Places {
         let plain = |text: &String| text.len() <= AVATAR_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
         let profile = Profile {
             name: text(&self.name).and_then(|name| Name::new(&name).ok()),
-            avatar: text(&self.avatar).filter(|text| web(text) && plain(text)).map(Arc::from),
+            avatar: text(&self.avatar).filter(|text| web(text) && plain(text)).map(|text| Avatar::Address(text.into())),
             about: text(&self.about).and_then(|about| Name::new(&about).ok()),
             email: text(&self.email).and_then(|email| Email::new(&email).ok()),
             telephone: text(&self.telephone).and_then(|telephone| Telephone::new(&telephone).ok()),

@@ -227,14 +227,15 @@ impl Files {
         Ok(all.then_some(hold))
     }
 
-    /// A picture that `by` has uploaded to stand for its user, held. What says that it does puts
+    /// A picture that `user` has uploaded to stand for it, held. What says that it does puts
     /// [`avatar_reference`](Self::avatar_reference) into the same commit, and lets go of the hold behind it.
-    pub async fn avatar(self: &Arc<Self>, by: &Principal, id: FileId) -> Result<(File, Hold), Refusal> {
+    pub async fn avatar(self: &Arc<Self>, tenant: &TenantId, user: &UserId, id: FileId) -> Result<Hold, Refusal> {
         let hold = self.hold(&[id]);
         let file = self.file(id).await?.filter(|file| {
-            file.tenant == by.tenant && file.owner == by.user && file.purpose == Purpose::Avatar && !hold.ids.is_empty()
+            file.tenant == *tenant && file.owner == *user && file.purpose == Purpose::Avatar && !hold.ids.is_empty()
         });
-        Ok((file.ok_or(Rejection::FileNotFound)?, hold))
+        file.ok_or(Rejection::FileNotFound)?;
+        Ok(hold)
     }
 
     /// The row that says that `file` stands for `user`, or does no longer. The stream that writes it is the one whose

@@ -10,11 +10,13 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::failure::{commit_failed, read_failed};
+use super::files::{Files, Hold};
 use super::profiles;
 use super::registry::Registry;
 use crate::clock::random_wide;
 use crate::domain::inbox::{BLOCKS_MAX, Entry, Reached, Settings, SettingsUpdate, Update};
 use crate::domain::policy::Standing;
+use crate::domain::profile::Avatar;
 use crate::domain::{
     Event, InboxEvent, Num, Position, Profile, ProfileUpdate, Record, RecordId, Rejection, Role, RoomId, RoomKey, Seq,
     Signal, StreamId, TenantId, Timestamp, UserId,
@@ -335,7 +337,7 @@ async fn write(
         Ok(decided) => decided,
         Err(error) => return failed(askers, &read_failed(&error)),
     };
-    let (commit, news) = deciding.end(seen);
+    let (commit, news, _holds) = deciding.end(seen);
     let (before, last) = (commit.expected, commit.records.last().map(|record| record.position));
     // Without anything to write everything is as it was asked to be.
     if !commit.puts.is_empty()
@@ -355,6 +357,8 @@ struct Deciding<'a> {
     settings: Settings,
     /// What the user says of itself, if that is asked for.
     profile: Option<Arc<Profile>>,
+    /// Files that are not to be collected before the commit has settled.
+    holds: Vec<Hold>,
     points: BTreeMap<RoomId, Standpoint>,
     at: Timestamp,
     next: Seq,
@@ -373,6 +377,7 @@ impl<'a> Deciding<'a> {
         Ok(Self {
             settings: settings_of(store, &stream).await?,
             profile: None,
+            holds: Vec::new(),
             points: BTreeMap::new(),
             at: registry.now(),
             next: expected.map_or(Seq::ZERO, |head| head.seq),
@@ -403,7 +408,7 @@ impl<'a> Deciding<'a> {
     }
 
     /// What is to be written, and what the user's sessions are told then.
-    fn end(mut self, seen: Option<Timestamp>) -> (Commit, Vec<RoomsChanged>) {
+    fn end(mut self, seen: Option<Timestamp>) -> (Commit, Vec<RoomsChanged>, Vec<Hold>) {
         for (room, Standpoint { kept, was, .. }) in std::mem::take(&mut self.points) {
             if kept.changed == was {
                 continue;
@@ -417,7 +422,7 @@ impl<'a> Deciding<'a> {
         if let Some(at) = seen {
             self.put(rows::LAST_SEEN.into(), Some(at.encode()));
         }
-        (self.commit, self.news)
+        (self.commit, self.news, self.holds)
     }
 
     async fn update(&mut self, room: RoomId, update: Update) -> Result<Answer, StoreError> {
@@ -482,12 +487,30 @@ impl<'a> Deciding<'a> {
         };
         let profile = Arc::new(before.updated(update));
         if profile != before {
+            if let Err(refusal) = self.avatar(before.avatar.as_ref(), profile.avatar.as_ref()).await {
+                return Ok(Err(refusal));
+            }
             self.record(InboxEvent::ProfileUpdated);
             self.put(rows::PROFILE.into(), Some(profile.encode()));
             self.news.push(RoomsChanged::Profile(Arc::clone(&profile)));
         }
         self.profile = Some(Arc::clone(&profile));
         Ok(Ok(Granted::Profile(profile)))
+    }
+
+    /// A file that stands for the user is referred to for as long as it does.
+    async fn avatar(&mut self, before: Option<&Avatar>, now: Option<&Avatar>) -> Result<(), Refusal> {
+        let (before, now) = (before.and_then(Avatar::file), now.and_then(Avatar::file));
+        if before == now {
+            return Ok(());
+        }
+        if let Some(file) = now {
+            self.holds.push(self.registry.files()?.avatar(&self.tenant, &self.user, file).await?);
+        }
+        let gone = before.map(|file| Files::avatar_reference(file, &self.user, false));
+        let come = now.map(|file| Files::avatar_reference(file, &self.user, true));
+        self.commit.puts.extend(gone.into_iter().chain(come));
+        Ok(())
     }
 
     fn decide(&mut self, settings: Settings) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Content, Name};
+use super::{Content, FileId, Name};
 
 /// The most that the fields of a profile that only clients understand may come to, in bytes.
 pub const FIELDS_BYTES_MAX: usize = 4 * 1024;
@@ -14,14 +14,31 @@ pub const AVATAR_BYTES_MAX: usize = 2048;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Profile {
     pub name: Option<Name>,
-    /// The address of a picture.
-    pub avatar: Option<Arc<str>>,
+    pub avatar: Option<Avatar>,
     /// A line about the user.
     pub about: Option<Name>,
     pub email: Option<Email>,
     pub telephone: Option<Telephone>,
     /// What only clients understand.
     pub fields: Content,
+}
+
+/// A picture that stands for a user.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Avatar {
+    /// Somewhere on the web.
+    Address(Arc<str>),
+    /// A file that the user has sent for that.
+    File(FileId),
+}
+
+impl Avatar {
+    pub fn file(&self) -> Option<FileId> {
+        match self {
+            Self::File(file) => Some(*file),
+            Self::Address(_) => None,
+        }
+    }
 }
 
 /// Who is shown how a user can be reached, besides the user.
@@ -91,7 +108,7 @@ impl Telephone {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ProfileUpdate {
     pub name: Option<Option<Name>>,
-    pub avatar: Option<Option<Arc<str>>>,
+    pub avatar: Option<Option<Avatar>>,
     pub about: Option<Option<Name>>,
     pub email: Option<Option<Email>>,
     pub telephone: Option<Option<Telephone>>,

@@ -17,7 +17,7 @@ use super::codec::{
 use crate::domain::file::Hash;
 use crate::domain::inbox::{Entry, Reached, Settings};
 use crate::domain::policy::{Role, RoomKind, Standing};
-use crate::domain::profile::{Email, Telephone};
+use crate::domain::profile::{Avatar, Email, Telephone};
 use crate::domain::revocation::{Revocation, Subject};
 use crate::domain::room::{Ban, Header, Member, Message, Mute, Pin, Settings as RoomSettings};
 use crate::domain::{
@@ -932,12 +932,16 @@ impl Row for Profile {
     fn encode(&self) -> Bytes {
         let stored = StoredProfile {
             name: self.name.as_ref().map(Name::as_str),
-            avatar: self.avatar.as_deref(),
+            avatar: match &self.avatar {
+                Some(Avatar::Address(address)) => Some(address),
+                Some(Avatar::File(_)) | None => None,
+            },
             about: self.about.as_ref().map(Name::as_str),
             email: self.email.as_ref().map(Email::as_str),
             telephone: self.telephone.as_ref().map(Telephone::as_str),
             text: self.fields.text.as_deref(),
             body: self.fields.body.as_deref(),
+            avatar_file: self.avatar.as_ref().and_then(Avatar::file).map(|file| Id(file.0)),
         };
         codec::version(&stored).into()
     }
@@ -946,7 +950,10 @@ impl Row for Profile {
         let stored: StoredProfile = codec::versioned(bytes)?;
         Ok(Self {
             name: codec::name(stored.name)?,
-            avatar: stored.avatar.map(Arc::from),
+            avatar: match stored.avatar_file {
+                Some(file) => Some(Avatar::File(FileId(file.0))),
+                None => stored.avatar.map(|address| Avatar::Address(address.into())),
+            },
             about: codec::name(stored.about)?,
             email: stored.email.map(Email::new).transpose().map_err(damage)?,
             telephone: stored.telephone.map(Telephone::new).transpose().map_err(damage)?,
@@ -965,6 +972,9 @@ struct StoredProfile<'a> {
     telephone: Option<&'a str>,
     text: Option<&'a str>,
     body: Option<&'a str>,
+    /// In the place of `avatar`.
+    #[serde(default)]
+    avatar_file: Option<Id>,
 }
 
 impl Row for Progress {
@@ -1112,13 +1122,14 @@ mod tests {
         assert_eq!(before, Ok(Settings { private_reading: true, contacts: Audience::Nobody }));
         round(Profile {
             name: Some(Name::new("Ann").unwrap()),
-            avatar: Some("https://example.org/ann.png".into()),
+            avatar: Some(Avatar::Address("https://example.org/ann.png".into())),
             about: None,
             email: Some(Email::new("ann@example.org").unwrap()),
             telephone: Some(Telephone::new("+4930123").unwrap()),
             fields: Content { text: None, body: Some(r#"{"mood":"fine"}"#.into()) },
         });
         round(Profile::default());
+        round(Profile { avatar: Some(Avatar::File(FileId(Uuid::from_u128(6)))), ..Profile::default() });
         round(id);
         round(Kept::default());
         round(Timestamp(-7));

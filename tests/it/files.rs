@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chinwag::actors::Limits;
-use chinwag::actors::files::{Collected, Files};
+use chinwag::actors::files::Collected;
 use chinwag::actors::limits;
 use chinwag::clock::{Clock, ManualClock, SystemClock};
 use chinwag::domain::file::Hash;
@@ -562,21 +562,26 @@ async fn an_avatar_stays_while_something_says_that_it_is_one() {
     let mut limits = Limits::lifted();
     limits.files.keep_unreferenced = Duration::from_secs(60);
     let server = TestServer::with(Setup { clock: Arc::clone(&clock) as _, limits, ..Setup::default() });
+    server.client("ann").await.ask(create_channel("lobby")).await;
     let (worn, old) = (picture(&server, 1).await, picture(&server, 2).await);
-    let (store, ann) = (server.registry.store(), UserId::new("ann").unwrap());
-    let stream = StreamId::User(TenantId::default_tenant(), ann.clone());
-    let say = |stands| {
-        let puts = vec![Files::avatar_reference(FileId(worn.parse().unwrap()), &ann, stands)];
-        store.commit(Commit { stream: stream.clone(), expected: None, records: Vec::new(), puts, erase: Vec::new() })
-    };
-    say(true).await.unwrap();
+    let document = uploaded(&server, "ann", "room=lobby", b"no picture").await;
+    let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+    let wear = |file: &str| json!({ "type": "profile_update", "avatar": format!("/v1/files/{file}") });
+    for (client, other) in [(&mut bob, &worn), (&mut ann, &document)] {
+        assert_eq!(client.refused(wear(other)).await, "file_not_found");
+    }
+    let shown = ann.ask(wear(&worn)).await["avatar"].clone();
+    assert_eq!(bob.ask(json!({ "type": "users", "users": ["ann"] })).await["users"][0]["avatar"], shown);
+    assert_eq!(fetch(&server, "bob", shown.as_str().unwrap().strip_prefix("/v1/files/").unwrap()).await.status, 200);
     clock.advance(Duration::from_secs(60));
-    assert_eq!(collect(&server).await.files, 1);
+    assert_eq!(collect(&server).await.files, 2);
     assert_eq!((fetch(&server, "bob", &worn).await.status, fetch(&server, "bob", &old).await.status), (200, 404));
-    say(false).await.unwrap();
+    let another = picture(&server, 3).await;
+    ann.ask(wear(&another)).await;
     assert_eq!(collect(&server).await.files, 0);
     clock.advance(Duration::from_secs(60));
     assert_eq!(collect(&server).await.files, 1);
+    assert_eq!((fetch(&server, "bob", &worn).await.status, fetch(&server, "bob", &another).await.status), (404, 200));
 }
 
 #[tokio::test]

@@ -114,6 +114,7 @@ async fn what_is_no_profile_is_refused() {
         json!({ "email": "ann" }),
         json!({ "telephone": "030 123" }),
         json!({ "avatar": "data:text/html,x" }),
+        json!({ "avatar": "/v1/files/../me" }),
         json!({ "fields": large }),
         json!({ "fields": "x" }),
     ] {

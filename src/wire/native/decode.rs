@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::value::{CowStrDeserializer, MapAccessDeserializer};
@@ -18,7 +17,7 @@ use crate::domain::event::MENTIONS_MAX;
 use crate::domain::file::ATTACHMENTS_MAX;
 use crate::domain::ids::IdError;
 use crate::domain::policy::SLOW_MODE_MAX_MS;
-use crate::domain::profile::{AVATAR_BYTES_MAX, Audience, Email, FIELDS_BYTES_MAX, Telephone};
+use crate::domain::profile::{AVATAR_BYTES_MAX, Audience, Avatar, Email, FIELDS_BYTES_MAX, Telephone};
 use crate::domain::room::MEMBERS_MAX;
 use crate::domain::rules::Links;
 use crate::domain::{
@@ -435,7 +434,7 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             }
             let update = domain::ProfileUpdate {
                 name: name.map(|name| name.map(|it| it.0)),
-                avatar: avatar.map(|avatar| avatar.map(|it| it.0.0)),
+                avatar: avatar.map(|avatar| avatar.map(|it| it.0)),
                 about: about.map(|about| about.map(|it| it.0)),
                 email: email.map(|email| email.map(|it| it.0)),
                 telephone: telephone.map(|telephone| telephone.map(|it| it.0)),
@@ -994,7 +993,7 @@ struct ProfileUpdate {
     #[serde(default, deserialize_with = "said")]
     name: Option<Option<Parsed<Name>>>,
     #[serde(default, deserialize_with = "said")]
-    avatar: Option<Option<Parsed<Address>>>,
+    avatar: Option<Option<Parsed<Avatar>>>,
     #[serde(default, deserialize_with = "said")]
     about: Option<Option<Parsed<Name>>>,
     #[serde(default, deserialize_with = "said")]
@@ -1067,8 +1066,8 @@ impl<'de> Deserialize<'de> for UserList {
     }
 }
 
-/// The address of a picture: of the web, or of a file here.
-struct Address(Arc<str>);
+/// Before the id of a file in the address of a picture that is one.
+pub const AVATAR_FILE: &str = "/v1/files/";
 
 /// What is not there stays; null takes away.
 #[derive(Deserialize)]
@@ -1344,18 +1343,22 @@ impl FromText for Telephone {
     }
 }
 
-impl FromText for Address {
+impl FromText for Avatar {
     type Error = String;
 
     /// Never one that a browser would carry out.
     fn from_text(text: &str) -> Result<Self, Self::Error> {
-        let shown = text.starts_with("https://") || text.starts_with("http://");
+        if let Some(file) = text.strip_prefix(AVATAR_FILE) {
+            return file.parse().map(|id| Self::File(FileId(id))).map_err(|_| "there is no such file".to_owned());
+        }
+        let web = text.starts_with("https://") || text.starts_with("http://");
         let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
-        if shown && plain && text.len() <= AVATAR_BYTES_MAX {
-            Ok(Self(text.into()))
+        if web && plain && text.len() <= AVATAR_BYTES_MAX {
+            Ok(Self::Address(text.into()))
         } else {
             Err(format!(
-                "an avatar is the address of a picture, https://... or http://..., of up to {AVATAR_BYTES_MAX} bytes"
+                "an avatar is the address of a picture, https://..., http://... or {AVATAR_FILE}ID, of up to \
+                 {AVATAR_BYTES_MAX} bytes"
             ))
         }
     }

@@ -3,8 +3,10 @@
 use std::fmt::Write;
 
 use super::PROTOCOL;
+use super::decode::AVATAR_FILE;
 use super::writer::{Plain, Writer};
 use crate::domain::inbox::{Entry, Last, Settings, Unread};
+use crate::domain::profile::Avatar;
 use crate::domain::room::{Ban, Mute, Settings as RoomSettings};
 use crate::domain::{
     Alias, Attachment, Capabilities, Content, DirectoryEvent, Emoji, Event, Forwarded, InReplyTo, InboxEvent, Name,
@@ -776,7 +778,10 @@ fn put_profile(out: &mut impl Writer, UserProfile { user, profile }: &UserProfil
     out.member("user", user.as_str());
     out.member("name", &name.as_ref().map(Name::as_str));
     if let Some(avatar) = avatar {
-        out.member("avatar", &**avatar);
+        match avatar {
+            Avatar::Address(address) => out.member("avatar", &**address),
+            Avatar::File(file) => out.member("avatar", &*format!("{AVATAR_FILE}{file}")),
+        }
     }
     if let Some(about) = about {
         out.member("about", about.as_str());
