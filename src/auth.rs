@@ -17,7 +17,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::domain::{Principal, TenantId, Timestamp, UserId};
+use crate::domain::{LoginId, Principal, TenantId, Timestamp, UserId};
 use claims::Unverified;
 use identity::Issuer;
 
@@ -55,6 +55,8 @@ pub struct Claims {
     pub lifetime: Duration,
     /// The token's own id (`jti`), random.
     pub id: Uuid,
+    /// The login that it is of (`sid`), where it is of one.
+    pub login: Option<LoginId>,
 }
 
 /// Why a token was not minted.
@@ -161,6 +163,7 @@ impl Keyring {
             iat,
             exp: iat + claims.lifetime.as_secs(),
             jti: claims.id.to_string(),
+            sid: claims.login.map(|login| login.to_string()),
         };
         let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &payload, &self.sign);
         Ok(token.expect("strings and integers always serialize, and an HMAC takes any key"))
@@ -187,6 +190,8 @@ struct Payload<'a> {
     iat: u64,
     exp: u64,
     jti: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<String>,
 }
 
 #[cfg(test)]
@@ -211,6 +216,7 @@ mod tests {
             issued_at: seconds(ISSUED),
             lifetime: Duration::from_secs(3600),
             id: Uuid::from_u128(7),
+            login: None,
         };
         let token = keyring().mint(&claims).unwrap();
         let principal = keyring().verify(&token, seconds(ISSUED)).unwrap();
@@ -231,6 +237,7 @@ mod tests {
             issued_at: seconds(ISSUED),
             lifetime,
             id: Uuid::from_u128(7),
+            login: None,
         };
         assert_eq!(keyring().mint(&claims).map(|_| ()), expected);
     }

@@ -292,6 +292,7 @@ fn ann() -> Principal {
         tenant: TenantId::default_tenant(),
         user: UserId::new("ann").expect("it is one"),
         token: None,
+        login: None,
         issued_at: Timestamp(0),
         expires_at: Timestamp(i64::MAX),
     }

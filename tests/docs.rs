@@ -424,6 +424,7 @@ fn sent() -> Vec<Value> {
         tenant: room.tenant.clone(),
         user,
         token: None,
+        login: None,
         issued_at: Timestamp(1_700_000_000_000),
         expires_at: Timestamp(1_700_000_600_000),
     };

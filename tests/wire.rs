@@ -458,6 +458,7 @@ fn every_reply_has_its_shape() {
         tenant: TenantId::default_tenant(),
         user: user("ann"),
         token: None,
+        login: None,
         issued_at: Timestamp(1_700_000_000_000),
         expires_at: Timestamp(1_700_000_600_000),
     };

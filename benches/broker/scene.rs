@@ -85,6 +85,7 @@ impl Mint {
             issued_at: Timestamp(i64::try_from(now)?),
             lifetime: Duration::from_secs(12 * 60 * 60),
             id: Uuid::new_v4(),
+            login: None,
         })?)
     }
 }

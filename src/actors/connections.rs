@@ -541,6 +541,7 @@ mod tests {
             tenant: TenantId::default_tenant(),
             user: UserId::new(user).unwrap(),
             token: None,
+            login: None,
             issued_at: Timestamp(0),
             expires_at: Timestamp(i64::MAX),
         }

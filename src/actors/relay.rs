@@ -544,6 +544,7 @@ mod tests {
             tenant: TenantId::default_tenant(),
             user: user.clone(),
             token: None,
+            login: None,
             issued_at: Timestamp(0),
             expires_at: Timestamp(i64::MAX),
         }

@@ -211,6 +211,7 @@ mod tests {
             tenant: TenantId::default_tenant(),
             user: UserId::new("ann").unwrap(),
             token: None,
+            login: None,
             issued_at: now,
             expires_at: Timestamp(now.0 + 60_000),
         }

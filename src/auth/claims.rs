@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::key::Key;
 use super::options::{Algorithm, RequiredClaim};
 use super::{AuthError, TOKEN_BYTES_MAX};
-use crate::domain::{Principal, TenantId, Timestamp, TokenId, UserId};
+use crate::domain::{LoginId, Principal, TenantId, Timestamp, TokenId, UserId};
 
 /// A token taken apart. Its signature has not been looked at.
 pub struct Unverified<'a> {
@@ -36,6 +36,8 @@ pub struct Rules {
     pub typ: Vec<String>,
     pub user_claim: String,
     pub tenant: Tenancy,
+    /// Whether `sid` is a login of ours.
+    pub logins: bool,
     pub required: Vec<RequiredClaim>,
     pub leeway: Duration,
     pub lifetime_max: Duration,
@@ -151,8 +153,10 @@ impl Rules {
             return Err(AuthError::TooEarly);
         }
         let token = claims.text_if_any("jti")?.map(TokenId::new).transpose().map_err(|_| AuthError::Claims)?;
+        let login = self.logins.then(|| claims.text_if_any("sid")).transpose()?.flatten();
+        let login = login.map(uuid::Uuid::try_parse).transpose().map_err(|_| AuthError::Claims)?.map(LoginId);
         let issued_at = Timestamp(millis(iat)?);
-        Ok(Principal { tenant, user, token, issued_at, expires_at: Timestamp(expires_at) })
+        Ok(Principal { tenant, user, token, login, issued_at, expires_at: Timestamp(expires_at) })
     }
 }
 

@@ -88,6 +88,7 @@ impl Issuer {
     pub(super) fn own(secret: &Secret, options: &IdentityOptions) -> Self {
         let key = Key::shared(Algorithm::Hs256, secret).expect("a secret is long enough for HS256");
         let rules = Rules {
+            logins: true,
             audiences: vec![NAME.to_owned()],
             typ: IssuerOptions::typ_default(),
             user_claim: IssuerOptions::USER_CLAIM_DEFAULT.to_owned(),
@@ -143,6 +144,7 @@ impl Issuer {
         }
         let set = issuer.jwks.as_ref().and_then(|jwks| key_set(issuer, jwks, known, clock, wrong));
         let rules = Rules {
+            logins: false,
             audiences: issuer.audiences.clone(),
             typ: issuer.typ.clone(),
             user_claim: issuer.user_claim.clone(),

@@ -78,6 +78,7 @@ fn create(args: Args) -> Result<(), Failure> {
         issued_at: SystemClock.now(),
         lifetime: args.ttl,
         id: Uuid::new_v4(),
+        login: None,
     };
     let token = Keyring::new(&secrets.token)
         .mint(&claims)
@@ -182,6 +183,9 @@ fn denied(list: &Value, principal: &Principal) -> bool {
         if let Some(token) = text(&revocation["token"]) {
             return principal.token.as_ref().is_some_and(|id| id.as_str() == token);
         }
+        if let Some(login) = text(&revocation["login"]) {
+            return principal.login.is_some_and(|id| id.to_string() == login);
+        }
         let since = revocation["since"].as_i64().unwrap_or(i64::MAX);
         text(&revocation["tenant"]).as_deref() == Some(principal.tenant.as_str())
             && text(&revocation["user"]).is_none_or(|user| user == principal.user.as_str())
@@ -280,6 +284,7 @@ mod tests {
             tenant: TenantId::default_tenant(),
             user: UserId::new("ann").unwrap(),
             token: Some(TokenId::new("t1").unwrap()),
+            login: None,
             issued_at: crate::domain::Timestamp(50_000),
             expires_at: crate::domain::Timestamp(60_000),
         };

@@ -307,6 +307,16 @@ impl RoomName {
     }
 }
 
+/// One device's being logged in to an account: by this its tokens are known, and ended.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LoginId(pub Uuid);
+
+impl fmt::Display for LoginId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// What happened, once: the id of a record. Version 7; its low 40 bits are the record's seq, so that the record is
 /// found without an index (RFC 9562, section 6.2, leaves these bits to the maker).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -435,6 +445,8 @@ pub enum StreamId {
     User(TenantId, UserId),
     /// What must be unique in a tenant: aliases and nums.
     Directory(TenantId),
+    /// Who may log in to a tenant: accounts, the devices that are logged in, invites.
+    Accounts(TenantId),
     /// What is the server's own and no tenant's.
     Server,
     /// Which files there are, of all tenants, and what refers to them. It has rows and no records.

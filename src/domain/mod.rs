@@ -4,6 +4,7 @@
 //! randomness arrive as arguments. The module knows no wire format, no storage and no actor: `wire` and `store`
 //! convert their own shapes into these, `actors` host them.
 
+pub mod account;
 pub mod capability;
 pub mod command;
 pub mod content;
@@ -32,8 +33,8 @@ pub use directory::DirectoryEvent;
 pub use event::{Event, Forwarded, InReplyTo, Mentions, Record, RoomEvent};
 pub use file::{Attachment, Attachments, File, Purpose};
 pub use ids::{
-    Alias, ClientId, Emoji, Epoch, FileId, FileName, Mark, MediaType, Name, Num, Position, RecordId, RoomId, RoomKey,
-    RoomName, Seq, StreamId, TenantId, Timestamp, TokenId, UserId,
+    Alias, ClientId, Emoji, Epoch, FileId, FileName, LoginId, Mark, MediaType, Name, Num, Position, RecordId, RoomId,
+    RoomKey, RoomName, Seq, StreamId, TenantId, Timestamp, TokenId, UserId,
 };
 pub use inbox::InboxEvent;
 pub use policy::{Role, RoomKind};

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::{Principal, TenantId, Timestamp, TokenId, UserId};
+use super::{LoginId, Principal, TenantId, Timestamp, TokenId, UserId};
 
 /// What is denied.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Subject {
     /// One token, by its own id.
     Token(TokenId),
+    /// A device's tokens, whenever they were issued: a login that has ended does not come back.
+    Login(LoginId),
     /// A user's tokens.
     User(TenantId, UserId),
     /// Everybody's tokens in a tenant.
@@ -34,6 +36,7 @@ impl Subject {
     pub fn denies(&self, revocation: Revocation, principal: &Principal) -> bool {
         match self {
             Self::Token(token) => principal.token.as_ref() == Some(token),
+            Self::Login(login) => principal.login == Some(*login),
             Self::User(tenant, user) => {
                 principal.tenant == *tenant && principal.user == *user && revocation.reaches(principal)
             }
@@ -61,6 +64,7 @@ impl Revocations {
             |subject: Subject| self.0.get(&subject).is_some_and(|revocation| subject.denies(*revocation, principal));
         !self.0.is_empty()
             && (principal.token.clone().is_some_and(|token| denied(Subject::Token(token)))
+                || principal.login.is_some_and(|login| denied(Subject::Login(login)))
                 || denied(Subject::User(principal.tenant.clone(), principal.user.clone()))
                 || denied(Subject::Tenant(principal.tenant.clone())))
     }
@@ -107,6 +111,7 @@ mod tests {
             tenant: TenantId::new(tenant).unwrap(),
             user: UserId::new(user).unwrap(),
             token: Some(TokenId::new("t1").unwrap()),
+            login: None,
             issued_at: Timestamp(issued_at),
             expires_at: Timestamp(issued_at + 3_600_000),
         }
@@ -150,6 +155,17 @@ mod tests {
         assert!(revocations.denies(&ann(1_000_000)));
         assert!(!revocations.denies(&Principal { token: Some(TokenId::new("t2").unwrap()), ..ann(0) }));
         assert!(!revocations.denies(&Principal { token: None, ..ann(0) }));
+    }
+
+    #[test]
+    fn a_login_is_denied_with_all_its_tokens_and_no_other_is() {
+        let [phone, tablet] = [1, 2].map(|id| LoginId(uuid::Uuid::from_u128(id)));
+        let revocations = denying(Subject::Login(phone), 0);
+        for issued_at in [0, 1_000_000] {
+            assert!(revocations.denies(&Principal { login: Some(phone), ..ann(issued_at) }));
+            assert!(!revocations.denies(&Principal { login: Some(tablet), ..ann(issued_at) }));
+            assert!(!revocations.denies(&ann(issued_at)));
+        }
     }
 
     #[test]

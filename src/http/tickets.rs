@@ -139,6 +139,7 @@ mod tests {
             tenant: TenantId::default_tenant(),
             user: UserId::new(name).unwrap(),
             token: None,
+            login: None,
             issued_at: Timestamp(0),
             expires_at: Timestamp(1),
         }

@@ -102,6 +102,7 @@ pub(super) fn stream_key(stream: &StreamId) -> Arc<[u8]> {
             key.extend_from_slice(user.as_str().as_bytes());
         }
         StreamId::Directory(tenant) => tenant_key(b'd', tenant, &mut key),
+        StreamId::Accounts(tenant) => tenant_key(b'a', tenant, &mut key),
         StreamId::Server => key.push(b's'),
         StreamId::Files => key.push(b'f'),
     }
@@ -135,6 +136,7 @@ pub(super) fn split_stream(key: &[u8]) -> Option<(StreamId, &[u8])> {
             Some((StreamId::User(tenant, UserId::new(user).ok()?), rest))
         }
         b'd' => Some((StreamId::Directory(tenant), rest)),
+        b'a' => Some((StreamId::Accounts(tenant), rest)),
         _ => None,
     }
 }
@@ -941,6 +943,7 @@ mod tests {
         for stream in [
             StreamId::Room(room),
             StreamId::User(tenant.clone(), UserId::new("ann").unwrap()),
+            StreamId::Accounts(tenant.clone()),
             StreamId::Directory(tenant),
             StreamId::Server,
             StreamId::Files,

@@ -3,6 +3,8 @@
 //! A room writes them in the same commit as the events that change them, so they are never older or newer than its
 //! head. Keys and values are this module's; the domain's words go in and come out.
 
+pub mod accounts;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -21,7 +23,7 @@ use crate::domain::profile::{Avatar, Email, Telephone};
 use crate::domain::revocation::{Revocation, Subject};
 use crate::domain::room::{Ban, Header, Member, Message, Mute, Pin, Settings as RoomSettings};
 use crate::domain::{
-    Alias, Capabilities, Content, Emoji, Epoch, File, FileId, FileName, Name, Num, Position, Profile, Purpose,
+    Alias, Capabilities, Content, Emoji, Epoch, File, FileId, FileName, LoginId, Name, Num, Position, Profile, Purpose,
     RecordId, Rights, RoomId, Rules, Seq, TenantId, Timestamp, TokenId, UserId,
 };
 
@@ -381,6 +383,10 @@ pub fn revocation(subject: &Subject) -> Bytes {
             key.push(b't');
             key.extend_from_slice(token.as_str().as_bytes());
         }
+        Subject::Login(login) => {
+            key.push(b'l');
+            key.extend_from_slice(login.0.as_bytes());
+        }
         Subject::User(tenant, user) => {
             key.push(b'u');
             key.push(u8::try_from(tenant.as_str().len()).expect("a tenant id has at most 64 bytes"));
@@ -402,6 +408,7 @@ pub fn subject_of(key: &[u8]) -> Result<Subject, StoreError> {
         let text = |bytes| std::str::from_utf8(bytes).ok();
         match kind {
             b't' => Some(Subject::Token(TokenId::new(text(rest)?).ok()?)),
+            b'l' => Some(Subject::Login(LoginId(Uuid::from_slice(rest).ok()?))),
             b'u' => {
                 let (tenant, user) = codec::split_text(rest)?;
                 Some(Subject::User(TenantId::new(tenant).ok()?, UserId::new(text(user)?).ok()?))

@@ -177,6 +177,7 @@ impl TestServer {
             issued_at,
             lifetime,
             id: Uuid::new_v4(),
+            login: None,
         };
         self.keyring.mint(&claims).unwrap()
     }

@@ -261,5 +261,5 @@ fn user(name: &str) -> UserId {
 
 fn principal(name: &str) -> Principal {
     let (tenant, user) = (TenantId::default_tenant(), user(name));
-    Principal { tenant, user, token: None, issued_at: Timestamp(0), expires_at: Timestamp(i64::MAX) }
+    Principal { tenant, user, token: None, login: None, issued_at: Timestamp(0), expires_at: Timestamp(i64::MAX) }
 }

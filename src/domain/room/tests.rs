@@ -1095,6 +1095,7 @@ fn principal(name: &str) -> Principal {
         tenant: TenantId::default_tenant(),
         user: user(name),
         token: None,
+        login: None,
         issued_at: Timestamp(0),
         expires_at: Timestamp(i64::MAX),
     }

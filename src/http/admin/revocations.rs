@@ -82,6 +82,7 @@ pub async fn list(desk: web::ThinData<Desk>) -> HttpResponse {
 fn shown(subject: &Subject, revocation: Revocation) -> serde_json::Value {
     let mut shown = match subject {
         Subject::Token(token) => serde_json::json!({ "token": token.as_str() }),
+        Subject::Login(login) => serde_json::json!({ "login": login.to_string() }),
         Subject::User(tenant, user) => serde_json::json!({ "tenant": tenant.as_str(), "user": user.as_str() }),
         Subject::Tenant(tenant) => serde_json::json!({ "tenant": tenant.as_str() }),
     };

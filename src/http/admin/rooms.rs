@@ -102,6 +102,7 @@ pub async fn archive(desk: web::ThinData<Desk>, path: web::Path<(String, String)
             tenant: key.tenant.clone(),
             user: UserId::operator(),
             token: None,
+            login: None,
             issued_at: desk.registry.now(),
             expires_at: Timestamp(i64::MAX),
         };
