@@ -5,10 +5,12 @@
 //! and the time, and get a [`Principal`].
 
 pub mod claims;
+pub mod codes;
 pub mod identity;
 mod jwks;
 mod key;
 pub mod options;
+pub mod passwords;
 mod secret;
 
 use std::time::Duration;

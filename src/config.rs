@@ -22,8 +22,10 @@ use ipnet::IpNet;
 use tracing::Level;
 
 use crate::actors::Limits;
+use crate::actors::accounts;
 use crate::actors::limits::{Connections, Files, Rate, Rates, TenantLimits, TenantRules};
 use crate::auth::options::IdentityOptions;
+use crate::domain::account::Registration;
 use crate::domain::rules::Links;
 use crate::domain::{Rules, TenantId};
 use crate::platform::{Places, PlatformOptions};
@@ -43,6 +45,7 @@ pub struct Config {
     pub limits: Limits,
     pub auth: IdentityOptions,
     pub profiles: Option<PlatformOptions>,
+    pub accounts: accounts::Options,
     pub metrics: Metrics,
     pub log: Log,
     /// What all this was read from, by the names of the settings.
@@ -140,7 +143,8 @@ impl Config {
         }
         let (server, tls, store) = (settings.server(), settings.tls(), settings.store());
         let (limits, metrics, log) = (settings.limits(), settings.metrics(), settings.log());
-        Ok(Self { server, tls, store, limits, auth, profiles, metrics, log, stated })
+        let accounts = settings.accounts(auth.lifetime_max);
+        Ok(Self { server, tls, store, limits, auth, profiles, accounts, metrics, log, stated })
     }
 
     /// The settings that `other` has differently and that a running server cannot change.
@@ -241,6 +245,8 @@ impl Settings<'_> {
                 connects_per_address: rate("limits.rates.connects_per_address"),
                 auth_failures_per_address: rate("limits.rates.auth_failures_per_address"),
                 auth_penalty: self.duration("limits.rates.auth_penalty"),
+                auth_failures_per_account: rate("limits.rates.auth_failures_per_account"),
+                logins_per_address: rate("limits.rates.logins_per_address"),
                 messages_per_session: rate("limits.rates.messages_per_session"),
                 messages_per_user: rate("limits.rates.messages_per_user"),
                 messages_per_room: rate("limits.rates.messages_per_room"),
@@ -332,6 +338,18 @@ impl Settings<'_> {
             fresh: self.duration("profiles.fresh"),
             stale: self.duration("profiles.stale"),
         })
+    }
+
+    fn accounts(&self, token_life_max: Duration) -> accounts::Options {
+        accounts::Options {
+            registration: match self.text("accounts.registration") {
+                "off" => Registration::Off,
+                "open" => Registration::Open,
+                _ => Registration::Invited,
+            },
+            token_life: self.duration("accounts.token_life").min(token_life_max),
+            login_life: self.duration("accounts.login_life"),
+        }
     }
 
     fn metrics(&self) -> Metrics {
@@ -454,6 +472,7 @@ mod tests {
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.auth, IdentityOptions::default());
         assert_eq!(config.profiles, None);
+        assert_eq!(config.accounts, accounts::Options::default());
         assert_eq!(config.metrics.listen, None);
         assert_eq!(config.log, Log { level: Level::INFO, json: false, sample: 0 });
     }
@@ -562,8 +581,8 @@ mod tests {
 
     /// What the parts of the server are given.
     fn differing(config: &Config) -> String {
-        let Config { server, tls, store, limits, auth, profiles, metrics, log, stated: _ } = config;
-        format!("{server:?} {tls:?} {store:?} {limits:?} {auth:?} {profiles:?} {metrics:?} {log:?}")
+        let Config { server, tls, store, limits, auth, accounts, profiles, metrics, log, stated: _ } = config;
+        format!("{server:?} {tls:?} {store:?} {limits:?} {auth:?} {accounts:?} {profiles:?} {metrics:?} {log:?}")
     }
 
     #[rstest]

@@ -15,15 +15,17 @@ use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
+use crate::actors::accounts::{self, Accounts};
 use crate::actors::files::{Collected, Files};
 use crate::actors::profiles::ProfileSource;
 use crate::actors::relay::{CloseAll, CountLinks, CutAll};
 use crate::actors::revoking::Watched;
 use crate::actors::{Admission, Gate, Limits, Registry};
-use crate::auth::{AuthError, Identity, IdentityError, Secrets, SecretsError};
+use crate::auth::{AuthError, Identity, IdentityError, Keyring, Secrets, SecretsError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mistakes};
 use crate::domain::Timestamp;
+use crate::http::accounts::Reception;
 use crate::http::listener::{self, Serving};
 use crate::http::origin::Origins;
 use crate::http::{self, Desk, Door, tickets};
@@ -83,6 +85,9 @@ pub struct Parts {
     /// The web pages that may connect. The operator may change them while the server runs.
     pub origins: Arc<Origins>,
     pub limits: Limits,
+    /// What signs the tokens of logins; without it nobody logs in here.
+    pub keyring: Option<Keyring>,
+    pub accounts: accounts::Options,
     /// Whose word is taken for where a request comes from.
     pub proxies: Vec<IpNet>,
     /// Seals cursors; one that others do not have, and that stays the same.
@@ -103,6 +108,7 @@ pub struct Parts {
 pub struct Server {
     address: SocketAddr,
     registry: Arc<Registry>,
+    accounts: Arc<Accounts>,
     door: Door,
     handle: ServerHandle,
     served: JoinHandle<io::Result<()>>,
@@ -131,7 +137,10 @@ impl Server {
         let gate: Arc<dyn Gate> = Arc::new(Watched { inner: parts.gate, registry: Arc::clone(&registry) });
         let door = Door::new(Arc::clone(&registry), Arc::clone(&gate), &parts.proxies);
         let tls = parts.tls.map(|certificate| certificate.server_config().map(Arc::new));
+        let accounts = Accounts::new(Arc::clone(&registry), parts.accounts);
+        let reception = parts.keyring.map(|keyring| Arc::new(Reception::new(Arc::clone(&accounts), keyring)));
         let serving = Serving {
+            reception,
             registry: Arc::clone(&registry),
             gate,
             door: door.clone(),
@@ -145,11 +154,12 @@ impl Server {
         let server = listener::serve(listener, serving, workers, connections_per_worker)?;
         let handle = server.handle();
         let served = actix_web::rt::spawn(server);
-        let admin = parts.admin.and_then(|path| Admin::start_or_warn(path, &registry));
-        let metrics = parts.metrics.map(|listener| serve_metrics(listener, &registry)).transpose()?;
+        let desk = Desk { registry: Arc::clone(&registry), accounts: Arc::clone(&accounts) };
+        let admin = parts.admin.and_then(|path| Admin::start_or_warn(path, &desk));
+        let metrics = parts.metrics.map(|listener| serve_metrics(listener, &desk)).transpose()?;
         let forgetting = actix_web::rt::spawn(forget_revocations(Arc::clone(&registry)));
         let collecting = actix_web::rt::spawn(collect_files(Arc::clone(&registry)));
-        Ok(Self { address, registry, door, handle, served, admin, metrics, forgetting, collecting })
+        Ok(Self { address, registry, accounts, door, handle, served, admin, metrics, forgetting, collecting })
     }
 
     /// Where it listens.
@@ -159,6 +169,10 @@ impl Server {
 
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    pub fn accounts(&self) -> &Arc<Accounts> {
+        &self.accounts
     }
 
     /// Stops in order: no new connections and commands, the answers of those under way, a word to every connection
@@ -227,8 +241,8 @@ impl Server {
 }
 
 /// Serves the metrics and nothing else, by a thread of their own.
-fn serve_metrics(listener: TcpListener, registry: &Arc<Registry>) -> io::Result<ServerHandle> {
-    let desk = Desk { registry: Arc::clone(registry) };
+fn serve_metrics(listener: TcpListener, desk: &Desk) -> io::Result<ServerHandle> {
+    let desk = desk.clone();
     let server =
         HttpServer::new(move || App::new().app_data(web::ThinData(desk.clone())).configure(http::metrics::mount))
             .workers(1)
@@ -282,9 +296,9 @@ struct Admin {
 
 impl Admin {
     /// A server without it serves its clients as well as any other.
-    fn start_or_warn(path: PathBuf, registry: &Arc<Registry>) -> Option<Self> {
+    fn start_or_warn(path: PathBuf, desk: &Desk) -> Option<Self> {
         let shown = path.display().to_string();
-        let started = Self::start(path, registry);
+        let started = Self::start(path, desk);
         started
             .inspect_err(|error| {
                 tracing::warn!(
@@ -297,7 +311,7 @@ impl Admin {
             .ok()
     }
 
-    fn start(path: PathBuf, registry: &Arc<Registry>) -> io::Result<Self> {
+    fn start(path: PathBuf, desk: &Desk) -> io::Result<Self> {
         // One that a killed process has left. The directory's lock says that nobody else serves it.
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -305,7 +319,7 @@ impl Admin {
         }
         let listener = UnixListener::bind(&path)?;
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        let desk = Desk { registry: Arc::clone(registry) };
+        let desk = desk.clone();
         let server =
             HttpServer::new(move || App::new().app_data(web::ThinData(desk.clone())).configure(http::admin::mount))
                 .workers(1)
@@ -394,6 +408,7 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr
     // First, because it looks whether the directory is ours.
     let store = SledStore::open(&config.server.data, options)?;
     let secrets = Secrets::open(&config.server.data)?;
+    let keyring = config.auth.own_issuer.then(|| Keyring::new(&secrets.token));
     let identity = Arc::new(Identity::new(&config.auth, secrets.token, Arc::new(SystemClock))?);
     let origins = Arc::new(Origins::new(&config.server.origins).map_err(io::Error::other)?);
     let files = FileStore::open(&config.server.data, config.store.free_bytes_min)?;
@@ -408,6 +423,8 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr
         gate: Arc::clone(&identity) as Arc<dyn Gate>,
         origins: Arc::clone(&origins),
         limits: config.limits.clone(),
+        keyring,
+        accounts: config.accounts.clone(),
         proxies: config.server.trusted_proxies.clone(),
         sealer: Sealer::new(secrets.cursor.bytes()).expect("a secret is long enough for a key"),
         profiles,

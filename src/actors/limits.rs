@@ -86,6 +86,10 @@ pub struct Rates {
     /// Tokens that are no good; an address beyond it is refused for `auth_penalty`.
     pub auth_failures_per_address: Option<Rate>,
     pub auth_penalty: Duration,
+    /// Wrong passwords and codes for one account, from wherever they come.
+    pub auth_failures_per_account: Option<Rate>,
+    /// Log-ins, registrations and codes that are asked for.
+    pub logins_per_address: Option<Rate>,
     pub messages_per_session: Option<Rate>,
     pub messages_per_user: Option<Rate>,
     pub messages_per_room: Option<Rate>,
@@ -138,6 +142,8 @@ pub mod names {
     pub const UNAUTHENTICATED_PERCENT: &str = "connections.unauthenticated_percent";
     pub const CONNECTS_PER_ADDRESS: &str = "rates.connects_per_address";
     pub const AUTH_FAILURES_PER_ADDRESS: &str = "rates.auth_failures_per_address";
+    pub const AUTH_FAILURES_PER_ACCOUNT: &str = "rates.auth_failures_per_account";
+    pub const LOGINS_PER_ADDRESS: &str = "rates.logins_per_address";
     pub const MESSAGES_PER_SESSION: &str = "rates.messages_per_session";
     pub const MESSAGES_PER_USER: &str = "rates.messages_per_user";
     pub const MESSAGES_PER_ROOM: &str = "rates.messages_per_room";
@@ -149,7 +155,7 @@ pub mod names {
     pub const UPLOADS_PER_USER: &str = "files.uploads_per_user";
     pub const FILES_PER_TENANT: &str = "tenant.files_mb";
 
-    pub const ALL: [&str; 18] = [
+    pub const ALL: [&str; 20] = [
         CONNECTIONS,
         CONNECTIONS_PER_ADDRESS,
         OPENING_PER_ADDRESS,
@@ -158,6 +164,8 @@ pub mod names {
         UNAUTHENTICATED_PERCENT,
         CONNECTS_PER_ADDRESS,
         AUTH_FAILURES_PER_ADDRESS,
+        AUTH_FAILURES_PER_ACCOUNT,
+        LOGINS_PER_ADDRESS,
         MESSAGES_PER_SESSION,
         MESSAGES_PER_USER,
         MESSAGES_PER_ROOM,
@@ -224,6 +232,8 @@ impl Default for Limits {
                 connects_per_address: Some(Rate::per_second(20, 50)),
                 auth_failures_per_address: Some(Rate::per_minute(10, 10)),
                 auth_penalty: Duration::from_secs(60),
+                auth_failures_per_account: Some(Rate::per_minute(10, 10)),
+                logins_per_address: Some(Rate::per_minute(30, 60)),
                 messages_per_session: Some(Rate::per_second(50, 100)),
                 messages_per_user: Some(Rate::per_second(100, 200)),
                 messages_per_room: Some(Rate::per_second(1_000, 2_000)),

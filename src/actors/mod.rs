@@ -4,6 +4,7 @@
 //! the relay between rooms and connections. They know the rules, the dialects and the [`Store`](crate::store::Store)
 //! trait; they know no HTTP, no socket and no particular store.
 
+pub mod accounts;
 pub mod asking;
 mod batch;
 mod beside;

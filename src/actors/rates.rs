@@ -205,6 +205,8 @@ pub struct Meters {
     lookups: Keyed,
     connects: Keyed,
     tokens: Keyed,
+    passwords: Keyed,
+    logins: Keyed,
 }
 
 impl Meters {
@@ -216,6 +218,8 @@ impl Meters {
             lookups: Keyed::default(),
             connects: Keyed::default(),
             tokens: Keyed::default(),
+            passwords: Keyed::default(),
+            logins: Keyed::default(),
         }
     }
 
@@ -261,6 +265,24 @@ impl Meters {
     /// A token that was no good came from an address.
     pub fn bad_token(&self, rates: &Rates, address: Address) {
         self.tokens.strike(address, rates.auth_failures_per_address, rates.auth_penalty, &self.time);
+    }
+
+    /// Counts a log-in of an address, or what costs as much.
+    pub fn log_in(&self, rates: &Rates, address: Address) -> Result<(), Refusal> {
+        let checked = self.logins.check(address, rates.logins_per_address, &self.time);
+        checked.map_err(|after| Refusal::rate_limited(names::LOGINS_PER_ADDRESS, after))
+    }
+
+    /// Whether passwords and codes for an account are looked at now, be there such an account or not.
+    pub fn may_try_password(&self, tenant: &TenantId, user: &UserId) -> Result<(), Refusal> {
+        let barred = self.passwords.barred((tenant, user), &self.time);
+        barred.map_err(|after| Refusal::rate_limited(names::AUTH_FAILURES_PER_ACCOUNT, after))
+    }
+
+    /// A password or a code for an account was wrong.
+    pub fn bad_password(&self, rates: &Rates, address: Address, tenant: &TenantId, user: &UserId) {
+        self.bad_token(rates, address);
+        self.passwords.strike((tenant, user), rates.auth_failures_per_account, Duration::ZERO, &self.time);
     }
 }
 

@@ -16,7 +16,7 @@ use super::registry::{Registry, RelayId};
 use super::relay::Revoke;
 use super::session::{Admission, Gate};
 use crate::domain::revocation::Subject;
-use crate::domain::{Principal, Revocation, Revocations, StreamId, Timestamp};
+use crate::domain::{LoginId, Principal, Revocation, Revocations, StreamId, Timestamp};
 use crate::store::rows::{self, Row};
 use crate::store::{Commit, Put, StoreError};
 use crate::wire::Refusal;
@@ -84,6 +84,35 @@ impl Registry {
         let (written, ended) = tokio::join!(self.write(std::slice::from_ref(&subject)), ended);
         written?;
         Ok(Revoked { revocation, connections: ended? })
+    }
+
+    /// Denies the tokens of `logins`, each until the time that stands with it, from when this is called on; has that on
+    /// disk when it returns. What stands on them ends with [`Registry::end_logins`].
+    pub(super) fn deny_logins(
+        &self,
+        logins: &[(LoginId, Timestamp)],
+    ) -> Result<impl Future<Output = Result<(), Refusal>> + use<>, Refusal> {
+        if self.revocations.load().len() + logins.len() > REVOCATIONS_MAX {
+            return Err(Refusal::busy(Duration::from_secs(60)));
+        }
+        self.revocations.rcu(|list| {
+            let mut list = Revocations::clone(list);
+            for (login, until) in logins {
+                list.add(Subject::Login(*login), Revocation { since: self.now(), until: *until });
+            }
+            list
+        });
+        let subjects: Vec<_> = logins.iter().map(|(login, _)| Subject::Login(*login)).collect();
+        Ok(self.write(&subjects))
+    }
+
+    /// Ends what stands on the tokens of `logins`, which have been denied; returns when it is gone.
+    pub(super) async fn end_logins(&self, logins: &[(LoginId, Timestamp)]) -> Result<(), Refusal> {
+        let ends = logins.iter().map(async |(login, until)| {
+            let revocation = Revocation { since: self.now(), until: *until };
+            self.end_connections(&Subject::Login(*login), revocation).await.map(drop)
+        });
+        futures_util::future::join_all(ends).await.into_iter().collect()
     }
 
     /// Reads what was revoked before this process began. Nobody may be let in before.

@@ -18,6 +18,7 @@ use actix_web::{App, web};
 use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 
+use super::accounts::Reception;
 use super::kill::{self, KillSwitch, REQUEST_HEAD, Watch};
 use super::origin::{self, Origins};
 use super::socket::{Io, Lent, Socket};
@@ -49,6 +50,7 @@ pub struct Serving {
     pub door: Door,
     pub tickets: Arc<Tickets>,
     pub origins: Arc<Origins>,
+    pub reception: Option<Arc<Reception>>,
     /// Where TLS is spoken.
     pub tls: Option<Arc<ServerConfig>>,
 }
@@ -65,10 +67,10 @@ pub fn serve(
     let tls = serving.tls.clone().map(TlsAcceptor::from);
     let request = serving.registry.limits().request;
     let service = move || {
-        let Serving { registry, gate, door, tickets, origins, .. } = serving.clone();
+        let Serving { registry, gate, door, tickets, origins, reception, .. } = serving.clone();
         registry.host_here();
         let worker = Worker::start(registry);
-        let edge = Edge { worker, gate, door: door.clone(), tickets, origins };
+        let edge = Edge { worker, gate, door: door.clone(), tickets, origins, reception };
         let app = App::new()
             .app_data(web::ThinData(edge))
             .wrap(from_fn(origin::guard))

@@ -4,6 +4,7 @@
 //! not known here.
 
 pub mod access;
+pub mod accounts;
 mod address;
 pub mod admin;
 mod carrier;
@@ -41,6 +42,7 @@ pub use door::Door;
 use kill::timed;
 pub use kill::{REQUEST_HEAD, prepare};
 
+use crate::actors::accounts::Accounts;
 use crate::actors::{Gate, Registry, Worker};
 use origin::Origins;
 use problem::Problem;
@@ -54,12 +56,15 @@ pub struct Edge {
     pub door: Door,
     pub tickets: Arc<Tickets>,
     pub origins: Arc<Origins>,
+    /// `None` where the server takes no tokens of its own.
+    pub reception: Option<Arc<accounts::Reception>>,
 }
 
 /// What every handler of the operator's socket, and that of the metrics, has at hand.
 #[derive(Clone)]
 pub struct Desk {
     pub registry: Arc<Registry>,
+    pub accounts: Arc<Accounts>,
 }
 
 /// Mounts the routes of the native protocol.

@@ -22,6 +22,7 @@ use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref,
 use super::rest::{IDEMPOTENCY_KEY, json, takes_client_id};
 use super::routes::{EVERYWHERE, ROUTES, Route, Serves, Shape, Verb, WITH_TOKEN};
 use super::uploads::Tus;
+use crate::domain::account::{INVITE_LIFE_MAX_MS, INVITE_USES_MAX, Rank};
 use crate::domain::event::MENTIONS_MAX;
 use crate::domain::file::ATTACHMENTS_MAX;
 use crate::domain::inbox::DRAFT_BYTES_MAX;
@@ -215,6 +216,7 @@ fn name(route: &Route) -> String {
         Serves::Tus(Tus::Came) => "upload_state".to_owned(),
         Serves::Tus(Tus::GoOn) => "upload_go_on".to_owned(),
         Serves::Tus(Tus::GiveUp) => "upload_give_up".to_owned(),
+        Serves::Accounts(act) => act.name().to_owned(),
         Serves::Socket => "websocket".to_owned(),
         Serves::Description => "openapi".to_owned(),
         Serves::Greeting => "greeting".to_owned(),
@@ -227,6 +229,8 @@ fn about_place(place: &str) -> &'static str {
     match place {
         "room" => "the room's uuid, num or alias; `alias:NAME` is always the alias",
         "user" => "a user id",
+        "login" => "the id of a login, or `current`",
+        "invite" => "the id of an invite",
         "emoji" => "an emoji, or a word of at most 64 bytes without spaces, percent-encoded",
         "file" => "the id of a file",
         "upload" => "the id of an upload",
@@ -400,6 +404,27 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let mute = needed(needed(needed(object(), "user", user()), "by", user()), "at", millis());
     let mute = needed(mute, "until", or_null(millis()));
     let mutes = needed_list(needed(object(), "room", uuid()), "mutes", mute);
+    let password = |shape: ObjectBuilder| {
+        let about = "8 to 1,024 bytes; neither the name nor one that everybody tries first";
+        let shape = needed(shape, "password", text().description(Some(about)));
+        shape.property("device", name_text()).property("tenant", text())
+    };
+    let logged_in = needed(text_of(needed(object(), "user", user()), "tenant"), "rank", rank());
+    let logged_in = needed(text_of(needed(logged_in, "login", uuid()), "token"), "expires_at", millis());
+    let logged_in = text_of(logged_in, "refresh");
+    let login = needed(needed(object(), "login", uuid()), "device", or_null(name_text()));
+    let login = needed(needed(needed(login, "since", millis()), "used", millis()), "current", flag());
+    let account = || {
+        let shape = needed(needed(object(), "user", user()), "rank", rank());
+        needed(needed(shape, "disabled", flag()), "since", millis())
+    };
+    let invite = || {
+        let shape = needed(needed(needed(object(), "invite", uuid()), "by", user()), "rank", rank());
+        needed(needed(shape, "uses_left", integer()), "expires_at", millis())
+    };
+    let make_invite = object().property("rank", rank());
+    let make_invite = make_invite.property("uses", integer().minimum(Some(1)).maximum(Some(INVITE_USES_MAX)));
+    let make_invite = make_invite.property("life_ms", integer().minimum(Some(1)).maximum(Some(INVITE_LIFE_MAX_MS)));
     vec![
         ("Create", create.into()),
         (
@@ -464,6 +489,22 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("File", file.into()),
         ("Link", needed(needed(object(), "path", text()), "expires_at", millis()).into()),
         ("Upload", upload.into()),
+        ("Register", password(text_of(object(), "name")).property("invite", text()).into()),
+        ("LogIn", password(text_of(object(), "name")).into()),
+        ("Refresh", text_of(object(), "refresh").into()),
+        ("LoggedIn", logged_in.into()),
+        ("Logins", needed_list(object(), "logins", login).into()),
+        ("Ended", needed(object(), "ended", integer()).into()),
+        ("ChangePassword", text_of(text_of(object(), "password"), "new_password").into()),
+        ("Reset", password(text_of(text_of(object(), "name"), "code")).into()),
+        ("ResetCode", needed(text_of(text_of(object(), "user"), "code"), "expires_at", millis()).into()),
+        ("Account", account().into()),
+        ("Accounts", needed(needed_list(object(), "accounts", account()), "after", or_null(user())).into()),
+        ("ChangeAccount", object().property("rank", rank()).property("disabled", flag()).into()),
+        ("MakeInvite", make_invite.into()),
+        ("MadeInvite", text_of(text_of(invite(), "code"), "path").into()),
+        ("Invites", needed_list(object(), "invites", invite()).into()),
+        ("Done", object().into()),
         ("Description", object().additional_properties(Some(AdditionalProperties::FreeForm(true))).into()),
         ("Problem", problem().into()),
     ]
@@ -496,6 +537,14 @@ fn text() -> ObjectBuilder {
 
 fn binary() -> ObjectBuilder {
     text().format(Some(utoipa::openapi::SchemaFormat::Custom("binary".into())))
+}
+
+fn text_of(shape: ObjectBuilder, name: &str) -> ObjectBuilder {
+    needed(shape, name, text())
+}
+
+fn rank() -> ObjectBuilder {
+    one_of(Rank::ALL.map(Rank::as_str))
 }
 
 fn integer() -> ObjectBuilder {

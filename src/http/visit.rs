@@ -53,6 +53,17 @@ pub struct Visit {
     shown: bool,
 }
 
+/// What came before on the connection of `request` has arrived before what is answered next. So who ends its own login on
+/// it is answered, and not cut by what the connection had been shown.
+pub fn depart(request: &HttpRequest, by: &Principal) {
+    if let Some(Connection { visitors, .. }) = request.conn_data::<Connection>() {
+        let its = visitors.0.0.borrow_mut().extract_if(.., |visitor| same(&visitor.by, by)).collect::<Vec<_>>();
+        for Visitor { worker, link, by } in its {
+            worker.forget(&link, &by);
+        }
+    }
+}
+
 /// A user who is leaving a room on a connection, until this is dropped.
 pub struct Leaving(Option<Rc<Link>>);
 

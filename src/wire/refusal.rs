@@ -7,6 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::domain::Rejection;
+use crate::domain::account::AccountRejection;
 
 use super::cursor::CursorError;
 
@@ -298,6 +299,13 @@ impl From<Rejection> for Refusal {
     }
 }
 
+impl From<AccountRejection> for Refusal {
+    fn from(rejection: AccountRejection) -> Self {
+        let info = CODES.iter().find(|info| info.code == rejection.code());
+        Self::of(*info.expect("a test holds every code of the rules to be in the table"))
+    }
+}
+
 impl From<CursorError> for Refusal {
     fn from(error: CursorError) -> Self {
         match error {
@@ -431,6 +439,25 @@ pub const CODES: &[CodeInfo] = &[
     no("too_many_attachments", 409, "a message has at most 10 attachments"),
     no("not_a_picture", 422, "an avatar has to be a picture: PNG, JPEG, GIF, WebP, AVIF or BMP"),
     no("client_id_reused", 409, "this client id was used already for something else"),
+    no("registration_closed", 403, "accounts cannot be made here without an invite, or not at all"),
+    no("invite_invalid", 403, "the invite is not known, or has been used up, taken back or left too long"),
+    no("name_taken", 409, "somebody has this name already"),
+    no("name_reserved", 422, "this name is the server's own"),
+    no(
+        "password_refused",
+        422,
+        "a password has 8 to 1,024 bytes, is not the name, and none of those that everybody tries first",
+    ),
+    no("login_failed", 401, "there is no account of this name with this password"),
+    no("account_disabled", 403, "the account has been disabled; an administrator may enable it again"),
+    no("refresh_invalid", 401, "the refresh token is not good, or not any more; log in again"),
+    no("code_invalid", 403, "the code is not the right one, or has been used, tried too often or left too long"),
+    no("account_not_found", 404, "there is no such account"),
+    no("login_not_found", 404, "there is no such login of yours"),
+    no("invite_not_found", 404, "there is no such invite"),
+    no("rank_too_low", 403, "your account may not do that here"),
+    no("last_account_owner", 409, "nobody would be left who owns the server; make somebody else an owner first"),
+    no("too_many_invites", 409, "as many invites are open as may be; take some back"),
     BAD_REQUEST,
     UNKNOWN_COMMAND,
     TOO_DEEP,
@@ -499,6 +526,13 @@ mod tests {
             let refusal = Refusal::from(rejection);
             let info = CODES.iter().find(|info| info.code == refusal.code()).expect("the rules' codes are listed");
             assert_eq!(refusal.retry(), info.retry);
+        }
+    }
+
+    #[test]
+    fn every_code_of_the_rules_of_accounts_is_in_the_table_with_its_sentence() {
+        for rejection in AccountRejection::ALL {
+            assert_eq!(Refusal::from(rejection).message(), rejection.to_string());
         }
     }
 

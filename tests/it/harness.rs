@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use chinwag::actors::accounts::{Accounts, Options};
 use chinwag::actors::profiles::ProfileSource;
 use chinwag::actors::relay::CountLinks;
 use chinwag::actors::{Gate, Limits, Registry};
@@ -45,6 +46,7 @@ pub struct Setup {
     pub files: Arc<TempDir>,
     pub clock: Arc<dyn Clock>,
     pub limits: Limits,
+    pub accounts: Options,
     pub origins: Arc<Origins>,
     /// Says whose tokens are; without one, the harness's own secret does.
     pub gate: Option<Arc<dyn Gate>>,
@@ -65,6 +67,7 @@ impl Default for Setup {
             files: temporary(),
             clock: Arc::new(SystemClock),
             limits: Limits { sweep: Duration::from_millis(50), ..Limits::lifted() },
+            accounts: Options::default(),
             origins: Arc::default(),
             gate: None,
             profiles: None,
@@ -86,6 +89,7 @@ pub fn temporary() -> Arc<TempDir> {
 pub struct TestServer {
     pub address: SocketAddr,
     pub registry: Arc<Registry>,
+    pub accounts: Arc<Accounts>,
     keyring: Arc<Keyring>,
     /// Goes with the last server that has it.
     pub files: Arc<TempDir>,
@@ -107,6 +111,7 @@ impl TestServer {
         let own = || Identity::new(&IdentityOptions::default(), secret, clock).expect("the defaults are right");
         let gate = setup.gate.unwrap_or_else(|| Arc::new(own()) as Arc<dyn Gate>);
         let files = Arc::clone(&setup.files);
+        let signing = Keyring::clone(&keyring);
         let thread = std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 let listener = TcpListener::bind(setup.listen).expect("loopback has a free port");
@@ -117,6 +122,8 @@ impl TestServer {
                     gate,
                     origins: setup.origins,
                     limits: setup.limits,
+                    keyring: Some(signing),
+                    accounts: setup.accounts,
                     proxies: setup.proxies,
                     sealer: Sealer::new(&[7; 32]).expect("it is long enough"),
                     profiles: setup.profiles,
@@ -126,13 +133,14 @@ impl TestServer {
                     workers: setup.workers,
                 };
                 let server = Server::start(listener, parts).await.expect("a listener can be listened to");
-                started.send((server.address(), Arc::clone(server.registry()))).expect("the test waits");
+                let started_as = (server.address(), Arc::clone(server.registry()), Arc::clone(server.accounts()));
+                started.send(started_as).expect("the test waits");
                 let _ = stopped.await;
                 server.stop().await;
             });
         });
-        let (address, registry) = server.recv().expect("the server starts");
-        Self { address, registry, keyring, files, stop: Some(stop), thread: Some(thread) }
+        let (address, registry, accounts) = server.recv().expect("the server starts");
+        Self { address, registry, accounts, keyring, files, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Stops the server in order and waits for it.

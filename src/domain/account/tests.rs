@@ -54,7 +54,7 @@ fn a_password_is_neither_short_nor_long_nor_the_name_nor_what_is_tried_first() {
     for bad in ["", "seven77", "Password", "ANN.of.the.harbour", "iloveyou", too_long.as_str()] {
         assert_eq!(check_password(&name, bad), Err(AccountRejection::PasswordRefused), "{bad}");
     }
-    assert!(COMMON.iter().all(|common| common.len() >= PASSWORD_BYTES_MIN), "shorter ones are refused anyway");
+    assert!(COMMON.split(' ').all(|common| common.len() >= PASSWORD_BYTES_MIN), "shorter ones are refused anyway");
 }
 
 #[test]
@@ -123,13 +123,13 @@ fn the_last_owner_stays_one() {
 fn a_refresh_token_is_good_once_and_an_old_one_ends_the_login() {
     let first = Shown { family: [1; 32], latest: [2; 32] };
     let login = login(NOW);
-    let next = login.refreshed(first, [3; 32], NOW, DAY).unwrap();
+    let next = login.refreshed(first, [3; 32], NOW, NOW, DAY).unwrap();
     assert_eq!(next.latest, [3; 32]);
-    assert_eq!(next.refreshed(first, [4; 32], NOW, DAY).err(), Some(Refreshing::Ends));
+    assert_eq!(next.refreshed(first, [4; 32], NOW, NOW, DAY).err(), Some(Refreshing::Ends));
     let guessed = Shown { family: [9; 32], latest: [2; 32] };
-    assert_eq!(login.refreshed(guessed, [4; 32], NOW, DAY).err(), Some(Refreshing::Foreign));
+    assert_eq!(login.refreshed(guessed, [4; 32], NOW, NOW, DAY).err(), Some(Refreshing::Foreign));
     let late = Timestamp(NOW.0 + DAY);
-    assert_eq!(login.refreshed(first, [3; 32], late, DAY).err(), Some(Refreshing::Ends));
+    assert_eq!(login.refreshed(first, [3; 32], late, late, DAY).err(), Some(Refreshing::Ends));
 }
 
 #[test]
@@ -151,5 +151,5 @@ fn member() -> Account {
 }
 
 fn login(used: Timestamp) -> Login {
-    Login { user: ann(), device: None, since: NOW, used, family: [1; 32], latest: [2; 32] }
+    Login { user: ann(), device: None, since: NOW, used, tokens_until: NOW, family: [1; 32], latest: [2; 32] }
 }

@@ -116,6 +116,7 @@ impl Row for Login {
             device: self.device.as_ref().map(super::Name::as_str),
             since: self.since.0,
             used: self.used.0,
+            tokens_until: self.tokens_until.0,
             family: self.family,
             latest: self.latest,
         };
@@ -129,6 +130,7 @@ impl Row for Login {
             device: codec::name(stored.device)?,
             since: Timestamp(stored.since),
             used: Timestamp(stored.used),
+            tokens_until: Timestamp(stored.tokens_until),
             family: stored.family,
             latest: stored.latest,
         })
@@ -142,6 +144,7 @@ struct StoredLogin<'a> {
     device: Option<&'a str>,
     since: i64,
     used: i64,
+    tokens_until: i64,
     family: Digest,
     latest: Digest,
 }
@@ -233,6 +236,7 @@ mod tests {
             device: Some(Name::new("phone").unwrap()),
             since: Timestamp(1),
             used: Timestamp(2),
+            tokens_until: Timestamp(3),
             family: [3; 32],
             latest: [4; 32],
         };

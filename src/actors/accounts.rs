@@ -1,0 +1,628 @@
+//! Hosts the accounts of all tenants: reads what is so, has the rules decide, writes, and ends what an ended login had.
+//!
+//! What is decided of a tenant is decided one after the other, under a lock that is held for reads and one commit. What
+//! is secret comes here as a digest. An undertaking goes on to its end also when who asked for it has gone.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Mutex, Semaphore};
+use uuid::Uuid;
+
+use super::failure::{commit_failed, read_failed};
+use super::registry::Registry;
+use crate::domain::account::{
+    self, Account, AccountRejection, Digest, INVITES_MAX, Invite, Login, Rank, Refreshing, Registration, Shown,
+};
+use crate::domain::{LoginId, Name, StreamId, TenantId, Timestamp, UserId};
+use crate::store::rows::accounts as keys;
+use crate::store::rows::{self, Row};
+use crate::store::{Commit, Put, StoreError};
+use crate::wire::Refusal;
+
+/// How many undertakings about accounts wait or are under way at once; with more, `busy`.
+const UNDER_WAY_MAX: usize = 1_024;
+
+/// Tenants share these: more than write at the same time.
+const LOCKS: usize = 64;
+
+/// How many rows are read at once.
+const PAGE: usize = 1_000;
+
+/// For how long a token is denied beyond its end: more than checkers' clocks and leeway make of it.
+const DENIED_BEYOND_MS: i64 = 3 * 60_000;
+
+/// How accounts are kept, as the operator decides.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Options {
+    pub registration: Registration,
+    /// How long a token lives.
+    pub token_life: Duration,
+    /// After this long without use a login is over.
+    pub login_life: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            registration: Registration::Invited,
+            token_life: Duration::from_secs(60 * 60),
+            login_life: Duration::from_secs(30 * 24 * 60 * 60),
+        }
+    }
+}
+
+/// The accounts of all tenants.
+pub struct Accounts {
+    registry: Arc<Registry>,
+    options: Options,
+    hasher: RandomState,
+    locks: [Mutex<()>; LOCKS],
+    under_way: Semaphore,
+}
+
+/// Who asks for something that not everybody may.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum By {
+    Operator,
+    User(UserId),
+}
+
+/// A login that is to be.
+pub struct NewLogin {
+    pub id: LoginId,
+    pub device: Option<Name>,
+    pub tokens: Shown,
+}
+
+/// Which logins of an account end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Which {
+    One(LoginId),
+    AllBut(Option<LoginId>),
+}
+
+/// Part of a list, and whether there is more.
+pub struct Part<T> {
+    pub found: Vec<T>,
+    pub more: bool,
+}
+
+/// The logins that end with a commit, each with when its last token does.
+type Ended = Vec<(LoginId, Timestamp)>;
+
+impl Accounts {
+    pub fn new(registry: Arc<Registry>, options: Options) -> Arc<Self> {
+        Arc::new(Self {
+            registry,
+            options,
+            hasher: RandomState::new(),
+            locks: std::array::from_fn(|_| Mutex::default()),
+            under_way: Semaphore::new(UNDER_WAY_MAX),
+        })
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Somebody's account. One read, whether there is one or not.
+    pub async fn account(&self, tenant: &TenantId, user: &UserId) -> Result<Option<Account>, Refusal> {
+        let found = self.registry.store().get_all(&stream(tenant), &[&keys::account(user)]).await;
+        let found = found.map_err(|error| read_failed(&error))?.into_iter().next().flatten();
+        decoded(found)
+    }
+
+    /// Whether somebody may register, before anything dear is done for it.
+    pub async fn may_register(&self, tenant: &TenantId, shown: Option<(Uuid, Digest)>) -> Result<(), Refusal> {
+        let invite = self.invite(tenant, shown).await?;
+        account::entrance(self.options.registration, self.shown(&invite, shown)?, self.now()).map(drop)?;
+        Ok(())
+    }
+
+    /// Makes an account, and its first login.
+    pub async fn register(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        user: UserId,
+        password: String,
+        shown: Option<(Uuid, Digest)>,
+        login: NewLogin,
+    ) -> Result<Rank, Refusal> {
+        self.undertake(async move |accounts| {
+            let _lock = accounts.lock(&tenant).await;
+            let invite = accounts.invite(&tenant, shown).await?;
+            let taken = accounts.account(&tenant, &user).await?.is_some() || accounts.is_used(&tenant, &user).await?;
+            let now = accounts.now();
+            let registration = accounts.options.registration;
+            let rank = account::register(registration, &user, taken, accounts.shown(&invite, shown)?, now)?;
+            let mut puts = vec![put(&tenant, keys::account(&user), &Account::new(rank, Some(password), now))];
+            puts.extend(accounts.opened(&tenant, &user, login));
+            if let (Some(invite), Some((id, _))) = (invite, shown) {
+                puts.push(changed(&tenant, keys::invite(id), invite.used().as_ref()));
+            }
+            accounts.commit(&tenant, puts).await?;
+            Ok(rank)
+        })
+        .await
+    }
+
+    /// Makes an account without a password, for the operator; a code sets one.
+    pub async fn add(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        user: UserId,
+        rank: Rank,
+        code: Digest,
+    ) -> Result<Timestamp, Refusal> {
+        self.undertake(async move |accounts| {
+            let _lock = accounts.lock(&tenant).await;
+            let taken = accounts.account(&tenant, &user).await?.is_some();
+            let now = accounts.now();
+            account::register(Registration::Open, &user, taken, None, now)?;
+            let account = Account::new(rank, None, now).to_reset(code, now);
+            accounts.commit(&tenant, vec![put(&tenant, keys::account(&user), &account)]).await?;
+            Ok(Timestamp(now.0 + account::RESET_LIFE_MS))
+        })
+        .await
+    }
+
+    /// Logs a device in that has shown the password of which `verified` is the digest.
+    pub async fn log_in(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        user: UserId,
+        verified: String,
+        login: NewLogin,
+    ) -> Result<Rank, Refusal> {
+        self.undertake(async move |accounts| {
+            let lock = accounts.lock(&tenant).await;
+            let account = accounts.account(&tenant, &user).await?.ok_or(AccountRejection::LoginFailed)?;
+            account.admits(&verified)?;
+            let logins = accounts.logins(&tenant, &user).await?;
+            let out = account::crowded_out(&logins, accounts.now(), accounts.login_life_ms());
+            let ended = ended(&logins, |id| out.contains(&id));
+            let mut puts = accounts.opened(&tenant, &user, login);
+            puts.extend(closed(&tenant, &user, &ended));
+            accounts.commit_and_end(&tenant, puts, ended, lock).await?;
+            Ok(account.rank)
+        })
+        .await
+    }
+
+    /// A login goes on under a new refresh token, of which `next` is the digest. Says whose it is. A token of the login
+    /// that is not its latest ends it.
+    pub async fn refresh(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        id: LoginId,
+        shown: Shown,
+        next: Digest,
+    ) -> Result<(UserId, Rank), Refusal> {
+        self.undertake(async move |accounts| {
+            let lock = accounts.lock(&tenant).await;
+            let invalid = || Refusal::from(AccountRejection::RefreshInvalid);
+            let login: Login = accounts.row(&tenant, &keys::login(id)).await?.ok_or_else(invalid)?;
+            let account = accounts.account(&tenant, &login.user).await?.ok_or_else(invalid)?;
+            let (now, life) = (accounts.now(), accounts.login_life_ms());
+            match login.refreshed(shown, next, now, accounts.tokens_until(), life) {
+                Ok(_) if account.disabled => Err(AccountRejection::AccountDisabled.into()),
+                Ok(login) => {
+                    accounts.commit(&tenant, vec![put(&tenant, keys::login(id), &login)]).await?;
+                    Ok((login.user, account.rank))
+                }
+                Err(Refreshing::Foreign) => Err(invalid()),
+                Err(Refreshing::Ends) => {
+                    tracing::warn!(login = %id, "a login has ended by a refresh token that was not its latest");
+                    let ended = vec![(id, login.tokens_until)];
+                    let puts = closed(&tenant, &login.user, &ended);
+                    accounts.commit_and_end(&tenant, puts, ended, lock).await?;
+                    Err(invalid())
+                }
+            }
+        })
+        .await
+    }
+
+    /// The devices of an account that are logged in.
+    pub async fn logins(&self, tenant: &TenantId, user: &UserId) -> Result<Vec<(LoginId, Login)>, Refusal> {
+        let store = self.registry.store();
+        let stream = stream(tenant);
+        let found = store.scan(&stream, &keys::logins_of(user), None, PAGE).await;
+        let found = found.map_err(|error| read_failed(&error))?;
+        let mut logins = Vec::with_capacity(found.len());
+        for (key, _) in found {
+            let id = keys::login_id_of(&key).map_err(|error| read_failed(&error))?;
+            logins.extend(self.row(tenant, &keys::login(id)).await?.map(|login| (id, login)));
+        }
+        Ok(logins)
+    }
+
+    /// Ends logins of an account; when this returns nothing can reach their devices any more. Says how many.
+    pub async fn end(self: &Arc<Self>, tenant: TenantId, user: UserId, which: Which) -> Result<usize, Refusal> {
+        self.undertake(async move |accounts| {
+            let lock = accounts.lock(&tenant).await;
+            let logins = accounts.logins(&tenant, &user).await?;
+            let ended = ended(&logins, |id| which.is(id));
+            if ended.is_empty() && matches!(which, Which::One(_)) {
+                return Err(AccountRejection::LoginNotFound.into());
+            }
+            let count = ended.len();
+            accounts.commit_and_end(&tenant, closed(&tenant, &user, &ended), ended, lock).await?;
+            Ok(count)
+        })
+        .await
+    }
+
+    /// Sets another password in place of the one of which `verified` is the digest, and ends all logins but `keep`.
+    pub async fn set_password(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        user: UserId,
+        (verified, password): (String, String),
+        keep: Option<LoginId>,
+    ) -> Result<usize, Refusal> {
+        self.undertake(async move |accounts| {
+            let lock = accounts.lock(&tenant).await;
+            let account = accounts.account(&tenant, &user).await?.ok_or(AccountRejection::AccountNotFound)?;
+            account.admits(&verified)?;
+            let account = Account { password: Some(password), reset: None, ..account };
+            accounts.change_and_end(&tenant, &user, &account, keep, lock).await
+        })
+        .await
+    }
+
+    /// Makes a code that sets another password, which `by` may have, or the user; says until when it is good.
+    pub async fn to_reset(
+        self: &Arc<Self>,
+        by: Option<By>,
+        tenant: TenantId,
+        user: UserId,
+        code: Digest,
+    ) -> Result<Timestamp, Refusal> {
+        self.undertake(async move |accounts| {
+            let _lock = accounts.lock(&tenant).await;
+            let account = accounts.account(&tenant, &user).await?.ok_or(AccountRejection::AccountNotFound)?;
+            if let Some(by) = by {
+                account::may(accounts.rank(&tenant, &by).await?, account.rank)?;
+            } else if account.disabled {
+                return Err(AccountRejection::AccountDisabled.into());
+            }
+            let now = accounts.now();
+            accounts.commit(&tenant, vec![put(&tenant, keys::account(&user), &account.to_reset(code, now))]).await?;
+            Ok(Timestamp(now.0 + account::RESET_LIFE_MS))
+        })
+        .await
+    }
+
+    /// Sets another password for who shows the code, and ends all logins. Each try is written, also of an account that is
+    /// not there, so that all take equally long.
+    pub async fn reset(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        user: UserId,
+        code: Digest,
+        password: String,
+    ) -> Result<usize, Refusal> {
+        self.undertake(async move |accounts| {
+            let lock = accounts.lock(&tenant).await;
+            let now = accounts.now();
+            let account = accounts.account(&tenant, &user).await?;
+            match account.map(|account| account.reset_by(code, password, now)) {
+                Some(Ok(account)) => accounts.change_and_end(&tenant, &user, &account, None, lock).await,
+                Some(Err(tried)) => {
+                    accounts.commit(&tenant, vec![put(&tenant, keys::account(&user), &tried)]).await?;
+                    Err(AccountRejection::CodeInvalid.into())
+                }
+                None => {
+                    accounts.commit(&tenant, vec![put(&tenant, keys::TRIED.into(), &now)]).await?;
+                    Err(AccountRejection::CodeInvalid.into())
+                }
+            }
+        })
+        .await
+    }
+
+    /// Changes the rank or the standing of an account; one that is disabled has no logins any more.
+    pub async fn change(
+        self: &Arc<Self>,
+        by: By,
+        tenant: TenantId,
+        user: UserId,
+        (rank, disabled): (Option<Rank>, Option<bool>),
+    ) -> Result<Account, Refusal> {
+        self.undertake(async move |accounts| {
+            let lock = accounts.lock(&tenant).await;
+            let by = accounts.rank(&tenant, &by).await?;
+            account::may(by, Rank::Member)?;
+            let account = accounts.account(&tenant, &user).await?.ok_or(AccountRejection::AccountNotFound)?;
+            let owners = if account.rank == Rank::Owner { accounts.owners(&tenant).await? } else { usize::MAX };
+            let account = account.changed(by, rank, disabled, owners)?;
+            if account.disabled {
+                accounts.change_and_end(&tenant, &user, &account, None, lock).await?;
+            } else {
+                accounts.commit(&tenant, vec![put(&tenant, keys::account(&user), &account)]).await?;
+            }
+            Ok(account)
+        })
+        .await
+    }
+
+    /// Accounts in the order of their names, for admins and owners.
+    pub async fn list(
+        &self,
+        by: &By,
+        tenant: &TenantId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Result<Part<(UserId, Account)>, Refusal> {
+        account::may(self.rank(tenant, by).await?, Rank::Member)?;
+        let found = self.scan(tenant, keys::ACCOUNTS, after.map(keys::account), limit + 1).await?;
+        let more = found.len() > limit;
+        let named = found.iter().take(limit).map(|(key, row)| Ok((keys::user_of(key)?, Account::decode(row)?)));
+        let found = named.collect::<Result<_, StoreError>>().map_err(|error| read_failed(&error))?;
+        Ok(Part { found, more })
+    }
+
+    /// Makes an invite to the rank, with which `by` may make accounts.
+    pub async fn invite_to(
+        self: &Arc<Self>,
+        by: By,
+        tenant: TenantId,
+        (id, code): (Uuid, Digest),
+        rank: Rank,
+        (uses, life_ms): (u32, i64),
+    ) -> Result<Invite, Refusal> {
+        self.undertake(async move |accounts| {
+            let _lock = accounts.lock(&tenant).await;
+            account::may(accounts.rank(&tenant, &by).await?, rank)?;
+            let now = accounts.now();
+            let (open, over): (Vec<_>, Vec<_>) =
+                accounts.all_invites(&tenant).await?.into_iter().partition(|(_, invite)| invite.is_open(now));
+            if open.len() >= INVITES_MAX {
+                return Err(AccountRejection::TooManyInvites.into());
+            }
+            let user = match by {
+                By::Operator => UserId::operator(),
+                By::User(user) => user,
+            };
+            let invite = Invite::new(code, user, rank, uses, now, life_ms);
+            let mut puts = vec![put(&tenant, keys::invite(id), &invite)];
+            puts.extend(over.into_iter().map(|(id, _)| changed::<Invite>(&tenant, keys::invite(id), None)));
+            accounts.commit(&tenant, puts).await?;
+            Ok(invite)
+        })
+        .await
+    }
+
+    /// The invites that are open, for who may invite.
+    pub async fn invites(&self, by: &By, tenant: &TenantId) -> Result<Vec<(Uuid, Invite)>, Refusal> {
+        account::may(self.rank(tenant, by).await?, Rank::Member)?;
+        let now = self.now();
+        Ok(self.all_invites(tenant).await?.into_iter().filter(|(_, invite)| invite.is_open(now)).collect())
+    }
+
+    /// Takes an invite back, of those that `by` could have made.
+    pub async fn take_back(self: &Arc<Self>, by: By, tenant: TenantId, id: Uuid) -> Result<(), Refusal> {
+        self.undertake(async move |accounts| {
+            let _lock = accounts.lock(&tenant).await;
+            let rank = accounts.rank(&tenant, &by).await?;
+            account::may(rank, Rank::Member)?;
+            let invite: Invite =
+                accounts.row(&tenant, &keys::invite(id)).await?.ok_or(AccountRejection::InviteNotFound)?;
+            account::may(rank, invite.rank)?;
+            accounts.commit(&tenant, vec![changed::<Invite>(&tenant, keys::invite(id), None)]).await
+        })
+        .await
+    }
+
+    // ---- what these have in common
+
+    fn now(&self) -> Timestamp {
+        self.registry.now()
+    }
+
+    fn login_life_ms(&self) -> i64 {
+        millis(self.options.login_life)
+    }
+
+    /// When a token ends that is made now.
+    fn tokens_until(&self) -> Timestamp {
+        Timestamp(self.now().0.saturating_add(millis(self.options.token_life)))
+    }
+
+    /// Carries something out on its own, to its end, within the bound of all.
+    async fn undertake<T: 'static>(
+        self: &Arc<Self>,
+        what: impl AsyncFnOnce(&Self) -> Result<T, Refusal> + 'static,
+    ) -> Result<T, Refusal> {
+        if let Some(refusal) = self.registry.unready() {
+            return Err(refusal);
+        }
+        let accounts = Arc::clone(self);
+        let undertaking = actix::spawn(async move {
+            let Ok(_place) = accounts.under_way.try_acquire() else { return Err(Refusal::busy(super::registry::BUSY)) };
+            what(&accounts).await
+        });
+        undertaking.await.unwrap_or_else(|_| Err(Refusal::unavailable()))
+    }
+
+    async fn lock(&self, tenant: &TenantId) -> tokio::sync::MutexGuard<'_, ()> {
+        let lock = self.hasher.hash_one(tenant) % LOCKS as u64;
+        self.locks[usize::try_from(lock).expect("less than a length")].lock().await
+    }
+
+    async fn row<R: Row>(&self, tenant: &TenantId, key: &[u8]) -> Result<Option<R>, Refusal> {
+        let found = self.registry.store().get(&stream(tenant), key).await;
+        decoded(found.map_err(|error| read_failed(&error))?)
+    }
+
+    async fn scan(
+        &self,
+        tenant: &TenantId,
+        prefix: &[u8],
+        after: Option<Bytes>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, Refusal> {
+        let found = self.registry.store().scan(&stream(tenant), prefix, after.as_deref(), limit).await;
+        found.map_err(|error| read_failed(&error))
+    }
+
+    async fn invite(&self, tenant: &TenantId, shown: Option<(Uuid, Digest)>) -> Result<Option<Invite>, Refusal> {
+        let Some((id, _)) = shown else { return Ok(None) };
+        self.row(tenant, &keys::invite(id)).await
+    }
+
+    /// What is shown, beside what there is; somebody who shows what there is not is no better off than with nothing.
+    fn shown<'a>(
+        &self,
+        invite: &'a Option<Invite>,
+        shown: Option<(Uuid, Digest)>,
+    ) -> Result<Option<(&'a Invite, Digest)>, Refusal> {
+        match (invite, shown) {
+            (Some(invite), Some((_, code))) => Ok(Some((invite, code))),
+            (None, Some(_)) if self.options.registration != Registration::Off => {
+                Err(AccountRejection::InviteInvalid.into())
+            }
+            (_, None) | (None, Some(_)) => Ok(None),
+        }
+    }
+
+    async fn all_invites(&self, tenant: &TenantId) -> Result<Vec<(Uuid, Invite)>, Refusal> {
+        // Those that are over go with the next that is made, so there are never many more.
+        let found = self.scan(tenant, keys::INVITES, None, 2 * INVITES_MAX).await?;
+        let invites = found.iter().map(|(key, row)| Ok((keys::invite_id_of(key)?, Invite::decode(row)?)));
+        invites.collect::<Result<_, StoreError>>().map_err(|error| read_failed(&error))
+    }
+
+    /// Whether somebody without an account has rooms under this name: by a token of the operator's, or of an issuer.
+    async fn is_used(&self, tenant: &TenantId, user: &UserId) -> Result<bool, Refusal> {
+        let stream = StreamId::User(tenant.clone(), user.clone());
+        let found = self.registry.store().scan(&stream, rows::PLACES, None, 1).await;
+        Ok(!found.map_err(|error| read_failed(&error))?.is_empty())
+    }
+
+    /// What `by` is; `None` for the operator, who may do everything.
+    async fn rank(&self, tenant: &TenantId, by: &By) -> Result<Option<Rank>, Refusal> {
+        let By::User(user) = by else { return Ok(None) };
+        match self.account(tenant, user).await? {
+            Some(account) if !account.disabled => Ok(Some(account.rank)),
+            Some(_) | None => Err(AccountRejection::RankTooLow.into()),
+        }
+    }
+
+    async fn owners(&self, tenant: &TenantId) -> Result<usize, Refusal> {
+        let (mut owners, mut after) = (0, None);
+        loop {
+            let found = self.scan(tenant, keys::ACCOUNTS, after, PAGE).await?;
+            for (_, row) in &found {
+                let account = Account::decode(row).map_err(|error| read_failed(&error))?;
+                owners += usize::from(account.rank == Rank::Owner && !account.disabled);
+            }
+            match found.into_iter().last() {
+                Some((last, _)) => after = Some(last),
+                None => return Ok(owners),
+            }
+        }
+    }
+
+    fn opened(&self, tenant: &TenantId, user: &UserId, login: NewLogin) -> Vec<Put> {
+        let NewLogin { id, device, tokens } = login;
+        let now = self.now();
+        let login = Login {
+            user: user.clone(),
+            device,
+            since: now,
+            used: now,
+            tokens_until: self.tokens_until(),
+            family: tokens.family,
+            latest: tokens.latest,
+        };
+        let of = Put { under: stream(tenant), key: keys::login_of(user, id), value: Some(Bytes::new()) };
+        vec![put(tenant, keys::login(id), &login), of]
+    }
+
+    async fn commit(&self, tenant: &TenantId, puts: Vec<Put>) -> Result<(), Refusal> {
+        let commit = Commit { stream: stream(tenant), expected: None, records: Vec::new(), puts, erase: Vec::new() };
+        self.registry.store().commit(commit).await.map_err(commit_failed)
+    }
+
+    /// Writes an account, and ends its logins but `keep`.
+    async fn change_and_end(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        account: &Account,
+        keep: Option<LoginId>,
+        lock: tokio::sync::MutexGuard<'_, ()>,
+    ) -> Result<usize, Refusal> {
+        let ended = ended(&self.logins(tenant, user).await?, |id| Which::AllBut(keep).is(id));
+        let mut puts = closed(tenant, user, &ended);
+        puts.push(put(tenant, keys::account(user), account));
+        let count = ended.len();
+        self.commit_and_end(tenant, puts, ended, lock).await?;
+        Ok(count)
+    }
+
+    /// Writes, with the denial of what ends; gives the lock back, and waits until what stood on that has gone.
+    async fn commit_and_end(
+        &self,
+        tenant: &TenantId,
+        puts: Vec<Put>,
+        ended: Ended,
+        lock: tokio::sync::MutexGuard<'_, ()>,
+    ) -> Result<(), Refusal> {
+        let now = self.now();
+        let beyond = |(id, until): (LoginId, Timestamp)| (id, Timestamp(until.0.saturating_add(DENIED_BEYOND_MS)));
+        // Of the others every token has ended by itself.
+        let alive: Ended = ended.into_iter().map(beyond).filter(|(_, until)| *until > now).collect();
+        if alive.is_empty() {
+            return self.commit(tenant, puts).await;
+        }
+        let denied = self.registry.deny_logins(&alive)?;
+        let (denied, committed) = tokio::join!(denied, self.commit(tenant, puts));
+        denied.and(committed)?;
+        drop(lock);
+        self.registry.end_logins(&alive).await
+    }
+}
+
+impl Which {
+    fn is(self, id: LoginId) -> bool {
+        match self {
+            Self::One(one) => one == id,
+            Self::AllBut(keep) => keep != Some(id),
+        }
+    }
+}
+
+fn ended(logins: &[(LoginId, Login)], is: impl Fn(LoginId) -> bool) -> Ended {
+    logins.iter().filter(|(id, _)| is(*id)).map(|(id, login)| (*id, login.tokens_until)).collect()
+}
+
+fn closed(tenant: &TenantId, user: &UserId, ended: &Ended) -> Vec<Put> {
+    let keys = ended.iter().flat_map(|(id, _)| [keys::login(*id), keys::login_of(user, *id)]);
+    keys.map(|key| Put { under: stream(tenant), key, value: None }).collect()
+}
+
+fn put(tenant: &TenantId, key: Bytes, row: &impl Row) -> Put {
+    changed(tenant, key, Some(row))
+}
+
+fn changed<R: Row>(tenant: &TenantId, key: Bytes, row: Option<&R>) -> Put {
+    Put { under: stream(tenant), key, value: row.map(Row::encode) }
+}
+
+fn decoded<R: Row>(found: Option<Bytes>) -> Result<Option<R>, Refusal> {
+    found.map(|row| R::decode(&row)).transpose().map_err(|error| read_failed(&error))
+}
+
+fn stream(tenant: &TenantId) -> StreamId {
+    StreamId::Accounts(tenant.clone())
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
