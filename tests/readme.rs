@@ -91,6 +91,14 @@ fn the_table_of_commands_is_that_of_the_help() {
         "room list",
         "room show ROOM",
         "room archive ROOM",
+        "user add NAME",
+        "user list",
+        "user reset NAME",
+        "user disable NAME",
+        "user rank NAME RANK",
+        "invite create",
+        "invite list",
+        "invite revoke ID",
         "config check",
         "config show",
         "config default",
@@ -114,7 +122,9 @@ fn the_table_of_commands_is_that_of_the_help() {
         assert_eq!(told, listed, "{}", row[0]);
     }
     let subcommands = help(&[]);
-    for command in ["serve", "token", "pub", "sub", "room", "data", "config", "health", "completions", "man"] {
+    for command in
+        ["serve", "token", "pub", "sub", "room", "user", "invite", "data", "config", "health", "completions", "man"]
+    {
         assert!(subcommands.contains(&format!("\n  {command} ")), "{command}");
     }
 }
@@ -134,7 +144,8 @@ fn commands_in_the_text_have_the_options_that_are_shown() {
     for block in blocks("sh") {
         for line in block.lines().filter_map(|line| line.strip_prefix("chinwag ")) {
             let words: Vec<_> = line.split([' ', '|', ')']).collect();
-            let depth = if matches!(words[0], "token" | "data" | "config" | "room") { 2 } else { 1 };
+            let depth =
+                if matches!(words[0], "token" | "data" | "config" | "room" | "user" | "invite") { 2 } else { 1 };
             let help = help(&words[..depth]);
             for option in words.iter().filter(|word| word.starts_with("--")) {
                 assert!(help.contains(&format!("{option} ")), "{line}");

@@ -3,6 +3,7 @@
 //! Each command is a file. `publish` and `subscribe` are clients like any other: they speak the native protocol over
 //! [`link`] and know nothing of the server's inside. Called by `main` alone.
 
+mod account;
 mod admin;
 mod backoff;
 mod config;
@@ -52,7 +53,7 @@ Exit codes:
   65  the server refused a line, a room or a command; or a line of the input cannot be sent;
       serve, token create: the data directory is not ours, or of a newer version
   66  data verify: there is no data
-  69  serve: the address is in use or not to be had; room, token revoke: no server runs on the
+  69  serve: the address is in use or not to be had; room, user, invite, token revoke: no server runs on the
       data directory
   70  a fault of chinwag's own
   71  the operating system refused something
@@ -74,6 +75,12 @@ enum Command {
     /// Look at the rooms of a running server.
     #[command(subcommand)]
     Room(room::Command),
+    /// Decide who may log in to a running server.
+    #[command(subcommand)]
+    User(account::User),
+    /// Let others make accounts on a running server.
+    #[command(subcommand)]
+    Invite(account::Invite),
     /// Work with a data directory while no server uses it.
     #[command(subcommand)]
     Data(data::Command),
@@ -101,6 +108,8 @@ pub fn run() -> ExitCode {
         Command::Pub(args) => publish::run(args),
         Command::Sub(args) => subscribe::run(args),
         Command::Room(command) => room::run(command),
+        Command::User(command) => account::user(command),
+        Command::Invite(command) => account::invite(command),
         Command::Data(data::Command::Verify(args)) => data::verify(&args),
         Command::Config(command) => config::run(&command),
         Command::Health(args) => health::run(&args),

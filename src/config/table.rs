@@ -476,7 +476,7 @@ pub const SECTIONS: &[Section] = &[
             ),
             setting(
                 "login_life",
-                time(Duration::from_secs(60), Duration::from_secs(31_557_600)),
+                time(Duration::from_secs(1), Duration::from_secs(31_557_600)),
                 r#""30days""#,
                 "After this long without use a login is over",
                 Restart,

@@ -219,7 +219,14 @@ mod tests {
 
     fn principal(tenant: &str, name: &str) -> Principal {
         let tenant = TenantId::new(tenant).unwrap();
-        Principal { tenant, user: user(name), token: None, issued_at: Timestamp(0), expires_at: Timestamp(1) }
+        Principal {
+            tenant,
+            user: user(name),
+            token: None,
+            login: None,
+            issued_at: Timestamp(0),
+            expires_at: Timestamp(1),
+        }
     }
 
     fn user(name: &str) -> UserId {

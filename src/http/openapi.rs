@@ -155,6 +155,7 @@ fn raw_body(route: &Route) -> Option<&'static str> {
         | Serves::File
         | Serves::Link
         | Serves::Command(_)
+        | Serves::Accounts(_)
         | Serves::Events
         | Serves::World
         | Serves::Tickets
@@ -191,6 +192,7 @@ fn headers(route: &Route) -> &'static [(&'static str, &'static str, bool)] {
         Serves::Tus(Tus::Came | Tus::GiveUp) => &[VERSION],
         Serves::Link
         | Serves::Command(_)
+        | Serves::Accounts(_)
         | Serves::Events
         | Serves::World
         | Serves::Tickets

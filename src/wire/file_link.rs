@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::world_cursor::Sealer;
-use crate::domain::{FileId, Principal, TenantId, Timestamp, TokenId, UserId};
+use crate::domain::{FileId, LoginId, Principal, TenantId, Timestamp, TokenId, UserId};
 
 /// The first byte of what is sealed.
 const VERSION: u8 = 1;
@@ -22,7 +22,8 @@ impl Sealer {
         plain.extend(by.issued_at.0.to_be_bytes());
         plain.extend(by.expires_at.0.to_be_bytes());
         let token = by.token.as_ref().map_or("", TokenId::as_str);
-        for text in [by.tenant.as_str(), by.user.as_str(), token] {
+        let login = by.login.map_or_else(String::new, |login| login.to_string());
+        for text in [by.tenant.as_str(), by.user.as_str(), token, &login] {
             plain.push(u8::try_from(text.len()).expect("no id has more than 255 bytes"));
             plain.extend(text.as_bytes());
         }
@@ -38,10 +39,12 @@ impl Sealer {
         let (issued_at, rest) = plain.strip_prefix(&[VERSION])?.split_first_chunk()?;
         let (expires_at, mut rest) = rest.split_first_chunk()?;
         let (tenant, user, token) = (take(&mut rest)?, take(&mut rest)?, take(&mut rest)?);
+        let login = take(&mut rest)?;
         Some(Principal {
             tenant: TenantId::new(tenant).ok()?,
             user: UserId::new(user).ok()?,
             token: if token.is_empty() { None } else { Some(TokenId::new(token).ok()?) },
+            login: if login.is_empty() { None } else { Some(LoginId(uuid::Uuid::try_parse(login).ok()?)) },
             issued_at: Timestamp(i64::from_be_bytes(*issued_at)),
             expires_at: Timestamp(i64::from_be_bytes(*expires_at)),
         })
@@ -73,6 +76,7 @@ mod tests {
             let by = Principal {
                 tenant: TenantId::default_tenant(),
                 user: UserId::new("ann").unwrap(),
+                login: token.is_some().then(|| LoginId(Uuid::from_u128(9))),
                 token,
                 issued_at: Timestamp(-3),
                 expires_at: Timestamp(i64::MAX),

@@ -3,6 +3,7 @@
 //! It is a Unix socket of mode 0600 and not a port, so that it needs no key of its own, cannot be reached from another
 //! machine or a web page, and works wherever the command line can see the data directory.
 
+mod accounts;
 mod revocations;
 mod rooms;
 
@@ -29,6 +30,13 @@ pub fn mount(config: &mut web::ServiceConfig) {
         .route("/tenants/{tenant}/rooms", web::get().to(rooms::list))
         .route("/tenants/{tenant}/rooms/{room}", web::get().to(rooms::show))
         .route("/tenants/{tenant}/rooms/{room}/archive", web::post().to(rooms::archive))
+        .route("/tenants/{tenant}/accounts", web::get().to(accounts::list))
+        .route("/tenants/{tenant}/accounts", web::post().to(accounts::add))
+        .route("/tenants/{tenant}/accounts/{user}", web::post().to(accounts::change))
+        .route("/tenants/{tenant}/accounts/{user}/reset", web::post().to(accounts::reset))
+        .route("/tenants/{tenant}/invites", web::get().to(accounts::invites))
+        .route("/tenants/{tenant}/invites", web::post().to(accounts::invite))
+        .route("/tenants/{tenant}/invites/{invite}/revoke", web::post().to(accounts::take_back))
         .default_service(web::to(super::unknown));
 }
 

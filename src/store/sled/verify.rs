@@ -202,7 +202,10 @@ fn check_place(tree: &Tree, key: &[u8], value: &[u8]) -> Result<(), StoreError> 
 fn of_files(key: &[u8]) -> Option<&[u8]> {
     match split_stream(key.get(1..).filter(|_| is_row(key))?)? {
         (StreamId::Files, key) => Some(key),
-        (StreamId::Room(_) | StreamId::User(..) | StreamId::Directory(_) | StreamId::Server, _) => None,
+        (
+            StreamId::Room(_) | StreamId::User(..) | StreamId::Directory(_) | StreamId::Accounts(_) | StreamId::Server,
+            _,
+        ) => None,
     }
 }
 
