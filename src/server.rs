@@ -15,16 +15,18 @@ use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use crate::actors::accounts::{self, Accounts};
+use crate::actors::accounts::{self, Accounts, By};
 use crate::actors::files::{Collected, Files};
 use crate::actors::profiles::ProfileSource;
 use crate::actors::relay::{CloseAll, CountLinks, CutAll};
 use crate::actors::revoking::Watched;
 use crate::actors::{Admission, Gate, Limits, Registry};
+use crate::auth::codes;
 use crate::auth::{AuthError, Identity, IdentityError, Keyring, Secrets, SecretsError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mistakes};
-use crate::domain::Timestamp;
+use crate::domain::account::{Rank, Registration};
+use crate::domain::{TenantId, Timestamp};
 use crate::http::accounts::Reception;
 use crate::http::listener::{self, Serving};
 use crate::http::origin::Origins;
@@ -389,9 +391,38 @@ pub struct Process<'a> {
     pub read_again: &'a dyn Fn() -> Result<Config, Mistakes>,
 }
 
+/// What whoever started a server is told.
+pub struct Started {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where the first owner makes an account, once and within [`OWNER_LINK`]; at the first start on a directory.
+    pub owner: Option<String>,
+}
+
+/// How long the link of the first owner is good.
+pub const OWNER_LINK: Duration = Duration::from_secs(30 * 60);
+
+impl Server {
+    /// A link by which somebody becomes the owner of the tenant that is there from the start.
+    async fn owner_link(&self, scheme: &str, registration: Registration) -> Option<String> {
+        if registration == Registration::Off {
+            return None;
+        }
+        let (id, code, digest) = codes::invite().ok()?;
+        let tenant = TenantId::default_tenant();
+        let life_ms = i64::try_from(OWNER_LINK.as_millis()).expect("half an hour");
+        let made = self.accounts.invite_to(By::Operator, tenant, (id, digest), Rank::Owner, (1, life_ms)).await;
+        if let Err(refusal) = made {
+            tracing::warn!(%refusal, "there is no link for the first owner; `chinwag invite create --rank owner` makes one");
+            return None;
+        }
+        Some(format!("{scheme}://{}/setup#{code}", self.address))
+    }
+}
+
 /// Runs a server on its data directory until a signal asks it to end or its storage fails. Calls `ready` when it
 /// listens. SIGHUP has it read its configuration again.
-pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
+pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(&Started)) -> Result<(), ServeError> {
     let address = config.server.listen;
     let listener = match service::listener()? {
         Some(listener) => listener,
@@ -405,6 +436,7 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr
     let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
     raise_file_limit();
     let options = Options { accept_data_loss: process.accept_data_loss, ..options(config) };
+    let first = fs::read_dir(&config.server.data).map_or(true, |mut entries| entries.next().is_none());
     // First, because it looks whether the directory is ours.
     let store = SledStore::open(&config.server.data, options)?;
     let secrets = Secrets::open(&config.server.data)?;
@@ -442,7 +474,9 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(SocketAddr
         if certificate.is_none() && !server.address().ip().is_loopback() {
             tracing::warn!("others can reach this server and it speaks no TLS: a proxy in front of it must");
         }
-        ready(server.address());
+        let first = first && config.auth.own_issuer;
+        let owner = if first { server.owner_link(scheme, config.accounts.registration).await } else { None };
+        ready(&Started { address: server.address(), owner });
         let status = format!("listening on {scheme}://{}", server.address());
         service::ready(&status);
         let logs = &process.logs;

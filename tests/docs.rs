@@ -89,6 +89,7 @@ fn the_page_of_the_protocol_says_which_request_is_which_command() {
             | Serves::Link
             | Serves::Tus(_)
             | Serves::Accounts(_)
+            | Serves::Join(_)
             | Serves::Socket
             | Serves::Description
             | Serves::Greeting

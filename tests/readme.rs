@@ -210,6 +210,9 @@ fn shape(line: &str, address: &str) -> String {
         return "Killed".to_owned();
     }
     let line = line.replace(address, "127.0.0.1:7700").replace(" (Ctrl-C ends it)", "");
+    if let Some((link, _)) = line.split_once("/setup#") {
+        return format!("{link}/setup#CODE");
+    }
     if !line.starts_with('{') {
         let words = line.split(' ').map(|word| if word.ends_with('Z') && word.contains("T") { "TIME" } else { word });
         return words.collect::<Vec<_>>().join(" ");

@@ -305,11 +305,44 @@ fn a_lost_log_is_refused_until_the_operator_accepts_the_loss() {
     assert!(acks.starts_with("{\"seq\":3,"), "{acks}");
 }
 
+#[test]
+fn the_first_start_shows_a_link_by_which_one_becomes_the_owner_and_the_second_none() {
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("data");
+    let mut server = Server::start(&data);
+    let mut lines = [(); 3].map(|()| String::new());
+    for line in &mut lines {
+        server.out.read_line(line).unwrap();
+    }
+    let link = lines[2].trim();
+    let code = link.strip_prefix(&format!("{}/setup#", server.url)).unwrap_or_else(|| panic!("{lines:?}"));
+    let register = |server: &Server, name: &str| {
+        let body = serde_json::json!({ "name": name, "password": "correct horse battery", "invite": code }).to_string();
+        let address = server.url.strip_prefix("http://").unwrap();
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let head = format!("POST /v1/accounts HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n");
+        write!(stream, "{head}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(register(&server, "olga").starts_with("HTTP/1.1 201"));
+    assert!(register(&server, "carl").contains("invite_invalid"), "once");
+    let listed = chinwag(&["user", "list", "--data"]).arg(&data).output().unwrap();
+    assert_eq!(text(&listed.stdout), "olga\towner\tfalse\n");
+    assert!(server.terminate().success());
+    let mut again = Server::start(&data);
+    kill_process(Pid::from_child(&again.child), Signal::TERM).unwrap();
+    let mut rest = String::new();
+    again.out.read_to_string(&mut rest).unwrap();
+    assert!(rest.starts_with("next:") && !rest.contains("setup"), "{rest}");
+}
+
 /// A server process; killed when dropped.
 struct Server {
     child: Child,
     url: String,
-    _out: BufReader<ChildStdout>,
+    out: BufReader<ChildStdout>,
 }
 
 impl Server {
@@ -332,7 +365,7 @@ impl Server {
             panic!("it is not ready: {line:?} {error}");
         };
         let url = url.to_owned();
-        Self { child, url, _out: out }
+        Self { child, url, out }
     }
 
     /// Asks it to end, and waits for that.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::config::{Config, Flags, Mistakes};
 use crate::logs;
-use crate::server::{self, Process};
+use crate::server::{self, Process, Started};
 
 use super::failure::{Exit, Failure};
 
@@ -56,12 +56,17 @@ fn serve(
     let process = Process { accept_data_loss, logs: logs::start(&config.log), read_again };
     let data = config.server.data.display().to_string();
     let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let ready = |address| {
+    let ready = |started: &Started| {
+        let address = started.address;
         // Whoever started us may have closed the other end; that is no reason not to serve.
         let mut out = std::io::stdout();
         let _ = writeln!(out, "listening on {scheme}://{address}").and_then(|()| out.flush());
         if config.server.dev {
             let _ = writeln!(out, "{NEXT}").and_then(|()| out.flush());
+        }
+        if let Some(link) = &started.owner {
+            let told = "whoever opens this within 30 minutes, once, becomes the owner:";
+            let _ = writeln!(out, "{told}\n{link}").and_then(|()| out.flush());
         }
         tracing::info!(%address, data, "ready");
     };

@@ -54,6 +54,11 @@ pub enum Act {
     TakeBack,
 }
 
+/// Where somebody makes an account by an invite: what stands behind the `#` is never sent.
+pub fn join_path(tenant: &TenantId, code: &str) -> String {
+    if *tenant == TenantId::default_tenant() { format!("/join#{code}") } else { format!("/join#{code}@{tenant}") }
+}
+
 /// What makes accounts out of requests.
 pub struct Reception {
     accounts: Arc<Accounts>,
@@ -412,7 +417,7 @@ impl Reception {
         let much = (asked.uses.unwrap_or(1), asked.life_ms.unwrap_or(INVITE_LIFE_MS));
         let invite = self.accounts.invite_to(asking(by), by.tenant.clone(), (id, digest), rank, much).await?;
         let mut body = invited(id, &invite);
-        body["path"] = format!("/join#{code}").into();
+        body["path"] = join_path(&by.tenant, &code).into();
         body["code"] = code.into();
         Ok(HttpResponse::build(StatusCode::CREATED).json(body))
     }

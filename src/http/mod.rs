@@ -13,6 +13,7 @@ pub mod door;
 mod events;
 mod files;
 mod handshake;
+mod join;
 mod kill;
 pub mod listener;
 pub mod metrics;

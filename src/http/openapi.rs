@@ -19,6 +19,7 @@ use utoipa::openapi::schema::{
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, ResponseBuilder};
 
+use super::join::Part;
 use super::rest::{IDEMPOTENCY_KEY, json, takes_client_id};
 use super::routes::{EVERYWHERE, ROUTES, Route, Serves, Shape, Verb, WITH_TOKEN};
 use super::uploads::Tus;
@@ -156,6 +157,7 @@ fn raw_body(route: &Route) -> Option<&'static str> {
         | Serves::Link
         | Serves::Command(_)
         | Serves::Accounts(_)
+        | Serves::Join(_)
         | Serves::Events
         | Serves::World
         | Serves::Tickets
@@ -193,6 +195,7 @@ fn headers(route: &Route) -> &'static [(&'static str, &'static str, bool)] {
         Serves::Link
         | Serves::Command(_)
         | Serves::Accounts(_)
+        | Serves::Join(_)
         | Serves::Events
         | Serves::World
         | Serves::Tickets
@@ -219,6 +222,12 @@ fn name(route: &Route) -> String {
         Serves::Tus(Tus::GoOn) => "upload_go_on".to_owned(),
         Serves::Tus(Tus::GiveUp) => "upload_give_up".to_owned(),
         Serves::Accounts(act) => act.name().to_owned(),
+        Serves::Join(part) => match (part, route.path) {
+            (Part::Page, "/setup") => "setup_page".to_owned(),
+            (Part::Page, _) => "join_page".to_owned(),
+            (Part::Script, _) => "join_script".to_owned(),
+            (Part::Style, _) => "join_style".to_owned(),
+        },
         Serves::Socket => "websocket".to_owned(),
         Serves::Description => "openapi".to_owned(),
         Serves::Greeting => "greeting".to_owned(),

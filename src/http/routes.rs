@@ -8,6 +8,7 @@ use actix_web::http::{Method, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::accounts::Act;
+use super::join::{self, Part};
 use super::problem::Problem;
 use super::uploads::{self, Tus};
 use super::{Edge, accounts, events, files, greeting, healthz, openapi, readyz, rest, tickets, world, ws};
@@ -59,6 +60,8 @@ pub enum Serves {
     Tus(Tus),
     /// What is asked about accounts.
     Accounts(Act),
+    /// Where somebody with a link makes an account.
+    Join(Part),
     Socket,
     Description,
     Greeting,
@@ -129,6 +132,7 @@ impl Route {
             | Serves::Link
             | Serves::Tus(_)
             | Serves::Accounts(_)
+            | Serves::Join(_)
             | Serves::Socket
             | Serves::Description
             | Serves::Greeting
@@ -149,7 +153,12 @@ impl Route {
             | Serves::Link
             | Serves::Tus(_) => true,
             Serves::Accounts(act) => act.needs_token(),
-            Serves::Socket | Serves::Description | Serves::Greeting | Serves::Alive | Serves::Ready => false,
+            Serves::Join(_)
+            | Serves::Socket
+            | Serves::Description
+            | Serves::Greeting
+            | Serves::Alive
+            | Serves::Ready => false,
         }
     }
 }
@@ -1259,6 +1268,46 @@ pub const ROUTES: &[Route] = &[
     },
     Route {
         verb: Verb::Get,
+        path: "/join",
+        serves: Serves::Join(Part::Page),
+        summary: "The page on which somebody with an invite makes an account",
+        query: NO_QUERY,
+        body: None,
+        success: &[(200, Shape::Text)],
+        codes: &[],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/setup",
+        serves: Serves::Join(Part::Page),
+        summary: "The same page, for the first owner",
+        query: NO_QUERY,
+        body: None,
+        success: &[(200, Shape::Text)],
+        codes: &[],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/join.js",
+        serves: Serves::Join(Part::Script),
+        summary: "The script of that page",
+        query: NO_QUERY,
+        body: None,
+        success: &[(200, Shape::Text)],
+        codes: &[],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/join.css",
+        serves: Serves::Join(Part::Style),
+        summary: "The looks of that page",
+        query: NO_QUERY,
+        body: None,
+        success: &[(200, Shape::Text)],
+        codes: &[],
+    },
+    Route {
+        verb: Verb::Get,
         path: "/healthz",
         serves: Serves::Alive,
         summary: "Whether the process answers",
@@ -1351,6 +1400,7 @@ fn served(mounted: actix_web::Route, route: &'static Route) -> actix_web::Route 
                 accounts::answer(route, act, request, payload, edge)
             })
         }
+        Serves::Join(part) => mounted.to(move || ready(join::serve(part))),
         Serves::Socket => mounted.to(ws::open),
         Serves::Description => mounted.to(openapi::serve),
         Serves::Greeting => mounted.to(greeting),

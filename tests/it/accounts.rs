@@ -36,6 +36,22 @@ async fn who_registers_is_logged_in_and_can_do_so_again() {
 }
 
 #[tokio::test]
+async fn the_page_for_invites_takes_nothing_from_elsewhere() {
+    let server = open();
+    for (path, kind) in [("/join", "text/html"), ("/setup", "text/html"), ("/join.js", "text/javascript")] {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let mut stream = server.raw_bytes(head.as_bytes()).await;
+        let mut answer = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let answer = answer.to_lowercase();
+        assert!(answer.contains(&format!("content-type: {kind}")), "{answer}");
+        assert!(answer.contains("content-security-policy: default-src 'none'; script-src 'self'"), "{answer}");
+        assert!(!answer.contains("http://") && !answer.contains("https://"), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn one_of_two_who_register_one_name_at_the_same_time_gets_it() {
     let server = open();
     let body = registration("ann");

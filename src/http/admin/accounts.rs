@@ -10,7 +10,7 @@ use crate::auth::codes;
 use crate::domain::account::{INVITE_LIFE_MS, Rank};
 use crate::domain::{TenantId, UserId};
 use crate::http::Desk;
-use crate::http::accounts::{invited, shown};
+use crate::http::accounts::{invited, join_path, shown};
 use crate::http::problem::Problem;
 use crate::wire::Refusal;
 
@@ -111,9 +111,10 @@ pub async fn invite(desk: web::ThinData<Desk>, path: web::Path<String>, asked: w
         let rank = rank(&asked.rank)?;
         let (id, code, digest) = codes::invite().map_err(|_| Refusal::unavailable())?;
         let much = (asked.uses, asked.life_ms.unwrap_or(INVITE_LIFE_MS));
-        let invite = desk.accounts.invite_to(By::Operator, tenant(&path)?, (id, digest), rank, much).await?;
+        let tenant = tenant(&path)?;
+        let invite = desk.accounts.invite_to(By::Operator, tenant.clone(), (id, digest), rank, much).await?;
         let mut body = invited(id, &invite);
-        body["path"] = format!("/join#{code}").into();
+        body["path"] = join_path(&tenant, &code).into();
         body["code"] = code.into();
         Ok(HttpResponse::Ok().json(body))
     };
