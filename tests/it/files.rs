@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use chinwag::actors::Limits;
-use chinwag::actors::files::Collected;
+use chinwag::actors::files::{Collected, Wanted};
 use chinwag::actors::limits;
 use chinwag::clock::{Clock, ManualClock, SystemClock};
 use chinwag::domain::file::Hash;
-use chinwag::domain::{File, FileId, FileName, MediaType, Purpose, StreamId, TenantId, Timestamp, UserId};
+use chinwag::domain::{File, FileId, FileName, MediaType, Principal, Purpose, StreamId, TenantId, Timestamp, UserId};
 use chinwag::store::memory::MemoryStore;
 use chinwag::store::rows::{self, Filed, Row};
 use chinwag::store::{Commit, Put};
@@ -705,6 +706,62 @@ async fn a_file_is_not_collected_while_a_message_with_it_is_on_its_way_to_the_di
 }
 
 #[tokio::test]
+async fn what_is_being_made_a_file_becomes_one_also_when_nobody_waits_for_it() {
+    let store = MemoryStore::new();
+    let faults = store.faults();
+    let server = TestServer::with(Setup { store: Arc::new(store), ..Setup::default() });
+    let (registry, by) = (Arc::clone(&server.registry), principal("ann"));
+    let files = registry.files().unwrap();
+    let wanted = Wanted { purpose: Purpose::Avatar, name: FileName::unnamed(), size: Some(PNG.len() as u64) };
+    let whole = files.begin(&registry, &by, wanted.clone()).await.unwrap();
+    let made = files.create(&registry, &by, wanted, PNG.len() as u64).await.unwrap();
+    let parts = files.go_on(&registry, &by, made.id, 0).await.unwrap();
+    for mut upload in [whole, parts] {
+        let id = upload.id();
+        upload.write(Bytes::from_static(PNG)).await.unwrap();
+        faults.hold();
+        let mut finishing = Box::pin(upload.finish(registry.now(), None));
+        tokio::select! {
+            biased;
+            _ = &mut finishing => panic!("the commit is held"),
+            () = eventually("it is being committed", || faults.held() == 1) => {}
+        }
+        drop(finishing);
+        faults.release();
+        eventually("nobody writes to it", || files.figures().1 == usize::from(id != made.id)).await;
+        let got = fetch(&server, "ann", &id.to_string()).await;
+        assert_eq!((got.status, got.body.as_slice()), (200, PNG));
+        assert_eq!(files.came(&by, id).await.unwrap().at, None);
+    }
+    assert_eq!((kept(&server), incoming(&server)), (1, 0));
+}
+
+#[tokio::test]
+async fn what_is_being_acknowledged_is_also_when_nobody_waits_for_it() {
+    let store = MemoryStore::new();
+    let faults = store.faults();
+    let server = TestServer::with(Setup { store: Arc::new(store), ..Setup::default() });
+    let (registry, by) = (Arc::clone(&server.registry), principal("ann"));
+    let files = registry.files().unwrap();
+    let wanted = Wanted { purpose: Purpose::Avatar, name: FileName::unnamed(), size: None };
+    let made = files.create(&registry, &by, wanted, 10).await.unwrap();
+    let mut upload = files.go_on(&registry, &by, made.id, 0).await.unwrap();
+    upload.write(Bytes::from_static(b"hello")).await.unwrap();
+    faults.hold();
+    tokio::select! {
+        biased;
+        _ = upload.acknowledge() => panic!("the commit is held"),
+        () = eventually("it is being committed", || faults.held() == 1) => {}
+    }
+    drop(upload);
+    let too_early = files.go_on(&registry, &by, made.id, 0).await;
+    assert_eq!(too_early.err().map(|refusal| refusal.code()), Some("busy"));
+    faults.release();
+    files.take_over(&by, made.id).await.unwrap();
+    assert_eq!(files.came(&by, made.id).await.unwrap().offset, 5);
+}
+
+#[tokio::test]
 async fn an_upload_may_take_its_time_as_long_as_it_goes_on() {
     let mut limits = Limits::lifted();
     limits.body_deadline = Duration::from_millis(400);
@@ -831,6 +888,17 @@ async fn picture(server: &TestServer, number: u8) -> String {
 
 async fn open_link(server: &TestServer, path: &str) -> Answer {
     Request::new("GET", path).send(server).await
+}
+
+fn principal(user: &str) -> Principal {
+    Principal {
+        tenant: TenantId::default_tenant(),
+        user: UserId::new(user).unwrap(),
+        token: None,
+        login: None,
+        issued_at: Timestamp(0),
+        expires_at: Timestamp(i64::MAX),
+    }
 }
 
 fn attach(room: &str, files: &[&str]) -> Value {

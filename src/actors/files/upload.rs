@@ -288,9 +288,31 @@ impl Files {
             table.busy.insert(id, Arc::default());
             Busy { files: Arc::clone(self), id }
         };
-        self.drop_unfinished(id).await?;
-        drop(busy);
-        Ok(())
+        let files = Arc::clone(self);
+        to_the_end(async move {
+            let dropped = files.drop_unfinished(id).await;
+            drop(busy);
+            dropped
+        })
+        .await
+    }
+
+    /// Notes how much of an upload that may go on is on disk.
+    async fn acknowledge(self: Arc<Self>, id: FileId, writing: Writing) -> Result<Writing, Refusal> {
+        let sync = move |_: &FileStore| writing.incoming.sync().map(|()| writing);
+        let writing = self.on_disk(sync).await?;
+        let offset = writing.incoming.bytes();
+        let committed = {
+            let table = self.table();
+            let upload = table.unfinished.get(&id).ok_or(Rejection::FileNotFound)?;
+            let upload = Unfinished { offset, ..upload.clone() };
+            self.commit(vec![(rows::upload(id), Some(upload.encode()))])
+        };
+        committed.await.map_err(commit_failed)?;
+        if let Some(upload) = self.table().unfinished.get_mut(&id) {
+            upload.offset = offset;
+        }
+        Ok(writing)
     }
 
     /// Removes an unfinished upload that nobody writes to.
@@ -323,6 +345,14 @@ impl Files {
         let has = self.on_disk(move |disk| disk.has_space(bytes)).await?;
         if has { Ok(()) } else { Err(Refusal::storage_full()) }
     }
+}
+
+/// What comes of `work`, which is done also when who waits for it goes away: what is on disk and what is remembered of it
+/// do not part.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::spawn(work).await.unwrap_or_else(|_| Err(Refusal::unavailable()))
 }
 
 /// How large a file may be, and how much the tenant's files may have.
@@ -396,18 +426,10 @@ impl Upload {
     /// Acknowledges what has come of an upload that may go on; how much that is. When it returns that is on disk. An upload
     /// that is complete is [finished](Upload::finish) and not acknowledged.
     pub async fn acknowledge(&mut self) -> Result<u64, Refusal> {
-        self.with_disk(|incoming, _| incoming.sync()).await?;
-        let (id, offset) = (self.id, self.bytes());
-        let committed = {
-            let table = self.files.table();
-            let upload = table.unfinished.get(&id).ok_or(Rejection::FileNotFound)?;
-            let upload = Unfinished { offset, ..upload.clone() };
-            self.files.commit(vec![(rows::upload(id), Some(upload.encode()))])
-        };
-        committed.await.map_err(commit_failed)?;
-        if let Some(upload) = self.files.table().unfinished.get_mut(&id) {
-            upload.offset = offset;
-        }
+        let writing = self.writing.take().ok_or_else(Refusal::unavailable)?;
+        let writing = to_the_end(Arc::clone(&self.files).acknowledge(self.id, writing)).await?;
+        let offset = writing.incoming.bytes();
+        self.writing = Some(writing);
         self.acknowledged = Some(offset);
         Ok(offset)
     }
@@ -425,8 +447,13 @@ impl Upload {
         self.with_disk(move |incoming, _| incoming.rewind(acknowledged)).await
     }
 
-    /// Makes a file of it. When it returns that is on disk. `expected` is what its content has to be.
-    pub async fn finish(mut self, now: Timestamp, expected: Option<Hash>) -> Result<File, Refusal> {
+    /// Makes a file of it. When it returns that is on disk. `expected` is what its content has to be. Goes on when nobody
+    /// waits for it any more.
+    pub async fn finish(self, now: Timestamp, expected: Option<Hash>) -> Result<File, Refusal> {
+        to_the_end(self.settle(now, expected)).await
+    }
+
+    async fn settle(mut self, now: Timestamp, expected: Option<Hash>) -> Result<File, Refusal> {
         let files = Arc::clone(&self.files);
         let found = self.with_disk(|incoming, _| incoming.complete()).await?;
         let refused = if found.size == 0 {
@@ -474,6 +501,8 @@ impl Upload {
                 (rows::usage(&self.tenant), Some(Usage(amount.used).encode())),
             ];
             puts.extend(self.acknowledged.map(|_| (rows::upload(file.id), None)));
+            // Until it is known that it is not.
+            self.kept = true;
             self.files.commit(puts)
         };
         let committed = committed.await;
