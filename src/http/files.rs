@@ -69,7 +69,8 @@ async fn take(request: &HttpRequest, mut payload: web::Payload, edge: &Edge) -> 
         let (purpose, name) = (purpose(&visit, of("room"), of("purpose")).await?, file_name(of("name"))?);
         let mut upload = registry.files()?.begin(registry, visit.by(), Wanted { purpose, name, size }).await?;
         receive(&visit, connection, &mut payload, &mut upload, None).await?;
-        upload.finish(registry.now(), expected).await
+        let time = registry.limits().answer_timeout;
+        connection.kill.while_working(time, upload.finish(registry.now(), expected)).await
     };
     let taken = taken.await;
     registry.metrics().uploaded(&taken);

@@ -128,6 +128,18 @@ impl KillSwitch {
         self.0.due.set(Instant::now() + time);
     }
 
+    /// What comes of `work` that may take longer than any answer and ends by itself; the connection has `time` again and
+    /// again meanwhile.
+    pub async fn while_working<T>(&self, time: Duration, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            self.allow(time);
+            if let Ok(done) = tokio::time::timeout(time / 2, &mut work).await {
+                return done;
+            }
+        }
+    }
+
     /// What comes of `work`, unless the client goes away meanwhile: who is answered by nobody keeps its place no longer.
     /// actix-http 3.20 lets a handler run on to its end.
     pub async fn while_there<T>(&self, work: impl Future<Output = T>) -> Option<T> {

@@ -148,7 +148,8 @@ async fn go_on(
     let mut upload = registry.files()?.go_on(registry, visit.by(), id, offset).await?;
     let mut received = receive(visit, connection, &mut payload, &mut upload, checksum.as_mut()).await;
     upload.heard(registry.now());
-    connection.kill.allow(registry.limits().answer_timeout);
+    let time = registry.limits().answer_timeout;
+    connection.kill.allow(time);
     if let Some(checksum) = checksum {
         received = received.and_then(|()| checksum.matches());
         if received.is_err() {
@@ -157,10 +158,12 @@ async fn go_on(
     }
     let offset = upload.bytes();
     let mut response = HttpResponse::NoContent();
-    if received.is_ok() && upload.is_complete() {
-        let finished = upload.finish(registry.now(), None).await;
+    // Also where its request ended badly behind the last byte.
+    if upload.is_complete() {
+        let finished = connection.kill.while_working(time, upload.finish(registry.now(), None)).await;
         registry.metrics().uploaded(&finished);
         finished?;
+        received?;
     } else {
         // Also of what was broken off: that is what the client goes on with.
         upload.acknowledge().await?;

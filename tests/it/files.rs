@@ -359,6 +359,29 @@ async fn an_upload_in_parts_goes_on_where_it_was_broken_off_also_after_a_restart
 }
 
 #[tokio::test]
+async fn an_upload_in_parts_is_a_file_also_when_it_is_broken_off_behind_its_last_byte() {
+    let (server, _ann, _bob) = lobby().await;
+    let token = server.token("ann");
+    for length in [7, 70_000] {
+        let content = vec![b'x'; length];
+        let place = create(&server, "ann", "lobby", length as u64).await.header("location").to_owned();
+        let head = format!(
+            "PATCH {place} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nTus-Resumable: 1.0.0\r\n\
+             Content-Type: application/offset+octet-stream\r\nUpload-Offset: 0\r\nContent-Length: {}\r\n\r\n",
+            length + 1
+        );
+        let mut begun = server.raw(&head).await;
+        begun.write_all(&content).await.unwrap();
+        drop(begun);
+        let id = place.strip_prefix("/v1/uploads/").unwrap();
+        let files = server.registry.files().unwrap();
+        eventually("it has come", || files.figures().0 >= length as u64).await;
+        let got = fetch(&server, "ann", id).await;
+        assert_eq!((got.status, got.body), (200, content));
+    }
+}
+
+#[tokio::test]
 async fn an_upload_in_parts_keeps_to_its_protocol() {
     let server = limited(|files| files.uploads_per_user = 2, |_| {});
     let mut ann = server.client("ann").await;
