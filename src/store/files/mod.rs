@@ -126,15 +126,15 @@ impl FileStore {
     /// again where it was broken off.
     pub fn keep(&self, id: FileId, hash: &Hash, size: u64) -> io::Result<()> {
         let (path, shard) = (self.path_of(hash), self.shard_of(hash));
-        if !shard.exists() {
-            DirBuilder::new().recursive(true).mode(0o700).create(&shard)?;
-            sync(&self.folder.join("content"))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&shard)?;
+        let known = fs::metadata(&path).is_ok_and(|known| known.len() == size);
+        if !known {
+            fs::rename(self.incoming().join(id.to_string()), &path)?;
         }
-        if fs::metadata(&path).is_ok_and(|known| known.len() == size) {
-            return self.abandon(id);
-        }
-        fs::rename(self.incoming().join(id.to_string()), &path)?;
-        sync(&shard)
+        // Also where it was there: what put it there may have been broken off before this.
+        sync(&self.folder.join("content"))?;
+        sync(&shard)?;
+        if known { self.abandon(id) } else { Ok(()) }
     }
 
     /// Opens content for reading.
