@@ -47,22 +47,44 @@ impl Drop for Going<'_> {
 }
 
 impl Files {
-    /// A round: looks at all unfinished uploads, at some pages of files, and at some of the folders of content.
+    /// A round: looks at all unfinished uploads, at some pages of files, and behind the last of them at some of the folders
+    /// of content. What fails does not keep it from the rest; the first failure is told at the end.
     pub async fn collect(self: &Arc<Self>, limits: Limits, now: Timestamp) -> Result<Collected, Refusal> {
-        let mut collected = Collected { uploads: self.collect_uploads(limits, now).await?, ..Collected::default() };
-        let keep_ms = millis(limits.keep_unreferenced);
+        let (mut collected, mut failed) = (Collected::default(), None);
+        let uploads = self.collect_uploads(limits, now).await;
+        collected.uploads = uploads.unwrap_or_else(|refusal| noted(&mut failed, refusal));
         let mut after = self.looked_at().clone();
+        let pages = self.collect_pages(&mut after, &mut collected, now, millis(limits.keep_unreferenced)).await;
+        pages.unwrap_or_else(|refusal| noted(&mut failed, refusal));
+        *self.looked_at() = after.filter(|_| collected.more);
+        if !collected.more {
+            let leftovers = self.collect_leftovers().await;
+            collected.leftovers = leftovers.unwrap_or_else(|refusal| noted(&mut failed, refusal));
+        }
+        failed.map_or(Ok(collected), Err)
+    }
+
+    /// Looks at some pages of files behind `after`. One that cannot be collected does not keep the others.
+    async fn collect_pages(
+        &self,
+        after: &mut Option<Bytes>,
+        collected: &mut Collected,
+        now: Timestamp,
+        keep_ms: i64,
+    ) -> Result<(), Refusal> {
+        let mut failed = None;
         for _ in 0..PAGES_PER_ROUND {
-            let page = self.page(rows::FILES, &mut after).await.map_err(|error| read_failed(&error))?;
+            let page = self.page(rows::FILES, after).await.map_err(|error| read_failed(&error))?;
             collected.more = page.is_some();
             for (_, row) in page.into_iter().flatten() {
-                let filed = Filed::decode(&row).map_err(|error| read_failed(&error))?;
-                collected.files += usize::from(self.look_at(filed, now, keep_ms).await?);
+                let looked = match Filed::decode(&row) {
+                    Ok(filed) => self.look_at(filed, now, keep_ms).await,
+                    Err(error) => Err(read_failed(&error)),
+                };
+                collected.files += usize::from(looked.unwrap_or_else(|refusal| noted(&mut failed, refusal)));
             }
         }
-        *self.looked_at() = after.filter(|_| collected.more);
-        collected.leftovers = self.collect_leftovers().await?;
-        Ok(collected)
+        failed.map_or(Ok(()), Err)
     }
 
     fn looked_at(&self) -> MutexGuard<'_, Option<Bytes>> {
@@ -163,6 +185,13 @@ impl Files {
         }
         Ok(removed)
     }
+}
+
+/// Keeps the first failure of a round, which goes on.
+fn noted<T: Default>(failed: &mut Option<Refusal>, refusal: Refusal) -> T {
+    tracing::warn!(%refusal, "something could not be collected");
+    failed.get_or_insert(refusal);
+    T::default()
 }
 
 fn millis(time: std::time::Duration) -> i64 {
