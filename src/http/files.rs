@@ -36,8 +36,12 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// For how long a link to a file is good.
 const LINK: Duration = Duration::from_secs(5 * 60);
 
-/// For how long a browser may keep what it was shown, in seconds: a year (RFC 8246, section 2). What it is never changes.
-const KEEP: &str = "private, max-age=31536000, immutable";
+/// A browser may keep what it was shown, and asks each time whether it may still show it (RFC 9111, section 5.2.2.4): who is
+/// removed from a room does not see it any more, nor does whoever uses the browser next.
+const KEEP: &str = "private, no-cache";
+
+/// By what else than the address an answer differs.
+const VARY: &str = "Authorization, X-Auth-Token";
 
 /// What a page may do that a file turned out to be after all: nothing (CSP level 3, section 6.4).
 const POLICY: &str = "sandbox; default-src 'none'";
@@ -206,8 +210,9 @@ pub async fn serve(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<Ht
     let file = readable(&visit, id, of("room")).await.map_err(Problem::of)?;
     let etag = format!("\"{}\"", file.hash);
     if ranges::is_known(request.headers(), &etag) {
-        let response = HttpResponse::NotModified().insert_header((header::ETAG, etag)).finish();
-        return Ok(visit.end(response));
+        let mut response = HttpResponse::NotModified();
+        response.insert_header((header::ETAG, etag)).insert_header((header::CACHE_CONTROL, KEEP));
+        return Ok(visit.end(response.insert_header((header::VARY, VARY)).finish()));
     }
     let only_head = request.method() == Method::HEAD;
     let asked = if only_head { Asked::Whole } else { ranges::asked(request.headers(), file.size, &etag) };
@@ -232,6 +237,7 @@ pub async fn serve(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<Ht
         .insert_header((header::ACCEPT_RANGES, "bytes"))
         .insert_header((header::ETAG, etag))
         .insert_header((header::CACHE_CONTROL, KEEP))
+        .insert_header((header::VARY, VARY))
         .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
         .insert_header((RESOURCE_POLICY, policy));
     let body = if only_head {

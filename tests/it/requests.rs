@@ -72,8 +72,12 @@ impl Answer {
         let head = std::str::from_utf8(&answer[..end]).ok()?;
         let mut lines = head.split("\r\n");
         let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-        let headers = lines.filter_map(|line| line.split_once(": "));
-        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+        let mut headers = BTreeMap::new();
+        for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+            // What is said twice is one list (RFC 9110, section 5.3).
+            let known = headers.entry(name.to_ascii_lowercase()).and_modify(|known: &mut String| *known += ", ");
+            *known.or_default() += value;
+        }
         Some(Self { status, headers, body: answer[end + 4..].to_vec() })
     }
 
