@@ -147,7 +147,6 @@ async fn go_on(
     let mut checksum = Checksum::read(request.headers())?;
     let mut upload = registry.files()?.go_on(registry, visit.by(), id, offset).await?;
     let mut received = receive(visit, connection, &mut payload, &mut upload, checksum.as_mut()).await;
-    upload.heard(registry.now());
     let time = registry.limits().answer_timeout;
     connection.kill.allow(time);
     if let Some(checksum) = checksum {
@@ -156,6 +155,7 @@ async fn go_on(
             upload.rewind().await?;
         }
     }
+    let at = upload.heard(offset, registry.now());
     let offset = upload.bytes();
     let mut response = HttpResponse::NoContent();
     // Also where its request ended badly behind the last byte.
@@ -168,7 +168,7 @@ async fn go_on(
         // Also of what was broken off: that is what the client goes on with.
         upload.acknowledge().await?;
         received?;
-        response.insert_header((UPLOAD_EXPIRES, expires(registry, registry.now())));
+        response.insert_header((UPLOAD_EXPIRES, expires(registry, at)));
     }
     Ok(response.insert_header((UPLOAD_OFFSET, offset.to_string())).finish())
 }

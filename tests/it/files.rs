@@ -536,11 +536,12 @@ async fn a_file_that_nothing_refers_to_is_collected_after_its_time_and_no_sooner
     };
     assert_eq!(shown["attachments"].as_array().unwrap().len(), 2, "{shown}");
     ann.ask(json!({ "type": "archive", "room": "attic" })).await;
-    create(&server, "ann", "lobby", 100).await;
+    let place = create(&server, "ann", "lobby", 100).await.header("location").to_owned();
     assert_eq!(kept(&server), 3);
 
     assert_eq!(collect(&server).await, Collected::default());
     clock.advance(keep);
+    assert_eq!(patch(&server, "ann", &place, 0, b"").await.status, 204, "nothing of it came");
     // The upload that does not go on, too; what has the same content stays.
     assert_eq!(collect(&server).await, Collected { files: 1, uploads: 1, ..Collected::default() });
     assert_eq!((fetch(&server, "ann", &loose).await.status, fetch(&server, "ann", &twin).await.status), (404, 200));

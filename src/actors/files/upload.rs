@@ -434,11 +434,14 @@ impl Upload {
         Ok(offset)
     }
 
-    /// Notes when something of an upload that may go on came.
-    pub fn heard(&self, now: Timestamp) {
-        if let Some(upload) = self.files.table().unfinished.get_mut(&self.id) {
+    /// Notes when something of an upload that may go on came behind `begun`; when that was the last time.
+    pub fn heard(&self, begun: u64, now: Timestamp) -> Timestamp {
+        let mut table = self.files.table();
+        let Some(upload) = table.unfinished.get_mut(&self.id) else { return now };
+        if self.bytes() > begun {
             upload.at = now;
         }
+        upload.at
     }
 
     /// Takes back what was not acknowledged.
