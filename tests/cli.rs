@@ -147,7 +147,7 @@ fn revoke_names_the_three_ways() {
 fn the_manual_page_has_its_exit_codes_unbroken_and_the_environment() {
     let page = String::from_utf8(chinwag(&["man"]).output().unwrap().stdout).unwrap();
     assert!(page.contains(".SH \"EXIT STATUS\"\n"), "{page}");
-    let line = "\n.TP\n\\fB69\\fR\nserve: the address is in use or not to be had; room, token revoke: no server runs on the data directory\n";
+    let line = "\n.TP\n\\fB69\\fR\nserve: the address is in use or not to be had; room, user, invite, token revoke: no server runs on the data directory\n";
     assert!(page.contains(line), "{page}");
     assert!(page.contains(".SH ENVIRONMENT\n") && page.contains("\n\\fBCHINWAG_TOKEN\\fR\n"), "{page}");
     assert!(!page.contains("EXTRA"), "{page}");
