@@ -111,7 +111,7 @@ impl Platform {
     pub fn start(options: PlatformOptions, clock: Arc<dyn Clock>) -> std::io::Result<Arc<Self>> {
         let (asks, waiting) = mpsc::channel(WAITING_MAX);
         let client = outgoing::client(TIME).map_err(std::io::Error::other)?;
-        let asked = Asked { options: options.clone(), client, turns: Semaphore::new(REQUESTS_MAX) };
+        let asked = Asked { options: options.clone(), client, turns: Arc::new(Semaphore::new(REQUESTS_MAX)) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let work = move || runtime.block_on(tokio::task::LocalSet::new().run_until(gather(Arc::new(asked), waiting)));
         std::thread::Builder::new().name("profiles".to_owned()).spawn(work)?;
@@ -170,7 +170,7 @@ impl ProfileSource for Platform {
 struct Asked {
     options: PlatformOptions,
     client: reqwest::Client,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
 }
 
 /// Puts look-ups together that come at the same time, and asks.
@@ -189,8 +189,13 @@ async fn gather(asked: Arc<Asked>, mut waiting: mpsc::Receiver<Ask>) {
             tenants.entry(ask.tenant.clone()).or_default().push(ask);
         }
         for (tenant, asks) in tenants {
+            // Only so many are under way; the others wait in the channel, which has a bound.
+            let turn = Arc::clone(&asked.turns).acquire_owned().await.expect("turns are never closed");
             let asked = Arc::clone(&asked);
-            tokio::task::spawn_local(async move { asked.answer(&tenant, asks).await });
+            tokio::task::spawn_local(async move {
+                asked.answer(&tenant, asks).await;
+                drop(turn);
+            });
         }
     }
 }
@@ -226,7 +231,6 @@ impl Asked {
     }
 
     async fn fetch(&self, tenant: &TenantId, users: &[UserId]) -> Result<HashMap<UserId, Arc<Profile>>, OutgoingError> {
-        let _turn = self.turns.acquire().await.expect("turns are never closed");
         let names: Vec<String> = users.iter().map(|user| encoded(user.as_str())).collect();
         let names = names.join(",");
         let url = self.options.url.replace("{users}", &names).replace("{user}", &names);
