@@ -1,6 +1,6 @@
 //! What users are shown of each other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::failure::read_failed;
 use super::inbox::settings_of;
 use super::overview::places_of;
 use super::presences::Who;
-use super::registry::Registry;
+use super::registry::{Registry, RelayId};
 use super::relay::Updated;
 use crate::domain::policy::{Entry, Role, RoomKind, Standing};
 use crate::domain::{Audience, Principal, Profile, RoomId, RoomKey, StreamId, TenantId, UserId};
@@ -137,26 +137,18 @@ pub async fn tell(registry: Arc<Registry>, who: Who) {
     };
     let profile = UserProfile { user: user.clone(), profile: profile.without_contacts() };
     let notice = Arc::new(Notice::UserUpdated(Box::new(profile)));
-    let mut rooms = Vec::new();
+    let mut relays = BTreeMap::<RelayId, Vec<RoomKey>>::new();
     for (room, place) in places.into_iter().filter(|(_, place)| place.standing == Standing::Member) {
         let key = RoomKey { tenant: tenant.clone(), room };
-        let shut = place.kind == RoomKind::Direct && is_shut(store, &key).await.unwrap_or(true);
-        if !shut && !registry.interest(&key).is_empty() {
-            rooms.push(key);
+        let interest = registry.interest(&key);
+        if interest.is_empty() || (place.kind == RoomKind::Direct && is_shut(store, &key).await.unwrap_or(true)) {
+            continue;
+        }
+        for (relay, _) in interest {
+            relays.entry(relay).or_default().push(key.clone());
         }
     }
-    for (relay, rooms) in interested(&registry, rooms) {
+    for (relay, rooms) in relays {
         registry.user_updated(relay, Updated { user: user.clone(), rooms, notice: Arc::clone(&notice) });
     }
-}
-
-/// Which relays follow which of `rooms`.
-fn interested(registry: &Registry, rooms: Vec<RoomKey>) -> BTreeMap<super::registry::RelayId, Vec<RoomKey>> {
-    let mut relays = BTreeMap::<_, BTreeSet<RoomKey>>::new();
-    for room in rooms {
-        for (relay, _) in registry.interest(&room) {
-            relays.entry(relay).or_default().insert(room.clone());
-        }
-    }
-    relays.into_iter().map(|(relay, rooms)| (relay, rooms.into_iter().collect())).collect()
 }
