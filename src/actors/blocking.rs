@@ -66,22 +66,39 @@ pub async fn check(registry: &Registry, by: &Principal, users: &[&UserId]) -> Re
     if look.await.map_err(|error| read_failed(&error))? { Err(Rejection::Blocked.into()) } else { Ok(()) }
 }
 
+/// Who of the two of a direct room has blocked the other, as their own lists say: a room that is asleep need not have been
+/// told.
+pub async fn blocks_between(store: &dyn Store, room: &RoomKey) -> Result<BTreeSet<UserId>, StoreError> {
+    let mut blocks = BTreeSet::new();
+    if let [one, two] = &pair(store, room).await?[..] {
+        for (blocker, other) in [(one, two), (two, one)] {
+            if has_blocked(store, &room.tenant, blocker, other).await? {
+                blocks.insert(blocker.clone());
+            }
+        }
+    }
+    Ok(blocks)
+}
+
+/// The two of a direct room.
+async fn pair(store: &dyn Store, room: &RoomKey) -> Result<Vec<UserId>, StoreError> {
+    let members = store.scan(&room.stream(), rows::MEMBERS, None, 2).await?;
+    members.iter().map(|(key, _)| rows::user_of(key)).collect()
+}
+
 /// Whether one of the two of a direct room has blocked the other.
 pub async fn is_shut(store: &dyn Store, room: &RoomKey) -> Result<bool, StoreError> {
-    Ok(!store.scan(&room.stream(), rows::BLOCKS, None, 1).await?.is_empty())
+    Ok(!blocks_between(store, room).await?.is_empty())
 }
 
 /// Has a direct room that has just been made know of blocks that were decided meanwhile.
 pub async fn carry_over(registry: &Arc<Registry>, by: &Principal, room: &RoomKey) -> Result<(), Refusal> {
     let failed = |error: StoreError| read_failed(&error);
-    let members = registry.store().scan(&room.stream(), rows::MEMBERS, None, 2).await.map_err(failed)?;
-    let users = members.iter().map(|(key, _)| rows::user_of(key)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    let [one, two] = &users[..] else { return Ok(()) };
-    for (blocker, other) in [(one, two), (two, one)] {
-        if has_blocked(&**registry.store(), &by.tenant, blocker, other).await.map_err(failed)? {
-            let blocker = Principal { user: blocker.clone(), ..by.clone() };
-            tell_room(registry, &blocker, room, other.clone(), true).await?;
-        }
+    let store = &**registry.store();
+    let users = pair(store, room).await.map_err(failed)?;
+    for blocker in blocks_between(store, room).await.map_err(failed)? {
+        let Some(other) = users.iter().find(|user| **user != blocker).cloned() else { continue };
+        tell_room(registry, &Principal { user: blocker, ..by.clone() }, room, other, true).await?;
     }
     Ok(())
 }

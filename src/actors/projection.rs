@@ -48,10 +48,6 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
                 puts.push(rows.place(user, None));
             }
         }
-        RoomEvent::MemberBlocked { .. } | RoomEvent::MemberUnblocked { .. } => {
-            let blocks = room.has_blocked(&record.author);
-            puts.push(rows.own(rows::block(&record.author), blocks.then(Bytes::new)));
-        }
         RoomEvent::MemberUnbanned { user } => {
             puts.push(rows.own(rows::ban(user), None));
         }
@@ -85,7 +81,8 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
             puts.extend(key.map(|key| rows.own(key, Some(Bytes::new()))));
             puts.extend(attachments.iter().map(|attachment| rows.reference(attachment.id, seq, Some(Bytes::new()))));
         }
-        RoomEvent::MessageErased => {}
+        // Of blocks the lists of the two users tell.
+        RoomEvent::MemberBlocked { .. } | RoomEvent::MemberUnblocked { .. } | RoomEvent::MessageErased => {}
     }
 }
 

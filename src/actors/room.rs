@@ -14,7 +14,7 @@ use futures_util::future::Either;
 use tokio::sync::{mpsc, oneshot};
 
 use super::batch::{Batch, DialectSet, Pending, removal_of};
-use super::blocking::has_blocked;
+use super::blocking::blocks_between;
 use super::directory::{LeaseNums, Nums};
 use super::failure::{commit_failed, read_failed};
 use super::files::Hold;
@@ -752,24 +752,6 @@ struct Woken {
     unpublished: Vec<Record>,
 }
 
-/// Who of the two of a direct room has blocked the other, as their own lists say: the room may not have been told before it
-/// went to sleep.
-async fn blocks_between(
-    store: &dyn Store,
-    key: &RoomKey,
-    members: &BTreeMap<UserId, Member>,
-) -> Result<BTreeSet<UserId>, StoreError> {
-    let mut blocks = BTreeSet::new();
-    for user in members.keys() {
-        for other in members.keys().filter(|other| *other != user) {
-            if has_blocked(store, &key.tenant, user, other).await? {
-                blocks.insert(user.clone());
-            }
-        }
-    }
-    Ok(blocks)
-}
-
 /// Reads a room as it is on disk, after whatever a predecessor had under way has settled. That one had published the
 /// records up to `published`; zero says that there was none.
 async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq, now: Timestamp) -> Result<Woken, StoreError> {
@@ -816,8 +798,7 @@ async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq, now: Timestam
         pins.insert(pin.message.seq(), pin);
     }
     let header = Header::decode(&header)?;
-    let blocks =
-        if header.kind == RoomKind::Direct { blocks_between(&*store, &key, &members).await? } else { BTreeSet::new() };
+    let blocks = if header.kind == RoomKind::Direct { blocks_between(&*store, &key).await? } else { BTreeSet::new() };
     let rules = rules_of(&*store, &stream).await?.into();
     let mut room = Room::restore(Snapshot { head, header, members, invited, bans, mutes, rights, blocks, rules, pins });
 

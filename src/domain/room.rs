@@ -336,11 +336,6 @@ impl Room {
         self.rights.get(user).copied().unwrap_or_default()
     }
 
-    /// Whether `user` has blocked the other one of a direct room.
-    pub fn has_blocked(&self, user: &UserId) -> bool {
-        self.blocks.contains(user)
-    }
-
     /// From now on `rules` hold, too: those of the room's tenant, which its operator decides and no log tells.
     pub fn abide(&mut self, rules: Arc<Rules>) {
         self.tenant_rules = rules;

@@ -72,8 +72,7 @@ pub const RULES: &[u8] = b"w";
 /// Under a room's stream: before the key of every [`Rights`].
 pub const RIGHTS: &[u8] = b"g";
 
-/// Under a direct room's stream: before the key, a row without a value, of each of the two who has blocked the other. Under
-/// a user's stream: of everybody whom the user has blocked.
+/// Under a user's stream: before the key, a row without a value, of everybody whom the user has blocked.
 pub const BLOCKS: &[u8] = b"y";
 
 /// Under a room's stream: before the key of every [`Message`].
@@ -215,7 +214,7 @@ pub fn rights(user: &UserId) -> Bytes {
     joined(RIGHTS, user.as_str().as_bytes())
 }
 
-/// Under a direct room's stream: that `user` has blocked the other one. Under a user's: that `user` is blocked.
+/// Under a user's stream: that `user` is blocked.
 pub fn block(user: &UserId) -> Bytes {
     joined(BLOCKS, user.as_str().as_bytes())
 }
