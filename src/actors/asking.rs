@@ -25,8 +25,8 @@ use super::worker::{Follower, Worker};
 use crate::domain::inbox::Update;
 use crate::domain::recent::Receipt;
 use crate::domain::{
-    Alias, Attach, Capability, ClientId, Command, Create, FileId, Name, Principal, Profile, RecordId, Rejection, Role,
-    RoomId, RoomKey, RoomKind, RoomName, Seq, Source, StreamId, UserId,
+    Alias, Attach, Capabilities, Capability, ClientId, Command, Create, FileId, Name, Principal, Profile, RecordId,
+    Rejection, Role, RoomId, RoomKey, RoomKind, RoomName, Seq, Source, StreamId, UserId,
 };
 use crate::store::Store;
 use crate::wire::{Ask, Cursor, Refusal, Reply, UserProfile};
@@ -436,7 +436,7 @@ async fn create(
         // Whichever of the two asks first makes it; the other finds it.
         Err(refusal) if kind == RoomKind::Direct && refusal.code() == Rejection::RoomExists.code() => {
             let store = &**registry.store();
-            (first_record(store, &room).await?, Insider::of(store, &room, &user).await?.may())
+            (first_record(store, &room).await?, may(store, &room, &user).await?)
         }
         Err(refusal) => return Err(refusal),
     };
@@ -458,11 +458,14 @@ async fn invite(
     role: Role,
 ) -> Result<Reply, Refusal> {
     let key = registry.look_up(&by, registry.find(&by, &room)).await?;
-    let insider = Insider::of(&**registry.store(), &key, &by.user).await;
-    if insider.is_ok_and(|insider| insider.may().has(Capability::Invite)) {
+    if may(&**registry.store(), &key, &by.user).await.is_ok_and(|may| may.has(Capability::Invite)) {
         blocking::check(registry, &by, &[&user]).await?;
     }
     Ok(done(key.clone(), false, registry.submit(&key, by, Command::Invite { user, role }, None).await))
+}
+
+async fn may(store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<Capabilities, Refusal> {
+    Insider::of(store, key, user).await?.may(store, key, user).await
 }
 
 async fn first_record(store: &dyn Store, room: &RoomKey) -> Result<Receipt, Refusal> {

@@ -81,22 +81,18 @@ pub async fn admit(registry: &Registry, follower: &Rc<Follower>, since: Since) -
 pub struct Insider {
     pub member: Member,
     pub header: Header,
-    rights: Rights,
 }
 
 impl Insider {
-    /// Of `user`, or why there is none; without waking the room.
+    /// Of `user`, or why there is none; without waking the room. Of members it is in memory for the most part.
     pub async fn of(store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<Self, Refusal> {
         let (stream, failed) = (key.stream(), |error: StoreError| read_failed(&error));
-        let keys = [rows::member(user), rows::HEADER.into(), rows::rights(user)];
-        let found = all(store, &stream, &keys).await.map_err(failed)?;
-        let [Some(member), Some(header), rights] = &found[..] else {
+        let Some(member) = store.get(&stream, &rows::member(user)).await.map_err(failed)? else {
             acquaintance(store, key, user).await?;
             return Err(Rejection::NotMember.into());
         };
-        let rights = rights.as_ref().map(|row| Rights::decode(row)).transpose().map_err(failed)?.unwrap_or_default();
-        let (member, header) = (Member::decode(member).map_err(failed)?, Header::decode(header).map_err(failed)?);
-        Ok(Self { member, header, rights })
+        let header = store.get(&stream, rows::HEADER).await.map_err(failed)?.ok_or(Rejection::RoomNotFound)?;
+        Ok(Self { member: Member::decode(&member).map_err(failed)?, header: Header::decode(&header).map_err(failed)? })
     }
 
     /// The first record that the member may read.
@@ -104,15 +100,22 @@ impl Insider {
         self.header.shown_from(&self.member)
     }
 
-    /// What the member may do, were the room not archived.
-    fn allowed(&self) -> Capabilities {
-        self.header.allows(self.member.role, self.rights)
+    /// What the member, who is `user`, may do, were the room not archived.
+    async fn allowed(&self, store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<Capabilities, Refusal> {
+        Ok(self.header.allows(self.member.role, rights(store, key, user).await?))
     }
 
-    /// What the member may do now.
-    pub fn may(&self) -> Capabilities {
-        self.header.may(self.member.role, self.rights)
+    /// What the member, who is `user`, may do now.
+    pub async fn may(&self, store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<Capabilities, Refusal> {
+        Ok(self.header.may(self.member.role, rights(store, key, user).await?))
     }
+}
+
+/// What was decided about a user in a room.
+async fn rights(store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<Rights, Refusal> {
+    let row = store.get(&key.stream(), &rows::rights(user)).await.map_err(|error| read_failed(&error))?;
+    let rights = row.map(|row| Rights::decode(&row)).transpose().map_err(|error| read_failed(&error))?;
+    Ok(rights.unwrap_or_default())
 }
 
 /// A member who reads something of a room, registered as a follower, so that a removal meanwhile is noticed.
@@ -136,6 +139,17 @@ impl<'a> Visit<'a> {
     /// The first record that the member may read.
     fn shown_from(&self) -> Seq {
         self.insider.shown_from()
+    }
+
+    /// Refuses a member who does not have `capability`, were the room not archived.
+    async fn check(&self, capability: Capability) -> Result<(), Refusal> {
+        let allowed = self.insider.allowed(self.store, self.key(), self.reader.user()).await?;
+        Ok(self.insider.header.check(allowed, capability)?)
+    }
+
+    /// What the member may do now.
+    async fn may(&self) -> Result<Capabilities, Refusal> {
+        self.insider.may(self.store, self.key(), self.reader.user()).await
     }
 
     async fn head(&self) -> Result<Position, Refusal> {
@@ -505,10 +519,9 @@ pub async fn room(store: &dyn Store, reader: &Rc<Follower>) -> Result<Reply, Ref
         }
         Err(refusal) => return Err(refusal),
     };
-    let head = visit.head().await?;
+    let (head, may) = (visit.head().await?, visit.may().await?);
     visit.still()?;
-    let Insider { member, .. } = &visit.insider;
-    let (place, may) = ((member.role, Standing::Member), visit.insider.may());
+    let place = (visit.insider.member.role, Standing::Member);
     let about = about(visit.insider.header, Some(place), Some(head), may);
     Ok(Reply::Room { room: key.clone(), about })
 }
@@ -525,7 +538,7 @@ pub async fn may_post(store: &dyn Store, reader: &Rc<Follower>, now: Timestamp) 
     if header.archived {
         return Err(Rejection::RoomArchived.into());
     }
-    header.check(visit.insider.may(), Capability::Post)?;
+    header.check(visit.may().await?, Capability::Post)?;
     if header.kind == RoomKind::Direct && is_shut(store, visit.key()).await.map_err(|error| read_failed(&error))? {
         return Err(Rejection::Blocked.into());
     }
@@ -576,7 +589,7 @@ pub async fn bans(
     now: Timestamp,
 ) -> Result<Reply, Refusal> {
     let visit = Visit::begin(store, reader).await?;
-    visit.insider.header.check(visit.insider.allowed(), Capability::Ban)?;
+    visit.check(Capability::Ban).await?;
     let after = after.map(|user| rows::ban(&user));
     let (bans, after) = visit.holding(rows::BANS, after, limit, |ban: &Ban| ban.holds(now)).await?;
     Ok(Reply::Bans { room: visit.key().clone(), bans, after })
@@ -591,7 +604,7 @@ pub async fn mutes(
     now: Timestamp,
 ) -> Result<Reply, Refusal> {
     let visit = Visit::begin(store, reader).await?;
-    visit.insider.header.check(visit.insider.allowed(), Capability::Mute)?;
+    visit.check(Capability::Mute).await?;
     let after = after.map(|user| rows::mute(&user));
     let (mutes, after) = visit.holding(rows::MUTES, after, limit, |mute: &Mute| mute.holds(now)).await?;
     Ok(Reply::Mutes { room: visit.key().clone(), mutes, after })
@@ -600,7 +613,7 @@ pub async fn mutes(
 /// What may not be said in a room. For who may change it: who reads of a word that it is not allowed finds another.
 pub async fn rules(store: &dyn Store, reader: &Rc<Follower>) -> Result<Reply, Refusal> {
     let visit = Visit::begin(store, reader).await?;
-    visit.insider.header.check(visit.insider.allowed(), Capability::Update)?;
+    visit.check(Capability::Update).await?;
     let rules = rules_of(store, &visit.stream).await.map_err(|error| read_failed(&error))?;
     visit.still()?;
     Ok(Reply::Rules { room: visit.key().clone(), rules })
