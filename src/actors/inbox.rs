@@ -9,6 +9,7 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::blocking::is_shut;
 use super::failure::{commit_failed, read_failed};
 use super::files::{Files, Hold};
 use super::profiles;
@@ -18,8 +19,8 @@ use crate::domain::inbox::{BLOCKS_MAX, Entry, Reached, Settings, SettingsUpdate,
 use crate::domain::policy::Standing;
 use crate::domain::profile::Avatar;
 use crate::domain::{
-    Event, InboxEvent, Num, Position, Profile, ProfileUpdate, Record, RecordId, Rejection, Role, RoomId, RoomKey, Seq,
-    Signal, StreamId, TenantId, Timestamp, UserId,
+    Event, InboxEvent, Num, Position, Profile, ProfileUpdate, Record, RecordId, Rejection, Role, RoomId, RoomKey,
+    RoomKind, Seq, Signal, StreamId, TenantId, Timestamp, UserId,
 };
 use crate::store::rows::{self, Kept, Place, Progress, Row};
 use crate::store::{Commit, Put, Store, StoreError};
@@ -409,15 +410,17 @@ impl<'a> Deciding<'a> {
 
     /// What is to be written, and what the user's sessions are told then.
     fn end(mut self, seen: Option<Timestamp>) -> (Commit, Vec<RoomsChanged>, Vec<Hold>) {
-        for (room, Standpoint { kept, was, .. }) in std::mem::take(&mut self.points) {
+        for (room, Standpoint { kept, was, shut, .. }) in std::mem::take(&mut self.points) {
             if kept.changed == was {
                 continue;
             }
             let key = RoomKey { tenant: self.tenant.clone(), room };
             let progress = Progress { delivered: kept.entry.delivered, read: kept.shown };
             self.put(rows::entry(room), Some(kept.encode()));
-            let value = Some(progress.encode());
-            self.commit.puts.push(Put { under: key.stream(), key: rows::progress(&self.user), value });
+            if !shut {
+                let value = Some(progress.encode());
+                self.commit.puts.push(Put { under: key.stream(), key: rows::progress(&self.user), value });
+            }
         }
         if let Some(at) = seen {
             self.put(rows::LAST_SEEN.into(), Some(at.encode()));
@@ -433,9 +436,9 @@ impl<'a> Deciding<'a> {
             Ok(entry) => entry,
             Err(rejection) => return Ok(Err(rejection.into())),
         };
-        let before = point.kept.clone();
-        let shown = if private { before.shown } else { entry.read };
-        let moved = (entry.delivered, shown) != (before.entry.delivered, before.shown);
+        let (before, shut) = (point.kept.clone(), point.shut);
+        let shown = if private || shut { before.shown } else { entry.read };
+        let moved = !shut && (entry.delivered, shown) != (before.entry.delivered, before.shown);
         let changed = entry != before.entry;
         let mut position = before.changed;
         if changed {
@@ -550,6 +553,8 @@ struct Standpoint {
     kept: Kept,
     /// `kept.changed` as it is on disk.
     was: Position,
+    /// The other one is not to learn how far the user gets: one of the two has blocked the other.
+    shut: bool,
 }
 
 async fn standpoint(store: &dyn Store, stream: &StreamId, room: &RoomKey) -> Result<Standpoint, StoreError> {
@@ -557,11 +562,12 @@ async fn standpoint(store: &dyn Store, stream: &StreamId, room: &RoomKey) -> Res
     let mut found = store.get_all(stream, &[&place, &entry]).await?.into_iter();
     let place = found.next().flatten().map(|row| Place::decode(&row)).transpose()?;
     let kept = found.next().flatten().map(|row| Kept::decode(&row)).transpose()?.unwrap_or_default();
+    let direct = place.as_ref().is_some_and(|place| place.kind == RoomKind::Direct);
     let head = match place {
         Some(Place { standing: Standing::Member, .. }) => store.head(&room.stream()).await?,
         Some(Place { standing: Standing::Invited, .. }) | None => None,
     };
-    Ok(Standpoint { head, was: kept.changed, kept })
+    Ok(Standpoint { head, was: kept.changed, kept, shut: direct && is_shut(store, room).await? })
 }
 
 /// What the user has decided for all rooms.

@@ -684,13 +684,17 @@ pub async fn presences(
     let (store, key) = (&**registry.store(), reader.room());
     let failed = |error: StoreError| read_failed(&error);
     let visit = Visit::begin(store, reader).await?;
+    let direct = visit.insider.header.kind == RoomKind::Direct;
+    // Who has blocked somebody, or was blocked, is not there for the other, and nobody says since when.
+    let shut = direct && is_shut(store, key).await.map_err(failed)?;
     let (mut found, mut page, mut more, mut last) = (Presences::default(), Vec::new(), false, None);
     loop {
         let members =
             store.scan(&visit.stream, rows::MEMBERS, last.as_deref(), MEMBERS_PER_SCAN).await.map_err(failed)?;
         for (row, _) in &members {
             let who = (key.tenant.clone(), rows::user_of(row).map_err(failed)?);
-            let presence = registry.presences().of(&who);
+            let hidden = shut && who.1 != *reader.user();
+            let presence = if hidden { None } else { registry.presences().of(&who) };
             found.members += 1;
             found.online += u32::from(presence == Some(Presence::Online));
             found.away += u32::from(presence == Some(Presence::Away));
@@ -709,7 +713,8 @@ pub async fn presences(
         last = members.into_iter().last().map(|(key, _)| key);
     }
     if usize::try_from(found.members).is_ok_and(|members| members <= presences::MEMBERS_MAX) {
-        for present in page.iter_mut().filter(|present| present.presence.is_none()) {
+        let told = |user: &UserId| !shut || user == reader.user();
+        for present in page.iter_mut().filter(|present| present.presence.is_none() && told(&present.user)) {
             let stream = StreamId::User(key.tenant.clone(), present.user.clone());
             let row = store.get(&stream, rows::LAST_SEEN).await.map_err(failed)?;
             present.last_seen = row.map(|row| Row::decode(&row)).transpose().map_err(failed)?;

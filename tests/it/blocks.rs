@@ -54,6 +54,44 @@ async fn nothing_more_is_said_between_two_of_whom_one_has_blocked_the_other_also
 }
 
 #[tokio::test]
+async fn two_of_whom_one_has_blocked_the_other_learn_no_more_of_whether_the_other_is_there_and_how_far() {
+    let server = TestServer::start();
+    let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+    let room = ann.ask(direct("bob")).await["room"].as_str().unwrap().to_owned();
+    for client in [&mut ann, &mut bob] {
+        client.ask(json!({ "type": "follow", "room": room })).await;
+        client.ask(json!({ "type": "presence", "presence": "online" })).await;
+    }
+    let first = ann.ask(post(&room, "one")).await;
+    let second = ann.ask(post(&room, "two")).await["seq"].as_u64().unwrap();
+    let read = |to: u64| json!({ "type": "inbox_update", "room": room, "read_to": to });
+    bob.ask(read(second - 1)).await;
+    assert_eq!(ann.notice("progress").await["read_to"], second - 1);
+    ann.ask(block("bob")).await;
+    bob.ask(read(second)).await;
+    ann.take_aside();
+
+    let there = json!({ "type": "presences", "room": room });
+    for (client, other) in [(&mut ann, "bob"), (&mut bob, "ann")] {
+        let told = client.ask(there.clone()).await;
+        let users = told["users"].as_array().unwrap();
+        let of = users.iter().find(|user| user["user"] == other).unwrap();
+        assert_eq!(of, &json!({ "user": other, "presence": "offline" }), "{told}");
+        assert_eq!(told["online"], 1, "one self: {told}");
+    }
+    let readers = json!({ "type": "readers", "room": room, "message": first["record"] });
+    assert_eq!(ann.ask(readers).await["users"][0]["read_to"], second - 1);
+    ann.hears_back().await;
+    assert!(ann.take_aside().iter().all(|frame| frame["type"] != "progress"), "told before, and not again");
+
+    ann.ask(json!({ "type": "unblock", "user": "bob" })).await;
+    let third = ann.ask(post(&room, "three")).await["seq"].as_u64().unwrap();
+    bob.ask(read(third)).await;
+    assert_eq!(ann.notice("progress").await["read_to"], third);
+    assert_eq!(ann.ask(there).await["online"], 2);
+}
+
+#[tokio::test]
 async fn who_was_blocked_before_there_was_a_room_makes_none() {
     let server = TestServer::start();
     let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
