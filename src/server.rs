@@ -46,6 +46,9 @@ const FAREWELL: Duration = Duration::from_secs(4);
 /// How long commands have to be answered when the server stops.
 const ANSWERS: Duration = Duration::from_secs(3);
 
+/// How long it may take to note when users were last seen who are there when the server stops.
+const NOTING: Duration = Duration::from_millis(500);
+
 /// How long stopping may take in all.
 const STOP: Duration = Duration::from_secs(9);
 
@@ -184,6 +187,9 @@ impl Server {
         self.handle.pause().await;
         self.registry.drain();
         within(ANSWERS, async || self.registry.commands_in_flight() == 0).await;
+        if tokio::time::timeout(NOTING, self.registry.note_who_is_there()).await.is_err() {
+            tracing::warn!("when some users were last seen could not be noted in time");
+        }
         self.tell(|| CloseAll(CloseReason::Restarting)).await;
         within(FAREWELL, async || self.connections().await == 0).await;
         self.tell(|| CutAll).await;

@@ -109,6 +109,37 @@ async fn a_thousand_connections_are_told_when_to_come_back_and_nothing_acknowled
     }
 }
 
+#[tokio::test]
+async fn who_is_there_at_the_stop_was_last_seen_then() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    let (mut server, address) = start(&data);
+    let token = |user| broker::token(&data, user).unwrap();
+    let (ann, bob) = (token("ann"), token("bob"));
+    let mut first = connect(address, &ann, None).await;
+    ask(&mut first, json!({ "type": "create", "kind": "channel", "alias": "lobby" })).await;
+    let mut second = connect(address, &bob, None).await;
+    ask(&mut second, json!({ "type": "join", "room": "lobby" })).await;
+    for socket in [&mut first, &mut second] {
+        ask(socket, json!({ "type": "presence", "presence": "online" })).await;
+    }
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let before = now();
+    server.terminate().unwrap();
+    drop((first, second));
+    assert!(server.wait().success());
+    let after = now();
+
+    let (_server, address) = start(&data);
+    let mut first = connect(address, &ann, None).await;
+    let there = ask(&mut first, json!({ "type": "presences", "room": "lobby" })).await;
+    for user in there["users"].as_array().unwrap() {
+        assert_eq!(user["presence"], "offline", "{there}");
+        let seen = u128::from(user["last_seen"].as_u64().unwrap_or_else(|| panic!("{there}")));
+        assert!((before..=after).contains(&seen), "{there}");
+    }
+}
+
 fn start(data: &Path) -> (Broker, SocketAddr) {
     let mut server = Broker::start(data, 0);
     let (port, _) = server.ready().unwrap();

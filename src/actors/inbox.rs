@@ -2,12 +2,13 @@
 //! when that changes, or when a room is gained or lost.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, WrapFuture};
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::blocking::is_shut;
 use super::failure::{commit_failed, read_failed};
@@ -47,7 +48,7 @@ pub struct InboxActor {
     head: Head,
     waiting: VecDeque<Wish>,
     /// When the user was last seen, if that is to be written.
-    seen: Option<Timestamp>,
+    seen: Option<Seen>,
     /// Some are being written.
     busy: bool,
     /// Others are being told who the user is, or have been a moment ago; whether there is something newer to tell.
@@ -298,14 +299,21 @@ impl Handler<Wish> for InboxActor {
 /// The user was last seen at this time.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Seen(pub Timestamp);
+pub struct Seen {
+    pub at: Timestamp,
+    /// Dropped when it is on disk.
+    pub noted: Option<Noted>,
+}
+
+/// Held by what is to be written still.
+pub type Noted = mpsc::Sender<Infallible>;
 
 impl Handler<Seen> for InboxActor {
     type Result = ();
 
-    fn handle(&mut self, Seen(at): Seen, ctx: &mut Self::Context) {
+    fn handle(&mut self, seen: Seen, ctx: &mut Self::Context) {
         self.taken += 1;
-        self.seen = Some(at);
+        self.seen = Some(seen);
         self.work(ctx);
     }
 }
@@ -323,7 +331,7 @@ async fn write(
     (tenant, user): (TenantId, UserId),
     head: Head,
     wishes: Vec<Wish>,
-    seen: Option<Timestamp>,
+    seen: Option<Seen>,
 ) -> Written {
     let (whats, askers): (Vec<_>, Vec<_>) = wishes.into_iter().map(|wish| (wish.what, wish.to)).unzip();
     let failed = |askers: Vec<oneshot::Sender<Answer>>, refusal: &Refusal| {
@@ -338,7 +346,7 @@ async fn write(
         Ok(decided) => decided,
         Err(error) => return failed(askers, &read_failed(&error)),
     };
-    let (commit, news, _holds) = deciding.end(seen);
+    let (commit, news, _holds) = deciding.end(seen.as_ref().map(|seen| seen.at));
     let (before, last) = (commit.expected, commit.records.last().map(|record| record.position));
     // Without anything to write everything is as it was asked to be.
     if !commit.puts.is_empty()

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
+
 use super::blocking::is_shut;
 use super::inbox::list_rooms;
 use super::registry::Registry;
@@ -123,6 +125,12 @@ impl Presences {
         self.table().users.get(who).and_then(|slot| slot.told)
     }
 
+    /// Everybody who is there.
+    pub fn all(&self) -> Vec<Who> {
+        let table = self.table();
+        table.users.iter().filter(|(_, slot)| slot.told.is_some()).map(|(who, _)| who.clone()).collect()
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -163,11 +171,22 @@ impl Slot {
     }
 }
 
+/// Notes of everybody who is there that it was seen now: the process is about to stop. Done when it is on disk.
+pub async fn leave(registry: &Arc<Registry>) {
+    let (noted, mut all_noted) = mpsc::channel(1);
+    let now = registry.now();
+    for who in registry.presences().all() {
+        registry.last_seen(&who, now, Some(noted.clone()));
+    }
+    drop(noted);
+    let _ = all_noted.recv().await;
+}
+
 /// Tells those who follow a room of `who` what has become of it, and notes when it was last seen.
 pub async fn tell(registry: Arc<Registry>, who: Who, presence: Option<Presence>) {
     let last_seen = presence.is_none().then(|| registry.now());
     if let Some(at) = last_seen {
-        registry.last_seen(&who, at);
+        registry.last_seen(&who, at, None);
     }
     let (tenant, user) = &who;
     let mut after = None;

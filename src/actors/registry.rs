@@ -21,10 +21,10 @@ use super::digests::Digests;
 use super::directory::{DirectoryActor, Nums, Reserve};
 use super::failure::read_failed;
 use super::files::{Files, Hold};
-use super::inbox::{Attach, Granted, InboxActor, RoomsChanged, Seen, What, Wish};
+use super::inbox::{Attach, Granted, InboxActor, Noted, RoomsChanged, Seen, What, Wish};
 use super::limits::{Limits, names};
 use super::overview::Overviews;
-use super::presences::{Presences, Who};
+use super::presences::{self, Presences, Who};
 use super::profiles::ProfileSource;
 use super::rates::{Limiter, Meters};
 use super::reading;
@@ -761,12 +761,18 @@ impl Registry {
         &self.presences
     }
 
-    /// Has noted when somebody was last seen.
+    /// Has noted when somebody was last seen, also while the process stops. `noted` is dropped when it is on disk, or
+    /// cannot be.
     #[expect(clippy::disallowed_methods, reason = "one for each user who has gone")]
-    pub fn last_seen(self: &Arc<Self>, (tenant, user): &Who, at: Timestamp) {
-        if self.unready().is_none() {
-            self.with_inbox(tenant, user, |inbox| inbox.do_send(Seen(at)));
+    pub fn last_seen(self: &Arc<Self>, (tenant, user): &Who, at: Timestamp, noted: Option<Noted>) {
+        if self.store.health() == Health::Good {
+            self.with_inbox(tenant, user, |inbox| inbox.do_send(Seen { at, noted }));
         }
+    }
+
+    /// Has noted of everybody who is there that it was seen now, for the process stops. Done when that is on disk.
+    pub async fn note_who_is_there(self: &Arc<Self>) {
+        presences::leave(self).await;
     }
 
     /// Who is writing where.
