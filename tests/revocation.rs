@@ -162,12 +162,12 @@ async fn remove(stage: Arc<Stage>, mut users: Vec<Member>, rounds: usize, mut ra
         away.push(user);
         if away.len() > AWAY {
             let mut back = away.remove(0);
-            back.come_back(&stage).await;
+            back.come_back(&stage, &mut ann).await;
             users.push(back);
         }
     }
     for mut user in away {
-        user.come_back(&stage).await;
+        user.come_back(&stage, &mut ann).await;
         users.push(user);
     }
     for user in &mut users {
@@ -180,6 +180,8 @@ async fn remove(stage: Arc<Stage>, mut users: Vec<Member>, rounds: usize, mut ra
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Removal {
     Kick,
+    /// Before it comes back the ban is taken back.
+    Ban,
     Leave,
     /// The operator revokes the token with which all connections were opened.
     Token,
@@ -188,12 +190,12 @@ enum Removal {
 }
 
 impl Removal {
-    const ALL: [Self; 5] = [Self::Kick, Self::Kick, Self::Leave, Self::Token, Self::User];
+    const ALL: [Self; 5] = [Self::Kick, Self::Ban, Self::Leave, Self::Token, Self::User];
 
     fn revokes(self) -> bool {
         match self {
             Self::Token | Self::User => true,
-            Self::Kick | Self::Leave => false,
+            Self::Kick | Self::Ban | Self::Leave => false,
         }
     }
 }
@@ -307,6 +309,7 @@ impl Member {
         let began = Instant::now();
         let answer = match how {
             Removal::Kick => ann.ask(kick(&json!("lobby"), &self.name)).await,
+            Removal::Ban => ann.ask(json!({ "type": "ban", "room": "lobby", "user": self.name })).await,
             Removal::Leave => own.ask(json!({ "type": "leave", "room": "lobby" })).await,
             Removal::Token => {
                 stage.revoke(&json!({ "token": token_id(&self.token) })).await;
@@ -328,13 +331,18 @@ impl Member {
         self.tell(Now::Out { last, revoked: how.revokes() });
     }
 
-    async fn come_back(&mut self, stage: &Stage) {
-        let revoked = self.removed.take().expect("it is away").revokes();
+    async fn come_back(&mut self, stage: &Stage, ann: &mut Client) {
+        let removed = self.removed.take().expect("it is away");
+        let revoked = removed.revokes();
         if revoked {
             self.issued_at = Timestamp(SystemClock.now().0 + 1_500);
             self.token = stage.server.token_of("default", &self.name, self.issued_at, HOUR);
         }
         let mut own = stage.server.client_with(&self.token, Some("chinwag.v1.json")).await;
+        if removed == Removal::Ban {
+            assert_eq!(own.refused(join("lobby")).await, "banned");
+            ann.ask(json!({ "type": "unban", "room": "lobby", "user": self.name })).await;
+        }
         let joined = if revoked { 0 } else { seq_of(&own.ask(join("lobby")).await) };
         self.tell(Now::In { joined });
     }
