@@ -17,6 +17,7 @@ use super::files::Hold;
 use super::inbox::{Granted, What, list_rooms as rooms_of, settings_of};
 use super::link::Link;
 use super::overview::{self, Wanted};
+use super::presences;
 use super::profiles;
 use super::reading::{self, Insider};
 use super::registry::{BUSY, Registry};
@@ -25,8 +26,8 @@ use super::worker::{Follower, Worker};
 use crate::domain::inbox::Update;
 use crate::domain::recent::Receipt;
 use crate::domain::{
-    Alias, Attach, Capabilities, Capability, ClientId, Command, Create, FileId, Name, Principal, Profile, RecordId,
-    Rejection, Role, RoomId, RoomKey, RoomKind, RoomName, Seq, Source, StreamId, UserId,
+    Alias, Attach, Capabilities, Capability, ClientId, Command, Create, FileId, Name, Presence, Principal, Profile,
+    RecordId, Rejection, Role, RoomId, RoomKey, RoomKind, RoomName, Seq, Source, StreamId, UserId,
 };
 use crate::store::Store;
 use crate::wire::{Ask, Cursor, Refusal, Reply, UserProfile};
@@ -119,9 +120,7 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
             read("typing", worker, link, &by, &room, signal).await
         }
         Ask::Presence { presence } => {
-            let said = registry.meters().user(&registry.limits().rates, &by);
-            let said = said.map(|()| worker.present(&by, link, presence)).map(|()| Reply::Present { presence });
-            counted(registry, "presence", said)
+            counted(registry, "presence", present(worker, registry, &by, link, presence).await)
         }
         Ask::Presences { room, after, limit } => {
             let presences = async |_: &dyn Store, reader: &Rc<Follower>| {
@@ -375,6 +374,21 @@ async fn inbox_changes(registry: &Registry, by: &Principal, since: &str, limit: 
     registry.meters().user(&registry.limits().rates, by)?;
     let since = Cursor::parse(since, &overview::inbox_key(by))?;
     Ok(Reply::InboxChanges(overview::changes(registry, by, since, limit).await?))
+}
+
+async fn present(
+    worker: &Worker,
+    registry: &Arc<Registry>,
+    by: &Principal,
+    link: &Rc<Link>,
+    presence: Option<Presence>,
+) -> Result<Reply, Refusal> {
+    registry.meters().user(&registry.limits().rates, by)?;
+    worker.present(by, link, presence);
+    // Looked at when it has been said: so one of the two, this and a change of the settings, comes last.
+    let heeded = presences::heed(registry, (by.tenant.clone(), by.user.clone())).await;
+    heeded.map_err(|error| read_failed(&error))?;
+    Ok(Reply::Present { presence })
 }
 
 async fn inbox_update(

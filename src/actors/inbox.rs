@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::blocking::is_shut;
 use super::failure::{commit_failed, read_failed};
 use super::files::{Files, Hold};
-use super::profiles;
 use super::registry::Registry;
+use super::{presences, profiles};
 use crate::clock::random_wide;
 use crate::domain::inbox::{BLOCKS_MAX, Entry, Reached, Settings, SettingsUpdate, Update};
 use crate::domain::policy::Standing;
@@ -101,6 +101,9 @@ impl InboxActor {
                     | RoomsChanged::Blocked { .. } => {}
                 }
                 inbox.tell(news);
+            }
+            if let Some(settings) = written.settings {
+                presences::show(&inbox.registry, (inbox.tenant.clone(), inbox.user.clone()), !settings.invisible);
             }
             for (to, answer) in written.answers {
                 // Whoever asked may be gone.
@@ -322,6 +325,8 @@ impl Handler<Seen> for InboxActor {
 struct Written {
     head: Head,
     news: Vec<RoomsChanged>,
+    /// Where these have changed.
+    settings: Option<Settings>,
     answers: Vec<(oneshot::Sender<Answer>, Answer)>,
 }
 
@@ -336,7 +341,7 @@ async fn write(
     let (whats, askers): (Vec<_>, Vec<_>) = wishes.into_iter().map(|wish| (wish.what, wish.to)).unzip();
     let failed = |askers: Vec<oneshot::Sender<Answer>>, refusal: &Refusal| {
         let answers = askers.into_iter().map(|to| (to, Err(refusal.clone()))).collect();
-        Written { head: Head::Unknown, news: Vec::new(), answers }
+        Written { head: Head::Unknown, news: Vec::new(), settings: None, answers }
     };
     let decided = match Deciding::begin(&registry, tenant, user, head).await {
         Ok(mut deciding) => deciding.all(whats).await.map(|answers| (deciding, answers)),
@@ -346,6 +351,7 @@ async fn write(
         Ok(decided) => decided,
         Err(error) => return failed(askers, &read_failed(&error)),
     };
+    let settings = deciding.resettled.then_some(deciding.settings);
     let (commit, news, _holds) = deciding.end(seen.as_ref().map(|seen| seen.at));
     let (before, last) = (commit.expected, commit.records.last().map(|record| record.position));
     // Without anything to write everything is as it was asked to be.
@@ -355,7 +361,8 @@ async fn write(
         tracing::warn!(%error, "an inbox could not be written");
         return failed(askers, &commit_failed(error));
     }
-    Written { head: Head::Known(last.or(before)), news, answers: askers.into_iter().zip(answers).collect() }
+    let answers = askers.into_iter().zip(answers).collect();
+    Written { head: Head::Known(last.or(before)), news, settings, answers }
 }
 
 /// What follows from some wishes, put together for one commit.
@@ -364,6 +371,8 @@ struct Deciding<'a> {
     tenant: TenantId,
     user: UserId,
     settings: Settings,
+    /// They are others than before.
+    resettled: bool,
     /// What the user says of itself, if that is asked for.
     profile: Option<Arc<Profile>>,
     /// Files that are not to be collected before the commit has settled.
@@ -385,6 +394,7 @@ impl<'a> Deciding<'a> {
         };
         Ok(Self {
             settings: settings_of(store, &stream).await?,
+            resettled: false,
             profile: None,
             holds: Vec::new(),
             points: BTreeMap::new(),
@@ -529,6 +539,7 @@ impl<'a> Deciding<'a> {
             self.record(InboxEvent::SettingsUpdated(settings));
             self.put(rows::SETTINGS.into(), Some(settings.encode()));
             self.settings = settings;
+            self.resettled = true;
         }
     }
 

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::blocking::is_shut;
-use super::inbox::list_rooms;
+use super::inbox::{list_rooms, settings_of};
 use super::registry::Registry;
 use crate::domain::policy::Standing;
-use crate::domain::{Presence, RoomKey, RoomKind, Signal, TenantId, UserId};
+use crate::domain::{Presence, RoomKey, RoomKind, Signal, StreamId, TenantId, UserId};
+use crate::store::StoreError;
 
 /// How long after the last connection its user counts as there.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -57,6 +58,8 @@ struct Slot {
     said: Vec<Said>,
     /// When the last of them has gone.
     left: Option<Instant>,
+    /// Others may be told; not before the user's settings have been looked at.
+    visible: bool,
     /// What others have been told.
     told: Option<Presence>,
     /// When it is looked at next.
@@ -93,6 +96,15 @@ impl Presences {
         news
     }
 
+    /// Whether others may be told of a user, as its settings say. Returns what they have to be told, if that is something
+    /// new: that it is not there any more, or what it has said.
+    pub fn show(&self, who: &Who, visible: bool) -> Option<Option<Presence>> {
+        let mut table = self.table();
+        let slot = table.users.get_mut(who)?;
+        slot.visible = visible;
+        if visible { slot.news().map(Some) } else { slot.told.take().map(|_| None) }
+    }
+
     /// Those who have gone, and of whom nothing was heard since; and of whom something is to be told that was said for a
     /// time that has passed.
     pub fn due(&self, now: Instant) -> Vec<(Who, Option<Presence>)> {
@@ -108,8 +120,9 @@ impl Presences {
             slot.said.retain(|said| said.until.is_none_or(|until| until > now));
             let look = slot.look_at(now);
             if slot.left.is_some_and(|left| left + GRACE <= now) {
+                let told = slot.told.is_some();
                 table.users.remove(&who);
-                news.push((who, None));
+                news.extend(told.then_some((who, None)));
                 continue;
             }
             if let Some(told) = slot.news() {
@@ -162,12 +175,27 @@ impl Slot {
 
     /// What others have to be told. Who has gone is still as he was.
     fn news(&mut self) -> Option<Presence> {
-        let now = Presence::of(self.said.iter().map(|said| said.presence));
+        let now = Presence::of(self.said.iter().map(|said| said.presence)).filter(|_| self.visible);
         if now.is_none() || now == self.told {
             return None;
         }
         self.told = now;
         now
+    }
+}
+
+/// Heeds whether `who`, who says to be there, wants to be seen.
+pub async fn heed(registry: &Arc<Registry>, who: Who) -> Result<(), StoreError> {
+    let stream = StreamId::User(who.0.clone(), who.1.clone());
+    let settings = settings_of(&**registry.store(), &stream).await?;
+    show(registry, who, !settings.invisible);
+    Ok(())
+}
+
+/// Has others told of `who`, or told no more.
+pub fn show(registry: &Arc<Registry>, who: Who, visible: bool) {
+    if let Some(presence) = registry.presences().show(&who, visible) {
+        actix::spawn(tell(Arc::clone(registry), who, presence));
     }
 }
 
@@ -228,7 +256,8 @@ mod tests {
     #[test]
     fn a_user_is_online_where_one_connection_says_so() {
         let (presences, ann, now) = (Presences::default(), who("ann"), Instant::now());
-        assert_eq!(presences.say(&ann, FIRST, AWAY, now), AWAY);
+        assert_eq!(presences.say(&ann, FIRST, AWAY, now), None, "nobody knows yet whether it wants to be seen");
+        assert_eq!(presences.show(&ann, true), Some(AWAY));
         assert_eq!(presences.say(&ann, SECOND, ONLINE, now), ONLINE);
         assert_eq!(presences.say(&ann, FIRST, ONLINE, now), None, "nothing new");
         assert_eq!(presences.say(&ann, SECOND, None, now), None);
@@ -241,6 +270,7 @@ mod tests {
     fn who_comes_back_in_time_was_never_gone() {
         let (presences, ann, now) = (Presences::default(), who("ann"), Instant::now());
         presences.say(&ann, FIRST, ONLINE, now);
+        presences.show(&ann, true);
         assert_eq!(presences.say(&ann, FIRST, None, now), None);
         assert_eq!((presences.of(&ann), presences.due(now + GRACE / 2)), (ONLINE, Vec::new()));
         assert_eq!(presences.say(&ann, SECOND, ONLINE, now + GRACE / 2), None);
@@ -256,6 +286,7 @@ mod tests {
     fn what_a_request_says_holds_for_a_while() {
         let (presences, ann, now) = (Presences::default(), who("ann"), Instant::now());
         presences.say(&ann, FIRST, AWAY, now);
+        presences.show(&ann, true);
         assert_eq!(presences.say(&ann, Device::Requests, ONLINE, now), ONLINE);
         assert_eq!(presences.due(now + HOLDS / 2), Vec::new());
         assert_eq!(presences.due(now + HOLDS), [(ann.clone(), AWAY)]);
@@ -263,6 +294,22 @@ mod tests {
         presences.say(&ann, Device::Requests, ONLINE, now + HOLDS);
         assert_eq!(presences.due(now + 2 * HOLDS), Vec::new(), "gone from now on");
         assert_eq!(presences.due(now + 2 * HOLDS + GRACE), [(ann, None)]);
+    }
+
+    #[test]
+    fn who_wants_not_to_be_seen_has_gone_at_once_and_is_not_seen_to_go_again() {
+        let (presences, ann, now) = (Presences::default(), who("ann"), Instant::now());
+        presences.say(&ann, FIRST, ONLINE, now);
+        presences.show(&ann, true);
+        assert_eq!((presences.show(&ann, false), presences.show(&ann, false)), (Some(None), None));
+        assert_eq!(presences.say(&ann, SECOND, AWAY, now), None);
+        assert_eq!((presences.of(&ann), presences.all()), (None, Vec::new()));
+        for device in [FIRST, SECOND] {
+            presences.say(&ann, device, None, now);
+        }
+        assert_eq!(presences.due(now + GRACE), Vec::new());
+        presences.say(&ann, FIRST, AWAY, now);
+        assert_eq!((presences.show(&ann, true), presences.all()), (Some(AWAY), vec![ann]));
     }
 
     #[test]

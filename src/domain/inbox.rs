@@ -70,6 +70,8 @@ pub struct Settings {
     pub private_reading: bool,
     /// Who is shown how the user can be reached.
     pub contacts: Audience,
+    /// Nobody is told whether the user is there, whatever its connections say.
+    pub invisible: bool,
 }
 
 /// What of that is to change.
@@ -77,6 +79,7 @@ pub struct Settings {
 pub struct SettingsUpdate {
     pub private_reading: Option<bool>,
     pub contacts: Option<Audience>,
+    pub invisible: Option<bool>,
 }
 
 impl SettingsUpdate {
@@ -85,6 +88,7 @@ impl SettingsUpdate {
         Settings {
             private_reading: self.private_reading.unwrap_or(before.private_reading),
             contacts: self.contacts.unwrap_or(before.contacts),
+            invisible: self.invisible.unwrap_or(before.invisible),
         }
     }
 }

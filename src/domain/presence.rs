@@ -1,6 +1,7 @@
 //! Whether a user is there, as the user's connections say.
 //!
-//! A connection that says nothing does not count (as in RFC 6121, section 4.2): who wants not to be seen says nothing.
+//! A connection that says nothing does not count (as in RFC 6121, section 4.2). Who wants not to be seen on any says so
+//! once, in the settings.
 
 /// What a connection says of its user, and what all of them together come to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

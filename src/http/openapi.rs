@@ -482,7 +482,14 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Joined", needed_list(place(object()), "capabilities", capability()).into()),
         ("Published", published.into()),
         ("Hidden", needed(hidden, "after", or_null(uuid())).into()),
-        ("Settings", object().property("private_reading", flag()).property("contacts", audience()).into()),
+        (
+            "Settings",
+            object()
+                .property("private_reading", flag())
+                .property("contacts", audience())
+                .property("invisible", flag())
+                .into(),
+        ),
         ("Profile", profile(object().property("name", or_null(name_text()))).into()),
         ("Blocked", needed(needed(object(), "user", user()), "blocked", flag()).into()),
         ("Blocks", needed(needed_list(object(), "users", user()), "after", or_null(user())).into()),

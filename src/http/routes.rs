@@ -741,7 +741,7 @@ pub const ROUTES: &[Route] = &[
         body: Some(&Body {
             required: true,
             shape: "Settings",
-            example: r#"{"private_reading":true,"contacts":"nobody"}"#,
+            example: r#"{"private_reading":true,"contacts":"nobody","invisible":false}"#,
         }),
         success: &[(200, Shape::Json("Settings"))],
         codes: &[

@@ -320,6 +320,8 @@ enum StoredEvent<'a> {
         /// Records that were written before there was a choice have none.
         #[serde(default)]
         contacts: StoredAudience,
+        #[serde(default)]
+        invisible: bool,
     },
     #[serde(rename = "ip")]
     ProfileUpdated,
@@ -378,8 +380,9 @@ impl<'a> StoredEvent<'a> {
             Event::Inbox(InboxEvent::EntryUpdated { room, delivered, read }) => {
                 Self::EntryUpdated { room: Id(room.0), delivered: (*delivered).into(), read: (*read).into() }
             }
-            Event::Inbox(InboxEvent::SettingsUpdated(Settings { private_reading, contacts })) => {
-                Self::SettingsUpdated { private_reading: *private_reading, contacts: (*contacts).into() }
+            Event::Inbox(InboxEvent::SettingsUpdated(settings)) => {
+                let Settings { private_reading, contacts, invisible } = *settings;
+                Self::SettingsUpdated { private_reading, contacts: contacts.into(), invisible }
             }
             Event::Inbox(InboxEvent::ProfileUpdated) => Self::ProfileUpdated,
             Event::Inbox(InboxEvent::UserBlocked { user, blocked }) => {
@@ -596,8 +599,8 @@ impl<'a> StoredEvent<'a> {
                 let (room, delivered, read) = (RoomId(room.0), delivered.into(), read.into());
                 return Ok(Event::Inbox(InboxEvent::EntryUpdated { room, delivered, read }));
             }
-            Self::SettingsUpdated { private_reading, contacts } => {
-                let settings = Settings { private_reading, contacts: contacts.into() };
+            Self::SettingsUpdated { private_reading, contacts, invisible } => {
+                let settings = Settings { private_reading, contacts: contacts.into(), invisible };
                 return Ok(Event::Inbox(InboxEvent::SettingsUpdated(settings)));
             }
             Self::ProfileUpdated => return Ok(Event::Inbox(InboxEvent::ProfileUpdated)),
@@ -1104,7 +1107,7 @@ mod tests {
         events.push(Event::Directory(DirectoryEvent::RoomReserved { room, num: Num(1), alias }));
         events.push(Event::Directory(DirectoryEvent::NumsLeased { before: Num(1000) }));
         events.push(Event::Inbox(InboxEvent::MessageHidden { room, message: id, hidden: true }));
-        let settings = Settings { private_reading: true, contacts: Audience::Owners };
+        let settings = Settings { private_reading: true, contacts: Audience::Owners, invisible: true };
         events.push(Event::Inbox(InboxEvent::SettingsUpdated(settings)));
         events.push(Event::Inbox(InboxEvent::ProfileUpdated));
         let other = UserId::new("bob").unwrap();

@@ -923,14 +923,16 @@ impl Row for RecordId {
 
 impl Row for Settings {
     fn encode(&self) -> Bytes {
-        codec::version(&(self.private_reading, StoredAudience::from(self.contacts))).into()
+        codec::version(&(self.private_reading, StoredAudience::from(self.contacts), self.invisible)).into()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
-        // Rows that were written before there was a choice of contacts are one value.
-        let before = || codec::versioned(bytes).map(|private_reading| (private_reading, StoredAudience::default()));
-        let (private_reading, contacts) = codec::versioned(bytes).or_else(|_| before())?;
-        Ok(Self { private_reading, contacts: contacts.into() })
+        // Older rows are one value, and then two.
+        let first = || codec::versioned(bytes).map(|private_reading| (private_reading, StoredAudience::default()));
+        let second =
+            || codec::versioned(bytes).or_else(|_| first()).map(|(reading, contacts)| (reading, contacts, false));
+        let (private_reading, contacts, invisible) = codec::versioned(bytes).or_else(|_| second())?;
+        Ok(Self { private_reading, contacts: contacts.into(), invisible })
     }
 }
 
@@ -1123,9 +1125,11 @@ mod tests {
         };
         round(Kept { entry, shown: reached(1, 2), changed: reached(3, 9).0 });
         let contacts = Audience::Owners;
-        round(Settings { private_reading: true, contacts });
+        round(Settings { private_reading: true, contacts, invisible: true });
         let before: Result<Settings, _> = Row::decode(&codec::version(&true));
-        assert_eq!(before, Ok(Settings { private_reading: true, contacts: Audience::Nobody }));
+        assert_eq!(before, Ok(Settings { private_reading: true, ..Settings::default() }));
+        let later: Result<Settings, _> = Row::decode(&codec::version(&(true, StoredAudience::from(contacts))));
+        assert_eq!(later, Ok(Settings { private_reading: true, contacts, invisible: false }));
         round(Profile {
             name: Some(Name::new("Ann").unwrap()),
             avatar: Some(Avatar::Address("https://example.org/ann.png".into())),

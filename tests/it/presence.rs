@@ -67,6 +67,32 @@ async fn nobody_is_left_over_after_a_crash_but_when_somebody_was_seen_is_known()
 }
 
 #[tokio::test]
+async fn who_is_invisible_is_offline_to_others_on_every_device_until_it_decides_otherwise() {
+    let server = TestServer::start();
+    let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+    ann.ask(create_channel("lobby")).await;
+    ann.ask(follow("lobby", "now")).await;
+    bob.ask(join("lobby")).await;
+    bob.ask(presence("online")).await;
+    assert_eq!(told(&mut ann).await, "online");
+    let hide = |hidden: bool| json!({ "type": "settings_update", "invisible": hidden });
+    assert_eq!(bob.ask(hide(true)).await["invisible"], true);
+    let gone = ann.notice("presence").await;
+    assert_eq!(gone["presence"], "offline");
+    let mut phone = server.client("bob").await;
+    for client in [&mut phone, &mut bob] {
+        client.ask(presence("online")).await;
+    }
+    let there = who(&mut ann).await;
+    assert_eq!(there["online"], 0, "{there}");
+    assert_eq!(there["users"][1]["last_seen"], gone["last_seen"], "{there}");
+    ann.hears_back().await;
+    assert!(ann.take_aside().iter().all(|frame| frame["type"] != "presence"));
+    bob.ask(hide(false)).await;
+    assert_eq!(told(&mut ann).await, "online");
+}
+
+#[tokio::test]
 async fn a_request_says_so_for_a_while_and_strangers_are_told_nothing() {
     let server = TestServer::start();
     let (mut ann, mut eve) = (server.client("ann").await, server.client("eve").await);

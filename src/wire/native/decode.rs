@@ -419,10 +419,10 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             Ask::Settings { update: None }
         }
         Kind::SettingsUpdate => {
-            let SettingsUpdate { private_reading, contacts } = payload.read()?;
-            let update = inbox::SettingsUpdate { private_reading, contacts: contacts.map(|it| it.0) };
+            let SettingsUpdate { private_reading, contacts, invisible } = payload.read()?;
+            let update = inbox::SettingsUpdate { private_reading, contacts: contacts.map(|it| it.0), invisible };
             if update == inbox::SettingsUpdate::default() {
-                return Err(Refusal::bad_request("`private_reading` or `contacts` has to be there"));
+                return Err(Refusal::bad_request("`private_reading`, `contacts` or `invisible` has to be there"));
             }
             Ask::Settings { update: Some(update) }
         }
@@ -985,6 +985,7 @@ struct Hidden {
 struct SettingsUpdate {
     private_reading: Option<bool>,
     contacts: Option<Parsed<Audience>>,
+    invisible: Option<bool>,
 }
 
 /// What is null is taken away; what is not there stays.

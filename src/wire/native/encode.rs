@@ -593,9 +593,10 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
                 None => out.member("after", &None::<&str>),
             }
         }
-        Reply::Settings(Settings { private_reading, contacts }) => {
+        Reply::Settings(Settings { private_reading, contacts, invisible }) => {
             out.member("private_reading", private_reading);
             out.member("contacts", contacts.as_str());
+            out.member("invisible", invisible);
         }
         Reply::Profile(profile) => put_profile(out, profile),
         Reply::Blocked { user, blocked } => {
