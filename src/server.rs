@@ -137,6 +137,7 @@ impl Server {
         registry.connections().set_capacity(capacity);
 
         registry.load_revocations().await.map_err(io::Error::other)?;
+        registry.load_exclusions().await.map_err(io::Error::other)?;
         registry.keep_files(Files::open(parts.store, parts.files).await.map_err(io::Error::other)?);
 
         let gate: Arc<dyn Gate> = Arc::new(Watched { inner: parts.gate, registry: Arc::clone(&registry) });
@@ -162,7 +163,7 @@ impl Server {
         let desk = Desk { registry: Arc::clone(&registry), accounts: Arc::clone(&accounts) };
         let admin = parts.admin.and_then(|path| Admin::start_or_warn(path, &desk));
         let metrics = parts.metrics.map(|listener| serve_metrics(listener, &desk)).transpose()?;
-        let forgetting = actix_web::rt::spawn(forget_revocations(Arc::clone(&registry)));
+        let forgetting = actix_web::rt::spawn(forget(Arc::clone(&registry), Arc::clone(&accounts)));
         let collecting = actix_web::rt::spawn(collect_files(Arc::clone(&registry)));
         Ok(Self { address, registry, accounts, door, handle, served, admin, metrics, forgetting, collecting })
     }
@@ -264,12 +265,15 @@ fn serve_metrics(listener: TcpListener, desk: &Desk) -> io::Result<ServerHandle>
     Ok(handle)
 }
 
-/// Forgets now and then what is revoked and has expired.
-async fn forget_revocations(registry: Arc<Registry>) {
+/// Forgets now and then what is revoked and has expired, and the bans that have ended.
+async fn forget(registry: Arc<Registry>, accounts: Arc<Accounts>) {
     loop {
         tokio::time::sleep(FORGET).await;
         if let Err(refusal) = registry.forget_revocations().await {
             tracing::warn!(%refusal, "revocations that concern nothing any more could not be removed");
+        }
+        if let Err(refusal) = accounts.forget_bans().await {
+            tracing::warn!(%refusal, "bans that have ended could not be removed");
         }
     }
 }

@@ -317,14 +317,8 @@ fn the_first_start_shows_a_link_by_which_one_becomes_the_owner_and_the_second_no
     let link = lines[2].trim();
     let code = link.strip_prefix(&format!("{}/setup#", server.url)).unwrap_or_else(|| panic!("{lines:?}"));
     let register = |server: &Server, name: &str| {
-        let body = serde_json::json!({ "name": name, "password": "correct horse battery", "invite": code }).to_string();
-        let address = server.url.strip_prefix("http://").unwrap();
-        let mut stream = std::net::TcpStream::connect(address).unwrap();
-        let head = format!("POST /v1/accounts HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n");
-        write!(stream, "{head}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        let body = serde_json::json!({ "name": name, "password": "correct horse battery", "invite": code });
+        post_json(server, "/v1/accounts", &body)
     };
     assert!(register(&server, "olga").starts_with("HTTP/1.1 201"));
     assert!(register(&server, "carl").contains("invite_invalid"), "once");
@@ -336,6 +330,79 @@ fn the_first_start_shows_a_link_by_which_one_becomes_the_owner_and_the_second_no
     let mut rest = String::new();
     again.out.read_to_string(&mut rest).unwrap();
     assert!(rest.starts_with("next:") && !rest.contains("setup"), "{rest}");
+}
+
+#[test]
+fn the_operator_decides_over_accounts_invites_and_bans_of_a_running_server() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start(dir.path());
+    let ask = |args: &[&str]| run(chinwag(args).arg("--data").arg(dir.path()));
+    let told = |args: &[&str]| {
+        let output = ask(args);
+        assert!(output.status.success(), "{args:?} {}", text(&output.stderr));
+        text(&output.stdout).trim().to_owned()
+    };
+    let refused = |args: &[&str], code: &str| {
+        let output = ask(args);
+        assert!(!output.status.success() && text(&output.stderr).contains(code), "{args:?} {output:?}");
+    };
+    let first = told(&["user", "add", "ann"]);
+    let second = told(&["user", "reset", "ann"]);
+    assert!(first != second && second.len() == 14, "{first} {second}");
+    refused(&["user", "reset", "nobody"], "account_not_found");
+    refused(&["user", "rank", "nobody", "admin"], "account_not_found");
+    let reset = |code: &str| {
+        let body = serde_json::json!({ "name": "ann", "code": code, "password": "correct horse battery" });
+        post_json(&server, "/v1/resets", &body)
+    };
+    assert!(reset(&first).contains("code_invalid"), "the one before is none any more");
+    assert!(reset(&second).starts_with("HTTP/1.1 200"));
+
+    assert!(told(&["user", "rank", "ann", "admin"]).contains(r#""rank":"admin""#));
+    assert_eq!(told(&["user", "list"]), "ann\tadmin\tfalse");
+
+    let code = told(&["invite", "create", "--uses", "2"]);
+    let listed = told(&["invite", "list"]);
+    // The other one is for the first owner.
+    let id = listed.lines().find(|line| line.contains("\tmember\t2\t")).unwrap().split('\t').next().unwrap();
+    let register = |name: &str| {
+        let body = serde_json::json!({ "name": name, "password": "correct horse battery", "invite": code });
+        post_json(&server, "/v1/accounts", &body)
+    };
+    assert!(register("bob").starts_with("HTTP/1.1 201"));
+    told(&["invite", "revoke", id]);
+    assert!(register("carl").contains("invite_invalid"));
+    refused(&["invite", "revoke", id], "invite_not_found");
+
+    let token = token(dir.path());
+    assert!(publish(&server, &token, &["lobby", "--create"], "before\n").contains("\"seq\""));
+    let banned = told(&["user", "ban", "ann", "--for", "1h", "--reason", "spam"]);
+    assert!(banned.contains(r#""by":"chinwag:operator""#) && banned.contains(r#""reason":"spam""#), "{banned}");
+    let late = client("pub", &server, &token).arg("lobby").output().unwrap();
+    assert!(!late.status.success() && text(&late.stderr).contains("tenant_banned"), "{late:?}");
+    let listed = told(&["user", "bans"]);
+    let fields: Vec<_> = listed.split('\t').collect();
+    assert!(fields[0] == "ann" && fields[1].parse::<i64>().is_ok() && fields[3] == "spam", "{listed}");
+    told(&["user", "unban", "ann"]);
+    assert_eq!(told(&["user", "bans"]), "");
+    refused(&["user", "unban", "ann"], "ban_not_found");
+    publish(&server, &token, &["lobby"], "after\n");
+    refused(&["user", "ban", "chinwag:operator"], "name_reserved");
+
+    told(&["user", "disable", "ann"]);
+    let late = client("pub", &server, &token).arg("lobby").output().unwrap();
+    assert!(!late.status.success() && text(&late.stderr).contains("account_disabled"), "{late:?}");
+}
+
+/// What is answered to a request with this body.
+fn post_json(server: &Server, path: &str, body: &serde_json::Value) -> String {
+    let (address, body) = (server.url.strip_prefix("http://").unwrap(), body.to_string());
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n");
+    write!(stream, "{head}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 /// A server process; killed when dropped.

@@ -11,19 +11,32 @@ use bytes::Bytes;
 use tokio::sync::{Mutex, Semaphore};
 use uuid::Uuid;
 
+use super::excluding;
 use super::failure::{commit_failed, read_failed};
-use super::registry::Registry;
+use super::registry::{BUSY, Registry};
+use super::revoking::TOKEN_LIFE_MAX;
 use crate::domain::account::{
     self, Account, AccountRejection, Digest, INVITES_MAX, Invite, Login, Rank, Refreshing, Registration, Shown,
 };
+use crate::domain::exclusion::Exclusion;
+use crate::domain::revocation::Subject;
 use crate::domain::{LoginId, Name, StreamId, TenantId, Timestamp, UserId};
 use crate::store::rows::accounts as keys;
 use crate::store::rows::{self, Row};
 use crate::store::{Commit, Put, StoreError};
 use crate::wire::Refusal;
 
+mod bans;
+
 /// How many undertakings about accounts wait or are under way at once; with more, `busy`.
 const UNDER_WAY_MAX: usize = 1_024;
+
+/// How long an undertaking waits for those of its tenant before it; then `busy`, with nothing done.
+const TURN: Duration = Duration::from_secs(5);
+
+/// How long somebody waits for an undertaking; then nobody knows what comes of it. More than a turn, a commit and the
+/// end of connections take where nothing hangs.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Tenants share these: more than write at the same time.
 const LOCKS: usize = 64;
@@ -70,6 +83,28 @@ pub enum By {
     User(UserId),
 }
 
+impl By {
+    /// As whom it is written down.
+    fn user(&self) -> UserId {
+        match self {
+            Self::Operator => UserId::operator(),
+            Self::User(user) => user.clone(),
+        }
+    }
+}
+
+/// What somebody has decided about others.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Deed {
+    AccountAdded { user: UserId, rank: Rank },
+    AccountChanged { user: UserId, rank: Rank, disabled: bool },
+    ResetMade { user: UserId },
+    InviteMade { invite: Uuid, rank: Rank },
+    InviteTakenBack { invite: Uuid },
+    Banned { user: UserId, until: Option<Timestamp> },
+    Unbanned { user: UserId },
+}
+
 /// A login that is to be.
 pub struct NewLogin {
     pub id: LoginId,
@@ -92,6 +127,9 @@ pub struct Part<T> {
 
 /// The logins that end with a commit, each with when its last token does.
 type Ended = Vec<(LoginId, Timestamp)>;
+
+/// Whose tokens end with a commit, and until when they are denied.
+type Denied = Vec<(Subject, Timestamp)>;
 
 impl Accounts {
     pub fn new(registry: Arc<Registry>, options: Options) -> Arc<Self> {
@@ -132,12 +170,16 @@ impl Accounts {
         login: NewLogin,
     ) -> Result<Rank, Refusal> {
         self.undertake(async move |accounts| {
-            let _lock = accounts.lock(&tenant).await;
+            let _lock = accounts.lock(&tenant).await?;
             let invite = accounts.invite(&tenant, shown).await?;
             let taken = accounts.account(&tenant, &user).await?.is_some() || accounts.is_used(&tenant, &user).await?;
             let now = accounts.now();
             let registration = accounts.options.registration;
             let rank = account::register(registration, &user, taken, accounts.shown(&invite, shown)?, now)?;
+            if accounts.registry.excluded(&tenant, &user).is_some() {
+                // For how long and why is for who has shown to be the user.
+                return Err(AccountRejection::TenantBanned.into());
+            }
             let mut puts = vec![put(&tenant, keys::account(&user), &Account::new(rank, Some(password), now))];
             puts.extend(accounts.opened(&tenant, &user, login));
             if let (Some(invite), Some((id, _))) = (invite, shown) {
@@ -158,12 +200,13 @@ impl Accounts {
         code: Digest,
     ) -> Result<Timestamp, Refusal> {
         self.undertake(async move |accounts| {
-            let _lock = accounts.lock(&tenant).await;
+            let _lock = accounts.lock(&tenant).await?;
             let taken = accounts.account(&tenant, &user).await?.is_some();
             let now = accounts.now();
             account::register(Registration::Open, &user, taken, None, now)?;
             let account = Account::new(rank, None, now).to_reset(code, now);
-            accounts.commit(&tenant, vec![put(&tenant, keys::account(&user), &account)]).await?;
+            let puts = vec![put(&tenant, keys::account(&user), &account)];
+            accounts.commit_by(&tenant, &By::Operator, Deed::AccountAdded { user, rank }, puts).await?;
             Ok(Timestamp(now.0 + account::RESET_LIFE_MS))
         })
         .await
@@ -178,15 +221,16 @@ impl Accounts {
         login: NewLogin,
     ) -> Result<Rank, Refusal> {
         self.undertake(async move |accounts| {
-            let lock = accounts.lock(&tenant).await;
+            let lock = accounts.lock(&tenant).await?;
             let account = accounts.account(&tenant, &user).await?.ok_or(AccountRejection::LoginFailed)?;
             account.admits(&verified)?;
+            accounts.lets_in(&tenant, &user)?;
             let logins = accounts.logins(&tenant, &user).await?;
             let out = account::crowded_out(&logins, accounts.now(), accounts.login_life_ms());
             let ended = ended(&logins, |id| out.contains(&id));
             let mut puts = accounts.opened(&tenant, &user, login);
             puts.extend(closed(&tenant, &user, &ended));
-            accounts.commit_and_end(&tenant, puts, ended, lock).await?;
+            accounts.commit_and_end(&tenant, puts, denied(&ended), lock).await?;
             Ok(account.rank)
         })
         .await
@@ -202,7 +246,7 @@ impl Accounts {
         next: Digest,
     ) -> Result<(UserId, Rank), Refusal> {
         self.undertake(async move |accounts| {
-            let lock = accounts.lock(&tenant).await;
+            let lock = accounts.lock(&tenant).await?;
             let invalid = || Refusal::from(AccountRejection::RefreshInvalid);
             let login: Login = accounts.row(&tenant, &keys::login(id)).await?.ok_or_else(invalid)?;
             let account = accounts.account(&tenant, &login.user).await?.ok_or_else(invalid)?;
@@ -210,6 +254,7 @@ impl Accounts {
             match login.refreshed(shown, next, now, accounts.tokens_until(), life) {
                 Ok(_) if account.disabled => Err(AccountRejection::AccountDisabled.into()),
                 Ok(login) => {
+                    accounts.lets_in(&tenant, &login.user)?;
                     accounts.commit(&tenant, vec![put(&tenant, keys::login(id), &login)]).await?;
                     Ok((login.user, account.rank))
                 }
@@ -218,7 +263,7 @@ impl Accounts {
                     tracing::warn!(login = %id, "a login has ended by a refresh token that was not its latest");
                     let ended = vec![(id, login.tokens_until)];
                     let puts = closed(&tenant, &login.user, &ended);
-                    accounts.commit_and_end(&tenant, puts, ended, lock).await?;
+                    accounts.commit_and_end(&tenant, puts, denied(&ended), lock).await?;
                     Err(invalid())
                 }
             }
@@ -243,14 +288,14 @@ impl Accounts {
     /// Ends logins of an account; when this returns nothing can reach their devices any more. Says how many.
     pub async fn end(self: &Arc<Self>, tenant: TenantId, user: UserId, which: Which) -> Result<usize, Refusal> {
         self.undertake(async move |accounts| {
-            let lock = accounts.lock(&tenant).await;
+            let lock = accounts.lock(&tenant).await?;
             let logins = accounts.logins(&tenant, &user).await?;
             let ended = ended(&logins, |id| which.is(id));
             if ended.is_empty() && matches!(which, Which::One(_)) {
                 return Err(AccountRejection::LoginNotFound.into());
             }
             let count = ended.len();
-            accounts.commit_and_end(&tenant, closed(&tenant, &user, &ended), ended, lock).await?;
+            accounts.commit_and_end(&tenant, closed(&tenant, &user, &ended), denied(&ended), lock).await?;
             Ok(count)
         })
         .await
@@ -265,7 +310,7 @@ impl Accounts {
         keep: Option<LoginId>,
     ) -> Result<usize, Refusal> {
         self.undertake(async move |accounts| {
-            let lock = accounts.lock(&tenant).await;
+            let lock = accounts.lock(&tenant).await?;
             let account = accounts.account(&tenant, &user).await?.ok_or(AccountRejection::AccountNotFound)?;
             account.admits(&verified)?;
             let account = Account { password: Some(password), reset: None, ..account };
@@ -274,24 +319,21 @@ impl Accounts {
         .await
     }
 
-    /// Makes a code that sets another password, which `by` may have, or the user; says until when it is good.
+    /// Makes a code that sets another password, for `by` to hand over; says until when it is good.
     pub async fn to_reset(
         self: &Arc<Self>,
-        by: Option<By>,
+        by: By,
         tenant: TenantId,
         user: UserId,
         code: Digest,
     ) -> Result<Timestamp, Refusal> {
         self.undertake(async move |accounts| {
-            let _lock = accounts.lock(&tenant).await;
+            let _lock = accounts.lock(&tenant).await?;
             let account = accounts.account(&tenant, &user).await?.ok_or(AccountRejection::AccountNotFound)?;
-            if let Some(by) = by {
-                account::may(accounts.rank(&tenant, &by).await?, account.rank)?;
-            } else if account.disabled {
-                return Err(AccountRejection::AccountDisabled.into());
-            }
+            account::may(accounts.rank(&tenant, &by).await?, account.rank)?;
             let now = accounts.now();
-            accounts.commit(&tenant, vec![put(&tenant, keys::account(&user), &account.to_reset(code, now))]).await?;
+            let puts = vec![put(&tenant, keys::account(&user), &account.to_reset(code, now))];
+            accounts.commit_by(&tenant, &by, Deed::ResetMade { user }, puts).await?;
             Ok(Timestamp(now.0 + account::RESET_LIFE_MS))
         })
         .await
@@ -307,7 +349,7 @@ impl Accounts {
         password: String,
     ) -> Result<usize, Refusal> {
         self.undertake(async move |accounts| {
-            let lock = accounts.lock(&tenant).await;
+            let lock = accounts.lock(&tenant).await?;
             let now = accounts.now();
             let account = accounts.account(&tenant, &user).await?;
             match account.map(|account| account.reset_by(code, password, now)) {
@@ -334,16 +376,17 @@ impl Accounts {
         (rank, disabled): (Option<Rank>, Option<bool>),
     ) -> Result<Account, Refusal> {
         self.undertake(async move |accounts| {
-            let lock = accounts.lock(&tenant).await;
-            let by = accounts.rank(&tenant, &by).await?;
-            account::may(by, Rank::Member)?;
-            let account = accounts.account(&tenant, &user).await?.ok_or(AccountRejection::AccountNotFound)?;
-            let owners = if account.rank == Rank::Owner { accounts.owners(&tenant).await? } else { usize::MAX };
-            let account = account.changed(by, rank, disabled, owners)?;
+            let lock = accounts.lock(&tenant).await?;
+            let their = accounts.rank(&tenant, &by).await?;
+            account::may(their, Rank::Member)?;
+            let before = accounts.account(&tenant, &user).await?.ok_or(AccountRejection::AccountNotFound)?;
+            let owners =
+                if accounts.owns(&tenant, &user, &before) { accounts.owners(&tenant).await? } else { usize::MAX };
+            let account = before.changed(their, rank, disabled, owners)?;
             if account.disabled {
-                accounts.change_and_end(&tenant, &user, &account, None, lock).await?;
+                accounts.disable(&tenant, &user, &account, &by, lock).await?;
             } else {
-                accounts.commit(&tenant, vec![put(&tenant, keys::account(&user), &account)]).await?;
+                accounts.enable(&tenant, &user, &account, &by).await?;
             }
             Ok(account)
         })
@@ -376,7 +419,7 @@ impl Accounts {
         (uses, life_ms): (u32, i64),
     ) -> Result<Invite, Refusal> {
         self.undertake(async move |accounts| {
-            let _lock = accounts.lock(&tenant).await;
+            let _lock = accounts.lock(&tenant).await?;
             account::may(accounts.rank(&tenant, &by).await?, rank)?;
             let now = accounts.now();
             let (open, over): (Vec<_>, Vec<_>) =
@@ -384,14 +427,10 @@ impl Accounts {
             if open.len() >= INVITES_MAX {
                 return Err(AccountRejection::TooManyInvites.into());
             }
-            let user = match by {
-                By::Operator => UserId::operator(),
-                By::User(user) => user,
-            };
-            let invite = Invite::new(code, user, rank, uses, now, life_ms);
+            let invite = Invite::new(code, by.user(), rank, uses, now, life_ms);
             let mut puts = vec![put(&tenant, keys::invite(id), &invite)];
             puts.extend(over.into_iter().map(|(id, _)| changed::<Invite>(&tenant, keys::invite(id), None)));
-            accounts.commit(&tenant, puts).await?;
+            accounts.commit_by(&tenant, &by, Deed::InviteMade { invite: id, rank }, puts).await?;
             Ok(invite)
         })
         .await
@@ -407,13 +446,14 @@ impl Accounts {
     /// Takes an invite back, of those that `by` could have made.
     pub async fn take_back(self: &Arc<Self>, by: By, tenant: TenantId, id: Uuid) -> Result<(), Refusal> {
         self.undertake(async move |accounts| {
-            let _lock = accounts.lock(&tenant).await;
+            let _lock = accounts.lock(&tenant).await?;
             let rank = accounts.rank(&tenant, &by).await?;
             account::may(rank, Rank::Member)?;
             let invite: Invite =
                 accounts.row(&tenant, &keys::invite(id)).await?.ok_or(AccountRejection::InviteNotFound)?;
             account::may(rank, invite.rank)?;
-            accounts.commit(&tenant, vec![changed::<Invite>(&tenant, keys::invite(id), None)]).await
+            let puts = vec![changed::<Invite>(&tenant, keys::invite(id), None)];
+            accounts.commit_by(&tenant, &by, Deed::InviteTakenBack { invite: id }, puts).await
         })
         .await
     }
@@ -433,7 +473,8 @@ impl Accounts {
         Timestamp(self.now().0.saturating_add(millis(self.options.token_life)))
     }
 
-    /// Carries something out on its own, to its end, within the bound of all.
+    /// Carries something out on its own, to its end, within the bound of all. Who asks waits for a while; what takes longer
+    /// goes on.
     async fn undertake<T: 'static>(
         self: &Arc<Self>,
         what: impl AsyncFnOnce(&Self) -> Result<T, Refusal> + 'static,
@@ -443,15 +484,24 @@ impl Accounts {
         }
         let accounts = Arc::clone(self);
         let undertaking = actix::spawn(async move {
-            let Ok(_place) = accounts.under_way.try_acquire() else { return Err(Refusal::busy(super::registry::BUSY)) };
+            let Ok(_place) = accounts.under_way.try_acquire() else { return Err(Refusal::busy(BUSY)) };
             what(&accounts).await
         });
-        undertaking.await.unwrap_or_else(|_| Err(Refusal::unavailable()))
+        match tokio::time::timeout(PATIENCE, undertaking).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(Refusal::unavailable()),
+        }
     }
 
-    async fn lock(&self, tenant: &TenantId) -> tokio::sync::MutexGuard<'_, ()> {
+    async fn lock(&self, tenant: &TenantId) -> Result<tokio::sync::MutexGuard<'_, ()>, Refusal> {
         let lock = self.hasher.hash_one(tenant) % LOCKS as u64;
-        self.locks[usize::try_from(lock).expect("less than a length")].lock().await
+        let lock = &self.locks[usize::try_from(lock).expect("less than a length")];
+        tokio::time::timeout(TURN, lock.lock()).await.map_err(|_| Refusal::busy(BUSY))
+    }
+
+    /// Whether somebody who has shown to be `user` may come in.
+    fn lets_in(&self, tenant: &TenantId, user: &UserId) -> Result<(), Refusal> {
+        self.registry.excluded(tenant, user).map_or(Ok(()), Err)
     }
 
     async fn row<R: Row>(&self, tenant: &TenantId, key: &[u8]) -> Result<Option<R>, Refusal> {
@@ -508,7 +558,7 @@ impl Accounts {
     async fn rank(&self, tenant: &TenantId, by: &By) -> Result<Option<Rank>, Refusal> {
         let By::User(user) = by else { return Ok(None) };
         match self.account(tenant, user).await? {
-            Some(account) if !account.disabled => Ok(Some(account.rank)),
+            Some(account) if !account.disabled && self.lets_in(tenant, user).is_ok() => Ok(Some(account.rank)),
             Some(_) | None => Err(AccountRejection::RankTooLow.into()),
         }
     }
@@ -517,9 +567,10 @@ impl Accounts {
         let (mut owners, mut after) = (0, None);
         loop {
             let found = self.scan(tenant, keys::ACCOUNTS, after, PAGE).await?;
-            for (_, row) in &found {
+            for (key, row) in &found {
+                let user = keys::user_of(key).map_err(|error| read_failed(&error))?;
                 let account = Account::decode(row).map_err(|error| read_failed(&error))?;
-                owners += usize::from(account.rank == Rank::Owner && !account.disabled);
+                owners += usize::from(self.owns(tenant, &user, &account));
             }
             match found.into_iter().last() {
                 Some((last, _)) => after = Some(last),
@@ -549,6 +600,54 @@ impl Accounts {
         self.registry.store().commit(commit).await.map_err(commit_failed)
     }
 
+    /// Writes what somebody has decided about others. Everything of that kind goes through here.
+    async fn commit_by(&self, tenant: &TenantId, by: &By, deed: Deed, puts: Vec<Put>) -> Result<(), Refusal> {
+        self.commit(tenant, puts).await?;
+        tracing::debug!(%tenant, by = %by.user(), ?deed, "somebody has decided about others");
+        Ok(())
+    }
+
+    /// Writes an account that is disabled, and ends all that its user has: the logins, and tokens from elsewhere.
+    async fn disable(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        account: &Account,
+        by: &By,
+        lock: tokio::sync::MutexGuard<'_, ()>,
+    ) -> Result<(), Refusal> {
+        let exclusion = Exclusion { disabled: true, ..self.exclusion(tenant, user)? };
+        let ended = ended(&self.logins(tenant, user).await?, |_| true);
+        let mut puts = closed(tenant, user, &ended);
+        puts.push(put(tenant, keys::account(user), account));
+        puts.push(excluding::put(tenant, user, &exclusion));
+        let mut denied = denied(&ended);
+        let until = Timestamp(self.now().0.saturating_add(millis(TOKEN_LIFE_MAX)));
+        denied.push((Subject::User(tenant.clone(), user.clone()), until));
+        let written = self.registry.deny(&denied)?;
+        self.registry.exclude(tenant, user, &exclusion);
+        let (rank, disabled) = (account.rank, true);
+        let deed = Deed::AccountChanged { user: user.clone(), rank, disabled };
+        let (written, committed) = tokio::join!(written, self.commit_by(tenant, by, deed, puts));
+        drop(lock);
+        let ended = self.registry.end_denied(&denied).await;
+        written.and(committed).and(ended)
+    }
+
+    /// Writes an account that is not disabled, or not any more.
+    async fn enable(&self, tenant: &TenantId, user: &UserId, account: &Account, by: &By) -> Result<(), Refusal> {
+        let known = self.known_exclusion(tenant, user);
+        let exclusion = Exclusion { disabled: false, ..known.clone() };
+        let mut puts = vec![put(tenant, keys::account(user), account)];
+        if known != exclusion {
+            puts.push(excluding::put(tenant, user, &exclusion));
+        }
+        let deed = Deed::AccountChanged { user: user.clone(), rank: account.rank, disabled: false };
+        self.commit_by(tenant, by, deed, puts).await?;
+        self.registry.exclude(tenant, user, &exclusion);
+        Ok(())
+    }
+
     /// Writes an account, and ends its logins but `keep`.
     async fn change_and_end(
         &self,
@@ -562,7 +661,7 @@ impl Accounts {
         let mut puts = closed(tenant, user, &ended);
         puts.push(put(tenant, keys::account(user), account));
         let count = ended.len();
-        self.commit_and_end(tenant, puts, ended, lock).await?;
+        self.commit_and_end(tenant, puts, denied(&ended), lock).await?;
         Ok(count)
     }
 
@@ -571,21 +670,20 @@ impl Accounts {
         &self,
         tenant: &TenantId,
         puts: Vec<Put>,
-        ended: Ended,
+        denied: Denied,
         lock: tokio::sync::MutexGuard<'_, ()>,
     ) -> Result<(), Refusal> {
         let now = self.now();
-        let beyond = |(id, until): (LoginId, Timestamp)| (id, Timestamp(until.0.saturating_add(DENIED_BEYOND_MS)));
         // Of the others every token has ended by itself.
-        let alive: Ended = ended.into_iter().map(beyond).filter(|(_, until)| *until > now).collect();
+        let alive: Denied = denied.into_iter().filter(|(_, until)| *until > now).collect();
         if alive.is_empty() {
             return self.commit(tenant, puts).await;
         }
-        let denied = self.registry.deny_logins(&alive)?;
+        let denied = self.registry.deny(&alive)?;
         let (denied, committed) = tokio::join!(denied, self.commit(tenant, puts));
         denied.and(committed)?;
         drop(lock);
-        self.registry.end_logins(&alive).await
+        self.registry.end_denied(&alive).await
     }
 }
 
@@ -600,6 +698,11 @@ impl Which {
 
 fn ended(logins: &[(LoginId, Login)], is: impl Fn(LoginId) -> bool) -> Ended {
     logins.iter().filter(|(id, _)| is(*id)).map(|(id, login)| (*id, login.tokens_until)).collect()
+}
+
+fn denied(ended: &Ended) -> Denied {
+    let until = |until: &Timestamp| Timestamp(until.0.saturating_add(DENIED_BEYOND_MS));
+    ended.iter().map(|(id, time)| (Subject::Login(*id), until(time))).collect()
 }
 
 fn closed(tenant: &TenantId, user: &UserId, ended: &Ended) -> Vec<Put> {

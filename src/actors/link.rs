@@ -293,14 +293,14 @@ impl Link {
         self.revoked.get()
     }
 
-    /// Throws away what waits for it, says that its token is denied, and ends it. `pending` is held until a pong proves
+    /// Throws away what waits for it, says why it ends, and ends it. `pending` is held until a pong proves
     /// that what left before has arrived, or nothing of it can leave any more. Returns the token of the ping.
-    pub fn revoke(&self, pending: Pending) -> u64 {
+    pub fn revoke(&self, why: CloseReason, pending: Pending) -> u64 {
         let token = crate::clock::random();
         self.revoked.set(true);
         if self.under_way.get() && !self.is_cut() {
             // What has been handed to its room is waited for; what is still coming is not read any further.
-            self.closed.set(Some(CloseReason::TokenRevoked));
+            self.closed.set(Some(why));
             self.proofs.borrow_mut().push_back(Proof { token, pending });
             self.discard();
             self.outbox.abandon();
@@ -312,8 +312,8 @@ impl Link {
             return token;
         }
         self.proofs.borrow_mut().push_back(Proof { token, pending });
-        self.closed.set(Some(CloseReason::TokenRevoked));
-        let close = self.dialect.frame_close(CloseReason::TokenRevoked, RETURN_AFTER);
+        self.closed.set(Some(why));
+        let close = self.dialect.frame_close(why, RETURN_AFTER);
         let ping = if self.kind.answers_pings() { frame::ping(token) } else { Bytes::new() };
         self.outbox.finish_at_once([ping, close].concat().into());
         self.resume_reading();
@@ -330,14 +330,14 @@ impl Link {
 
     /// Its token was revoked before it was among those that are told of it: it says so, carries out nothing more, and
     /// ends. Nothing of a room has been sent by it.
-    pub fn deny(&self) {
+    pub fn deny(&self, why: CloseReason) {
         self.revoked.set(true);
-        self.closed.set(Some(CloseReason::TokenRevoked));
+        self.closed.set(Some(why));
         if !self.kind.lasts() {
             // What is being read for it must not become its answer.
             return self.cut();
         }
-        self.outbox.finish_at_once(self.dialect.frame_close(CloseReason::TokenRevoked, RETURN_AFTER));
+        self.outbox.finish_at_once(self.dialect.frame_close(why, RETURN_AFTER));
         self.outbox.let_go();
         self.resume_reading();
     }

@@ -12,6 +12,7 @@ mod blocking;
 pub mod connections;
 mod digests;
 pub mod directory;
+mod excluding;
 pub mod failure;
 pub mod files;
 pub mod inbox;

@@ -15,6 +15,7 @@ use super::failure::read_failed;
 use super::link::Link;
 use super::reading::{Admitted, admit};
 use super::worker::{Follower, Worker};
+use crate::domain::account::AccountRejection;
 use crate::domain::{Principal, Rejection, RoomName, Seq};
 use crate::wire::{CloseReason, From as Since, Refusal, Reply};
 
@@ -112,6 +113,7 @@ fn ended(reason: Option<CloseReason>) -> Refusal {
         Some(CloseReason::Restarting) => Refusal::shutting_down(),
         Some(CloseReason::TokenExpired) => Refusal::token_expired(),
         Some(CloseReason::TokenRevoked) => Refusal::token_revoked(),
+        Some(CloseReason::TenantBanned) => AccountRejection::TenantBanned.into(),
         Some(CloseReason::Unauthenticated) => Refusal::unauthenticated(),
         Some(
             CloseReason::Normal

@@ -32,6 +32,7 @@ use super::relay::{Announce, RelayAddr, Signaled, Updated};
 use super::room::{Answer, Asker, RoomActor, Submission, Submit};
 use super::signals::Typists;
 use crate::clock::Clock;
+use crate::domain::exclusion::Exclusions;
 use crate::domain::{
     ClientId, Command, Principal, Rejection, Revocations, RoomId, RoomKey, RoomName, Seq, Signal, TenantId, Timestamp,
     UserId,
@@ -70,6 +71,8 @@ pub struct Registry {
     files: OnceLock<Arc<Files>>,
     /// Whose tokens are denied.
     pub(super) revocations: ArcSwap<Revocations>,
+    /// Who may not come in, whatever the token.
+    pub(super) exclusions: ArcSwap<Exclusions>,
 }
 
 /// Which relay: its place in the registry's list.
@@ -193,6 +196,7 @@ impl Registry {
             profile_source: OnceLock::new(),
             files: OnceLock::new(),
             revocations: ArcSwap::default(),
+            exclusions: ArcSwap::default(),
         })
     }
 

@@ -126,6 +126,8 @@ impl Handler<Publication> for RelayActor {
 pub struct Revoke {
     pub subject: Subject,
     pub revocation: Revocation,
+    /// What is said to those that end.
+    pub close: CloseReason,
     pub pending: Pending,
 }
 
@@ -133,7 +135,7 @@ impl Handler<Revoke> for RelayActor {
     type Result = usize;
 
     fn handle(&mut self, revoke: Revoke, ctx: &mut Self::Context) -> usize {
-        let cutting = self.worker.revoke(&revoke.subject, revoke.revocation, &revoke.pending);
+        let cutting = self.worker.revoke(&revoke);
         // Those that were ending already have been cut at once.
         let count = cutting.iter().filter(|cutting| !cutting.link.is_cut()).count();
         self.await_proof(cutting, ctx);

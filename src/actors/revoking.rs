@@ -16,13 +16,16 @@ use super::registry::{Registry, RelayId};
 use super::relay::Revoke;
 use super::session::{Admission, Gate};
 use crate::domain::revocation::Subject;
-use crate::domain::{LoginId, Principal, Revocation, Revocations, StreamId, Timestamp};
+use crate::domain::{Principal, Revocation, Revocations, StreamId, Timestamp};
 use crate::store::rows::{self, Row};
 use crate::store::{Commit, Put, StoreError};
-use crate::wire::Refusal;
+use crate::wire::{CloseReason, Refusal};
 
 /// How many revocations there may be at once: each is a row in memory until the tokens that it concerns have expired.
 pub const REVOCATIONS_MAX: usize = 100_000;
+
+/// The longest that any token may live from now on, its issuer's clock being as wrong as it may be: a day and two minutes.
+pub const TOKEN_LIFE_MAX: Duration = Duration::from_secs(24 * 60 * 60 + 2 * 60);
 
 /// How long every connection of the subject may take to be gone. A connection without a pong is cut after half a
 /// second, so more is needed only by a thread that hangs.
@@ -52,15 +55,19 @@ impl Gate for Watched {
     fn admit<'a>(&'a self, token: &'a str, now: Timestamp) -> Admission<'a> {
         Box::pin(async move {
             let principal = self.inner.admit(token, now).await?;
-            if self.registry.denies(&principal) { Err(Refusal::token_revoked()) } else { Ok(principal) }
+            match self.registry.denied(&principal) {
+                Some(refusal) => Err(refusal),
+                None => Ok(principal),
+            }
         })
     }
 }
 
 impl Registry {
-    /// Whether somebody's token is revoked.
-    pub fn denies(&self, principal: &Principal) -> bool {
-        self.revocations.load().denies(principal)
+    /// Why somebody is not let in, or not any more, whose token is good in itself.
+    pub fn denied(&self, principal: &Principal) -> Option<Refusal> {
+        let excluded = self.excluded(&principal.tenant, &principal.user);
+        excluded.or_else(|| self.revocations.load().denies(principal).then(Refusal::token_revoked))
     }
 
     /// Everything that is revoked now.
@@ -80,37 +87,37 @@ impl Registry {
             list.add(subject.clone(), revocation);
             list
         });
-        let ended = self.end_connections(&subject, revocation);
+        let ended = self.end_connections(&subject, revocation, CloseReason::TokenRevoked);
         let (written, ended) = tokio::join!(self.write(std::slice::from_ref(&subject)), ended);
         written?;
         Ok(Revoked { revocation, connections: ended? })
     }
 
-    /// Denies the tokens of `logins`, each until the time that stands with it, from when this is called on; has that on
-    /// disk when it returns. What stands on them ends with [`Registry::end_logins`].
-    pub(super) fn deny_logins(
+    /// Denies the tokens of `subjects`, each until the time that stands with it, from when this is called on; has that on
+    /// disk when it returns. What stands on them ends with [`Registry::end_denied`].
+    pub(super) fn deny(
         &self,
-        logins: &[(LoginId, Timestamp)],
+        subjects: &[(Subject, Timestamp)],
     ) -> Result<impl Future<Output = Result<(), Refusal>> + use<>, Refusal> {
-        if self.revocations.load().len() + logins.len() > REVOCATIONS_MAX {
+        if self.revocations.load().len() + subjects.len() > REVOCATIONS_MAX {
             return Err(Refusal::busy(Duration::from_secs(60)));
         }
         self.revocations.rcu(|list| {
             let mut list = Revocations::clone(list);
-            for (login, until) in logins {
-                list.add(Subject::Login(*login), Revocation { since: self.now(), until: *until });
+            for (subject, until) in subjects {
+                list.add(subject.clone(), Revocation { since: self.now(), until: *until });
             }
             list
         });
-        let subjects: Vec<_> = logins.iter().map(|(login, _)| Subject::Login(*login)).collect();
+        let subjects: Vec<_> = subjects.iter().map(|(subject, _)| subject.clone()).collect();
         Ok(self.write(&subjects))
     }
 
-    /// Ends what stands on the tokens of `logins`, which have been denied; returns when it is gone.
-    pub(super) async fn end_logins(&self, logins: &[(LoginId, Timestamp)]) -> Result<(), Refusal> {
-        let ends = logins.iter().map(async |(login, until)| {
+    /// Ends what stands on the tokens of `subjects`, which have been denied; returns when it is gone.
+    pub(super) async fn end_denied(&self, subjects: &[(Subject, Timestamp)]) -> Result<(), Refusal> {
+        let ends = subjects.iter().map(async |(subject, until)| {
             let revocation = Revocation { since: self.now(), until: *until };
-            self.end_connections(&Subject::Login(*login), revocation).await.map(drop)
+            self.end_connections(subject, revocation, CloseReason::TokenRevoked).await.map(drop)
         });
         futures_util::future::join_all(ends).await.into_iter().collect()
     }
@@ -171,12 +178,17 @@ impl Registry {
     }
 
     /// Ends what stands on the tokens of `subject`, on every thread; returns when it is gone.
-    async fn end_connections(&self, subject: &Subject, revocation: Revocation) -> Result<usize, Refusal> {
+    pub(super) async fn end_connections(
+        &self,
+        subject: &Subject,
+        revocation: Revocation,
+        close: CloseReason,
+    ) -> Result<usize, Refusal> {
         let (pending, mut gone) = mpsc::channel(1);
         let told = async {
             let mut count = 0;
             for relay in self.relays() {
-                let revoke = || Revoke { subject: subject.clone(), revocation, pending: pending.clone() };
+                let revoke = || Revoke { subject: subject.clone(), revocation, close, pending: pending.clone() };
                 count += self.tell(relay, revoke).await;
             }
             drop(pending);
@@ -223,7 +235,7 @@ mod tests {
     use crate::domain::{TenantId, UserId};
     use crate::store::Store;
     use crate::store::memory::MemoryStore;
-    use crate::wire::{CloseReason, Dialect};
+    use crate::wire::Dialect;
 
     #[derive(Clone, Default)]
     struct Noted(Rc<Cell<bool>>);
@@ -276,7 +288,7 @@ mod tests {
     fn a_revocation_waits_for_the_command_that_it_cuts_but_not_for_one_that_is_answered() {
         let (cut, (pending, mut gone)) = (Noted::default(), mpsc::channel(1));
         let command = Link::command(Box::new(cut.clone()));
-        let token = command.revoke(pending.clone());
+        let token = command.revoke(CloseReason::TokenRevoked, pending.clone());
         assert!(cut.0.get() && command.is_revoked() && command.unproven(token));
         assert!(command.outbox.is_gone(), "its body is read no further");
         drop(pending);
@@ -287,7 +299,7 @@ mod tests {
         let (cut, (pending, mut gone)) = (Noted::default(), mpsc::channel(1));
         let command = Link::command(Box::new(cut.clone()));
         command.answered();
-        command.revoke(pending);
+        command.revoke(CloseReason::TokenRevoked, pending);
         assert!(cut.0.get() && gone.try_recv() == Err(mpsc::error::TryRecvError::Disconnected));
     }
 
@@ -301,7 +313,7 @@ mod tests {
             let subject = Subject::User(ann.tenant.clone(), ann.user.clone());
             let revocation = revocation(registry.now(), None, Duration::from_secs(60)).unwrap();
             assert_eq!(registry.revoke(subject, revocation).await.unwrap_err().code(), "unavailable");
-            assert!(registry.denies(&ann));
+            assert_eq!(registry.denied(&ann).map(|refusal| refusal.code()), Some("token_revoked"));
         });
     }
 

@@ -17,18 +17,18 @@ use std::time::{Duration, Instant};
 use actix::{Actor, AsyncContext};
 use bytes::{Bytes, BytesMut};
 
-use super::batch::{Batch, DialectSet, Pending, Removal};
+use super::batch::{Batch, DialectSet, Removal};
+use super::excluding::closing;
 use super::link::{Kind, Link};
 use super::outbox::{Pushed, Source, StateKey};
 use super::pages::Pages;
 use super::presences::{self, Device};
 use super::registry::{Registry, RelayId};
-use super::relay::{Announce, Publication, RelayActor};
+use super::relay::{Announce, Publication, RelayActor, Revoke};
 use super::signals::{self, ROOMS_OF_ONE_MAX, TYPING};
 use super::world::Track;
-use crate::domain::revocation::Subject;
 use crate::domain::session::{Follow, Generation};
-use crate::domain::{Position, Presence, Principal, Revocation, RoomId, RoomKey, Seq, Signal, TenantId, UserId};
+use crate::domain::{Position, Presence, Principal, RoomId, RoomKey, Seq, Signal, TenantId, UserId};
 use crate::metrics::Census;
 use crate::wire::{self, CloseReason, Dialect, Notice};
 
@@ -264,17 +264,18 @@ impl Worker {
     /// A revocation that was made after the token had been looked at, and before the connection was among those that
     /// are told of it.
     fn close_the_denied(&self, link: &Link, principal: &Principal) {
-        if self.registry.denies(principal) {
-            link.deny();
+        if let Some(refusal) = self.registry.denied(principal) {
+            link.deny(closing(&refusal));
         }
     }
 
-    /// Ends every connection that `subject` denies.
-    pub(super) fn revoke(&self, subject: &Subject, revocation: Revocation, pending: &Pending) -> Vec<Cutting> {
-        let denied = |link: &&Rc<Link>| link.is_of(|principal| subject.denies(revocation, principal));
+    /// Ends every connection that the subject denies.
+    pub(super) fn revoke(&self, revoke: &Revoke) -> Vec<Cutting> {
+        let Revoke { subject, revocation, close, pending } = revoke;
+        let denied = |link: &&Rc<Link>| link.is_of(|principal| subject.denies(*revocation, principal));
         let links: Vec<_> = self.users.borrow().values().flatten().filter(denied).cloned().collect();
         let due = Instant::now() + self.registry.limits().proof;
-        links.into_iter().map(|link| Cutting { token: link.revoke(pending.clone()), link, due }).collect()
+        links.into_iter().map(|link| Cutting { token: link.revoke(*close, pending.clone()), link, due }).collect()
     }
 
     /// Lets go of a connection whose session has ended. Removals reach it until nothing of it can leave any more.

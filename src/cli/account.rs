@@ -22,6 +22,9 @@ pub enum User {
     Reset(Reset),
     Disable(Disable),
     Rank(ChangeRank),
+    Ban(Ban),
+    Unban(Unban),
+    Bans(Bans),
 }
 
 #[derive(clap::Subcommand)]
@@ -81,7 +84,7 @@ pub struct Reset {
     at: Where,
 }
 
-/// Disable an account: nobody logs in to it, and its devices are logged out when this has answered.
+/// Disable an account: nobody comes in as its user, and its devices and tokens are out when this has answered.
 #[derive(clap::Args)]
 pub struct Disable {
     /// The name of the account
@@ -105,6 +108,47 @@ pub struct ChangeRank {
     rank: Rank,
     #[command(flatten)]
     at: Where,
+}
+
+/// Ban a user from a tenant, with an account or without: nothing reaches the user when this has answered.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Memberships stay. Nobody can ban the last owner.
+
+Example:
+  chinwag user ban mallory --for 7days --reason spam")]
+pub struct Ban {
+    /// The user id
+    #[arg(value_name = "USER", value_parser = UserId::new)]
+    user: UserId,
+    /// How long it lasts; without it for good
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    time: Option<Duration>,
+    /// What the user is told
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    at: Where,
+}
+
+/// Let a user in again who is banned from a tenant.
+#[derive(clap::Args)]
+pub struct Unban {
+    /// The user id
+    #[arg(value_name = "USER", value_parser = UserId::new)]
+    user: UserId,
+    #[command(flatten)]
+    at: Where,
+}
+
+/// List who is banned from a tenant: user, end in milliseconds since 1970 or null, who banned, reason, with tabs between.
+#[derive(clap::Args)]
+pub struct Bans {
+    #[command(flatten)]
+    at: Where,
+    /// Print each ban as an object of JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Make an invite, and print its code.
@@ -156,7 +200,7 @@ pub fn user(command: User) -> Result<(), Failure> {
                 let body = json!({ "name": args.name.as_str(), "rank": args.rank.as_str() });
                 print(&text(&args.at.post("accounts", &body).await?["code"]))
             }
-            User::List(args) => list(&args).await,
+            User::List(args) => list(&args.at, "accounts", &["user", "rank", "disabled"], args.json).await,
             User::Reset(args) => {
                 let path = format!("accounts/{}/reset", escaped(args.name.as_str()));
                 print(&text(&args.at.post(&path, &json!({})).await?["code"]))
@@ -169,6 +213,15 @@ pub fn user(command: User) -> Result<(), Failure> {
                 let path = format!("accounts/{}", escaped(args.name.as_str()));
                 print(&args.at.post(&path, &json!({ "rank": args.rank.as_str() })).await?.to_string())
             }
+            User::Ban(args) => {
+                let body = json!({ "user": args.user.as_str(), "until": args.time.map(ends), "reason": args.reason });
+                print(&args.at.post("bans", &body).await?.to_string())
+            }
+            User::Unban(args) => {
+                let path = format!("bans/{}/revoke", escaped(args.user.as_str()));
+                print(&args.at.post(&path, &json!({})).await?.to_string())
+            }
+            User::Bans(args) => list(&args.at, "bans", &["user", "until", "by", "reason"], args.json).await,
         }
     })
 }
@@ -194,12 +247,13 @@ pub fn invite(command: Invite) -> Result<(), Failure> {
     })
 }
 
-async fn list(args: &List) -> Result<(), Failure> {
+/// Prints `members` of all of what is listed under this name, page by page.
+async fn list(at: &Where, name: &str, members: &[&str], as_json: bool) -> Result<(), Failure> {
     let mut after = String::new();
     loop {
-        let page = args.at.get(&format!("accounts?limit=1000{after}")).await?;
-        for account in page["accounts"].as_array().into_iter().flatten() {
-            line(account, &["user", "rank", "disabled"], args.json)?;
+        let page = at.get(&format!("{name}?limit=1000{after}")).await?;
+        for one in page[name].as_array().into_iter().flatten() {
+            line(one, members, as_json)?;
         }
         let Some(next) = page["after"].as_str() else { return Ok(()) };
         after = format!("&after={}", escaped(next));
@@ -236,6 +290,12 @@ fn life(text: &str) -> Result<Duration, String> {
     let life = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     let is_within = i64::try_from(life.as_millis()).is_ok_and(|millis| (1..=INVITE_LIFE_MAX_MS).contains(&millis));
     if is_within { Ok(life) } else { Err("an invite is good for 30days at most".to_owned()) }
+}
+
+/// When something ends that begins now and lasts so long.
+fn ends(time: Duration) -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.saturating_add(time).as_millis()).unwrap_or(i64::MAX)
 }
 
 fn print(line: &str) -> Result<(), Failure> {

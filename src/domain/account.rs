@@ -153,10 +153,16 @@ pub enum AccountRejection {
     LastAccountOwner,
     #[error("as many invites are open as may be; take some back")]
     TooManyInvites,
+    #[error("you are banned from the tenant")]
+    TenantBanned,
+    #[error("the user is not banned from the tenant")]
+    BanNotFound,
+    #[error("as many users are banned or disabled as may be; let some in again")]
+    TooManyExclusions,
 }
 
 impl AccountRejection {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::RegistrationClosed,
         Self::InviteInvalid,
         Self::NameTaken,
@@ -172,6 +178,9 @@ impl AccountRejection {
         Self::RankTooLow,
         Self::LastAccountOwner,
         Self::TooManyInvites,
+        Self::TenantBanned,
+        Self::BanNotFound,
+        Self::TooManyExclusions,
     ];
 
     /// The code by which programs know it. It never changes its meaning.
@@ -192,6 +201,9 @@ impl AccountRejection {
             Self::RankTooLow => "rank_too_low",
             Self::LastAccountOwner => "last_account_owner",
             Self::TooManyInvites => "too_many_invites",
+            Self::TenantBanned => "tenant_banned",
+            Self::BanNotFound => "ban_not_found",
+            Self::TooManyExclusions => "too_many_exclusions",
         }
     }
 }
@@ -279,6 +291,17 @@ pub fn may(by: Option<Rank>, to: Rank) -> Result<(), AccountRejection> {
         None | Some(Rank::Owner) => Ok(()),
         Some(Rank::Admin) if to == Rank::Member => Ok(()),
         Some(Rank::Admin | Rank::Member) => Err(AccountRejection::RankTooLow),
+    }
+}
+
+/// Whether `by`, or the operator, may ban somebody of the rank `to`, or take such a ban back: nobody may who does not
+/// rank higher. `owners` are those of the tenant who may come in.
+pub fn may_ban(by: Option<Rank>, to: Rank, owners: usize) -> Result<(), AccountRejection> {
+    match by {
+        None if to == Rank::Owner && owners <= 1 => Err(AccountRejection::LastAccountOwner),
+        None => Ok(()),
+        Some(by) if by >= Rank::Admin && by > to => Ok(()),
+        Some(Rank::Member | Rank::Admin | Rank::Owner) => Err(AccountRejection::RankTooLow),
     }
 }
 

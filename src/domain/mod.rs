@@ -10,6 +10,7 @@ pub mod command;
 pub mod content;
 pub mod directory;
 pub mod event;
+pub mod exclusion;
 pub mod file;
 pub mod ids;
 pub mod inbox;

@@ -26,7 +26,8 @@ use crate::auth::codes::{self, NoRandomness, RefreshToken};
 use crate::auth::passwords::{NotHashed, Password, Passwords};
 use crate::auth::{Claims, Keyring};
 use crate::domain::account::{self, Account, AccountRejection, INVITE_LIFE_MS, Invite, Rank};
-use crate::domain::{LoginId, Name, Principal, TenantId, UserId};
+use crate::domain::exclusion::TenantBan;
+use crate::domain::{LoginId, Name, Principal, TenantId, Timestamp, UserId};
 use crate::wire::Refusal;
 
 /// The largest body: names and passwords.
@@ -52,6 +53,9 @@ pub enum Act {
     Invite,
     Invites,
     TakeBack,
+    Ban,
+    Unban,
+    Bans,
 }
 
 /// Where somebody makes an account by an invite: what stands behind the `#` is never sent.
@@ -79,7 +83,10 @@ impl Act {
             | Self::MakeReset
             | Self::Invite
             | Self::Invites
-            | Self::TakeBack => true,
+            | Self::TakeBack
+            | Self::Ban
+            | Self::Unban
+            | Self::Bans => true,
         }
     }
 
@@ -100,6 +107,9 @@ impl Act {
             Self::Invite => "make_invite",
             Self::Invites => "invites",
             Self::TakeBack => "take_back_invite",
+            Self::Ban => "ban_from_tenant",
+            Self::Unban => "unban_from_tenant",
+            Self::Bans => "bans_of_tenant",
         }
     }
 }
@@ -156,7 +166,10 @@ async fn of_a_stranger(
         | Act::MakeReset
         | Act::Invite
         | Act::Invites
-        | Act::TakeBack => Err(Refusal::unauthenticated()),
+        | Act::TakeBack
+        | Act::Ban
+        | Act::Unban
+        | Act::Bans => Err(Refusal::unauthenticated()),
     }
 }
 
@@ -203,6 +216,9 @@ async fn of_somebody(
             Act::Invite => reception.invite(by, read(&body)?).await,
             Act::Invites => reception.invites(by).await,
             Act::TakeBack => reception.take_back(by, place("invite")).await,
+            Act::Ban => reception.ban(by, read(&body)?).await,
+            Act::Unban => reception.unban(by, place("user")).await,
+            Act::Bans => reception.bans(by, place("after"), place("limit")).await,
             Act::Register | Act::LogIn | Act::Refresh | Act::Reset | Act::End => Err(Refusal::route_not_found()),
         }
     };
@@ -279,6 +295,13 @@ struct MakeInvite {
     rank: Option<String>,
     uses: Option<u32>,
     life_ms: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct Ban {
+    user: String,
+    until: Option<i64>,
+    reason: Option<String>,
 }
 
 impl Reception {
@@ -384,11 +407,7 @@ impl Reception {
     }
 
     async fn list(&self, by: &Principal, after: Option<&str>, limit: Option<&str>) -> Result<HttpResponse, Refusal> {
-        let after = after.map(UserId::new).transpose().map_err(Refusal::bad_request)?;
-        let limit = limit.map(str::parse).transpose().map_err(Refusal::bad_request)?.unwrap_or(LIMIT);
-        if !(1..=100).contains(&limit) {
-            return Err(Refusal::bad_request("`limit` is between 1 and 100"));
-        }
+        let (after, limit) = page(after, limit)?;
         let part = self.accounts.list(&asking(by), &by.tenant, after.as_ref(), limit).await?;
         let after = part.found.last().filter(|_| part.more).map(|(user, _)| user.as_str());
         let shown: Vec<_> = part.found.iter().map(|(user, account)| shown(user, account)).collect();
@@ -406,7 +425,7 @@ impl Reception {
     async fn make_reset(&self, by: &Principal, user: Option<&str>) -> Result<HttpResponse, Refusal> {
         let user = named(user)?;
         let (code, digest) = codes::reset().map_err(no_randomness)?;
-        let until = self.accounts.to_reset(Some(asking(by)), by.tenant.clone(), user.clone(), digest).await?;
+        let until = self.accounts.to_reset(asking(by), by.tenant.clone(), user.clone(), digest).await?;
         let body = json!({ "user": user.as_str(), "code": code, "expires_at": until.0 });
         Ok(HttpResponse::build(StatusCode::CREATED).json(body))
     }
@@ -432,6 +451,26 @@ impl Reception {
         let id = uuid(invite.unwrap_or_default())?;
         self.accounts.take_back(asking(by), by.tenant.clone(), id).await?;
         Ok(ok(&json!({})))
+    }
+
+    async fn ban(&self, by: &Principal, asked: Ban) -> Result<HttpResponse, Refusal> {
+        let (user, reason) = (named(Some(&asked.user))?, named_reason(asked.reason.as_deref())?);
+        let until = asked.until.map(Timestamp);
+        let banned = self.accounts.ban(asking(by), by.tenant.clone(), user.clone(), until, reason).await?;
+        Ok(HttpResponse::build(StatusCode::CREATED).json(banned_as(&user, &banned)))
+    }
+
+    async fn unban(&self, by: &Principal, user: Option<&str>) -> Result<HttpResponse, Refusal> {
+        self.accounts.unban(asking(by), by.tenant.clone(), named(user)?).await?;
+        Ok(ok(&json!({})))
+    }
+
+    async fn bans(&self, by: &Principal, after: Option<&str>, limit: Option<&str>) -> Result<HttpResponse, Refusal> {
+        let (after, limit) = page(after, limit)?;
+        let part = self.accounts.bans(&asking(by), &by.tenant, after.as_ref(), limit).await?;
+        let after = part.found.last().filter(|_| part.more).map(|(user, _)| user.as_str());
+        let shown: Vec<_> = part.found.iter().map(|(user, ban)| ban_shown(user, ban)).collect();
+        Ok(ok(&json!({ "bans": shown, "after": after })))
     }
 
     /// The digest of the account's password, if this is it. Who has no account waits as long.
@@ -525,6 +564,20 @@ fn new_login(tenant: &TenantId, device: Option<&str>) -> Result<(RefreshToken, N
     Ok((token, login))
 }
 
+fn page(after: Option<&str>, limit: Option<&str>) -> Result<(Option<UserId>, usize), Refusal> {
+    let after = after.map(UserId::new).transpose().map_err(Refusal::bad_request)?;
+    let limit = limit.map(str::parse).transpose().map_err(Refusal::bad_request)?.unwrap_or(LIMIT);
+    if (1..=100).contains(&limit) {
+        Ok((after, limit))
+    } else {
+        Err(Refusal::bad_request("`limit` is between 1 and 100"))
+    }
+}
+
+pub fn named_reason(reason: Option<&str>) -> Result<Option<Name>, Refusal> {
+    reason.map(Name::new).transpose().map_err(Refusal::bad_request)
+}
+
 fn named(user: Option<&str>) -> Result<UserId, Refusal> {
     UserId::new(user.unwrap_or_default()).map_err(Refusal::bad_request)
 }
@@ -549,6 +602,24 @@ pub fn shown(user: &UserId, account: &Account) -> Value {
         "disabled": account.disabled,
         "since": account.since.0,
     })
+}
+
+/// A ban as those are shown it who may take it back.
+pub fn ban_shown(user: &UserId, ban: &TenantBan) -> Value {
+    json!({
+        "user": user.as_str(),
+        "by": ban.by.as_str(),
+        "at": ban.at.0,
+        "until": ban.until.map(|until| until.0),
+        "reason": ban.reason.as_ref().map(Name::as_str),
+    })
+}
+
+/// The same, with how many connections it has ended.
+pub fn banned_as(user: &UserId, (ban, connections): &(TenantBan, usize)) -> Value {
+    let mut shown = ban_shown(user, ban);
+    shown["connections"] = (*connections).into();
+    shown
 }
 
 /// An invite as those are shown it who may take it back: without its code, which nobody has but who was given it.

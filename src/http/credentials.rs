@@ -45,8 +45,8 @@ async fn shown(request: &HttpRequest, edge: &Edge, offered: Option<&str>) -> Res
         (None, Some(ticket)) => {
             let origin = single(request, &header::ORIGIN)?;
             let principal = edge.tickets.redeem(&ticket, origin, registry.instant()).map_err(Problem::of)?;
-            if registry.denies(&principal) {
-                return Err(Problem::of(Refusal::token_revoked()));
+            if let Some(refusal) = registry.denied(&principal) {
+                return Err(Problem::of(refusal));
             }
             if principal.expires_at <= registry.now() {
                 return Err(Problem::of(Refusal::token_expired()));

@@ -368,8 +368,8 @@ pub async fn link(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<Htt
 fn linked(request: &HttpRequest, registry: &Registry, id: FileId, link: &str) -> Result<Principal, Problem> {
     let by = registry.sealer().open_link(id, link).filter(|by| by.expires_at > registry.now());
     let by = by.ok_or_else(|| Problem::of(Refusal::link_invalid()))?;
-    if registry.denies(&by) {
-        return Err(Problem::of(Refusal::token_revoked()));
+    if let Some(refusal) = registry.denied(&by) {
+        return Err(Problem::of(refusal));
     }
     Door::known(request);
     Ok(by)

@@ -433,6 +433,11 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         let shape = needed(needed(needed(object(), "invite", uuid()), "by", user()), "rank", rank());
         needed(needed(shape, "uses_left", integer()), "expires_at", millis())
     };
+    let tenant_ban = || {
+        let shape = needed(needed(needed(object(), "user", user()), "by", user()), "at", millis());
+        needed(needed(shape, "until", or_null(millis())), "reason", or_null(text()))
+    };
+    let ban = needed(object(), "user", user()).property("until", millis());
     let make_invite = object().property("rank", rank());
     let make_invite = make_invite.property("uses", integer().minimum(Some(1)).maximum(Some(INVITE_USES_MAX)));
     let make_invite = make_invite.property("life_ms", integer().minimum(Some(1)).maximum(Some(INVITE_LIFE_MAX_MS)));
@@ -522,6 +527,9 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("MakeInvite", make_invite.into()),
         ("MadeInvite", text_of(text_of(invite(), "code"), "path").into()),
         ("Invites", needed_list(object(), "invites", invite()).into()),
+        ("BanFromTenant", ban.property("reason", text()).into()),
+        ("Banned", needed(tenant_ban(), "connections", integer()).into()),
+        ("TenantBans", needed(needed_list(object(), "bans", tenant_ban()), "after", or_null(user())).into()),
         ("Done", object().into()),
         ("Description", object().additional_properties(Some(AdditionalProperties::FreeForm(true))).into()),
         ("Problem", problem().into()),
@@ -534,7 +542,8 @@ fn problem() -> ObjectBuilder {
     let shape = needed(needed(object(), "type", text()), "title", text());
     let shape = needed(needed(shape, "status", integer()), "code", codes);
     let shape = needed(needed(shape, "detail", text()), "retry", one_of(["no", "same", "later"]));
-    shape.property("retry_after_ms", integer()).property("limit", text())
+    let shape = shape.property("retry_after_ms", integer()).property("limit", text());
+    shape.property("until", millis()).property("reason", text())
 }
 
 fn object() -> ObjectBuilder {

@@ -29,6 +29,10 @@ struct Body<'a> {
     retry_after_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
 }
 
 impl ResponseError for Problem {
@@ -76,6 +80,8 @@ impl Problem {
             retry: self.refusal.retry().as_str(),
             retry_after_ms: self.refusal.retry_after_ms(),
             limit: self.refusal.limit(),
+            until: self.refusal.until().map(|until| until.0),
+            reason: self.refusal.reason(),
         };
         let text = serde_json::to_string(&body).expect("a struct of texts and numbers always serializes");
         let mut response = HttpResponse::build(self.status);

@@ -173,6 +173,8 @@ pub const WITH_TOKEN: &[&str] = &[
     "token_invalid",
     "token_expired",
     "token_revoked",
+    "tenant_banned",
+    "account_disabled",
     "rate_limited",
     "unavailable",
 ];
@@ -1063,7 +1065,14 @@ pub const ROUTES: &[Route] = &[
             example: r#"{"name":"ann","password":"correct horse","invite":"q83vEjRWeJA","device":"phone"}"#,
         }),
         success: &[(201, Shape::Json("LoggedIn"))],
-        codes: stranger!["registration_closed", "invite_invalid", "name_taken", "name_reserved", "password_refused"],
+        codes: stranger![
+            "registration_closed",
+            "invite_invalid",
+            "name_taken",
+            "name_reserved",
+            "password_refused",
+            "tenant_banned"
+        ],
     },
     Route {
         verb: Verb::Get,
@@ -1089,7 +1098,8 @@ pub const ROUTES: &[Route] = &[
             "body_too_slow",
             "rank_too_low",
             "account_not_found",
-            "last_account_owner"
+            "last_account_owner",
+            "too_many_exclusions"
         ],
     },
     Route {
@@ -1114,7 +1124,7 @@ pub const ROUTES: &[Route] = &[
             example: r#"{"name":"ann","password":"correct horse","device":"phone"}"#,
         }),
         success: &[(201, Shape::Json("LoggedIn"))],
-        codes: stranger!["login_failed", "account_disabled"],
+        codes: stranger!["login_failed", "account_disabled", "tenant_banned"],
     },
     Route {
         verb: Verb::Post,
@@ -1124,7 +1134,7 @@ pub const ROUTES: &[Route] = &[
         query: NO_QUERY,
         body: Some(&Body { required: true, shape: "Refresh", example: r#"{"refresh":"AZr8SQ"}"# }),
         success: &[(200, Shape::Json("LoggedIn"))],
-        codes: stranger!["refresh_invalid", "account_disabled"],
+        codes: stranger!["refresh_invalid", "account_disabled", "tenant_banned"],
     },
     Route {
         verb: Verb::Get,
@@ -1174,8 +1184,7 @@ pub const ROUTES: &[Route] = &[
             "body_too_slow",
             "login_failed",
             "password_refused",
-            "account_not_found",
-            "account_disabled"
+            "account_not_found"
         ],
     },
     Route {
@@ -1233,6 +1242,49 @@ pub const ROUTES: &[Route] = &[
         codes: of_accounts!["rank_too_low", "invite_not_found"],
     },
     Route {
+        verb: Verb::Post,
+        path: "/v1/bans",
+        serves: Serves::Accounts(Act::Ban),
+        summary: "Ban a user from the tenant; answered when nothing can reach the user any more",
+        query: NO_QUERY,
+        body: Some(&Body {
+            required: true,
+            shape: "BanFromTenant",
+            example: r#"{"user":"mallory","until":4102444800000,"reason":"spam"}"#,
+        }),
+        success: &[(201, Shape::Json("Banned"))],
+        codes: of_accounts![
+            "media_type_unsupported",
+            "body_too_large",
+            "body_too_slow",
+            "rank_too_low",
+            "last_account_owner",
+            "name_reserved",
+            "ends_too_soon",
+            "too_many_exclusions"
+        ],
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/v1/bans",
+        serves: Serves::Accounts(Act::Bans),
+        summary: "Who is banned from the tenant, for admins and owners",
+        query: &[Query { name: "after", about: "the user after whom the page starts", most: None }, PAGE],
+        body: None,
+        success: &[(200, Shape::Json("TenantBans"))],
+        codes: of_accounts!["rank_too_low"],
+    },
+    Route {
+        verb: Verb::Delete,
+        path: "/v1/bans/{user}",
+        serves: Serves::Accounts(Act::Unban),
+        summary: "Let a user who is banned from the tenant in again",
+        query: NO_QUERY,
+        body: None,
+        success: &[(200, Shape::Json("Done"))],
+        codes: of_accounts!["rank_too_low", "ban_not_found"],
+    },
+    Route {
         verb: Verb::Get,
         path: "/v1/ws",
         serves: Serves::Socket,
@@ -1246,6 +1298,8 @@ pub const ROUTES: &[Route] = &[
             "token_invalid",
             "token_expired",
             "token_revoked",
+            "tenant_banned",
+            "account_disabled",
             "ticket_invalid",
             "bad_request",
             "unauthenticated",

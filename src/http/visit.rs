@@ -110,7 +110,10 @@ impl Visit {
     /// Whether the token that it began with is good still.
     pub fn is_good(&self) -> Result<(), Refusal> {
         let registry = self.worker.registry();
-        if self.link.is_revoked() || registry.denies(&self.by) {
+        if let Some(refusal) = registry.denied(&self.by) {
+            return Err(refusal);
+        }
+        if self.link.is_revoked() {
             return Err(Refusal::token_revoked());
         }
         if self.link.has_expired(registry.instant()) { Err(Refusal::token_expired()) } else { Ok(()) }

@@ -16,6 +16,7 @@ use super::StoreError;
 use super::codec::{
     self, Id, StoredAudience, StoredHistory, StoredKind, StoredReached, StoredRole, StoredRules, damage,
 };
+use crate::domain::exclusion::{Exclusion, TenantBan};
 use crate::domain::file::Hash;
 use crate::domain::inbox::{Entry, Reached, Settings};
 use crate::domain::policy::{Role, RoomKind, Standing};
@@ -400,6 +401,24 @@ pub fn revocation(subject: &Subject) -> Bytes {
     key.into()
 }
 
+/// Under the server's own stream: before the key of every [`Exclusion`].
+pub const EXCLUSIONS: &[u8] = b"x";
+
+/// Under the server's own stream: what keeps `user` out of `tenant`, an [`Exclusion`].
+pub fn exclusion(tenant: &TenantId, user: &UserId) -> Bytes {
+    let length = u8::try_from(tenant.as_str().len()).expect("a tenant id has at most 64 bytes");
+    [EXCLUSIONS, &[length], tenant.as_str().as_bytes(), user.as_str().as_bytes()].concat().into()
+}
+
+/// Of whom [`exclusion`] made the key.
+pub fn excluded_of(key: &[u8]) -> Result<(TenantId, UserId), StoreError> {
+    let excluded = |key: &[u8]| {
+        let (tenant, user) = codec::split_text(key.strip_prefix(EXCLUSIONS)?)?;
+        Some((TenantId::new(tenant).ok()?, UserId::new(std::str::from_utf8(user).ok()?).ok()?))
+    };
+    excluded(key).ok_or_else(|| damage("a key that names nobody who could be excluded"))
+}
+
 /// Of whom [`revocation`] made the key.
 pub fn subject_of(key: &[u8]) -> Result<Subject, StoreError> {
     let subject = |key: &[u8]| {
@@ -541,6 +560,43 @@ struct StoredBan<'a> {
     /// Rows that were written before it was asked for have none: anybody takes them back.
     #[serde(default)]
     rank: StoredRole,
+}
+
+impl Row for Exclusion {
+    fn encode(&self) -> Bytes {
+        let ban = self.ban.as_ref().map(|ban| StoredTenantBan {
+            by: ban.by.as_str(),
+            at: ban.at.0,
+            until: ban.until.map(|until| until.0),
+            reason: ban.reason.as_ref().map(Name::as_str),
+        });
+        codec::version(&StoredExclusion { disabled: self.disabled, ban }).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let StoredExclusion { disabled, ban } = codec::versioned(bytes)?;
+        let ban = ban.map(|StoredTenantBan { by, at, until, reason }| {
+            let (by, reason) = (codec::user(by)?, codec::name(reason)?);
+            Ok(TenantBan { by, at: Timestamp(at), until: until.map(Timestamp), reason })
+        });
+        Ok(Self { disabled, ban: ban.transpose()? })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredExclusion<'a> {
+    disabled: bool,
+    #[serde(borrow)]
+    ban: Option<StoredTenantBan<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredTenantBan<'a> {
+    #[serde(borrow)]
+    by: &'a str,
+    at: i64,
+    until: Option<i64>,
+    reason: Option<&'a str>,
 }
 
 impl Row for Mute {
@@ -1064,6 +1120,11 @@ mod tests {
         let (at, rank) = (Timestamp(-1), Role::Admin);
         round(Ban { by: ann(), at, rank, until: Some(Timestamp(i64::MAX)), reason });
         round(Ban { by: ann(), at: Timestamp(7), rank: Role::Owner, until: None, reason: None });
+        let ban = TenantBan { by: ann(), at, until: Some(Timestamp(i64::MAX)), reason: None };
+        round(Exclusion { disabled: true, ban: Some(ban.clone()) });
+        round(Exclusion { disabled: false, ban: Some(TenantBan { reason: Some(Name::new("spam").unwrap()), ..ban }) });
+        let tenant = TenantId::new("harbour").unwrap();
+        assert_eq!(excluded_of(&exclusion(&tenant, &ann())), Ok((tenant, ann())));
         round(Mute { by: ann(), at, rank, until: Some(Timestamp(9)) });
         round(Mute { by: ann(), at, rank: Role::Member, until: None });
         let words = vec!["spam".to_owned(), "Grüße".to_owned()];
@@ -1182,6 +1243,8 @@ mod tests {
             let _ = Header::decode(&bytes);
             let _ = Member::decode(&bytes);
             let _ = Ban::decode(&bytes);
+            let _ = Exclusion::decode(&bytes);
+            let _ = excluded_of(&bytes);
             let _ = Mute::decode(&bytes);
             let _ = Rules::decode(&bytes);
             let _ = Role::decode(&bytes);

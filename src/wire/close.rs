@@ -21,6 +21,7 @@ pub enum CloseReason {
     Unauthenticated,
     TokenRevoked,
     TokenExpired,
+    TenantBanned,
     SlowConsumer,
     HeartbeatMissed,
     LimitReached,
@@ -37,7 +38,7 @@ pub struct CloseInfo {
 }
 
 impl CloseReason {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Normal,
         Self::ProtocolError,
         Self::UnsupportedData,
@@ -49,6 +50,7 @@ impl CloseReason {
         Self::Unauthenticated,
         Self::TokenRevoked,
         Self::TokenExpired,
+        Self::TenantBanned,
         Self::SlowConsumer,
         Self::HeartbeatMissed,
         Self::LimitReached,
@@ -85,6 +87,12 @@ impl CloseReason {
             Self::TokenExpired => {
                 info(4403, "token_expired", false, "the token has expired; connect with a new one and resume")
             }
+            Self::TenantBanned => info(
+                4406,
+                "tenant_banned",
+                false,
+                "the user has been banned from the tenant; what refuses the next connection says for how long",
+            ),
             Self::SlowConsumer => info(4408, "slow_consumer", true, "the client did not read what was sent"),
             Self::HeartbeatMissed => info(4409, "heartbeat_missed", true, "nothing was heard of the client"),
             Self::LimitReached => info(

@@ -6,8 +6,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::domain::Rejection;
 use crate::domain::account::AccountRejection;
+use crate::domain::exclusion::TenantBan;
+use crate::domain::{Name, Rejection, Timestamp};
 
 use super::cursor::CursorError;
 
@@ -22,6 +23,14 @@ pub struct Refusal {
     retry_after_ms: Option<u64>,
     /// Which limit has been reached, by its name in the configuration.
     limit: Option<&'static str>,
+    ban: Option<Box<BanTold>>,
+}
+
+/// What who is banned from a tenant is told of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct BanTold {
+    until: Option<Timestamp>,
+    reason: Option<Name>,
 }
 
 /// Whether sending the same again helps.
@@ -77,6 +86,16 @@ impl Refusal {
         self.limit
     }
 
+    /// When the ban ends by itself that it tells of.
+    pub fn until(&self) -> Option<Timestamp> {
+        self.ban.as_ref()?.until
+    }
+
+    /// Why somebody is banned, as who banned has said it.
+    pub fn reason(&self) -> Option<&str> {
+        Some(self.ban.as_ref()?.reason.as_ref()?.as_str())
+    }
+
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -121,6 +140,16 @@ impl Refusal {
 
     pub fn token_revoked() -> Self {
         Self::of(TOKEN_REVOKED)
+    }
+
+    /// What who is banned from a tenant is told at `now`, while the ban holds.
+    pub fn tenant_banned(ban: &TenantBan, now: Timestamp) -> Self {
+        let refusal = Self::from(AccountRejection::TenantBanned);
+        let told = BanTold { until: ban.until, reason: ban.reason.clone() };
+        let refusal = Self { ban: Some(Box::new(told)), ..refusal };
+        let Some(until) = ban.until else { return refusal };
+        let wait = u64::try_from(until.0.saturating_sub(now.0)).unwrap_or(0);
+        Self { retry: Retry::Later, ..refusal }.after(Duration::from_millis(wait))
     }
 
     pub fn already_authenticated() -> Self {
@@ -278,7 +307,7 @@ impl Refusal {
     }
 
     fn of(CodeInfo { code, status, meaning, retry }: CodeInfo) -> Self {
-        Self { code, status, message: meaning.to_owned(), retry, retry_after_ms: None, limit: None }
+        Self { code, status, message: meaning.to_owned(), retry, retry_after_ms: None, limit: None, ban: None }
     }
 
     fn after(self, pause: Duration) -> Self {
@@ -458,6 +487,9 @@ pub const CODES: &[CodeInfo] = &[
     no("rank_too_low", 403, "your account may not do that here"),
     no("last_account_owner", 409, "nobody would be left who owns the server; make somebody else an owner first"),
     no("too_many_invites", 409, "as many invites are open as may be; take some back"),
+    no("tenant_banned", 403, "you are banned from the tenant"),
+    no("ban_not_found", 404, "the user is not banned from the tenant"),
+    no("too_many_exclusions", 409, "as many users are banned or disabled as may be; let some in again"),
     BAD_REQUEST,
     UNKNOWN_COMMAND,
     TOO_DEEP,

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use crate::harness::{PATIENCE, Setup, TestServer, create_channel, follow, join, patiently, post};
 
-const PASSWORD: &str = "correct horse battery";
+const HOUR: Duration = Duration::from_secs(3600);
+pub const PASSWORD: &str = "correct horse battery";
 
 #[tokio::test]
 async fn who_registers_is_logged_in_and_can_do_so_again() {
@@ -295,11 +296,29 @@ async fn admins_and_owners_decide_over_accounts() {
 
     let (status, _) = send(&server, "PATCH", "/v1/accounts/ann", Some(&owner), &disable).await;
     assert_eq!(status, 200);
-    refused(&server, "GET", "/v1/accounts", Some(&ann), &Value::Null, "token_revoked").await;
+    refused(&server, "GET", "/v1/accounts", Some(&ann), &Value::Null, "account_disabled").await;
     let right = json!({ "name": "ann", "password": PASSWORD });
     refused(&server, "POST", "/v1/logins", None, &right, "account_disabled").await;
     send(&server, "PATCH", "/v1/accounts/ann", Some(&owner), &json!({ "disabled": false })).await;
     log_in(&server, "ann", PASSWORD).await;
+}
+
+#[tokio::test]
+async fn an_account_that_is_disabled_is_nobodys_way_in_whatever_the_token() {
+    let server = open();
+    let (owner, _) = (owner(&server).await, register(&server, "ann").await);
+    let earlier = json!({ "token": server.token("ann") });
+    let mut client = server.client_with(text(&earlier["token"]), None).await;
+    let (status, _) = send(&server, "PATCH", "/v1/accounts/ann", Some(&owner), &json!({ "disabled": true })).await;
+    assert_eq!((status, client.closed().await), (200, Some(4401)));
+    refused(&server, "GET", "/v1/me", Some(&earlier), &Value::Null, "account_disabled").await;
+    let later = json!({ "token": server.token_of("default", "ann", Timestamp(now().0 + 3_000), HOUR) });
+    refused(&server, "GET", "/v1/me", Some(&later), &Value::Null, "account_disabled").await;
+
+    let (status, _) = send(&server, "PATCH", "/v1/accounts/ann", Some(&owner), &json!({ "disabled": false })).await;
+    assert_eq!(status, 200);
+    refused(&server, "GET", "/v1/me", Some(&earlier), &Value::Null, "token_revoked").await;
+    assert_eq!(send(&server, "GET", "/v1/me", Some(&later), &Value::Null).await.0, 200);
 }
 
 #[tokio::test]
@@ -396,11 +415,11 @@ async fn many_who_log_in_at_once_hold_up_nobodys_messages() {
 
 // ---- helpers
 
-fn open() -> TestServer {
+pub fn open() -> TestServer {
     with_options(anybody())
 }
 
-fn anybody() -> Options {
+pub fn anybody() -> Options {
     Options { registration: Registration::Open, ..Options::default() }
 }
 
@@ -412,7 +431,7 @@ fn limited(limits: Limits) -> TestServer {
     TestServer::with(Setup { accounts: anybody(), limits, ..Setup::default() })
 }
 
-fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     use chinwag::clock::{Clock, SystemClock};
     SystemClock.now()
 }
@@ -421,14 +440,14 @@ fn registration(name: &str) -> Value {
     json!({ "name": name, "password": PASSWORD, "device": "phone" })
 }
 
-async fn register(server: &TestServer, name: &str) -> Value {
+pub async fn register(server: &TestServer, name: &str) -> Value {
     let (status, body) = send(server, "POST", "/v1/accounts", None, &registration(name)).await;
     assert_eq!(status, 201, "{body}");
     body
 }
 
 /// An owner, who has come by an invite of the operator's.
-async fn owner(server: &TestServer) -> Value {
+pub async fn owner(server: &TestServer) -> Value {
     let (id, code, digest) = codes::invite().unwrap();
     let (tenant, accounts) = (TenantId::default_tenant(), Arc::clone(&server.accounts));
     let local = tokio::task::LocalSet::new();
@@ -440,14 +459,14 @@ async fn owner(server: &TestServer) -> Value {
     owner
 }
 
-async fn log_in(server: &TestServer, name: &str, password: &str) -> Value {
+pub async fn log_in(server: &TestServer, name: &str, password: &str) -> Value {
     let (status, body) = send(server, "POST", "/v1/logins", None, &json!({ "name": name, "password": password })).await;
     assert_eq!(status, 201, "{body}");
     body
 }
 
 /// Sends a request of who is logged in as `login`, on a connection of its own.
-async fn send(server: &TestServer, method: &str, path: &str, login: Option<&Value>, body: &Value) -> (u16, Value) {
+pub async fn send(server: &TestServer, method: &str, path: &str, login: Option<&Value>, body: &Value) -> (u16, Value) {
     let client = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
     let request = client.request(method.parse().unwrap(), format!("http://{}{path}", server.address));
     let request = login.iter().fold(request, |request, login| request.bearer_auth(text(&login["token"])));
@@ -456,12 +475,12 @@ async fn send(server: &TestServer, method: &str, path: &str, login: Option<&Valu
     (answer.status().as_u16(), answer.json().await.unwrap())
 }
 
-async fn refused(server: &TestServer, method: &str, path: &str, login: Option<&Value>, body: &Value, code: &str) {
+pub async fn refused(server: &TestServer, method: &str, path: &str, login: Option<&Value>, body: &Value, code: &str) {
     let (status, problem) = send(server, method, path, login, body).await;
     assert_eq!(problem["code"], code, "{method} {path} {body} was answered {status} {problem}");
 }
 
-fn text(value: &Value) -> &str {
+pub fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
 }
 

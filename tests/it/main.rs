@@ -42,6 +42,7 @@ mod slow_mode;
 mod support;
 mod switching;
 mod taking_over;
+mod tenant_bans;
 mod tenants;
 mod threads;
 mod tls;

@@ -8,9 +8,9 @@ use uuid::Uuid;
 use crate::actors::accounts::By;
 use crate::auth::codes;
 use crate::domain::account::{INVITE_LIFE_MS, Rank};
-use crate::domain::{TenantId, UserId};
+use crate::domain::{TenantId, Timestamp, UserId};
 use crate::http::Desk;
-use crate::http::accounts::{invited, join_path, shown};
+use crate::http::accounts::{ban_shown, banned_as, invited, join_path, named_reason, shown};
 use crate::http::problem::Problem;
 use crate::wire::Refusal;
 
@@ -43,6 +43,14 @@ pub struct Invite {
     rank: String,
     uses: u32,
     life_ms: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ban {
+    user: String,
+    until: Option<i64>,
+    reason: Option<String>,
 }
 
 /// `GET /tenants/{tenant}/accounts`
@@ -89,7 +97,7 @@ pub async fn reset(desk: web::ThinData<Desk>, path: web::Path<(String, String)>)
     let made = async {
         let user = user(&path.1)?;
         let (code, digest) = codes::reset().map_err(|_| Refusal::unavailable())?;
-        let until = desk.accounts.to_reset(Some(By::Operator), tenant(&path.0)?, user.clone(), digest).await?;
+        let until = desk.accounts.to_reset(By::Operator, tenant(&path.0)?, user.clone(), digest).await?;
         Ok(HttpResponse::Ok().json(json!({ "user": user.as_str(), "code": code, "expires_at": until.0 })))
     };
     answered(made.await)
@@ -129,6 +137,40 @@ pub async fn take_back(desk: web::ThinData<Desk>, path: web::Path<(String, Strin
         Ok(HttpResponse::Ok().json(json!({ "invite": id.to_string() })))
     };
     answered(taken.await)
+}
+
+/// `GET /tenants/{tenant}/bans`
+pub async fn bans(desk: web::ThinData<Desk>, path: web::Path<String>, page: web::Query<Page>) -> HttpResponse {
+    let listed = async {
+        let after = page.after.as_deref().map(user).transpose()?;
+        let limit = page.limit.unwrap_or(100).clamp(1, PAGE_MAX);
+        let part = desk.accounts.bans(&By::Operator, &tenant(&path)?, after.as_ref(), limit).await?;
+        let after = part.found.last().filter(|_| part.more).map(|(user, _)| user.as_str());
+        let bans: Vec<_> = part.found.iter().map(|(user, ban)| ban_shown(user, ban)).collect();
+        Ok(HttpResponse::Ok().json(json!({ "bans": bans, "after": after })))
+    };
+    answered(listed.await)
+}
+
+/// `POST /tenants/{tenant}/bans`
+pub async fn ban(desk: web::ThinData<Desk>, path: web::Path<String>, asked: web::Json<Ban>) -> HttpResponse {
+    let banned = async {
+        let (user, reason) = (user(&asked.user)?, named_reason(asked.reason.as_deref())?);
+        let until = asked.until.map(Timestamp);
+        let banned = desk.accounts.ban(By::Operator, tenant(&path)?, user.clone(), until, reason).await?;
+        Ok(HttpResponse::Ok().json(banned_as(&user, &banned)))
+    };
+    answered(banned.await)
+}
+
+/// `POST /tenants/{tenant}/bans/{user}/revoke`
+pub async fn unban(desk: web::ThinData<Desk>, path: web::Path<(String, String)>) -> HttpResponse {
+    let unbanned = async {
+        let user = user(&path.1)?;
+        desk.accounts.unban(By::Operator, tenant(&path.0)?, user.clone()).await?;
+        Ok(HttpResponse::Ok().json(json!({ "user": user.as_str() })))
+    };
+    answered(unbanned.await)
 }
 
 fn tenant(text: &str) -> Result<TenantId, Refusal> {

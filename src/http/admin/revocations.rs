@@ -1,11 +1,9 @@
 //! What the operator revokes.
 
-use std::time::Duration;
-
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 
-use crate::actors::revoking::revocation;
+use crate::actors::revoking::{TOKEN_LIFE_MAX, revocation};
 use crate::auth::{IdentityOptions, LIFETIME_MAX};
 use crate::domain::revocation::Subject;
 use crate::domain::{Revocation, TenantId, Timestamp, TokenId, UserId};
@@ -16,8 +14,10 @@ use crate::wire::Refusal;
 /// The largest body of a request: ids have a few hundred bytes.
 pub const BODY_BYTES_MAX: usize = 16 * 1024;
 
-/// The longest that a token may live from now on, its issuer's clock being as wrong as it may be.
-const TOKEN_LIFE_MAX: Duration = LIFETIME_MAX.saturating_add(IdentityOptions::LEEWAY_MAX.saturating_mul(2));
+const _: () = {
+    let longest = LIFETIME_MAX.saturating_add(IdentityOptions::LEEWAY_MAX.saturating_mul(2));
+    assert!(TOKEN_LIFE_MAX.as_secs() >= longest.as_secs(), "a revocation outlives every token that it concerns");
+};
 
 /// What is to be revoked: a token by its id; or a user's or a tenant's tokens that were issued up to `since`, in
 /// milliseconds since 1970, or up to now.

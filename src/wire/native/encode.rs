@@ -908,6 +908,12 @@ fn put_error(out: &mut impl Writer, refusal: &Refusal) {
     if let Some(limit) = refusal.limit() {
         out.member("limit", limit);
     }
+    if let Some(until) = refusal.until() {
+        out.member("until", &until.0);
+    }
+    if let Some(reason) = refusal.reason() {
+        out.member("reason", reason);
+    }
     out.close_map(open);
 }
 
