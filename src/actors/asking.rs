@@ -114,7 +114,10 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
             let signal = async |store: &dyn Store, reader: &Rc<Follower>| {
                 registry.meters().user(&registry.limits().rates, &by)?;
                 reading::may_post(store, reader, registry.now()).await?;
-                worker.typing(reader.room(), &by.user, link, typing);
+                let own = StreamId::User(by.tenant.clone(), by.user.clone());
+                let settings = settings_of(store, &own).await.map_err(|error| read_failed(&error))?;
+                // Whoever writes is there; that it does no longer may have to be told of before.
+                worker.typing(reader.room(), &by.user, link, typing && !settings.invisible);
                 Ok(Reply::Signaled { room: reader.room().clone() })
             };
             read("typing", worker, link, &by, &room, signal).await
@@ -385,7 +388,7 @@ async fn present(
 ) -> Result<Reply, Refusal> {
     registry.meters().user(&registry.limits().rates, by)?;
     worker.present(by, link, presence);
-    // Looked at when it has been said: so one of the two, this and a change of the settings, comes last.
+    // When it has been said: whatever is decided from then on meets it.
     let heeded = presences::heed(registry, (by.tenant.clone(), by.user.clone())).await;
     heeded.map_err(|error| read_failed(&error))?;
     Ok(Reply::Present { presence })

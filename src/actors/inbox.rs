@@ -428,6 +428,7 @@ impl<'a> Deciding<'a> {
 
     /// What is to be written, and what the user's sessions are told then.
     fn end(mut self, seen: Option<Timestamp>) -> (Commit, Vec<RoomsChanged>, Vec<Hold>) {
+        let invisible = self.settings.invisible;
         for (room, Standpoint { kept, was, shut, .. }) in std::mem::take(&mut self.points) {
             if kept.changed == was {
                 continue;
@@ -435,7 +436,7 @@ impl<'a> Deciding<'a> {
             let key = RoomKey { tenant: self.tenant.clone(), room };
             let progress = Progress { delivered: kept.entry.delivered, read: kept.shown };
             self.put(rows::entry(room), Some(kept.encode()));
-            if !shut {
+            if !shut && !invisible {
                 let value = Some(progress.encode());
                 self.commit.puts.push(Put { under: key.stream(), key: rows::progress(&self.user), value });
             }
@@ -447,14 +448,14 @@ impl<'a> Deciding<'a> {
     }
 
     async fn update(&mut self, room: RoomId, update: Update) -> Result<Answer, StoreError> {
-        let private = self.settings.private_reading;
+        let Settings { private_reading: private, invisible, .. } = self.settings;
         let point = self.point(room).await?;
         let updated = point.head.ok_or(Rejection::NotMember).and_then(|head| point.kept.entry.updated(update, head));
         let entry = match updated {
             Ok(entry) => entry,
             Err(rejection) => return Ok(Err(rejection.into())),
         };
-        let (before, shut) = (point.kept.clone(), point.shut);
+        let (before, shut) = (point.kept.clone(), point.shut || invisible);
         let shown = if private || shut { before.shown } else { entry.read };
         let moved = !shut && (entry.delivered, shown) != (before.entry.delivered, before.shown);
         let changed = entry != before.entry;

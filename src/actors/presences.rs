@@ -58,8 +58,8 @@ struct Slot {
     said: Vec<Said>,
     /// When the last of them has gone.
     left: Option<Instant>,
-    /// Others may be told; not before the user's settings have been looked at.
-    visible: bool,
+    /// Whether others may be told; nobody is before the user's settings have been looked at.
+    visible: Option<bool>,
     /// What others have been told.
     told: Option<Presence>,
     /// When it is looked at next.
@@ -96,13 +96,20 @@ impl Presences {
         news
     }
 
-    /// Whether others may be told of a user, as its settings say. Returns what they have to be told, if that is something
-    /// new: that it is not there any more, or what it has said.
+    /// Whether others may be told of a user, as it has just decided. Returns what they have to be told, if that is
+    /// something new: that it is not there any more, or what it has said.
     pub fn show(&self, who: &Who, visible: bool) -> Option<Option<Presence>> {
-        let mut table = self.table();
-        let slot = table.users.get_mut(who)?;
-        slot.visible = visible;
-        if visible { slot.news().map(Some) } else { slot.told.take().map(|_| None) }
+        self.table().users.get_mut(who)?.show(visible)
+    }
+
+    /// Whether it is not known yet if others may be told of somebody who is there.
+    pub fn is_obscure(&self, who: &Who) -> bool {
+        self.table().users.get(who).is_some_and(|slot| slot.visible.is_none())
+    }
+
+    /// As [`Presences::show`] where a look at the settings has said so; what was decided meanwhile stands before it.
+    pub fn clear_up(&self, who: &Who, visible: bool) -> Option<Option<Presence>> {
+        self.table().users.get_mut(who).filter(|slot| slot.visible.is_none())?.show(visible)
     }
 
     /// Those who have gone, and of whom nothing was heard since; and of whom something is to be told that was said for a
@@ -173,9 +180,14 @@ impl Slot {
         self.said.iter().filter_map(|said| said.until).min()
     }
 
+    fn show(&mut self, visible: bool) -> Option<Option<Presence>> {
+        self.visible = Some(visible);
+        if visible { self.news().map(Some) } else { self.told.take().map(|_| None) }
+    }
+
     /// What others have to be told. Who has gone is still as he was.
     fn news(&mut self) -> Option<Presence> {
-        let now = Presence::of(self.said.iter().map(|said| said.presence)).filter(|_| self.visible);
+        let now = Presence::of(self.said.iter().map(|said| said.presence)).filter(|_| self.visible == Some(true));
         if now.is_none() || now == self.told {
             return None;
         }
@@ -186,15 +198,23 @@ impl Slot {
 
 /// Heeds whether `who`, who says to be there, wants to be seen.
 pub async fn heed(registry: &Arc<Registry>, who: Who) -> Result<(), StoreError> {
-    let stream = StreamId::User(who.0.clone(), who.1.clone());
-    let settings = settings_of(&**registry.store(), &stream).await?;
-    show(registry, who, !settings.invisible);
+    if registry.presences().is_obscure(&who) {
+        let stream = StreamId::User(who.0.clone(), who.1.clone());
+        let settings = settings_of(&**registry.store(), &stream).await?;
+        let news = registry.presences().clear_up(&who, !settings.invisible);
+        tell_news(registry, who, news);
+    }
     Ok(())
 }
 
 /// Has others told of `who`, or told no more.
 pub fn show(registry: &Arc<Registry>, who: Who, visible: bool) {
-    if let Some(presence) = registry.presences().show(&who, visible) {
+    let news = registry.presences().show(&who, visible);
+    tell_news(registry, who, news);
+}
+
+fn tell_news(registry: &Arc<Registry>, who: Who, news: Option<Option<Presence>>) {
+    if let Some(presence) = news {
         actix::spawn(tell(Arc::clone(registry), who, presence));
     }
 }
@@ -310,6 +330,16 @@ mod tests {
         assert_eq!(presences.due(now + GRACE), Vec::new());
         presences.say(&ann, FIRST, AWAY, now);
         assert_eq!((presences.show(&ann, true), presences.all()), (Some(AWAY), vec![ann]));
+    }
+
+    #[test]
+    fn what_a_user_decides_stands_before_what_was_looked_up_before() {
+        let (presences, ann, now) = (Presences::default(), who("ann"), Instant::now());
+        presences.say(&ann, FIRST, ONLINE, now);
+        assert!(presences.is_obscure(&ann));
+        // The settings have been read and say nothing; then they change.
+        assert_eq!(presences.show(&ann, false), None);
+        assert_eq!((presences.clear_up(&ann, true), presences.of(&ann)), (None, None));
     }
 
     #[test]

@@ -70,7 +70,8 @@ pub struct Settings {
     pub private_reading: bool,
     /// Who is shown how the user can be reached.
     pub contacts: Audience,
-    /// Nobody is told whether the user is there, whatever its connections say.
+    /// Nobody is told whether the user is there, whatever its connections say, nor what gives it away: that it writes, and
+    /// how far messages have come to it and it reads.
     pub invisible: bool,
 }
 

@@ -117,6 +117,36 @@ fn a_gap_that_hides_something_is_seen() {
 }
 
 #[test]
+fn what_was_before_the_joining_is_seen_where_it_is_not_to_be_shown() {
+    let town = Town::new();
+    // Bob has joined by the record 2.
+    let narrowed = |view: &View| {
+        let mut verdict = Verdict::default();
+        let mut recount = Recount::of(&town.log(), &mut verdict);
+        recount.from_join = true;
+        recount::check_view("bob", view, &[town.log()], &[recount], &mut verdict);
+        names(&verdict)
+    };
+    let mut view = town.follow(0, 12, 2..=12);
+    assert_eq!(narrowed(&view), [recount::FROM_JOIN], "nobody has told of the gap");
+    view.gaps.push((ROOM.to_owned(), 1, 1));
+    assert_eq!(narrowed(&view), Vec::<&str>::new());
+    let mut view = town.follow(0, 12, 1..=12);
+    view.gaps.push((ROOM.to_owned(), 1, 1));
+    assert!(narrowed(&view).contains(&recount::FROM_JOIN));
+}
+
+#[test]
+fn a_wrong_profile_is_seen() {
+    let book = Book { name: Some("Ann".to_owned()), ..Book::default() };
+    for (found, right) in [("Ann", true), ("ann", false)] {
+        let mut verdict = Verdict::default();
+        recount::check_profile("ann", &book, &json!({ "user": "ann", "name": found }), &mut verdict);
+        assert_eq!(verdict.faults.is_empty(), right, "{found}");
+    }
+}
+
+#[test]
 fn logs_that_break_a_rule_are_seen() {
     let broken = |change: &dyn Fn(&mut Vec<Value>)| {
         let mut records = records();
@@ -315,7 +345,7 @@ fn names(verdict: &Verdict) -> Vec<&'static str> {
 
 fn log_of(texts: &Texts, records: Vec<Value>) -> Log {
     let shown = records.iter().map(|record| texts.shown(record.clone())).collect();
-    Log { room: ROOM.to_owned(), records, shown }
+    Log { room: ROOM.to_owned(), kind: String::new(), hidden: 0, records, shown }
 }
 
 /// The record 12 is the last.
@@ -362,7 +392,7 @@ fn hello() -> Acknowledged {
 
 /// Bob has read up to the record 3.
 fn books() -> BTreeMap<String, Book> {
-    let entry = Entry { read_to: 3, delivered_to: 5, shown_to: 3, ..Entry::default() };
+    let entry = Entry { read_to: 3, delivered_to: 5, known_to: 5, shown_to: 3, ..Entry::default() };
     let entries = BTreeMap::from([(ROOM.to_owned(), entry)]);
     let hidden = BTreeMap::from([(ROOM.to_owned(), BTreeSet::from(["r5".to_owned()]))]);
     BTreeMap::from([("bob".to_owned(), Book { entries, hidden, ..Book::default() })])

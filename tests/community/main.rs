@@ -151,7 +151,11 @@ async fn found(stage: &Stage, plan: &Plan) -> Vec<String> {
             command["alias"] = json!(format!("channel-{n}"));
         }
         let made = asked(stage, room.owner, &[command]).await;
-        made[0]["room"].as_str().expect("a room has an id").to_owned()
+        let id = made[0]["room"].as_str().expect("a room has an id").to_owned();
+        if room.from_join {
+            asked(stage, room.owner, &[json!({ "type": "update", "room": id, "history": "join" })]).await;
+        }
+        id
     });
     stream::iter(made).buffered(JOINING).collect().await
 }
@@ -199,13 +203,14 @@ async fn judge(stage: &Arc<Stage>, plan: &Plan, users: usize, players: &[Person]
     for (n, person) in players.iter().enumerate() {
         recount::check_acknowledged(&user(n), &person.book.acknowledged, &by_room, &mut acknowledged);
         books.insert(user(n), person.book.clone());
-        if let Some(word) = said(person) {
+        if let Some(word) = said(person).filter(|_| !person.book.invisible) {
             there.insert(user(n), word);
         }
     }
     parts.push(acknowledged);
     parts.push(survey::rooms(stage, plan, &logs, &recounts, &books).await);
     parts.push(survey::inboxes(stage, users, &logs, &recounts, &books).await);
+    parts.push(survey::profiles(stage, plan.rooms[0].owner, &books).await);
     parts.push(survey::presences(stage, plan, &recounts, &there, GRACE_MAX).await);
     survey::merged(parts)
 }

@@ -204,6 +204,20 @@ impl Person {
                     self.book.private = private;
                 }
             }
+            Action::Invisible => {
+                let invisible = draw.is_multiple_of(3);
+                let (answer, _) = self.ask(json!({ "type": "settings_update", "invisible": invisible })).await;
+                if answer.is_ok() {
+                    self.book.invisible = invisible;
+                }
+            }
+            Action::Profile => {
+                let name = (!draw.is_multiple_of(5)).then(|| format!("{} the {draw}th", self.name));
+                let (answer, _) = self.ask(json!({ "type": "profile_update", "name": name })).await;
+                if answer.is_ok() {
+                    self.book.name = name;
+                }
+            }
             Action::Presence => {
                 let word = ["online", "away", "offline"][plan::index(draw % 3)];
                 let sockets = self.devices.iter().filter(|device| device.socket).count();
@@ -349,10 +363,10 @@ impl Person {
             command[name] = value.clone();
         }
         let (answer, unanswered) = self.ask(command).await;
-        let private = self.book.private;
+        let Book { private, invisible, .. } = self.book;
         let entry = self.book.entries.entry(room.to_owned()).or_default();
         match answer {
-            Ok(_) => entry.mark(&change, private),
+            Ok(_) => entry.mark(&change, private, invisible),
             Err(_) => entry.doubtful |= unanswered,
         }
     }
@@ -426,7 +440,7 @@ impl Person {
 
 impl Entry {
     /// What follows from a change that was acknowledged.
-    fn mark(&mut self, change: &Value, private: bool) {
+    fn mark(&mut self, change: &Value, private: bool, invisible: bool) {
         let before = self.clone();
         let reached = |member: &str| change[member].as_u64().unwrap_or(0);
         self.read_to = self.read_to.max(reached("read_to"));
@@ -444,8 +458,11 @@ impl Entry {
             self.draft = draft.as_str().map(str::to_owned);
         }
         // Where nothing changes nothing is told.
-        if *self != before && !private {
-            self.shown_to = self.read_to;
+        if *self != before && !invisible {
+            self.known_to = self.delivered_to;
+            if !private {
+                self.shown_to = self.read_to;
+            }
         }
     }
 }

@@ -54,6 +54,8 @@ pub struct Room {
     /// Without the owner.
     pub admins: Vec<usize>,
     pub members: Vec<usize>,
+    /// Nobody sees what was before the own joining.
+    pub from_join: bool,
 }
 
 impl Room {
@@ -109,6 +111,8 @@ pub enum Action {
     Hide,
     Unhide,
     Private,
+    Invisible,
+    Profile,
     Presence,
     Look,
     Join,
@@ -127,7 +131,7 @@ pub enum Action {
 }
 
 /// How often each is done, of all together.
-const ACTIONS: [(Action, u64); 27] = [
+const ACTIONS: [(Action, u64); 29] = [
     (Action::Post, 300),
     (Action::Reply, 90),
     (Action::Mention, 60),
@@ -149,6 +153,8 @@ const ACTIONS: [(Action, u64); 27] = [
     (Action::Hide, 8),
     (Action::Unhide, 3),
     (Action::Private, 2),
+    (Action::Invisible, 2),
+    (Action::Profile, 6),
     (Action::Presence, 10),
     (Action::Look, 25),
     (Action::Join, 20),
@@ -283,7 +289,8 @@ fn room(size: Size, rank: usize, random: &mut Random) -> Room {
     let owner = all.swap_remove(owner);
     let admins =
         if wanted > 5 && kind != Kind::Direct { all.split_off(all.len() - 1 - wanted / 50) } else { Vec::new() };
-    Room { kind, owner, admins, members: all }
+    let from_join = rank % 3 == 1 && matches!(kind, Kind::Channel | Kind::Group | Kind::Canvas);
+    Room { kind, owner, admins, members: all, from_join }
 }
 
 fn person(user: usize, of: &[usize], channels: &[usize], rooms: &[Room], steps: u64, random: &mut Random) -> Person {

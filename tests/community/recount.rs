@@ -17,11 +17,21 @@ const REACH: u64 = 2_000;
 /// How much of its last message a list of rooms shows.
 const PREVIEW_BYTES: usize = 256;
 
-/// A room's log as it was read by pages.
+/// A room's log as its owner has read it by pages.
 pub struct Log {
     pub room: String,
+    pub kind: String,
+    /// So many records at its beginning are from before the owner had joined, and not shown in such a room.
+    pub hidden: u64,
     pub records: Vec<Value>,
     pub shown: Vec<Shown>,
+}
+
+impl Log {
+    /// Where the record of this seq is, if there is one.
+    fn index(&self, seq: u64) -> Option<usize> {
+        usize::try_from(seq.checked_sub(self.hidden + 1)?).ok()
+    }
 }
 
 /// What was expected and not found.
@@ -115,6 +125,8 @@ pub struct Recount {
     pub mutes: Ends,
     /// To whom it was denied to post.
     denied: BTreeSet<String>,
+    /// Members see nothing from before they joined.
+    pub from_join: bool,
     /// Whether the word that everybody says is not allowed.
     ruled: bool,
     slow_mode_ms: i64,
@@ -126,10 +138,16 @@ pub struct Recount {
 impl Recount {
     /// Reads a log record by record; what may not be in it is a fault.
     pub fn of(log: &Log, verdict: &mut Verdict) -> Self {
-        let mut recount = Self::default();
+        let mut recount = Self { kind: log.kind.clone(), ..Self::default() };
         for (before, record) in log.records.iter().enumerate() {
             let author = text(record, "author");
-            verdict.equal("places in the log", author, &log.room, &(before as u64 + 1), &number(record, "seq"));
+            verdict.equal(
+                "places in the log",
+                author,
+                &log.room,
+                &(log.hidden + before as u64 + 1),
+                &number(record, "seq"),
+            );
             if let Some(client_id) = record["client_id"].as_str() {
                 let new = recount.client_ids.insert((author.to_owned(), client_id.to_owned()));
                 verdict.holds("said once", author, &log.room, new, || {
@@ -138,7 +156,7 @@ impl Recount {
             }
             recount.apply(&log.room, record, verdict);
         }
-        recount.head = log.records.len() as u64;
+        recount.head = log.hidden + log.records.len() as u64;
         recount
     }
 
@@ -147,8 +165,8 @@ impl Recount {
         let (user, message) = (text(record, "user").to_owned(), text(record, "message").to_owned());
         let until = record["until"].as_i64();
         match text(record, "event") {
-            "room_created" => text(record, "kind").clone_into(&mut self.kind),
             "room_updated" => {
+                self.from_join = record["history"] == "join";
                 self.slow_mode_ms = record["slow_mode_ms"].as_i64().unwrap_or(0);
                 if self.slow_mode_ms == 0 {
                     self.spoken.clear();
@@ -284,11 +302,12 @@ impl Recount {
         (unread.count() as u64, mentions as u64, floor < begin)
     }
 
-    /// The last message that is there, as a list of rooms shows it to who does not hide it.
-    pub fn last(&self, hidden: &BTreeSet<String>) -> Value {
+    /// The last message that is there, as a list of rooms shows it to a member who does not hide it.
+    pub fn last(&self, member: &Member, hidden: &BTreeSet<String>) -> Value {
         let last = self.messages.iter().max_by_key(|(_, said)| said.seq);
-        let Some((id, said)) =
-            last.filter(|(id, said)| !hidden.contains(*id) && said.seq > self.head.saturating_sub(REACH))
+        let floor = if self.from_join { member.joined } else { 0 };
+        let shown = |id: &String, said: &Message| !hidden.contains(id) && said.seq > floor;
+        let Some((id, said)) = last.filter(|(id, said)| shown(id, said) && said.seq > self.head.saturating_sub(REACH))
         else {
             return Value::Null;
         };
@@ -322,7 +341,7 @@ pub fn check_view(user: &str, view: &View, logs: &[Log], recounts: &[Recount], v
 /// Each record as it is in the log, or was before it was erased.
 fn check_texts(user: &str, stretch: &Stretch, log: &Log, verdict: &mut Verdict) {
     for shown in &stretch.shown {
-        let there = shown.seq.checked_sub(1).and_then(|at| usize::try_from(at).ok());
+        let there = log.index(shown.seq);
         let same = there.and_then(|at| log.shown.get(at).zip(log.records.get(at)));
         let same = same.is_some_and(|(there, record)| there.text == shown.text || was(&shown.text, record));
         verdict.holds("records shown", user, &log.room, same, || {
@@ -344,6 +363,7 @@ fn was(shown: &str, record: &Value) -> bool {
 
 pub const ORDER: &str = "order, without a gap or a repetition";
 pub const BARRIER: &str = "nothing behind a removal";
+pub const FROM_JOIN: &str = "nothing from before the joining, and that is told";
 pub const COMPLETE: &str = "everything up to the end";
 
 /// A stay at a time: from the record by which the user came in, without a gap, to its end, or the record of going at most.
@@ -407,12 +427,18 @@ fn check_follows(
         verdict.holds(ORDER, user, &log.room, latest.is_none_or(|latest| begun <= latest), || {
             (format!("to go on behind {latest:?} at most"), begun.to_string())
         });
-        let mut last = begun;
+        let stay = stays.iter().rev().find(|(came, _)| *came <= head);
+        let hidden = stay.filter(|_| recount.from_join).map_or(0, |(came, _)| came - 1);
+        let told = hidden <= begun || view.gaps.contains(&(log.room.clone(), begun + 1, hidden));
+        let first = stretch.shown.first().map_or(u64::MAX, |shown| shown.seq);
+        verdict.holds(FROM_JOIN, user, &log.room, told && first > hidden, || {
+            (format!("a gap up to {hidden}, and nothing of it"), format!("{first}, and {:?}", view.gaps))
+        });
+        let mut last = begun.max(hidden);
         for shown in &stretch.shown {
             verdict.equal(ORDER, user, &log.room, &(last + 1), &shown.seq);
             last = shown.seq;
         }
-        let stay = stays.iter().rev().find(|(came, _)| *came <= head);
         let within = stretch.shown.is_empty() || stay.is_some_and(|(_, gone)| gone.is_none_or(|gone| last <= gone));
         verdict.holds(BARRIER, user, &log.room, within, || (format!("up to the end of {stay:?}"), last.to_string()));
         latest = latest.max(Some(last));
@@ -430,7 +456,7 @@ fn check_follows(
 pub fn check_acknowledged(user: &str, done: &[Acknowledged], logs: &BTreeMap<&str, &Log>, verdict: &mut Verdict) {
     for done in done {
         let log = logs.get(done.room.as_str());
-        let record = done.seq.checked_sub(1).and_then(|at| log?.records.get(usize::try_from(at).ok()?));
+        let record = log.and_then(|log| log.records.get(log.index(done.seq)?));
         let there = record.is_some_and(|record| {
             let event = text(record, "event");
             let whole = event == done.event && done.text.as_deref() == record["content"]["text"].as_str();
@@ -477,7 +503,7 @@ pub fn check_inbox(
         let counted = (number(found, "unread"), number(found, "mentions"), found["more_unread"] == true);
         verdict.equal("unread", user, &log.room, &(unread, mentions, more), &counted);
         let hidden = book.hidden.get(&log.room).unwrap_or(&empty.1);
-        verdict.equal("last messages", user, &log.room, &recount.last(hidden), &found["last"]);
+        verdict.equal("last messages", user, &log.room, &recount.last(member, hidden), &found["last"]);
         verdict.equal("entries", user, &log.room, &entry_told(entry), &entry_found(found));
         let what = (recount.head, member.role.as_str(), recount.kind.as_str());
         verdict.equal(
@@ -535,7 +561,7 @@ pub fn check_readers(
     let count = |has: &dyn Fn(&Entry) -> bool| others.iter().filter(|(_, entry)| has(entry)).count() as u64;
     let expected = (
         others.len() as u64,
-        count(&|entry| entry.delivered_to >= message.seq),
+        count(&|entry| entry.known_to >= message.seq),
         count(&|entry| entry.shown_to >= message.seq),
     );
     let counts = (number(found, "members"), number(found, "delivered"), number(found, "read"));
@@ -547,7 +573,7 @@ pub fn check_readers(
         .collect();
     for (user, entry) in &others {
         let told = users.get(user).copied();
-        verdict.equal("receipts", user, room, &Some((entry.delivered_to, entry.shown_to)), &told);
+        verdict.equal("receipts", user, room, &Some((entry.known_to, entry.shown_to)), &told);
     }
 }
 
@@ -575,6 +601,12 @@ pub fn check_presences(
             verdict.equal("presences", user, room, &Some(of(user)), &users.get(user.as_str()).copied());
         }
     }
+}
+
+/// What a user says of itself.
+pub fn check_profile(user: &str, book: &Book, found: &Value, verdict: &mut Verdict) {
+    let expected = (user, book.name.as_deref());
+    verdict.equal("profiles", user, "", &expected, &(text(found, "user"), found["name"].as_str()));
 }
 
 /// What stands beside the messages of `history`, of all its pages together.

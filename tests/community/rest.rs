@@ -59,6 +59,11 @@ fn twin(command: &Value) -> (&'static str, String) {
         "typing" => ("PUT", format!("/v1/rooms/{room}/typing")),
         "inbox_update" => ("PATCH", format!("/v1/rooms/{room}/inbox")),
         "settings_update" => ("PATCH", "/v1/me/settings".to_owned()),
+        "profile_update" => ("PATCH", "/v1/me/profile".to_owned()),
+        "users" => {
+            let users = command["users"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            ("GET", format!("/v1/users?users={}", users.map(escaped).collect::<Vec<_>>().join(",")))
+        }
         "members" => ("GET", page(format!("/v1/rooms/{room}/members"))),
         "mutes" => ("GET", page(format!("/v1/rooms/{room}/mutes"))),
         "bans" => ("GET", page(format!("/v1/rooms/{room}/bans"))),

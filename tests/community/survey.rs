@@ -65,7 +65,9 @@ pub async fn logs(stage: &Stage, plan: &Plan) -> Vec<Log> {
     let reads = plan.rooms.iter().enumerate().map(|(n, room)| async move {
         let mut owner = Asker::new(stage, room.owner).await;
         let (room, mut after) = (stage.rooms[n].clone(), "start".to_owned());
-        let mut log = Log { room: room.clone(), records: Vec::new(), shown: Vec::new() };
+        let kind = plan.rooms[n].kind.as_str().to_owned();
+        let hidden = u64::from(plan.rooms[n].from_join);
+        let mut log = Log { room: room.clone(), kind, hidden, records: Vec::new(), shown: Vec::new() };
         loop {
             let path = format!("/v1/rooms/{room}/events?limit=100&after={after}");
             let page = owner.http.get(&path).await.ok();
@@ -228,6 +230,21 @@ pub async fn inboxes(
         }
     });
     merged(stream::iter(asked).buffered(AT_ONCE).collect().await)
+}
+
+/// Who everybody says to be, as somebody is told who has asked.
+pub async fn profiles(stage: &Stage, asker: usize, books: &BTreeMap<String, Book>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let mut asker = Asker::new(stage, asker).await;
+    let books: Vec<_> = books.iter().collect();
+    for some in books.chunks(100) {
+        let users: Vec<_> = some.iter().map(|(user, _)| user).collect();
+        let found = asker.ask(json!({ "type": "users", "users": users })).await;
+        for (nth, (user, book)) in some.iter().enumerate() {
+            recount::check_profile(user, book, &found["users"][nth], &mut verdict);
+        }
+    }
+    verdict
 }
 
 /// Who of each room is there, until that is as it has to be: a while after the last have gone.

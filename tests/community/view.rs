@@ -87,7 +87,8 @@ pub struct Acknowledged {
 pub struct Entry {
     pub delivered_to: u64,
     pub read_to: u64,
-    /// How far others may know that the user has read.
+    /// How far others may know that messages have come to the user, and that it has read.
+    pub known_to: u64,
     pub shown_to: u64,
     pub muted_until: Option<i64>,
     pub pinned: bool,
@@ -105,4 +106,6 @@ pub struct Book {
     /// Of each room, the messages that the user does not want to see.
     pub hidden: BTreeMap<String, BTreeSet<String>>,
     pub private: bool,
+    pub invisible: bool,
+    pub name: Option<String>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chinwag::store::memory::MemoryStore;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Setup, TestServer, create_channel, follow, join, kick};
+use crate::harness::{Client, Setup, TestServer, create_channel, follow, join, kick, post};
 use crate::requests::Request;
 
 #[tokio::test]
@@ -83,13 +83,23 @@ async fn who_is_invisible_is_offline_to_others_on_every_device_until_it_decides_
     for client in [&mut phone, &mut bob] {
         client.ask(presence("online")).await;
     }
+    let posted = ann.ask(post("lobby", "hi")).await;
+    let mark = |seq: &Value| json!({ "type": "inbox_update", "room": "lobby", "read_to": seq });
+    bob.ask(mark(&posted["seq"])).await;
+    bob.ask(json!({ "type": "typing", "room": "lobby" })).await;
     let there = who(&mut ann).await;
     assert_eq!(there["online"], 0, "{there}");
     assert_eq!(there["users"][1]["last_seen"], gone["last_seen"], "{there}");
+    let readers = ann.ask(json!({ "type": "readers", "room": "lobby", "message": posted["record"] })).await;
+    assert_eq!(readers["users"], json!([{ "user": "bob", "delivered_to": 0, "read_to": 0 }]));
     ann.hears_back().await;
-    assert!(ann.take_aside().iter().all(|frame| frame["type"] != "presence"));
+    let gives_away = |frame: &Value| ["presence", "progress", "typing"].iter().any(|kind| frame["type"] == *kind);
+    assert!(!ann.take_aside().iter().any(gives_away));
     bob.ask(hide(false)).await;
     assert_eq!(told(&mut ann).await, "online");
+    let posted = ann.ask(post("lobby", "there you are")).await;
+    bob.ask(mark(&posted["seq"])).await;
+    assert_eq!(ann.notice("progress").await["read_to"], posted["seq"]);
 }
 
 #[tokio::test]
