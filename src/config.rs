@@ -24,11 +24,14 @@ use tracing::Level;
 use crate::actors::Limits;
 use crate::actors::accounts;
 use crate::actors::limits::{Connections, Files, Rate, Rates, TenantLimits, TenantRules};
+use crate::auth::Secret;
 use crate::auth::options::IdentityOptions;
 use crate::domain::account::Registration;
 use crate::domain::rules::Links;
 use crate::domain::{Rules, TenantId};
+use crate::outgoing;
 use crate::platform::{Places, PlatformOptions};
+use crate::reset_hook::ResetHookOptions;
 use source::{Origin, Sources, Stated};
 use table::{Reload, SECTIONS};
 use value::Value;
@@ -46,6 +49,7 @@ pub struct Config {
     pub auth: IdentityOptions,
     pub profiles: Option<PlatformOptions>,
     pub accounts: accounts::Options,
+    pub reset_hook: Option<ResetHookOptions>,
     pub metrics: Metrics,
     pub log: Log,
     /// What all this was read from, by the names of the settings.
@@ -138,13 +142,14 @@ impl Config {
         settings.check_together(&mut mistakes);
         let auth = settings.auth(&listed, &mut mistakes);
         let profiles = settings.profiles(&mut mistakes);
+        let reset_hook = settings.reset_hook(&mut mistakes);
         if !mistakes.is_empty() {
             return Err(Mistakes(mistakes));
         }
         let (server, tls, store) = (settings.server(), settings.tls(), settings.store());
         let (limits, metrics, log) = (settings.limits(), settings.metrics(), settings.log());
         let accounts = settings.accounts(auth.lifetime_max);
-        Ok(Self { server, tls, store, limits, auth, profiles, accounts, metrics, log, stated })
+        Ok(Self { server, tls, store, limits, auth, profiles, accounts, reset_hook, metrics, log, stated })
     }
 
     /// The settings that `other` has differently and that a running server cannot change.
@@ -246,6 +251,7 @@ impl Settings<'_> {
                 auth_failures_per_address: rate("limits.rates.auth_failures_per_address"),
                 auth_penalty: self.duration("limits.rates.auth_penalty"),
                 auth_failures_per_account: rate("limits.rates.auth_failures_per_account"),
+                resets_per_account: rate("limits.rates.resets_per_account"),
                 logins_per_address: rate("limits.rates.logins_per_address"),
                 messages_per_session: rate("limits.rates.messages_per_session"),
                 messages_per_user: rate("limits.rates.messages_per_user"),
@@ -349,6 +355,30 @@ impl Settings<'_> {
             },
             token_life: self.duration("accounts.token_life").min(token_life_max),
             login_life: self.duration("accounts.login_life"),
+        }
+    }
+
+    fn reset_hook(&self, mistakes: &mut Vec<String>) -> Option<ResetHookOptions> {
+        let (url, file) = (self.text("accounts.reset_hook.url"), self.text("accounts.reset_hook.secret_file"));
+        let mut wrong = |key: &str, why: &str| {
+            let key = format!("accounts.reset_hook.{key}");
+            mistakes.push(self.origin(&key).mistake(&format!("{key}: {why}")));
+        };
+        if url.is_empty() {
+            return None;
+        }
+        if let Err(why) = outgoing::check_url(url) {
+            wrong("url", why);
+        }
+        let secret = std::fs::read(file)
+            .map_err(|error| format!("{file}: {error}"))
+            .and_then(|bytes| Secret::new(bytes.trim_ascii().to_vec()).map_err(|error| format!("{file}: {error}")));
+        match secret {
+            Ok(secret) => Some(ResetHookOptions { url: url.to_owned(), secret }),
+            Err(why) => {
+                wrong("secret_file", &why);
+                None
+            }
         }
     }
 
@@ -537,7 +567,7 @@ mod tests {
     }
 
     fn makes_sense_only_together(section: &Section) -> bool {
-        section.shape == Shape::List || ["tls", "profiles"].contains(&section.name)
+        section.shape == Shape::List || ["tls", "profiles", "accounts.reset_hook"].contains(&section.name)
     }
 
     #[test]
@@ -579,10 +609,37 @@ mod tests {
         assert!(mistakes.contains("it is not https"), "{mistakes}");
     }
 
+    #[test]
+    fn a_hook_for_codes_has_an_address_and_a_secret() {
+        let mut secret = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut secret, &[b's'; 32]).unwrap();
+        let with = |url: &str, secret: &str| {
+            let file = format!("[accounts.reset_hook]\nurl = \"{url}\"\nsecret_file = \"{secret}\"\n");
+            load(&[], Some(&file)).map(|config| config.reset_hook.map(|hook| hook.url))
+        };
+        let (file, url) = (secret.path().to_str().unwrap(), "https://p.example/codes");
+        assert_eq!(with(url, file).unwrap().as_deref(), Some(url));
+        assert_eq!(with("", file).unwrap(), None);
+        for (url, file, why) in [
+            ("http://p.example/codes", file, "accounts.reset_hook.url: it is not https"),
+            (url, "", "accounts.reset_hook.secret_file"),
+            (url, "/nowhere/at/all", "accounts.reset_hook.secret_file: /nowhere/at/all"),
+        ] {
+            let mistakes = with(url, file).unwrap_err().to_string();
+            assert!(mistakes.contains(why), "{mistakes}");
+        }
+        std::io::Write::write_all(&mut secret.reopen().unwrap(), b"\n\n\n\n").unwrap();
+        let mistakes = with(url, file).unwrap_err().to_string();
+        assert!(mistakes.contains("it has 28 bytes"), "{mistakes}");
+    }
+
     /// What the parts of the server are given.
     fn differing(config: &Config) -> String {
-        let Config { server, tls, store, limits, auth, accounts, profiles, metrics, log, stated: _ } = config;
-        format!("{server:?} {tls:?} {store:?} {limits:?} {auth:?} {accounts:?} {profiles:?} {metrics:?} {log:?}")
+        let Config { server, tls, store, limits, auth, accounts, reset_hook, profiles, metrics, log, stated: _ } =
+            config;
+        format!(
+            "{server:?} {tls:?} {store:?} {limits:?} {auth:?} {accounts:?} {reset_hook:?} {profiles:?} {metrics:?} {log:?}"
+        )
     }
 
     #[rstest]

@@ -16,6 +16,7 @@ pub mod logs;
 pub mod metrics;
 pub mod outgoing;
 pub mod platform;
+pub mod reset_hook;
 pub mod server;
 pub mod service;
 pub mod store;

@@ -67,6 +67,18 @@ pub async fn get_json(
     Ok(text)
 }
 
+/// Has `url` take `body`, which is JSON, with one more header. Whatever it answers beyond that it has taken it is not read.
+pub async fn post_json(
+    client: &Client,
+    url: &str,
+    (name, value): (&str, &str),
+    body: &str,
+) -> Result<(), OutgoingError> {
+    let request = client.post(url).header("content-type", "application/json").header(name, value);
+    let answer = request.body(body.to_owned()).send().await.map_err(failed)?;
+    if answer.status().is_success() { Ok(()) } else { Err(OutgoingError::Status(answer.status().as_u16())) }
+}
+
 fn failed(error: reqwest::Error) -> OutgoingError {
     OutgoingError::Request(error.without_url().to_string())
 }

@@ -33,6 +33,7 @@ use crate::http::origin::Origins;
 use crate::http::{self, Desk, Door, tickets};
 use crate::logs::Logs;
 use crate::platform::Platform;
+use crate::reset_hook::{self, ResetHookOptions};
 use crate::service;
 use crate::store::files::FileStore;
 use crate::store::sled::{OpenError, Options, SledStore};
@@ -93,6 +94,8 @@ pub struct Parts {
     /// What signs the tokens of logins; without it nobody logs in here.
     pub keyring: Option<Keyring>,
     pub accounts: accounts::Options,
+    /// What gives users codes that they ask for themselves, if anything does.
+    pub reset_hook: Option<ResetHookOptions>,
     /// Whose word is taken for where a request comes from.
     pub proxies: Vec<IpNet>,
     /// Seals cursors; one that others do not have, and that stays the same.
@@ -144,6 +147,9 @@ impl Server {
         let door = Door::new(Arc::clone(&registry), Arc::clone(&gate), &parts.proxies);
         let tls = parts.tls.map(|certificate| certificate.server_config().map(Arc::new));
         let accounts = Accounts::new(Arc::clone(&registry), parts.accounts);
+        if let Some(options) = parts.reset_hook {
+            reset_hook::start(options, &accounts).map_err(io::Error::other)?;
+        }
         let reception = parts.keyring.map(|keyring| Arc::new(Reception::new(Arc::clone(&accounts), keyring)));
         let serving = Serving {
             reception,
@@ -467,6 +473,7 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(&Started))
         limits: config.limits.clone(),
         keyring,
         accounts: config.accounts.clone(),
+        reset_hook: config.reset_hook.clone(),
         proxies: config.server.trusted_proxies.clone(),
         sealer: Sealer::new(secrets.cursor.bytes()).expect("a secret is long enough for a key"),
         profiles,

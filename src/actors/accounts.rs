@@ -4,11 +4,11 @@
 //! is secret comes here as a digest. An undertaking goes on to its end also when who asked for it has gone.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 use uuid::Uuid;
 
 use super::excluding;
@@ -74,6 +74,13 @@ pub struct Accounts {
     hasher: RandomState,
     locks: [Mutex<()>; LOCKS],
     under_way: Semaphore,
+    codes_asked: OnceLock<mpsc::Sender<CodeAsked>>,
+}
+
+/// That somebody wants a code for this account, be there one or not.
+pub struct CodeAsked {
+    pub tenant: TenantId,
+    pub user: UserId,
 }
 
 /// Who asks for something that not everybody may.
@@ -139,7 +146,18 @@ impl Accounts {
             hasher: RandomState::new(),
             locks: std::array::from_fn(|_| Mutex::default()),
             under_way: Semaphore::new(UNDER_WAY_MAX),
+            codes_asked: OnceLock::new(),
         })
+    }
+
+    /// Names what gives users the codes that they ask for themselves. Called once, before anybody connects.
+    pub fn send_codes_by(&self, asked: mpsc::Sender<CodeAsked>) {
+        let first = self.codes_asked.set(asked);
+        debug_assert!(first.is_ok(), "somebody else gives them codes already");
+    }
+
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
     pub fn options(&self) -> &Options {
@@ -335,6 +353,37 @@ impl Accounts {
             let puts = vec![put(&tenant, keys::account(&user), &account.to_reset(code, now))];
             accounts.commit_by(&tenant, &by, Deed::ResetMade { user }, puts).await?;
             Ok(Timestamp(now.0 + account::RESET_LIFE_MS))
+        })
+        .await
+    }
+
+    /// Has somebody be given a code for an account, if there is such an account; that is found out later.
+    pub fn ask_for_code(&self, tenant: TenantId, user: UserId) -> Result<(), Refusal> {
+        let asked = self.codes_asked.get().ok_or(AccountRejection::ResetsOff)?;
+        if let Some(refusal) = self.registry.unready() {
+            return Err(refusal);
+        }
+        asked.try_send(CodeAsked { tenant, user }).map_err(|_| Refusal::busy(TURN))
+    }
+
+    /// Makes a code that sets another password, which the user is to have; says until when it is good. `None` where
+    /// nobody could come in with it.
+    pub async fn own_reset(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        user: UserId,
+        code: Digest,
+    ) -> Result<Option<Timestamp>, Refusal> {
+        self.undertake(async move |accounts| {
+            let _lock = accounts.lock(&tenant).await?;
+            let account = accounts.account(&tenant, &user).await?;
+            let Some(account) = account.filter(|account| !account.disabled) else { return Ok(None) };
+            if accounts.lets_in(&tenant, &user).is_err() {
+                return Ok(None);
+            }
+            let now = accounts.now();
+            accounts.commit(&tenant, vec![put(&tenant, keys::account(&user), &account.to_reset(code, now))]).await?;
+            Ok(Some(Timestamp(now.0 + account::RESET_LIFE_MS)))
         })
         .await
     }

@@ -88,6 +88,8 @@ pub struct Rates {
     pub auth_penalty: Duration,
     /// Wrong passwords and codes for one account, from wherever they come.
     pub auth_failures_per_account: Option<Rate>,
+    /// Codes that somebody asks for himself, for one account.
+    pub resets_per_account: Option<Rate>,
     /// Log-ins, registrations and codes that are asked for.
     pub logins_per_address: Option<Rate>,
     pub messages_per_session: Option<Rate>,
@@ -143,6 +145,7 @@ pub mod names {
     pub const CONNECTS_PER_ADDRESS: &str = "rates.connects_per_address";
     pub const AUTH_FAILURES_PER_ADDRESS: &str = "rates.auth_failures_per_address";
     pub const AUTH_FAILURES_PER_ACCOUNT: &str = "rates.auth_failures_per_account";
+    pub const RESETS_PER_ACCOUNT: &str = "rates.resets_per_account";
     pub const LOGINS_PER_ADDRESS: &str = "rates.logins_per_address";
     pub const MESSAGES_PER_SESSION: &str = "rates.messages_per_session";
     pub const MESSAGES_PER_USER: &str = "rates.messages_per_user";
@@ -155,7 +158,7 @@ pub mod names {
     pub const UPLOADS_PER_USER: &str = "files.uploads_per_user";
     pub const FILES_PER_TENANT: &str = "tenant.files_mb";
 
-    pub const ALL: [&str; 20] = [
+    pub const ALL: [&str; 21] = [
         CONNECTIONS,
         CONNECTIONS_PER_ADDRESS,
         OPENING_PER_ADDRESS,
@@ -165,6 +168,7 @@ pub mod names {
         CONNECTS_PER_ADDRESS,
         AUTH_FAILURES_PER_ADDRESS,
         AUTH_FAILURES_PER_ACCOUNT,
+        RESETS_PER_ACCOUNT,
         LOGINS_PER_ADDRESS,
         MESSAGES_PER_SESSION,
         MESSAGES_PER_USER,
@@ -233,6 +237,7 @@ impl Default for Limits {
                 auth_failures_per_address: Some(Rate::per_minute(10, 10)),
                 auth_penalty: Duration::from_secs(60),
                 auth_failures_per_account: Some(Rate::per_minute(10, 10)),
+                resets_per_account: Some(Rate { count: 3, per: Duration::from_secs(3600), burst: 3 }),
                 logins_per_address: Some(Rate::per_minute(30, 60)),
                 messages_per_session: Some(Rate::per_second(50, 100)),
                 messages_per_user: Some(Rate::per_second(100, 200)),

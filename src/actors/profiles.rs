@@ -94,6 +94,14 @@ pub async fn profile_of(store: &dyn Store, stream: &StreamId) -> Result<Profile,
     Ok(row.map(|row| Profile::decode(&row)).transpose()?.unwrap_or_default())
 }
 
+/// What is known of a user, whoever says it, for the server's own use.
+pub async fn known_of(registry: &Registry, tenant: &TenantId, user: &UserId) -> Result<Profile, Refusal> {
+    let elsewhere = elsewhere(registry, tenant, std::slice::from_ref(user)).await.pop().flatten();
+    let stream = StreamId::User(tenant.clone(), user.clone());
+    let own = profile_of(&**registry.store(), &stream).await.map_err(|error| read_failed(&error))?;
+    Ok(joined(own, elsewhere.as_deref()))
+}
+
 /// The rooms that somebody owns.
 async fn owned_by(store: &dyn Store, by: &Principal) -> Result<Vec<RoomId>, StoreError> {
     let stream = StreamId::User(by.tenant.clone(), by.user.clone());

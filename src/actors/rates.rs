@@ -206,6 +206,7 @@ pub struct Meters {
     connects: Keyed,
     tokens: Keyed,
     passwords: Keyed,
+    resets: Keyed,
     logins: Keyed,
 }
 
@@ -219,6 +220,7 @@ impl Meters {
             connects: Keyed::default(),
             tokens: Keyed::default(),
             passwords: Keyed::default(),
+            resets: Keyed::default(),
             logins: Keyed::default(),
         }
     }
@@ -277,6 +279,12 @@ impl Meters {
     pub fn may_try_password(&self, tenant: &TenantId, user: &UserId) -> Result<(), Refusal> {
         let barred = self.passwords.barred((tenant, user), &self.time);
         barred.map_err(|after| Refusal::rate_limited(names::AUTH_FAILURES_PER_ACCOUNT, after))
+    }
+
+    /// Counts a code that somebody asks for himself, be there such an account or not.
+    pub fn ask_for_code(&self, rates: &Rates, tenant: &TenantId, user: &UserId) -> Result<(), Refusal> {
+        let checked = self.resets.check((tenant, user), rates.resets_per_account, &self.time);
+        checked.map_err(|after| Refusal::rate_limited(names::RESETS_PER_ACCOUNT, after))
     }
 
     /// A password or a code for an account was wrong.

@@ -270,6 +270,13 @@ pub const SECTIONS: &[Section] = &[
                 Live,
             ),
             setting(
+                "resets_per_account",
+                Rate,
+                r#""3/h""#,
+                "Codes that are asked for without a login, for one account",
+                Live,
+            ),
+            setting(
                 "logins_per_address",
                 Rate,
                 r#""30/min burst 60""#,
@@ -479,6 +486,21 @@ pub const SECTIONS: &[Section] = &[
                 time(Duration::from_secs(1), Duration::from_secs(31_557_600)),
                 r#""30days""#,
                 "After this long without use a login is over",
+                Restart,
+            ),
+        ],
+    },
+    Section {
+        name: "accounts.reset_hook",
+        shape: Shape::Once,
+        doc: "What gives users the codes that they ask for themselves, to set another password: by mail, by SMS",
+        settings: &[
+            setting("url", Text, r#""""#, "Where codes are handed to; empty: only administrators give codes", Restart),
+            setting(
+                "secret_file",
+                OptionalPath,
+                r#""""#,
+                "A file with the secret that signs what is sent, of 32 bytes or more; needed",
                 Restart,
             ),
         ],

@@ -159,10 +159,12 @@ pub enum AccountRejection {
     BanNotFound,
     #[error("as many users are banned or disabled as may be; let some in again")]
     TooManyExclusions,
+    #[error("codes are not sent from here; an administrator makes one")]
+    ResetsOff,
 }
 
 impl AccountRejection {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::RegistrationClosed,
         Self::InviteInvalid,
         Self::NameTaken,
@@ -181,6 +183,7 @@ impl AccountRejection {
         Self::TenantBanned,
         Self::BanNotFound,
         Self::TooManyExclusions,
+        Self::ResetsOff,
     ];
 
     /// The code by which programs know it. It never changes its meaning.
@@ -204,6 +207,7 @@ impl AccountRejection {
             Self::TenantBanned => "tenant_banned",
             Self::BanNotFound => "ban_not_found",
             Self::TooManyExclusions => "too_many_exclusions",
+            Self::ResetsOff => "resets_off",
         }
     }
 }

@@ -43,6 +43,7 @@ pub enum Act {
     LogIn,
     Refresh,
     Reset,
+    AskForCode,
     Logins,
     End,
     EndOthers,
@@ -73,7 +74,7 @@ pub struct Reception {
 impl Act {
     pub fn needs_token(self) -> bool {
         match self {
-            Self::Register | Self::LogIn | Self::Refresh | Self::Reset => false,
+            Self::Register | Self::LogIn | Self::Refresh | Self::Reset | Self::AskForCode => false,
             Self::Logins
             | Self::End
             | Self::EndOthers
@@ -97,6 +98,7 @@ impl Act {
             Self::LogIn => "log_in",
             Self::Refresh => "refresh",
             Self::Reset => "reset_password",
+            Self::AskForCode => "ask_for_reset_code",
             Self::Logins => "logins",
             Self::End => "end_login",
             Self::EndOthers => "end_other_logins",
@@ -157,6 +159,7 @@ async fn of_a_stranger(
         Act::LogIn => reception.log_in(&counted, read(&body)?).await,
         Act::Refresh => reception.refresh(&counted, read(&body)?).await,
         Act::Reset => reception.reset(&counted, read(&body)?).await,
+        Act::AskForCode => reception.ask_for_code(&counted, &read(&body)?),
         Act::Logins
         | Act::End
         | Act::EndOthers
@@ -219,7 +222,9 @@ async fn of_somebody(
             Act::Ban => reception.ban(by, read(&body)?).await,
             Act::Unban => reception.unban(by, place("user")).await,
             Act::Bans => reception.bans(by, place("after"), place("limit")).await,
-            Act::Register | Act::LogIn | Act::Refresh | Act::Reset | Act::End => Err(Refusal::route_not_found()),
+            Act::Register | Act::LogIn | Act::Refresh | Act::Reset | Act::AskForCode | Act::End => {
+                Err(Refusal::route_not_found())
+            }
         }
     };
     let response = answered.await.map_err(Problem::of)?;
@@ -275,6 +280,12 @@ struct Reset {
     name: String,
     code: String,
     password: Password,
+    tenant: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct AskForCode {
+    name: String,
     tenant: Option<String>,
 }
 
@@ -367,6 +378,15 @@ impl Reception {
             }
         })?;
         Ok(ok(&json!({ "ended": ended })))
+    }
+
+    /// Looks at no account, so that the answer says nothing of any.
+    fn ask_for_code(&self, counted: &Counted<'_>, asked: &AskForCode) -> Result<HttpResponse, Refusal> {
+        let (tenant, user) = who(asked.tenant.as_deref(), &asked.name)?;
+        counted.may_try(&tenant, &user)?;
+        counted.registry.meters().ask_for_code(&counted.registry.limits().rates, &tenant, &user)?;
+        self.accounts.ask_for_code(tenant, user)?;
+        Ok(HttpResponse::Accepted().json(json!({})))
     }
 
     async fn logins(&self, by: &Principal) -> Result<HttpResponse, Refusal> {

@@ -520,6 +520,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Ended", needed(object(), "ended", integer()).into()),
         ("ChangePassword", text_of(text_of(object(), "password"), "new_password").into()),
         ("Reset", password(text_of(text_of(object(), "name"), "code")).into()),
+        ("AskForCode", text_of(object(), "name").property("tenant", text()).into()),
         ("ResetCode", needed(text_of(text_of(object(), "user"), "code"), "expires_at", millis()).into()),
         ("Account", account().into()),
         ("Accounts", needed(needed_list(object(), "accounts", account()), "after", or_null(user())).into()),

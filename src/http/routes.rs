@@ -1203,6 +1203,16 @@ pub const ROUTES: &[Route] = &[
     },
     Route {
         verb: Verb::Post,
+        path: "/v1/resets/codes",
+        serves: Serves::Accounts(Act::AskForCode),
+        summary: "Have a code sent that sets another password; answered alike whether there is such an account or not",
+        query: NO_QUERY,
+        body: Some(&Body { required: true, shape: "AskForCode", example: r#"{"name":"ann"}"# }),
+        success: &[(202, Shape::Json("Done"))],
+        codes: stranger!["resets_off"],
+    },
+    Route {
+        verb: Verb::Post,
         path: "/v1/invites",
         serves: Serves::Accounts(Act::Invite),
         summary: "Invite whoever has the code that is answered",

@@ -490,6 +490,7 @@ pub const CODES: &[CodeInfo] = &[
     no("tenant_banned", 403, "you are banned from the tenant"),
     no("ban_not_found", 404, "the user is not banned from the tenant"),
     no("too_many_exclusions", 409, "as many users are banned or disabled as may be; let some in again"),
+    no("resets_off", 403, "codes are not sent from here; an administrator makes one"),
     BAD_REQUEST,
     UNKNOWN_COMMAND,
     TOO_DEEP,

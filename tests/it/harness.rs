@@ -17,6 +17,7 @@ use chinwag::auth::{Claims, Identity, IdentityOptions, Keyring, Secret};
 use chinwag::clock::{Clock, SystemClock};
 use chinwag::domain::{TenantId, Timestamp, UserId};
 use chinwag::http::origin::Origins;
+use chinwag::reset_hook::ResetHookOptions;
 use chinwag::server::{Parts, Server};
 use chinwag::store::Store;
 use chinwag::store::files::FileStore;
@@ -47,6 +48,7 @@ pub struct Setup {
     pub clock: Arc<dyn Clock>,
     pub limits: Limits,
     pub accounts: Options,
+    pub reset_hook: Option<ResetHookOptions>,
     pub origins: Arc<Origins>,
     /// Says whose tokens are; without one, the harness's own secret does.
     pub gate: Option<Arc<dyn Gate>>,
@@ -68,6 +70,7 @@ impl Default for Setup {
             clock: Arc::new(SystemClock),
             limits: Limits { sweep: Duration::from_millis(50), ..Limits::lifted() },
             accounts: Options::default(),
+            reset_hook: None,
             origins: Arc::default(),
             gate: None,
             profiles: None,
@@ -124,6 +127,7 @@ impl TestServer {
                     limits: setup.limits,
                     keyring: Some(signing),
                     accounts: setup.accounts,
+                    reset_hook: setup.reset_hook,
                     proxies: setup.proxies,
                     sealer: Sealer::new(&[7; 32]).expect("it is long enough"),
                     profiles: setup.profiles,

@@ -29,6 +29,7 @@ mod profiles;
 mod protocol;
 mod reactions;
 mod requests;
+mod reset_codes;
 mod rest;
 mod returning;
 mod review;
