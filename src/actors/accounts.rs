@@ -24,7 +24,7 @@ use crate::domain::{LoginId, Name, StreamId, TenantId, Timestamp, UserId};
 use crate::store::rows::accounts as keys;
 use crate::store::rows::{self, Row};
 use crate::store::{Commit, Put, StoreError};
-use crate::wire::Refusal;
+use crate::wire::{CloseReason, Refusal};
 
 mod bans;
 
@@ -571,7 +571,16 @@ impl Accounts {
 
     async fn invite(&self, tenant: &TenantId, shown: Option<(Uuid, Digest)>) -> Result<Option<Invite>, Refusal> {
         let Some((id, _)) = shown else { return Ok(None) };
-        self.row(tenant, &keys::invite(id)).await
+        let Some(invite) = self.row::<Invite>(tenant, &keys::invite(id)).await? else { return Ok(None) };
+        if invite.by == UserId::operator() {
+            return Ok(Some(invite));
+        }
+        // It is worth what its maker may do now, who may have been banned meanwhile, disabled, or made less.
+        match self.rank(tenant, &By::User(invite.by.clone())).await {
+            Ok(rank) => Ok(Some(invite).filter(|invite| account::may(rank, invite.rank).is_ok())),
+            Err(refusal) if refusal.code() == AccountRejection::RankTooLow.code() => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// What is shown, beside what there is; somebody who shows what there is not is no better off than with nothing.
@@ -677,10 +686,15 @@ impl Accounts {
         self.registry.exclude(tenant, user, &exclusion);
         let (rank, disabled) = (account.rank, true);
         let deed = Deed::AccountChanged { user: user.clone(), rank, disabled };
-        let (written, committed) = tokio::join!(written, self.commit_by(tenant, by, deed, puts));
-        drop(lock);
-        let ended = self.registry.end_denied(&denied).await;
-        written.and(committed).and(ended)
+        let committed = async {
+            let committed = self.commit_by(tenant, by, deed, puts).await;
+            drop(lock);
+            committed
+        };
+        // The logins' connections are among the user's, and so are those of tokens that say to be of later.
+        let ended = self.registry.end_excluded(tenant, user, CloseReason::TokenRevoked);
+        let (written, committed, ended) = tokio::join!(written, committed, ended);
+        written.and(committed).and(ended.map(drop))
     }
 
     /// Writes an account that is not disabled, or not any more.

@@ -62,11 +62,17 @@ impl Registry {
         });
     }
 
-    /// Ends every connection of a user who is banned; returns how many, when they are gone.
-    pub(super) async fn end_banned(&self, tenant: &TenantId, user: &UserId) -> Result<usize, Refusal> {
+    /// Ends every connection of a user who is excluded, whenever its token was issued; returns how many, when they are
+    /// gone.
+    pub(super) async fn end_excluded(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        why: CloseReason,
+    ) -> Result<usize, Refusal> {
         let subject = Subject::User(tenant.clone(), user.clone());
         let whenever = Revocation { since: Timestamp(i64::MAX), until: Timestamp(i64::MAX) };
-        self.end_connections(&subject, whenever, CloseReason::TenantBanned).await
+        self.end_connections(&subject, whenever, why).await
     }
 }
 

@@ -27,6 +27,7 @@ use super::registry::{Registry, RelayId};
 use super::relay::{Announce, Publication, RelayActor, Revoke};
 use super::signals::{self, ROOMS_OF_ONE_MAX, TYPING};
 use super::world::Track;
+use crate::domain::revocation::Subject;
 use crate::domain::session::{Follow, Generation};
 use crate::domain::{Position, Presence, Principal, RoomId, RoomKey, Seq, Signal, TenantId, UserId};
 use crate::metrics::Census;
@@ -273,7 +274,17 @@ impl Worker {
     pub(super) fn revoke(&self, revoke: &Revoke) -> Vec<Cutting> {
         let Revoke { subject, revocation, close, pending } = revoke;
         let denied = |link: &&Rc<Link>| link.is_of(|principal| subject.denies(*revocation, principal));
-        let links: Vec<_> = self.users.borrow().values().flatten().filter(denied).cloned().collect();
+        let users = self.users.borrow();
+        let links: Vec<_> = match subject {
+            Subject::User(tenant, user) => {
+                let of = users.get(&(tenant.clone(), user.clone()));
+                of.into_iter().flatten().filter(denied).cloned().collect()
+            }
+            Subject::Token(_) | Subject::Login(_) | Subject::Tenant(_) => {
+                users.values().flatten().filter(denied).cloned().collect()
+            }
+        };
+        drop(users);
         let due = Instant::now() + self.registry.limits().proof;
         links.into_iter().map(|link| Cutting { token: link.revoke(*close, pending.clone()), link, due }).collect()
     }

@@ -309,6 +309,16 @@ pub fn may_ban(by: Option<Rank>, to: Rank, owners: usize) -> Result<(), AccountR
     }
 }
 
+/// Whether `by`, or the operator, may take back or replace a ban that somebody made who was of the rank `of` then, or
+/// the operator.
+pub fn may_lift(by: Option<Rank>, of: Option<Rank>) -> Result<(), AccountRejection> {
+    match (by, of) {
+        (None, _) => Ok(()),
+        (Some(by), Some(of)) if by >= of => Ok(()),
+        (Some(_), _) => Err(AccountRejection::RankTooLow),
+    }
+}
+
 impl Login {
     /// The login with a new refresh token, for who shows one of it.
     pub fn refreshed(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::account::Rank;
 use super::{Name, TenantId, Timestamp, UserId};
 
 /// How many users of one tenant may be excluded at once.
@@ -17,6 +18,8 @@ pub struct TenantBan {
     /// Who banned, and when.
     pub by: UserId,
     pub at: Timestamp,
+    /// What that user was then: who is less does not take it back. `None` where it was the operator.
+    pub rank: Option<Rank>,
     /// When it ends by itself.
     pub until: Option<Timestamp>,
     pub reason: Option<Name>,
@@ -149,6 +152,6 @@ mod tests {
 
     fn ban(until: Option<i64>) -> TenantBan {
         let by = UserId::new("olga").unwrap();
-        TenantBan { by, at: Timestamp(7), until: until.map(Timestamp), reason: None }
+        TenantBan { by, at: Timestamp(7), rank: None, until: until.map(Timestamp), reason: None }
     }
 }

@@ -209,6 +209,7 @@ async fn of_somebody(
         visit.is_good()?;
         let (by, registry) = (visit.by(), edge.worker.registry());
         let counted = Counted { registry, address: edge.door.address(request) };
+        registry.meters().user(&registry.limits().rates, by)?;
         match act {
             Act::Logins => reception.logins(by).await,
             Act::EndOthers => reception.end(by, Which::AllBut(by.login)).await,

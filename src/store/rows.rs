@@ -567,6 +567,7 @@ impl Row for Exclusion {
         let ban = self.ban.as_ref().map(|ban| StoredTenantBan {
             by: ban.by.as_str(),
             at: ban.at.0,
+            rank: ban.rank.map(Into::into),
             until: ban.until.map(|until| until.0),
             reason: ban.reason.as_ref().map(Name::as_str),
         });
@@ -575,9 +576,9 @@ impl Row for Exclusion {
 
     fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         let StoredExclusion { disabled, ban } = codec::versioned(bytes)?;
-        let ban = ban.map(|StoredTenantBan { by, at, until, reason }| {
+        let ban = ban.map(|StoredTenantBan { by, at, rank, until, reason }| {
             let (by, reason) = (codec::user(by)?, codec::name(reason)?);
-            Ok(TenantBan { by, at: Timestamp(at), until: until.map(Timestamp), reason })
+            Ok(TenantBan { by, at: Timestamp(at), rank: rank.map(Into::into), until: until.map(Timestamp), reason })
         });
         Ok(Self { disabled, ban: ban.transpose()? })
     }
@@ -595,6 +596,7 @@ struct StoredTenantBan<'a> {
     #[serde(borrow)]
     by: &'a str,
     at: i64,
+    rank: Option<accounts::StoredRank>,
     until: Option<i64>,
     reason: Option<&'a str>,
 }
@@ -1090,6 +1092,7 @@ mod tests {
 
     use super::*;
     use crate::domain::Audience;
+    use crate::domain::account::Rank;
     use crate::domain::inbox::FOREVER;
     use crate::domain::policy::History;
     use crate::domain::rules::Links;
@@ -1120,9 +1123,9 @@ mod tests {
         let (at, rank) = (Timestamp(-1), Role::Admin);
         round(Ban { by: ann(), at, rank, until: Some(Timestamp(i64::MAX)), reason });
         round(Ban { by: ann(), at: Timestamp(7), rank: Role::Owner, until: None, reason: None });
-        let ban = TenantBan { by: ann(), at, until: Some(Timestamp(i64::MAX)), reason: None };
+        let ban = TenantBan { by: ann(), at, rank: Some(Rank::Admin), until: Some(Timestamp(i64::MAX)), reason: None };
         round(Exclusion { disabled: true, ban: Some(ban.clone()) });
-        round(Exclusion { disabled: false, ban: Some(TenantBan { reason: Some(Name::new("spam").unwrap()), ..ban }) });
+        round(Exclusion { disabled: false, ban: Some(TenantBan { rank: None, ..ban }) });
         let tenant = TenantId::new("harbour").unwrap();
         assert_eq!(excluded_of(&exclusion(&tenant, &ann())), Ok((tenant, ann())));
         round(Mute { by: ann(), at, rank, until: Some(Timestamp(9)) });

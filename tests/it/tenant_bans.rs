@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chinwag::clock::{Clock, ManualClock, SystemClock};
+use chinwag::domain::account::Rank;
 use chinwag::domain::exclusion::{EXCLUSIONS_PER_TENANT_MAX, Exclusion};
 use chinwag::domain::{StreamId, TenantId, UserId};
 use chinwag::store::memory::MemoryStore;
@@ -218,6 +219,46 @@ async fn nobody_bans_who_ranks_as_high() {
         assert_eq!(send(&server, "POST", "/v1/bans", Some(by), &json!({ "user": user })).await.0, 201, "{user}");
     }
     refused(&server, "DELETE", "/v1/bans/amy", Some(&ada), &Value::Null, "rank_too_low").await;
+    // What an owner has decided an admin neither takes back nor shortens.
+    assert_eq!(send(&server, "POST", "/v1/bans", Some(&owner), &json!({ "user": "another" })).await.0, 201);
+    refused(&server, "DELETE", "/v1/bans/another", Some(&ada), &Value::Null, "rank_too_low").await;
+    let shorter = json!({ "user": "another", "until": SystemClock.now().0 + 1_000 });
+    refused(&server, "POST", "/v1/bans", Some(&ada), &shorter, "rank_too_low").await;
+    assert_eq!(send(&server, "DELETE", "/v1/bans/stranger", Some(&owner), &Value::Null).await.0, 200);
+}
+
+#[tokio::test]
+async fn an_invite_is_worth_what_its_maker_may_do_when_it_is_used() {
+    let server = open();
+    let owner = owner(&server).await;
+    register(&server, "ada").await;
+    let change = async |body: Value| send(&server, "PATCH", "/v1/accounts/ada", Some(&owner), &body).await.0;
+    assert_eq!(change(json!({ "rank": "owner" })).await, 200);
+    let ada = log_in(&server, "ada", PASSWORD).await;
+    let invite = send(&server, "POST", "/v1/invites", Some(&ada), &json!({ "rank": "owner", "uses": 5 })).await.1;
+    let account = |name: &str| json!({ "name": name, "password": PASSWORD, "invite": invite["code"] });
+    let good = send(&server, "POST", "/v1/accounts", None, &account("one")).await;
+    assert_eq!((good.0, &good.1["rank"]), (201, &json!("owner")), "{good:?}");
+    assert_eq!(change(json!({ "rank": "admin" })).await, 200);
+    refused(&server, "POST", "/v1/accounts", None, &account("two"), "invite_invalid").await;
+    assert_eq!(change(json!({ "rank": "owner", "disabled": true })).await, 200);
+    refused(&server, "POST", "/v1/accounts", None, &account("two"), "invite_invalid").await;
+    assert_eq!(change(json!({ "disabled": false })).await, 200);
+    assert_eq!(send(&server, "POST", "/v1/accounts", None, &account("two")).await.0, 201);
+}
+
+#[tokio::test]
+async fn a_disabled_account_has_no_connection_left_whatever_its_issuers_clock_says() {
+    let server = open();
+    let owner = owner(&server).await;
+    register(&server, "carl").await;
+    let ahead = chinwag::domain::Timestamp(SystemClock.now().0 + 4_000);
+    let token = server.token_of("default", "carl", ahead, Duration::from_secs(60));
+    let mut carl = server.client_with(&token, Some("chinwag.v1.json")).await;
+    carl.hears_back().await;
+    let disabled = json!({ "disabled": true });
+    assert_eq!(send(&server, "PATCH", "/v1/accounts/carl", Some(&owner), &disabled).await.0, 200);
+    assert!(carl.closed().await.is_some());
 }
 
 #[tokio::test]
@@ -252,6 +293,7 @@ async fn a_tenant_that_has_as_many_bans_as_may_be_takes_no_more_until_one_is_tak
     let ban = chinwag::domain::exclusion::TenantBan {
         by: UserId::new(by).unwrap(),
         at: SystemClock.now(),
+        rank: Some(Rank::Owner),
         until: None,
         reason: None,
     };

@@ -7,12 +7,12 @@ use crate::actors::excluding;
 use crate::domain::account::{self, Account, AccountRejection, Rank};
 use crate::domain::exclusion::{Exclusion, TenantBan};
 use crate::domain::{Name, Rejection, TenantId, Timestamp, UserId};
-use crate::wire::Refusal;
+use crate::wire::{CloseReason, Refusal};
 
 impl Accounts {
     /// Bans a user of the tenant, who need not have an account, in place of a ban from before. When this returns with
-    /// `Ok`, it is on disk, and nothing reaches the user any more. Says how many connections it ended. With a refusal as
-    /// `unavailable`, the user is kept out all the same, but perhaps not for longer than this process lives.
+    /// `Ok`, it is on disk, and nothing reaches the user any more. Says how many connections it ended. Where the disk
+    /// refuses or does not answer, the user is kept out all the same, but for no longer than this process lives.
     pub async fn ban(
         self: &Arc<Self>,
         by: By,
@@ -26,19 +26,24 @@ impl Accounts {
             if user.is_reserved() {
                 return Err(AccountRejection::NameReserved.into());
             }
-            accounts.may_ban(&tenant, &by, &user).await?;
+            let rank = accounts.may_ban(&tenant, &by, &user).await?;
             let now = accounts.now();
             if until.is_some_and(|until| until <= now) {
                 return Err(Rejection::EndsTooSoon.into());
             }
-            let ban = TenantBan { by: by.user(), at: now, until, reason };
+            let ban = TenantBan { by: by.user(), at: now, rank, until, reason };
             let exclusion = Exclusion { ban: Some(ban.clone()), ..accounts.exclusion(&tenant, &user)? };
             accounts.registry.exclude(&tenant, &user, &exclusion);
             let deed = Deed::Banned { user: user.clone(), until };
             let puts = vec![excluding::put(&tenant, &user, &exclusion)];
-            let written = accounts.commit_by(&tenant, &by, deed, puts).await;
-            drop(lock);
-            let ended = accounts.registry.end_banned(&tenant, &user).await;
+            let written = async {
+                let written = accounts.commit_by(&tenant, &by, deed, puts).await;
+                drop(lock);
+                written
+            };
+            // At the same time: a disk that hangs must not keep the user's connections open.
+            let ended = accounts.registry.end_excluded(&tenant, &user, CloseReason::TenantBanned);
+            let (written, ended) = tokio::join!(written, ended);
             written?;
             Ok((ban, ended?))
         })
@@ -81,36 +86,44 @@ impl Accounts {
         Ok(Part { found, more })
     }
 
-    /// Removes the bans that have ended by themselves.
+    /// Removes the bans that have ended by themselves; says why some could not be, if so.
     pub async fn forget_bans(self: &Arc<Self>) -> Result<(), Refusal> {
+        let mut refused = Ok(());
         for (tenant, user) in self.registry.exclusions().outlived(self.now()) {
-            self.undertake(async move |accounts| {
-                let _lock = accounts.lock(&tenant).await?;
-                let known = accounts.known_exclusion(&tenant, &user);
-                // The user may have been banned again meanwhile.
-                if known.ban(accounts.now()).is_some() {
-                    return Ok(());
-                }
-                let exclusion = Exclusion { ban: None, ..known };
-                accounts.commit(&tenant, vec![excluding::put(&tenant, &user, &exclusion)]).await?;
-                accounts.registry.exclude(&tenant, &user, &exclusion);
-                Ok(())
-            })
-            .await?;
+            let forgotten = self
+                .undertake(async move |accounts| {
+                    let _lock = accounts.lock(&tenant).await?;
+                    let known = accounts.known_exclusion(&tenant, &user);
+                    // The user may have been banned again meanwhile.
+                    if known.ban(accounts.now()).is_some() {
+                        return Ok(());
+                    }
+                    let exclusion = Exclusion { ban: None, ..known };
+                    accounts.commit(&tenant, vec![excluding::put(&tenant, &user, &exclusion)]).await?;
+                    accounts.registry.exclude(&tenant, &user, &exclusion);
+                    Ok(())
+                })
+                .await;
+            refused = refused.and(forgotten);
         }
-        Ok(())
+        refused
     }
 
-    async fn may_ban(&self, tenant: &TenantId, by: &By, user: &UserId) -> Result<(), Refusal> {
+    /// Refuses who may not decide whether `user` is banned; says what rank the decision has.
+    async fn may_ban(&self, tenant: &TenantId, by: &By, user: &UserId) -> Result<Option<Rank>, Refusal> {
         let by = self.rank(tenant, by).await?;
         account::may(by, Rank::Member)?;
+        if let Some(ban) = self.known_exclusion(tenant, user).ban(self.now()) {
+            account::may_lift(by, ban.rank)?;
+        }
         let account = self.account(tenant, user).await?;
         let rank = account.as_ref().map_or(Rank::Member, |account| account.rank);
-        let owners = match &account {
-            Some(account) if self.owns(tenant, user, account) => self.owners(tenant).await?,
-            Some(_) | None => usize::MAX,
-        };
-        Ok(account::may_ban(by, rank, owners)?)
+        account::may_ban(by, rank, usize::MAX)?;
+        // All accounts are looked at to count the owners: for nobody who is refused anyway.
+        if let Some(account) = account.filter(|account| self.owns(tenant, user, account)) {
+            account::may_ban(by, account.rank, self.owners(tenant).await?)?;
+        }
+        Ok(by)
     }
 
     /// Whether somebody is an owner, and can do something about it.

@@ -187,7 +187,7 @@ struct StoredInvite<'a> {
 }
 
 #[derive(Serialize, Deserialize, Clone, Copy)]
-enum StoredRank {
+pub(super) enum StoredRank {
     #[serde(rename = "m")]
     Member,
     #[serde(rename = "a")]
