@@ -256,6 +256,7 @@ impl Settings<'_> {
                 messages_per_session: rate("limits.rates.messages_per_session"),
                 messages_per_user: rate("limits.rates.messages_per_user"),
                 messages_per_room: rate("limits.rates.messages_per_room"),
+                contacts_per_user: rate("limits.rates.contacts_per_user"),
                 failed_joins_per_user: rate("limits.rates.failed_joins_per_user"),
             },
             files: Files {

@@ -12,6 +12,7 @@ use chinwag::config::{Config, Flags};
 use chinwag::domain::file::{ATTACHMENTS_MAX, AVATAR_BYTES_MAX};
 use chinwag::domain::inbox::{BLOCKS_MAX, Entry as InboxEntry, Last, Reached, Settings, Unread};
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
+use chinwag::domain::profile::ContactHash;
 use chinwag::domain::recent::{self, Receipt};
 use chinwag::domain::room::{BANS_MAX, Ban, MUTES_MAX, Mute, RIGHTS_MAX, Settings as RoomSettings};
 use chinwag::domain::rules::{HOSTS_MAX, Links, WORD_BYTES_MAX, WORDS_MAX};
@@ -34,6 +35,8 @@ use uuid::Uuid;
 
 const ROOM: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
 const POST: &str = "0192f0c1-2345-7abc-8def-000000000004";
+/// Of `ann@example.org`.
+const ANN_HASH: &str = "438c4c7afe600cdf1e455c369bec76dc970fc8ca463447c7b387a347f3c79331";
 const FILE: &str = "0192f0c1-2345-7abc-8def-0000000000f1";
 
 #[test]
@@ -531,6 +534,7 @@ fn sent() -> Vec<Value> {
         (Some("30"), Reply::Blocked { user: bob.clone(), blocked: true }),
         (Some("30"), Reply::Blocks { users: vec![bob.clone()], after: None }),
         (Some("29"), Reply::Profile(Box::new(profile.clone()))),
+        (Some("31"), Reply::FoundUsers(vec![(ContactHash::parse(ANN_HASH).unwrap(), profile.clone())])),
         (
             Some("29"),
             Reply::Users(vec![

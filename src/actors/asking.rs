@@ -196,6 +196,9 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
         Ask::Users { users } => {
             counted(registry, "users", profiles::users(registry, &by, users).await.map(Reply::Users))
         }
+        Ask::FindUsers { hashes } => {
+            counted(registry, "find_users", profiles::find(registry, &by, hashes).await.map(Reply::FoundUsers))
+        }
         Ask::InboxUpdate { room, update } => {
             let update = async |_: &dyn Store, reader: &Rc<Follower>| inbox_update(registry, &by, reader, update).await;
             read("inbox_update", worker, link, &by, &room, update).await

@@ -18,7 +18,7 @@ use super::{presences, profiles};
 use crate::clock::random_wide;
 use crate::domain::inbox::{BLOCKS_MAX, Entry, Reached, Settings, SettingsUpdate, Update};
 use crate::domain::policy::Standing;
-use crate::domain::profile::Avatar;
+use crate::domain::profile::{Avatar, ContactHash};
 use crate::domain::{
     Event, InboxEvent, Num, Position, Profile, ProfileUpdate, Record, RecordId, Rejection, Role, RoomId, RoomKey,
     RoomKind, Seq, Signal, StreamId, TenantId, Timestamp, UserId,
@@ -514,10 +514,25 @@ impl<'a> Deciding<'a> {
             }
             self.record(InboxEvent::ProfileUpdated);
             self.put(rows::PROFILE.into(), Some(profile.encode()));
+            self.contacts(&before, &profile);
             self.news.push(RoomsChanged::Profile(Arc::clone(&profile)));
         }
         self.profile = Some(Arc::clone(&profile));
         Ok(Ok(Granted::Profile(profile)))
+    }
+
+    /// By its contacts the user is found, for as long as it says that they are its own.
+    fn contacts(&mut self, before: &Profile, now: &Profile) {
+        let (before, now) = (rows::contact_hashes(before), rows::contact_hashes(now));
+        let put = |hash: &ContactHash, value| Put {
+            under: StreamId::Accounts(self.tenant.clone()),
+            key: rows::accounts::contact(*hash, &self.user),
+            value,
+        };
+        let gone = before.iter().filter(|hash| !now.contains(hash)).map(|hash| put(hash, None));
+        let come = now.iter().filter(|hash| !before.contains(hash)).map(|hash| put(hash, Some(Bytes::new())));
+        let puts: Vec<_> = gone.chain(come).collect();
+        self.commit.puts.extend(puts);
     }
 
     /// A file that stands for the user is referred to for as long as it does.

@@ -95,6 +95,8 @@ pub struct Rates {
     pub messages_per_session: Option<Rate>,
     pub messages_per_user: Option<Rate>,
     pub messages_per_room: Option<Rate>,
+    /// Users looked for by their contacts, each hash for itself: what is guessed is a telephone number.
+    pub contacts_per_user: Option<Rate>,
     /// Rooms asked for that are not there, or may not be known to be.
     pub failed_joins_per_user: Option<Rate>,
 }
@@ -151,6 +153,7 @@ pub mod names {
     pub const MESSAGES_PER_USER: &str = "rates.messages_per_user";
     pub const MESSAGES_PER_ROOM: &str = "rates.messages_per_room";
     pub const MESSAGES_PER_TENANT: &str = "tenant.messages";
+    pub const CONTACTS_PER_USER: &str = "rates.contacts_per_user";
     pub const FAILED_JOINS_PER_USER: &str = "rates.failed_joins_per_user";
     pub const ROOMS_PER_TENANT: &str = "tenant.rooms";
     pub const FILE_BYTES: &str = "files.size_mb";
@@ -158,7 +161,7 @@ pub mod names {
     pub const UPLOADS_PER_USER: &str = "files.uploads_per_user";
     pub const FILES_PER_TENANT: &str = "tenant.files_mb";
 
-    pub const ALL: [&str; 21] = [
+    pub const ALL: [&str; 22] = [
         CONNECTIONS,
         CONNECTIONS_PER_ADDRESS,
         OPENING_PER_ADDRESS,
@@ -174,6 +177,7 @@ pub mod names {
         MESSAGES_PER_USER,
         MESSAGES_PER_ROOM,
         MESSAGES_PER_TENANT,
+        CONTACTS_PER_USER,
         FAILED_JOINS_PER_USER,
         ROOMS_PER_TENANT,
         FILE_BYTES,
@@ -242,6 +246,7 @@ impl Default for Limits {
                 messages_per_session: Some(Rate::per_second(50, 100)),
                 messages_per_user: Some(Rate::per_second(100, 200)),
                 messages_per_room: Some(Rate::per_second(1_000, 2_000)),
+                contacts_per_user: Some(Rate { count: 1_000, per: Duration::from_secs(3600), burst: 2_000 }),
                 failed_joins_per_user: Some(Rate::per_minute(10, 10)),
             },
             files: Files {

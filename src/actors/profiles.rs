@@ -12,10 +12,17 @@ use super::presences::Who;
 use super::registry::{Registry, RelayId};
 use super::relay::Updated;
 use crate::domain::policy::{Entry, Role, RoomKind, Standing};
+use crate::domain::profile::ContactHash;
 use crate::domain::{Audience, Principal, Profile, RoomId, RoomKey, StreamId, TenantId, UserId};
-use crate::store::rows::{self, Place, Row};
+use crate::store::rows::{self, Place, Row, accounts};
 use crate::store::{Store, StoreError};
 use crate::wire::{Notice, Refusal, UserProfile};
+
+/// How many users somebody else is asked for at once.
+const SOURCE_USERS_MAX: usize = 100;
+
+/// How many users of one contact are looked at; each of them has said that it is the own.
+const SAME_CONTACT_MAX: usize = 10;
 
 /// To be told of so many users counts as much as a message.
 const USERS_PER_MESSAGE: usize = 10;
@@ -40,30 +47,102 @@ pub async fn users(registry: &Registry, by: &Principal, users: Vec<UserId>) -> R
     }
     let store = &**registry.store();
     let look = async {
-        let (mut owned, mut found) = (None, Vec::with_capacity(users.len()));
+        let (mut asker, mut found) = (Asker { store, by, owned: None }, Vec::with_capacity(users.len()));
         let elsewhere = elsewhere(registry, &by.tenant, &users).await;
         for (user, elsewhere) in users.into_iter().zip(elsewhere) {
             let stream = StreamId::User(by.tenant.clone(), user.clone());
             let profile = joined(profile_of(store, &stream).await?, elsewhere.as_deref());
             let reached = profile.email.is_some() || profile.telephone.is_some();
-            let shown = user == by.user
-                || (reached
-                    && !has_blocked(store, &by.tenant, &user, &by.user).await?
-                    && match settings_of(store, &stream).await?.contacts {
-                        Audience::Nobody => false,
-                        Audience::Everybody => true,
-                        Audience::Owners => {
-                            if owned.is_none() {
-                                owned = Some(owned_by(store, by).await?);
-                            }
-                            is_in_one(store, &stream, owned.as_deref().unwrap_or_default()).await?
-                        }
-                    });
+            let shown = user == by.user || (reached && asker.may_reach(&user).await?);
             found.push(UserProfile { user, profile: if shown { profile } else { profile.without_contacts() } });
         }
         Ok::<_, StoreError>(found)
     };
     look.await.map_err(|error| read_failed(&error))
+}
+
+/// Of `hashes` those of users whom `by` may know how to reach, in their order. Who is not there and who does not allow it
+/// are left out alike.
+pub async fn find(
+    registry: &Registry,
+    by: &Principal,
+    hashes: Vec<ContactHash>,
+) -> Result<Vec<(ContactHash, UserProfile)>, Refusal> {
+    for _ in hashes.chunks(USERS_PER_MESSAGE) {
+        registry.meters().user(&registry.limits().rates, by)?;
+    }
+    for _ in &hashes {
+        registry.meters().find_user(&registry.limits().rates, by)?;
+    }
+    let store = &**registry.store();
+    let look = async {
+        let mut asker = Asker { store, by, owned: None };
+        let mut allowed = Vec::new();
+        for hash in hashes {
+            for user in with_contact(store, &by.tenant, hash).await? {
+                if user == by.user || asker.may_reach(&user).await? {
+                    allowed.push((hash, user));
+                }
+            }
+        }
+        let users: Vec<_> = allowed.iter().map(|(_, user)| user.clone()).collect();
+        let mut found = Vec::with_capacity(users.len());
+        for ((hash, user), elsewhere) in allowed.into_iter().zip(elsewhere_in_parts(registry, &by.tenant, &users).await)
+        {
+            let stream = StreamId::User(by.tenant.clone(), user.clone());
+            let profile = joined(profile_of(store, &stream).await?, elsewhere.as_deref());
+            // Somebody else may say that the user is reached otherwise; and it may have changed just now.
+            if rows::contact_hashes(&profile).contains(&hash) {
+                found.push((hash, UserProfile { user, profile }));
+            }
+        }
+        Ok::<_, StoreError>(found)
+    };
+    look.await.map_err(|error| read_failed(&error))
+}
+
+/// Who says that it can be reached by what has this hash.
+async fn with_contact(store: &dyn Store, tenant: &TenantId, hash: ContactHash) -> Result<Vec<UserId>, StoreError> {
+    let stream = StreamId::Accounts(tenant.clone());
+    let found = store.scan(&stream, &accounts::contacts(hash), None, SAME_CONTACT_MAX).await?;
+    found.iter().map(|(key, _)| accounts::contact_of(key)).collect()
+}
+
+/// Who asks how others can be reached.
+struct Asker<'a> {
+    store: &'a dyn Store,
+    by: &'a Principal,
+    /// The rooms that it owns, once somebody lets owners know.
+    owned: Option<Vec<RoomId>>,
+}
+
+impl Asker<'_> {
+    async fn may_reach(&mut self, user: &UserId) -> Result<bool, StoreError> {
+        let (store, by) = (self.store, self.by);
+        if has_blocked(store, &by.tenant, user, &by.user).await? {
+            return Ok(false);
+        }
+        let stream = StreamId::User(by.tenant.clone(), user.clone());
+        match settings_of(store, &stream).await?.contacts {
+            Audience::Nobody => Ok(false),
+            Audience::Everybody => Ok(true),
+            Audience::Owners => {
+                if self.owned.is_none() {
+                    self.owned = Some(owned_by(store, by).await?);
+                }
+                is_in_one(store, &stream, self.owned.as_deref().unwrap_or_default()).await
+            }
+        }
+    }
+}
+
+/// What somebody else says of users, of whom there may be more than are asked for at once.
+async fn elsewhere_in_parts(registry: &Registry, tenant: &TenantId, users: &[UserId]) -> Vec<Option<Arc<Profile>>> {
+    let mut found = Vec::with_capacity(users.len());
+    for users in users.chunks(SOURCE_USERS_MAX) {
+        found.extend(elsewhere(registry, tenant, users).await);
+    }
+    found
 }
 
 /// What somebody else says of users, if there is anybody who does.

@@ -207,6 +207,7 @@ pub struct Meters {
     tokens: Keyed,
     passwords: Keyed,
     resets: Keyed,
+    contacts: Keyed,
     logins: Keyed,
 }
 
@@ -221,6 +222,7 @@ impl Meters {
             tokens: Keyed::default(),
             passwords: Keyed::default(),
             resets: Keyed::default(),
+            contacts: Keyed::default(),
             logins: Keyed::default(),
         }
     }
@@ -250,6 +252,12 @@ impl Meters {
     /// A user has asked for a room that is not there, or may not be known to be.
     pub fn looked_up_in_vain(&self, rates: &Rates, by: &Principal) {
         self.lookups.strike(user(by), rates.failed_joins_per_user, Duration::ZERO, &self.time);
+    }
+
+    /// Counts a user whom somebody looks for by a contact.
+    pub fn find_user(&self, rates: &Rates, by: &Principal) -> Result<(), Refusal> {
+        let checked = self.contacts.check(user(by), rates.contacts_per_user, &self.time);
+        checked.map_err(|after| Refusal::rate_limited(names::CONTACTS_PER_USER, after))
     }
 
     /// Counts a new connection of an address.

@@ -258,6 +258,7 @@ impl SessionActor {
             | Ask::Presences { .. }
             | Ask::Settings { .. }
             | Ask::Users { .. }
+            | Ask::FindUsers { .. }
             | Ask::Blocks { .. }
             | Ask::Hidden { .. }
             | Ask::Inbox { .. }
@@ -516,6 +517,7 @@ impl SessionActor {
             | Ask::Settings { .. }
             | Ask::ProfileUpdate { .. }
             | Ask::Users { .. }
+            | Ask::FindUsers { .. }
             | Ask::Blocks { .. }
             | Ask::Hide { .. }
             | Ask::Hidden { .. }

@@ -287,6 +287,13 @@ pub const SECTIONS: &[Section] = &[
             setting("messages_per_user", Rate, r#""100/s burst 200""#, "Messages of one user", Live),
             setting("messages_per_room", Rate, r#""1000/s burst 2000""#, "Messages in one room", Live),
             setting(
+                "contacts_per_user",
+                Rate,
+                r#""1000/h burst 2000""#,
+                "Users that one user looks for by their e-mail addresses and telephone numbers",
+                Live,
+            ),
+            setting(
                 "failed_joins_per_user",
                 Rate,
                 r#""10/min""#,

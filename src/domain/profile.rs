@@ -1,5 +1,6 @@
 //! Who a user is to the others: a name, a picture, how to be reached.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::{Content, FileId, Name};
@@ -83,6 +84,35 @@ impl Email {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// What two spellings of one address have in common, as most servers take them: case makes no difference.
+    pub fn normal(&self) -> String {
+        self.0.to_lowercase()
+    }
+}
+
+/// The SHA-256 of how somebody can be reached: of an e-mail address in its normal form, or of a telephone number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ContactHash(pub [u8; 32]);
+
+impl ContactHash {
+    /// Of 64 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut hash = [0; 32];
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        for (at, byte) in hash.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+        }
+        Some(Self(hash))
+    }
+}
+
+impl fmt::Display for ContactHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 /// A number as ITU-T E.164 has it: a plus sign and up to 15 digits.
@@ -149,6 +179,17 @@ mod tests {
         let about = ProfileUpdate { about: Some(Some(ann.clone())), email: Some(None), ..Default::default() };
         let expected = Profile { name: Some(ann.clone()), about: Some(ann), ..Profile::default() };
         assert_eq!(profile.updated(about), expected);
+    }
+
+    #[test]
+    fn the_hash_of_a_contact_is_read_from_64_hexadecimal_digits_and_nothing_else() {
+        let text = "00ff".repeat(16);
+        assert_eq!(ContactHash::parse(&text).map(|hash| hash.to_string()), Some(text.clone()));
+        assert_eq!(ContactHash::parse(&text.to_uppercase()), ContactHash::parse(&text));
+        for bad in ["", "00", &text[1..], &format!("{text}0"), &format!("{}é", &text[2..]), &text.replacen('0', "+", 1)]
+        {
+            assert_eq!(ContactHash::parse(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -500,6 +500,8 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Blocks", needed(needed_list(object(), "users", user()), "after", or_null(user())).into()),
         ("User", shown_profile().into()),
         ("Users", needed_list(object(), "users", shown_profile()).into()),
+        ("FindUsers", needed_list(object(), "hashes", text()).into()),
+        ("FoundUsers", needed_list(object(), "users", needed(shown_profile(), "hash", text())).into()),
         ("Presence", needed(object(), "presence", presence()).into()),
         ("Presences", presences.into()),
         ("Typing", object().property("typing", flag()).into()),

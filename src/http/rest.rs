@@ -115,6 +115,7 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
         | Ask::Settings { .. }
         | Ask::ProfileUpdate { .. }
         | Ask::Users { .. }
+        | Ask::FindUsers { .. }
         | Ask::Invite { .. }
         | Ask::Block { .. }
         | Ask::Blocks { .. }
@@ -189,6 +190,7 @@ fn reads_a_room(kind: Kind) -> bool {
         | Kind::SettingsUpdate
         | Kind::ProfileUpdate
         | Kind::Users
+        | Kind::FindUsers
         | Kind::Block
         | Kind::Unblock
         | Kind::Blocks => false,
@@ -235,6 +237,7 @@ fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
         | Reply::Settings(_)
         | Reply::Profile(_)
         | Reply::Users(_)
+        | Reply::FoundUsers(_)
         | Reply::Blocked { .. }
         | Reply::Blocks { .. }
         | Reply::Hidden { .. }
@@ -300,6 +303,7 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::SettingsUpdate
         | Kind::ProfileUpdate
         | Kind::Users
+        | Kind::FindUsers
         | Kind::Block
         | Kind::Unblock
         | Kind::Blocks

@@ -819,6 +819,20 @@ pub const ROUTES: &[Route] = &[
         codes: &[],
     },
     Route {
+        verb: Verb::Post,
+        path: "/v1/users/find",
+        serves: Serves::Command(Kind::FindUsers),
+        summary: "Users by the SHA-256 of their e-mail addresses or telephone numbers, of those who allow it",
+        query: NO_QUERY,
+        body: Some(&Body {
+            required: true,
+            shape: "FindUsers",
+            example: r#"{"hashes":["438c4c7afe600cdf1e455c369bec76dc970fc8ca463447c7b387a347f3c79331"]}"#,
+        }),
+        success: &[(200, Shape::Json("FoundUsers"))],
+        codes: &["media_type_unsupported", "body_too_large", "body_too_slow", "too_deep"],
+    },
+    Route {
         verb: Verb::Put,
         path: "/v1/me/presence",
         serves: Serves::Command(Kind::Presence),

@@ -8,6 +8,7 @@ pub mod accounts;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -20,7 +21,7 @@ use crate::domain::exclusion::{Exclusion, TenantBan};
 use crate::domain::file::Hash;
 use crate::domain::inbox::{Entry, Reached, Settings};
 use crate::domain::policy::{Role, RoomKind, Standing};
-use crate::domain::profile::{Avatar, Email, Telephone};
+use crate::domain::profile::{Avatar, ContactHash, Email, Telephone};
 use crate::domain::revocation::{Revocation, Subject};
 use crate::domain::room::{Ban, Header, Member, Message, Mute, Pin, Settings as RoomSettings};
 use crate::domain::{
@@ -342,6 +343,16 @@ pub fn tenant_of(key: &[u8]) -> Result<TenantId, StoreError> {
     let tenant = key.strip_prefix(USAGES).and_then(|tenant| std::str::from_utf8(tenant).ok());
     let tenant = tenant.and_then(|tenant| TenantId::new(tenant).ok());
     tenant.ok_or_else(|| damage("a key that names no tenant"))
+}
+
+/// By what a user can be found, who says this of itself.
+pub fn contact_hashes(profile: &Profile) -> Vec<ContactHash> {
+    let email = profile.email.as_ref().map(Email::normal);
+    let telephone = profile.telephone.as_ref().map(|telephone| telephone.as_str().to_owned());
+    let contacts = email.into_iter().chain(telephone);
+    let hash = |contact: String| digest::digest(&digest::SHA256, contact.as_bytes());
+    let of_bytes = |hash: &digest::Digest| hash.as_ref().try_into().expect("SHA-256 has 32 bytes");
+    contacts.map(|contact| ContactHash(of_bytes(&hash(contact)))).collect()
 }
 
 /// Among the files: before the keys of the files of this content.

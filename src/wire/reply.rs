@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::domain::inbox::{Entry, Last, Settings, Unread};
 use crate::domain::policy::{Role, RoomKind, Standing};
+use crate::domain::profile::ContactHash;
 use crate::domain::recent::Receipt;
 use crate::domain::room::{Ban, Mute, Settings as RoomSettings};
 use crate::domain::{
@@ -171,6 +172,8 @@ pub enum Reply {
     /// What the user says of itself, with everything.
     Profile(Box<UserProfile>),
     Users(Vec<UserProfile>),
+    /// Who can be reached by what, of those who let that be known.
+    FoundUsers(Vec<(ContactHash, UserProfile)>),
     Blocked {
         user: UserId,
         blocked: bool,

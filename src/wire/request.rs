@@ -1,5 +1,6 @@
 //! What a client asks, whatever its dialect.
 
+use crate::domain::profile::ContactHash;
 use crate::domain::{
     Alias, ClientId, Command, Content, Emoji, FileId, Name, Presence, ProfileUpdate, RecordId, Role, RoomId, RoomKind,
     RoomName, UserId,
@@ -198,6 +199,10 @@ pub enum Ask {
     /// What users say of themselves.
     Users {
         users: Vec<UserId>,
+    },
+    /// Users by how they can be reached.
+    FindUsers {
+        hashes: Vec<ContactHash>,
     },
     InboxUpdate {
         room: RoomName,

@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use chinwag::actors::Limits;
+use chinwag::actors::limits::Rate;
+use chinwag::domain::{StreamId, TenantId};
+use chinwag::store::Store;
 use chinwag::store::memory::MemoryStore;
 use serde_json::{Value, json};
 
@@ -126,4 +130,85 @@ async fn what_is_no_profile_is_refused() {
     for bad in [json!([]), json!(many), json!(["a b"]), json!("ann,,bob")] {
         assert_eq!(ann.refused(json!({ "type": "users", "users": bad })).await, "bad_request", "{bad}");
     }
+}
+
+async fn find(client: &mut Client, hashes: &[&str]) -> Vec<String> {
+    let found = client.ask(json!({ "type": "find_users", "hashes": hashes })).await;
+    let name = |user: &Value| user["user"].as_str().unwrap().to_owned();
+    found["users"].as_array().unwrap().iter().map(name).collect()
+}
+
+/// The SHA-256 of `ann@example.org`, of `+4930123456` and of `+4930654321`.
+const MAIL: &str = "438c4c7afe600cdf1e455c369bec76dc970fc8ca463447c7b387a347f3c79331";
+const PHONE: &str = "a909469fabf3f43d0b7b6c42a85a6e7e8ceb36c7a2f0f1b9c15b80dc16384cb7";
+const OTHER: &str = "b6f59c2cc09c17eaa409c118bb9b955da0d07df10bf5161c2ed1664436ac92b5";
+
+#[tokio::test]
+async fn users_are_found_by_their_contacts_where_they_allow_it() {
+    let store = MemoryStore::new();
+    let setup = || Setup { store: Arc::new(store.in_epoch(MemoryStore::EPOCH)), ..Setup::default() };
+    let mut server = TestServer::with(setup());
+    let (mut ann, mut bob) = (server.client("ann").await, server.client("bob").await);
+    let said =
+        json!({ "type": "profile_update", "name": "Ann", "email": "Ann@Example.ORG", "telephone": "+4930123456" });
+    let shown = ann.ask(said).await;
+    assert_eq!((&shown["email"], &shown["email_hash"]), (&json!("Ann@Example.ORG"), &json!(MAIL)));
+    assert_eq!(shown["telephone_hash"], PHONE);
+    assert_eq!(find(&mut ann, &[MAIL]).await, ["ann"], "oneself");
+
+    let ask = json!({ "type": "find_users", "hashes": [OTHER] });
+    let nobody = bob.ask(ask).await["users"].take();
+    let not_allowed = bob.ask(json!({ "type": "find_users", "hashes": [MAIL] })).await["users"].take();
+    assert_eq!((&nobody, &not_allowed), (&json!([]), &json!([])), "they are told apart by nothing");
+    ann.ask(json!({ "type": "settings_update", "contacts": "owners" })).await;
+    bob.ask(create_channel("his")).await;
+    assert_eq!(find(&mut bob, &[MAIL, PHONE]).await, Vec::<String>::new());
+    ann.ask(join("his")).await;
+    assert_eq!(find(&mut bob, &[PHONE.to_uppercase().as_str(), OTHER, MAIL]).await, ["ann", "ann"]);
+    ann.ask(json!({ "type": "settings_update", "contacts": "everybody" })).await;
+    let mut zoe = server.client("zoe").await;
+    let found = zoe.ask(json!({ "type": "find_users", "hashes": [MAIL] })).await["users"].take();
+    let expected = json!([{ "hash": MAIL, "user": "ann", "name": "Ann", "email": "Ann@Example.ORG", "email_hash": MAIL,
+        "telephone": "+4930123456", "telephone_hash": PHONE }]);
+    assert_eq!(found, expected);
+    ann.ask(json!({ "type": "block", "user": "zoe" })).await;
+    assert_eq!(find(&mut zoe, &[MAIL]).await, Vec::<String>::new());
+    let elsewhere = server.token_in("hill", "zoe", std::time::Duration::from_secs(60));
+    assert_eq!(find(&mut server.client_with(&elsewhere, None).await, &[MAIL]).await, Vec::<String>::new());
+
+    // Who says so too is found, too; nobody has looked whose it is.
+    bob.ask(json!({ "type": "profile_update", "telephone": "+4930123456" })).await;
+    bob.ask(json!({ "type": "settings_update", "contacts": "everybody" })).await;
+    server.stop();
+    let server = TestServer::with(setup());
+    let mut cay = server.client("cay").await;
+    assert_eq!(find(&mut cay, &[PHONE]).await, ["ann", "bob"]);
+    let mut ann = server.client("ann").await;
+    ann.ask(json!({ "type": "profile_update", "telephone": "+4930654321" })).await;
+    assert_eq!(find(&mut cay, &[PHONE, OTHER, MAIL]).await, ["bob", "ann", "ann"]);
+    ann.ask(json!({ "type": "profile_update", "telephone": null, "email": null })).await;
+    assert_eq!(find(&mut cay, &[PHONE, OTHER, MAIL]).await, ["bob"]);
+    let contacts = StreamId::Accounts(TenantId::default_tenant());
+    assert_eq!(
+        store.scan(&contacts, b"c", None, 10).await.unwrap().len(),
+        1,
+        "what is found by no more is kept no more"
+    );
+}
+
+#[tokio::test]
+async fn who_looks_for_contacts_is_bounded_at_once_and_over_time() {
+    let mut limits = Limits::lifted();
+    limits.rates.contacts_per_user = Some(Rate::per_minute(150, 150));
+    let server = TestServer::with(Setup { limits, ..Setup::default() });
+    let mut ann = server.client("ann").await;
+    for bad in
+        [json!([]), json!(vec![MAIL; 101]), json!(MAIL), json!([&MAIL[1..]]), json!([7]), json!([null]), json!({})]
+    {
+        assert_eq!(ann.refused(json!({ "type": "find_users", "hashes": bad })).await, "bad_request", "{bad}");
+    }
+    find(&mut ann, &[MAIL; 100]).await;
+    let refusal = ann.try_ask(json!({ "type": "find_users", "hashes": vec![MAIL; 100] })).await["error"].take();
+    assert_eq!((&refusal["code"], &refusal["limit"]), (&json!("rate_limited"), &json!("rates.contacts_per_user")));
+    find(&mut server.client("bob").await, &[MAIL]).await;
 }

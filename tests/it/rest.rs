@@ -118,6 +118,10 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     assert_eq!((&named["user"], &named["name"]), (&json!("bob"), &json!("Bob")));
     let found = walk.ok(&ann, "users", &[("users", "zoe,bob")], None).await;
     assert_eq!(found["users"], json!([{ "user": "zoe", "name": null }, { "user": "bob", "name": "Bob" }]));
+    let hash = named["email_hash"].clone();
+    walk.ok(&bob, "settings_update", &[], Some(json!({ "contacts": "everybody" }))).await;
+    let found = walk.ok(&ann, "find_users", &[], Some(json!({ "hashes": [hash] }))).await;
+    assert_eq!((&found["users"][0]["user"], &found["users"][0]["hash"]), (&json!("bob"), &hash));
     let zoe = [("user", "zoe")];
     assert_eq!(walk.ok(&ann, "block", &zoe, None).await, json!({ "user": "zoe", "blocked": true }));
     assert_eq!(walk.ok(&ann, "blocks", &[("limit", "1")], None).await["users"], json!(["zoe"]));

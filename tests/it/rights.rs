@@ -454,6 +454,7 @@ fn command(kind: Kind, stage: &Stage) -> Option<Value> {
         | Kind::SettingsUpdate
         | Kind::ProfileUpdate
         | Kind::Users
+        | Kind::FindUsers
         | Kind::Block
         | Kind::Unblock
         | Kind::Blocks => return None,

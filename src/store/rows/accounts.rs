@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{Row, codec, joined};
 use crate::domain::account::{Account, Digest, Invite, Login, Rank, Reset};
+use crate::domain::profile::ContactHash;
 use crate::domain::{LoginId, Timestamp, UserId};
 use crate::store::StoreError;
 use crate::store::codec::damage;
@@ -27,6 +28,25 @@ pub const INVITES: &[u8] = b"i";
 /// What is written where a code was tried in vain of an account that is not there, so that it takes as long: a
 /// [`Timestamp`].
 pub const TRIED: &[u8] = b"t";
+
+/// Before the key of every user by every contact.
+const CONTACTS: &[u8] = b"c";
+
+/// Before the keys of the users of this contact.
+pub fn contacts(hash: ContactHash) -> Bytes {
+    joined(CONTACTS, &hash.0)
+}
+
+/// A row without a value that says that `user` can be reached by this contact. The user's own stream writes it.
+pub fn contact(hash: ContactHash, user: &UserId) -> Bytes {
+    joined(&contacts(hash), user.as_str().as_bytes())
+}
+
+/// Whose contact [`contact`] made the key of.
+pub fn contact_of(key: &[u8]) -> Result<UserId, StoreError> {
+    let user = key.get(CONTACTS.len() + 32..).and_then(|user| std::str::from_utf8(user).ok());
+    codec::user(user.ok_or_else(|| damage("a key that names nobody's contact"))?)
+}
 
 /// The [`Account`] of `user`.
 pub fn account(user: &UserId) -> Bytes {
@@ -245,6 +265,10 @@ mod tests {
         assert_eq!(login_id_of(&login_of(&ann, id)), Ok(id));
         assert_eq!(user_of(&account(&ann)), Ok(ann));
         assert_eq!(invite_id_of(&invite(id.0)), Ok(id.0));
+        assert_eq!(
+            contact_of(&contact(ContactHash([b'c'; 32]), &UserId::new("ann").unwrap())).unwrap().as_str(),
+            "ann"
+        );
     }
 
     #[test]

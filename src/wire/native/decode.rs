@@ -17,7 +17,7 @@ use crate::domain::event::MENTIONS_MAX;
 use crate::domain::file::ATTACHMENTS_MAX;
 use crate::domain::ids::IdError;
 use crate::domain::policy::SLOW_MODE_MAX_MS;
-use crate::domain::profile::{AVATAR_BYTES_MAX, Audience, Avatar, Email, FIELDS_BYTES_MAX, Telephone};
+use crate::domain::profile::{AVATAR_BYTES_MAX, Audience, Avatar, ContactHash, Email, FIELDS_BYTES_MAX, Telephone};
 use crate::domain::room::MEMBERS_MAX;
 use crate::domain::rules::Links;
 use crate::domain::{
@@ -461,6 +461,13 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             let Users { users: UserList(users) } = payload.read()?;
             Ask::Users { users }
         }
+        Kind::FindUsers => {
+            let FindUsers { hashes } = payload.read()?;
+            if !(1..=USERS_MAX).contains(&hashes.len()) {
+                return Err(Refusal::bad_request(format!("`hashes` has to be 1 to {USERS_MAX} hashes")));
+            }
+            Ask::FindUsers { hashes: hashes.into_iter().map(|Parsed(hash)| hash).collect() }
+        }
         Kind::InboxUpdate => {
             let InboxUpdate { room, delivered_to, read_to, muted_until, pinned, archived, draft } = payload.read()?;
             let update = inbox::Update {
@@ -566,6 +573,7 @@ pub enum Kind {
     SettingsUpdate,
     ProfileUpdate,
     Users,
+    FindUsers,
     Block,
     Unblock,
     Blocks,
@@ -575,7 +583,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 55] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -624,6 +632,7 @@ impl Kind {
         Self::SettingsUpdate,
         Self::ProfileUpdate,
         Self::Users,
+        Self::FindUsers,
         Self::Block,
         Self::Unblock,
         Self::Blocks,
@@ -682,6 +691,7 @@ impl Kind {
             Self::SettingsUpdate => "settings_update",
             Self::ProfileUpdate => "profile_update",
             Self::Users => "users",
+            Self::FindUsers => "find_users",
             Self::Block => "block",
             Self::Unblock => "unblock",
             Self::Blocks => "blocks",
@@ -1021,6 +1031,11 @@ struct Users {
     users: UserList,
 }
 
+#[derive(Deserialize)]
+struct FindUsers {
+    hashes: Vec<Parsed<ContactHash>>,
+}
+
 /// The most users that are asked for at once.
 pub const USERS_MAX: usize = 100;
 
@@ -1273,6 +1288,14 @@ impl FromText for FileId {
 
     fn from_text(text: &str) -> Result<Self, Self::Error> {
         text.parse().map(Self).map_err(|_| "an attachment has to be the id of a file")
+    }
+}
+
+impl FromText for ContactHash {
+    type Error = &'static str;
+
+    fn from_text(text: &str) -> Result<Self, Self::Error> {
+        Self::parse(text).ok_or("a hash has to be 64 hexadecimal digits")
     }
 }
 

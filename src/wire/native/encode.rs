@@ -209,6 +209,7 @@ fn reply_bytes(reply: &Reply) -> usize {
         | Reply::Settings(_)
         | Reply::Profile(_)
         | Reply::Users(_)
+        | Reply::FoundUsers(_)
         | Reply::Blocked { .. }
         | Reply::Blocks { .. }
         | Reply::FollowingAll { .. }
@@ -618,6 +619,18 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             }
             out.close_list(open);
         }
+        Reply::FoundUsers(found) => {
+            out.key("users");
+            let open = out.open_list();
+            for (hash, profile) in found {
+                out.item();
+                let open = out.open_map();
+                out.member("hash", &*hash.to_string());
+                put_profile(out, profile);
+                out.close_map(open);
+            }
+            out.close_list(open);
+        }
         Reply::InboxChanges(Changes { owner, changes, cursor, complete }) => {
             out.key("changes");
             let open = out.open_list();
@@ -789,7 +802,7 @@ fn put_profile(out: &mut impl Writer, UserProfile { user, profile }: &UserProfil
     }
     if let Some(email) = email {
         out.member("email", email.as_str());
-        out.member("email_hash", &*hash_of(email.as_str()));
+        out.member("email_hash", &*hash_of(&email.normal()));
     }
     if let Some(telephone) = telephone {
         out.member("telephone", telephone.as_str());
