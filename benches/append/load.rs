@@ -69,7 +69,7 @@ impl Writer {
                 }
             })
             .collect();
-        Commit { stream: stream(room), expected, records, puts: Vec::new(), erase: Vec::new() }
+        Commit { stream: stream(room), expected, records, puts: Vec::new(), erase: Vec::new(), trim: None }
     }
 }
 

@@ -654,7 +654,8 @@ impl Accounts {
     }
 
     async fn commit(&self, tenant: &TenantId, puts: Vec<Put>) -> Result<(), Refusal> {
-        let commit = Commit { stream: stream(tenant), expected: None, records: Vec::new(), puts, erase: Vec::new() };
+        let commit =
+            Commit { stream: stream(tenant), expected: None, records: Vec::new(), puts, erase: Vec::new(), trim: None };
         self.registry.store().commit(commit).await.map_err(commit_failed)
     }
 

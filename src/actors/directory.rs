@@ -251,7 +251,8 @@ impl DirectoryActor {
         self.busy = true;
         let records = self.records(events);
         let head = records.last().map(|record| record.position);
-        let commit = Commit { stream: self.stream(), expected: self.head, records, puts, erase: Vec::new() };
+        let commit =
+            Commit { stream: self.stream(), expected: self.head, records, puts, erase: Vec::new(), trim: None };
         let committed = self.store.commit(commit);
         ctx.spawn(committed.into_actor(self).map(move |result, directory, ctx| {
             directory.busy = false;

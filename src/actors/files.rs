@@ -299,7 +299,14 @@ impl Files {
     fn commit(&self, puts: Vec<(Bytes, Option<Bytes>)>) -> StoreFuture<Result<(), CommitError>> {
         let put = |(key, value)| Put { under: StreamId::Files, key, value };
         let puts = puts.into_iter().map(put).collect();
-        let commit = Commit { stream: StreamId::Files, expected: None, records: Vec::new(), puts, erase: Vec::new() };
+        let commit = Commit {
+            stream: StreamId::Files,
+            expected: None,
+            records: Vec::new(),
+            puts,
+            erase: Vec::new(),
+            trim: None,
+        };
         self.store.commit(commit)
     }
 

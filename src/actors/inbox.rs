@@ -400,7 +400,7 @@ impl<'a> Deciding<'a> {
             points: BTreeMap::new(),
             at: registry.now(),
             next: expected.map_or(Seq::ZERO, |head| head.seq),
-            commit: Commit { stream, expected, records: Vec::new(), puts: Vec::new(), erase: Vec::new() },
+            commit: Commit { stream, expected, records: Vec::new(), puts: Vec::new(), erase: Vec::new(), trim: None },
             news: Vec::new(),
             registry,
             tenant,

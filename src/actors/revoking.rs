@@ -172,7 +172,14 @@ impl Registry {
             }
         };
         let puts = subjects.iter().map(put).collect();
-        let commit = Commit { stream: StreamId::Server, expected: None, records: Vec::new(), puts, erase: Vec::new() };
+        let commit = Commit {
+            stream: StreamId::Server,
+            expected: None,
+            records: Vec::new(),
+            puts,
+            erase: Vec::new(),
+            trim: None,
+        };
         let commit = self.store().commit(commit);
         async move { commit.await.map_err(commit_failed) }
     }

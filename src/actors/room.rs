@@ -353,6 +353,7 @@ impl RoomActor {
             records: gathered.records.clone(),
             puts: std::mem::take(&mut gathered.puts),
             erase: std::mem::take(&mut gathered.erase),
+            trim: None,
         };
         let committed = self.registry.store().commit(commit);
         let (records, began) = (gathered.records.len(), Instant::now());

@@ -87,13 +87,16 @@ pub(super) fn erased(record: &Record) -> Option<Record> {
     }
 }
 
+/// The first byte of the names of rooms' streams.
+pub(super) const ROOM_STREAM: u8 = b'r';
+
 /// A stream's name in keys and checksums. No name is the beginning of another, so that a prefix scan of one stream
 /// never meets a second.
 pub(super) fn stream_key(stream: &StreamId) -> Arc<[u8]> {
     let mut key = Vec::with_capacity(32);
     match stream {
         StreamId::Room(room) => {
-            tenant_key(b'r', &room.tenant, &mut key);
+            tenant_key(ROOM_STREAM, &room.tenant, &mut key);
             key.extend_from_slice(room.room.0.as_bytes());
         }
         StreamId::User(tenant, user) => {
@@ -127,7 +130,7 @@ pub(super) fn split_stream(key: &[u8]) -> Option<(StreamId, &[u8])> {
     let (tenant, rest) = split_text(rest)?;
     let tenant = TenantId::new(tenant).ok()?;
     match kind {
-        b'r' => {
+        ROOM_STREAM => {
             let (id, rest) = rest.split_first_chunk::<16>()?;
             Some((StreamId::Room(RoomKey { tenant, room: RoomId(Uuid::from_bytes(*id)) }), rest))
         }

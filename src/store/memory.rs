@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::codec;
 use super::{At, Commit, CommitError, Health, PAGE_BYTES, Page, RECORD_BYTES_MAX, Store, StoreError, StoreFuture};
-use crate::domain::{Epoch, Mark, Position, Record, Seq, StreamId};
+use crate::domain::{Epoch, Mark, Position, Record, RoomKey, Seq, StreamId};
 
 /// A log in memory. Clones share it, as two openings of one directory would.
 #[derive(Clone)]
@@ -31,6 +31,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     streams: BTreeMap<StreamId, Vec<Record>>,
+    /// Up to which seq streams have been trimmed.
+    trimmed: BTreeMap<StreamId, Seq>,
     /// How many commits were written; and of each stream, up to which seq its records were there after which of them.
     mark: Mark,
     marks: BTreeMap<StreamId, Vec<(Mark, Seq)>>,
@@ -244,9 +246,11 @@ impl State {
 
     fn commit(&mut self, commit: Commit, fault: Option<Fault>, epoch: Epoch) -> Result<(), CommitError> {
         match self.health {
-            Some(Health::Full) => return Err(CommitError::Full),
+            Some(Health::Full) if !commit.frees(commit.records.iter().map(stored_bytes).sum()) => {
+                return Err(CommitError::Full);
+            }
             Some(Health::Broken { .. }) => return Err(CommitError::Failed),
-            Some(Health::Good) | None => {}
+            Some(Health::Good | Health::Full) | None => {}
         }
         match fault {
             Some(Fault::Fail(error)) => return Err(error),
@@ -268,15 +272,22 @@ impl State {
             let marks = self.marks.entry(commit.stream.clone()).or_default();
             marks.push((self.mark, last.position.seq));
         }
-        if !(commit.records.is_empty() && commit.erase.is_empty()) {
-            let stream = self.streams.entry(commit.stream).or_default();
+        if !(commit.records.is_empty() && commit.erase.is_empty() && commit.trim.is_none()) {
+            let before = commit.expected.map_or(Seq::ZERO, |head| head.seq);
+            let keeps = if commit.records.is_empty() { Seq(before.0.saturating_sub(1)) } else { before };
+            let stream = self.streams.entry(commit.stream.clone()).or_default();
             stream.extend(commit.records);
             for seq in commit.erase {
-                let at = usize::try_from(seq.0).ok().and_then(|seq| seq.checked_sub(1));
-                let Some(record) = at.and_then(|at| stream.get_mut(at)) else { continue };
+                let Some(record) = stream.iter_mut().find(|record| record.position.seq == seq) else { continue };
                 if let Some(erased) = codec::erased(record) {
                     *record = erased;
                 }
+            }
+            if let Some(until) = commit.trim {
+                let until = until.min(keeps);
+                stream.retain(|record| record.position.seq > until);
+                let trimmed = self.trimmed.entry(commit.stream).or_default();
+                *trimmed = until.max(*trimmed);
             }
         }
         for put in commit.puts {
@@ -297,7 +308,8 @@ impl State {
         let marks = self.marks.get(stream).map_or(&[][..], Vec::as_slice);
         let before = marks.partition_point(|(at, _)| *at <= mark);
         let seq = before.checked_sub(1).map_or(Seq::ZERO, |last| marks[last].1);
-        At { head: self.head(stream), seq }
+        let trimmed = self.trimmed.get(stream).copied().unwrap_or_default();
+        At { head: self.head(stream), seq: if seq < trimmed { Seq::ZERO } else { seq } }
     }
 
     fn records(&self, stream: &StreamId) -> &[Record] {
@@ -410,10 +422,25 @@ impl Store for MemoryStore {
         Box::pin(ready(positions))
     }
 
+    fn rooms(&self, after: Option<RoomKey>, limit: usize) -> StoreFuture<Result<Vec<RoomKey>, StoreError>> {
+        Box::pin(ready(self.read_state(|state| {
+            let rooms = state.streams.iter().filter(|(_, records)| !records.is_empty());
+            let rooms = rooms.filter_map(|(stream, _)| match stream {
+                StreamId::Room(room) => Some(room.clone()),
+                StreamId::User(..)
+                | StreamId::Directory(_)
+                | StreamId::Accounts(_)
+                | StreamId::Server
+                | StreamId::Files => None,
+            });
+            rooms.filter(|room| after.as_ref().is_none_or(|after| room > after)).take(limit).collect()
+        })))
+    }
+
     fn read(&self, stream: &StreamId, after: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>> {
         Box::pin(ready(self.read_state(|state| {
             let all = state.records(stream);
-            let skip = usize::try_from(after.0).unwrap_or(usize::MAX).min(all.len());
+            let skip = all.partition_point(|record| record.position.seq <= after);
             let records = page(all[skip..].iter(), limit);
             let complete = skip + records.len() == all.len();
             Page { records, complete }
@@ -423,7 +450,7 @@ impl Store for MemoryStore {
     fn read_back(&self, stream: &StreamId, before: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>> {
         Box::pin(ready(self.read_state(|state| {
             let all = state.records(stream);
-            let end = usize::try_from(before.0.saturating_sub(1)).unwrap_or(usize::MAX).min(all.len());
+            let end = all.partition_point(|record| record.position.seq < before);
             let mut records = page(all[..end].iter().rev(), limit);
             records.reverse();
             let complete = records.len() == end;
@@ -434,7 +461,7 @@ impl Store for MemoryStore {
     fn records_at(&self, stream: &StreamId, seqs: &[Seq]) -> StoreFuture<Result<Page, StoreError>> {
         Box::pin(ready(self.read_state(|state| {
             let all = state.records(stream);
-            let at = |seq: &Seq| all.get(usize::try_from(seq.0.checked_sub(1)?).ok()?);
+            let at = |seq: &Seq| all.binary_search_by_key(seq, |record| record.position.seq).ok().map(|at| &all[at]);
             let there: Vec<&Record> = seqs.iter().filter_map(at).collect();
             let records = page(there.iter().copied(), there.len());
             let complete = records.len() == there.len();
@@ -547,6 +574,6 @@ mod tests {
     fn put(key: &'static str) -> Commit {
         let value = Some(Bytes::from_static(b"value"));
         let puts = vec![super::super::Put { under: stream(), key: key.into(), value }];
-        Commit { stream: stream(), expected: None, records: Vec::new(), puts, erase: Vec::new() }
+        Commit { stream: stream(), expected: None, records: Vec::new(), puts, erase: Vec::new(), trim: None }
     }
 }

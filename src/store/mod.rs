@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 pub use self::codec::encode;
 
-use crate::domain::{Epoch, Mark, Position, Record, Seq, StreamId};
+use crate::domain::{Epoch, Mark, Position, Record, RoomKey, Seq, StreamId};
 
 /// An answer of the store; it may arrive on any thread.
 pub type StoreFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -49,8 +49,12 @@ pub trait Store: Send + Sync + 'static {
     /// `mark`. One read for all of them.
     fn positions_at(&self, streams: Vec<StreamId>, mark: Mark) -> StoreFuture<Result<Vec<At>, StoreError>>;
 
+    /// The rooms that have records, behind `after`, in an order that stays: at most `limit`. One that got its first
+    /// record meanwhile may be left out.
+    fn rooms(&self, after: Option<RoomKey>, limit: usize) -> StoreFuture<Result<Vec<RoomKey>, StoreError>>;
+
     /// Records after `after`, oldest first: at most `limit`, fewer where a page would pass [`PAGE_BYTES`], none only
-    /// where there are none.
+    /// where there are none. What has been trimmed is passed over: the first may lie further on.
     fn read(&self, stream: &StreamId, after: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>>;
 
     /// Records before `before`, oldest first: the `limit` latest of them, fewer where a page would pass
@@ -119,7 +123,8 @@ pub struct Page {
 pub struct At {
     /// As [`Store::head`] says.
     pub head: Option<Position>,
-    /// The seq of the last record up to the mark; 0 where there was none yet.
+    /// The seq of the last record up to the mark; 0 where there was none yet, or where that one has been trimmed and
+    /// later ones with it.
     pub seq: Seq,
 }
 
@@ -142,7 +147,24 @@ pub struct Commit {
     /// as `MessageErased` afterwards, in its old place, with its ids and times. What has no content, or is not there,
     /// is passed over.
     pub erase: Vec<Seq>,
+    /// Records of this stream up to here, which lie before those of this commit, are not kept any longer: the first of
+    /// those that are is the one that the stream begins with from then on. A stream that has had records keeps one, so
+    /// without `records` its last one stays. Of commits that are written together with this one nothing goes.
+    pub trim: Option<Seq>,
 }
+
+impl Commit {
+    /// Whether it takes something away, and where it does bring hardly anything: its records have so many bytes. Such a
+    /// commit is let in when free space is below the limit, for as long as half of that is left.
+    fn frees(&self, record_bytes: usize) -> bool {
+        let brought: usize = self.puts.iter().filter_map(|put| Some(put.key.len() + put.value.as_ref()?.len())).sum();
+        let removes = record_bytes + brought == 0 && !self.puts.is_empty();
+        (removes || self.trim.is_some() || !self.erase.is_empty()) && record_bytes + brought <= FREEING_BYTES_MAX
+    }
+}
+
+/// What a commit may bring that takes something away: the records that say so, and what follows from them.
+const FREEING_BYTES_MAX: usize = 4 * 1024;
 
 /// A row to write, or to remove where `value` is `None`.
 ///

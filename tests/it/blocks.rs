@@ -118,7 +118,8 @@ async fn a_room_that_was_not_told_goes_by_the_lists_of_the_two_when_it_wakes() {
     let put = Put { under: ann.clone(), key: rows::block(&UserId::new("bob").unwrap()), value: Some(Bytes::new()) };
     let store = Arc::new(store.in_epoch(MemoryStore::EPOCH));
     let head = store.head(&ann).await.unwrap();
-    let commit = Commit { stream: ann, expected: head, records: Vec::new(), puts: vec![put], erase: Vec::new() };
+    let commit =
+        Commit { stream: ann, expected: head, records: Vec::new(), puts: vec![put], erase: Vec::new(), trim: None };
     store.commit(commit).await.unwrap();
     let server = TestServer::with(setup());
     let mut bob = server.client("bob").await;

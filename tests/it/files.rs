@@ -669,7 +669,8 @@ async fn a_round_of_collecting_looks_at_a_bounded_number_of_files() {
     let damaged =
         Put { under: StreamId::Files, key: rows::file(FileId(Uuid::from_u128(0))), value: Some(Bytes::new()) };
     let puts = std::iter::once(damaged).chain((1..=1_030).map(filed)).collect();
-    let commit = Commit { stream: StreamId::Files, expected: None, records: Vec::new(), puts, erase: Vec::new() };
+    let commit =
+        Commit { stream: StreamId::Files, expected: None, records: Vec::new(), puts, erase: Vec::new(), trim: None };
     server.registry.store().commit(commit).await.unwrap();
     // What is damaged is told of, and does not keep the others.
     let files = server.registry.files().unwrap();

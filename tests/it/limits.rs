@@ -222,7 +222,7 @@ async fn rooms_are_counted_across_restarts_also_those_from_before_there_was_a_co
     let stream = StreamId::Directory(TenantId::default_tenant());
     let expected = store.head(&stream).await.unwrap();
     let puts = vec![Put { under: stream.clone(), key: rows::ROOM_COUNT.into(), value: None }];
-    store.commit(Commit { stream, expected, records: Vec::new(), puts, erase: Vec::new() }).await.unwrap();
+    store.commit(Commit { stream, expected, records: Vec::new(), puts, erase: Vec::new(), trim: None }).await.unwrap();
     server = start();
     let mut ann = server.client("ann").await;
     ann.ask(create_channel("three")).await;

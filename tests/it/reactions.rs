@@ -116,7 +116,10 @@ async fn a_rare_reaction_among_many_is_found_by_pages_that_look_at_so_many() {
     });
     let expected = store.head(&stream).await.unwrap();
     let (records, erase) = (Vec::new(), Vec::new());
-    store.commit(Commit { stream: stream.clone(), expected, records, puts: puts.collect(), erase }).await.unwrap();
+    store
+        .commit(Commit { stream: stream.clone(), expected, records, puts: puts.collect(), erase, trim: None })
+        .await
+        .unwrap();
     let mut who = json!({ "type": "reactions", "room": "lobby", "message": message, "emoji": "🍰" });
     who["after"] = json!("a");
     let page = ann.ask(who.clone()).await;

@@ -329,6 +329,10 @@ impl Store for Gated {
         self.wait(stream, Shut::Everything, self.store.head(stream))
     }
 
+    fn rooms(&self, after: Option<RoomKey>, limit: usize) -> StoreFuture<Result<Vec<RoomKey>, StoreError>> {
+        self.store.rooms(after, limit)
+    }
+
     fn read(&self, stream: &StreamId, after: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>> {
         let (fail, page) = (Arc::clone(&self.fail), self.store.read(stream, after, limit));
         let page = async move {

@@ -253,6 +253,10 @@ impl Store for Counting {
         self.store.positions_at(streams, mark)
     }
 
+    fn rooms(&self, after: Option<RoomKey>, limit: usize) -> StoreFuture<Result<Vec<RoomKey>, StoreError>> {
+        self.store.rooms(after, limit)
+    }
+
     fn read(&self, stream: &StreamId, after: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>> {
         self.note("read");
         self.store.read(stream, after, limit)

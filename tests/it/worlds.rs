@@ -286,7 +286,8 @@ async fn a_pass_reads_what_no_publication_has_told_of_yet() {
     let (last, head) = (page.records[0].clone(), page.records[0].position);
     let next = Position { seq: head.seq.next(), ..head };
     let record = Record { position: next, event: Event::Room(RoomEvent::RoomArchived), ..last };
-    let commit = Commit { stream, expected: Some(head), records: vec![record], puts: Vec::new(), erase: Vec::new() };
+    let commit =
+        Commit { stream, expected: Some(head), records: vec![record], puts: Vec::new(), erase: Vec::new(), trim: None };
     store.commit(commit).await.unwrap();
     for room in others {
         ann.ask(post(room, "a word")).await;

@@ -1,6 +1,6 @@
 //! The contract, run against every store.
 
-use chinwag::domain::{Epoch, Event, Mark, Position, RoomEvent, Seq};
+use chinwag::domain::{Epoch, Event, Mark, Position, RoomEvent, RoomKey, Seq};
 use chinwag::store::memory::MemoryStore;
 use chinwag::store::{At, Commit, CommitError, Health, PAGE_BYTES, Page, RECORD_BYTES_MAX, Store, StoreError};
 
@@ -49,6 +49,13 @@ contract! {
     an_erased_record_keeps_its_place
     a_record_is_erased_in_the_commit_that_appends_it
     erasing_what_has_no_content_changes_nothing
+    what_is_trimmed_is_gone_and_what_is_behind_it_stays
+    all_that_was_before_a_commit_may_be_trimmed_by_it
+    a_stream_keeps_its_last_record
+    what_is_trimmed_is_neither_trimmed_nor_erased_again
+    a_trimmed_stream_goes_on_as_any_other
+    a_mark_below_what_is_kept_stands_for_no_place
+    rooms_are_listed_page_by_page
     a_closed_store_refuses_everything
     a_large_commit_is_read_back_whole
     a_mark_stands_for_the_places_that_all_streams_had_reached
@@ -307,6 +314,142 @@ async fn erasing_what_has_no_content_changes_nothing(store: &dyn Store) {
         store.commit(Commit { erase, ..posts(store.epoch(), &room(1), 1, &[]) }).await.unwrap();
         assert_eq!(said(&all(store, &room(1)).await), ["(erased)"]);
     }
+}
+
+async fn what_is_trimmed_is_gone_and_what_is_behind_it_stays(store: &dyn Store) {
+    let mut head = 0;
+    for commit in 0..60 {
+        let texts: Vec<String> = (head + 1..=head + 1 + commit % 3).map(|seq: u64| seq.to_string()).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let other = posts(store.epoch(), &room(2), commit, &["another room's"]);
+        let (one, two) = tokio::join!(store.commit(posts(store.epoch(), &room(1), head, &texts)), store.commit(other));
+        assert_eq!((one, two), (Ok(()), Ok(())));
+        head += texts.len() as u64;
+    }
+    assert_eq!(head, 120);
+    for (until, count) in [(1, 119), (2, 118), (3, 117), (40, 80), (41, 79), (118, 2)] {
+        let commit = Commit { trim: Some(Seq(until)), ..puts(&room(1), at(store.epoch(), head), &[]) };
+        assert_eq!(store.commit(commit).await, Ok(()));
+        let left: Vec<String> = (until + 1..=head).map(|seq| seq.to_string()).collect();
+        assert_eq!((said(&all(store, &room(1)).await), left.len()), (left.clone(), count));
+        for after in [0, 1, until - 1, until, until + 1] {
+            let page = store.read(&room(1), Seq(after), 2).await.unwrap();
+            let next: Vec<String> = (after.max(until) + 1..=head).take(2).map(|seq| seq.to_string()).collect();
+            assert_eq!((said(&page.records), page.complete), (next.clone(), until + 2 >= head), "{until}, {after}");
+        }
+        for (before, limit) in [(1, 5), (until, 5), (until + 1, 5), (until + 2, 5), (head + 1, 200), (head + 1, 1)] {
+            let page = store.read_back(&room(1), Seq(before), limit).await.unwrap();
+            let end = before - 1;
+            let first = (end + 1).saturating_sub(limit as u64).max(until + 1);
+            let expected: Vec<String> = (first..=end).map(|seq| seq.to_string()).collect();
+            assert_eq!(said(&page.records), expected, "{until}, {before}");
+            assert_eq!(page.complete, first == until + 1 || end <= until, "{until}, {before}");
+        }
+        let asked = [Seq(until), Seq(until + 1), Seq(1), Seq(head)];
+        let page = store.records_at(&room(1), &asked).await.unwrap();
+        assert_eq!(said(&page.records), [(until + 1).to_string(), head.to_string()]);
+        assert!(page.complete);
+        assert_eq!(all(store, &room(2)).await.len(), 60);
+    }
+}
+
+async fn all_that_was_before_a_commit_may_be_trimmed_by_it(store: &dyn Store) {
+    for seq in 0..40 {
+        post(store, &room(1), seq, &["gone"]).await.unwrap();
+    }
+    let commit = Commit { trim: Some(Seq(99)), ..posts(store.epoch(), &room(1), 40, &["a", "b"]) };
+    assert_eq!(store.commit(commit).await, Ok(()));
+    assert_eq!(said(&all(store, &room(1)).await), ["a", "b"]);
+    let back = store.read_back(&room(1), Seq(99), 9).await.unwrap();
+    assert_eq!((said(&back.records), back.complete), (vec!["a".to_owned(), "b".to_owned()], true));
+    assert_eq!(store.head(&room(1)).await, Ok(at(store.epoch(), 42)));
+}
+
+async fn a_stream_keeps_its_last_record(store: &dyn Store) {
+    post(store, &room(1), 0, &["one", "two"]).await.unwrap();
+    let commit = Commit { trim: Some(Seq(2)), ..puts(&room(1), at(store.epoch(), 2), &[]) };
+    assert_eq!(store.commit(commit.clone()).await, Ok(()));
+    assert_eq!(store.commit(commit).await, Ok(()));
+    assert_eq!(said(&all(store, &room(1)).await), ["two"]);
+    let nothing = Commit { trim: Some(Seq(2)), ..puts(&room(2), None, &[("row", Some("here"))]) };
+    assert_eq!(store.commit(nothing).await, Ok(()));
+    assert_eq!((store.head(&room(2)).await, all(store, &room(2)).await.len()), (Ok(None), 0));
+}
+
+async fn what_is_trimmed_is_neither_trimmed_nor_erased_again(store: &dyn Store) {
+    for seq in 0..8 {
+        post(store, &room(1), seq, &["a word"]).await.unwrap();
+    }
+    let same = || puts(&room(1), at(store.epoch(), 8), &[]);
+    let calls = [
+        store.commit(Commit { trim: Some(Seq(5)), ..same() }),
+        store.commit(Commit { trim: Some(Seq(5)), erase: vec![Seq(4), Seq(6)], ..same() }),
+        store.commit(Commit { trim: Some(Seq(2)), erase: vec![Seq(1)], ..same() }),
+        store.commit(Commit { trim: Some(Seq(6)), ..same() }),
+    ];
+    for call in calls {
+        assert_eq!(call.await, Ok(()));
+    }
+    assert_eq!(store.commit(Commit { erase: vec![Seq(3), Seq(8)], ..same() }).await, Ok(()));
+    assert_eq!(said(&all(store, &room(1)).await), ["a word", "(erased)"]);
+}
+
+async fn a_trimmed_stream_goes_on_as_any_other(store: &dyn Store) {
+    let mut kept = 0;
+    for seq in 0..200 {
+        let trim = (seq % 7 == 6).then(|| Seq(seq - seq % 5));
+        kept = trim.map_or(kept, |until| until.0);
+        let commit = Commit { trim, ..posts(store.epoch(), &room(1), seq, &[&(seq + 1).to_string()]) };
+        assert_eq!(store.commit(commit).await, Ok(()));
+        let page = store.read(&room(1), Seq::ZERO, 1).await.unwrap();
+        assert_eq!(page.records[0].position.seq, Seq(kept + 1));
+    }
+    let expected: Vec<String> = (kept + 1..=200).map(|seq| seq.to_string()).collect();
+    assert_eq!(said(&all(store, &room(1)).await), expected);
+}
+
+async fn a_mark_below_what_is_kept_stands_for_no_place(store: &dyn Store) {
+    let mut marks = vec![store.mark()];
+    for commit in 0..50 {
+        post(store, &room(1), commit * 2, &["one", "two"]).await.unwrap();
+        marks.push(store.mark());
+    }
+    for until in [1, 2, 21, 40, 60] {
+        let commit = Commit { trim: Some(Seq(until)), ..puts(&room(1), at(store.epoch(), 100), &[]) };
+        store.commit(commit).await.unwrap();
+        for (commits, mark) in marks.iter().enumerate() {
+            let stood = 2 * commits as u64;
+            let seq = if stood < until { Seq::ZERO } else { Seq(stood) };
+            let at = At { head: at(store.epoch(), 100), seq };
+            assert_eq!(store.positions_at(vec![room(1)], *mark).await, Ok(vec![at]), "{until}, {commits}");
+        }
+    }
+    let commit = Commit { trim: Some(Seq(100)), ..posts(store.epoch(), &room(1), 100, &["last"]) };
+    store.commit(commit).await.unwrap();
+    let places = [marks[49], marks[50], store.mark()].map(|mark| store.positions_at(vec![room(1)], mark));
+    for (place, seq) in places.into_iter().zip([0, 100, 101]) {
+        assert_eq!(place.await.unwrap()[0].seq, Seq(seq));
+    }
+}
+
+async fn rooms_are_listed_page_by_page(store: &dyn Store) {
+    assert_eq!(store.rooms(None, 10).await, Ok(Vec::new()));
+    for number in 1..=25 {
+        post(store, &room(number), 0, &["here"]).await.unwrap();
+    }
+    post(store, &user("ann"), 0, &["no room"]).await.unwrap();
+    store.commit(puts(&room(99), None, &[("row", Some("no record"))])).await.unwrap();
+    let (mut listed, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.rooms(after, 4).await.unwrap();
+        after = page.last().cloned();
+        if after.is_none() {
+            break;
+        }
+        assert!(page.len() <= 4);
+        listed.extend(page);
+    }
+    assert_eq!(listed.iter().map(RoomKey::stream).collect::<Vec<_>>(), (1..=25).map(room).collect::<Vec<_>>());
 }
 
 async fn a_closed_store_refuses_everything(store: &dyn Store) {

@@ -310,6 +310,41 @@ async fn verifying_takes_a_log_in_which_something_was_erased_for_whole() {
     assert!(report.is_whole(), "{report:?}");
 }
 
+/// After a close, after a kill, and after a start that had to read everything again.
+#[tokio::test]
+async fn what_has_been_trimmed_is_missing_by_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let (live, dead) = (dir.path().join("live"), dir.path().join("dead"));
+    let store = open(&live);
+    for seq in 0..60 {
+        for number in 1..=3 {
+            let trim = (seq > 40 && number > 1).then(|| Seq(if number == 2 { seq } else { seq - 17 }));
+            let commit = Commit { trim, ..posts(store.epoch(), &room(number), seq, &["a word"]) };
+            store.commit(commit).await.unwrap();
+        }
+    }
+    copy(&live, &dead);
+    let kept = async |store: &SledStore| {
+        let mut counts = Vec::new();
+        for number in 1..=3 {
+            counts.push(all(store, &room(number)).await.len());
+        }
+        counts
+    };
+    assert_eq!(kept(&store).await, [60, 1, 18]);
+    store.close().await;
+    drop(store);
+    for path in [&live, &dead] {
+        for _ in 0..2 {
+            let report = verify(path, Depth::Sizes).unwrap();
+            assert!(report.is_whole() && report.records == 79, "{report:?}");
+            let store = open(path);
+            assert_eq!(kept(&store).await, [60, 1, 18]);
+            store.close().await;
+        }
+    }
+}
+
 #[test]
 fn verifying_what_is_not_a_data_directory_is_refused_and_makes_nothing() {
     let dir = tempfile::tempdir().unwrap();

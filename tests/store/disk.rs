@@ -169,6 +169,76 @@ fn a_scan_sees_all_of_a_commit_or_nothing_while_others_write() {
 }
 
 #[tokio::test]
+async fn a_nearly_full_disk_takes_what_frees_space() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = Arc::new(AtomicU64::new(u64::MAX));
+    let mut options = Options { space_check_every: Duration::ZERO, ..options() };
+    let hook = free.clone();
+    options.hooks.free_bytes = Some(Arc::new(move || hook.load(Ordering::SeqCst)));
+    let limit = options.free_bytes_min;
+    let store = SledStore::open(dir.path(), options).unwrap();
+    let mut first = posts(store.epoch(), &room(1), 0, &["one", "two", "three", "four"]);
+    first.puts = vec![put(&room(1), "row", Some("value"))];
+    store.commit(first).await.unwrap();
+
+    free.store(limit - 1, Ordering::SeqCst);
+    let says = |after, text| posts(store.epoch(), &room(1), after, &[text]);
+    let same = |after| puts(&room(1), at(store.epoch(), after), &[]);
+    let large = "x".repeat(5 * 1024);
+    let refused = [
+        says(4, "five"),
+        Commit { erase: vec![Seq(2)], ..says(4, &large) },
+        Commit { puts: vec![put(&room(1), "row", Some("another"))], ..same(4) },
+        Commit { puts: vec![put(&room(1), "row", None), put(&room(1), "other", Some("value"))], ..same(4) },
+        same(4),
+    ];
+    for commit in refused {
+        assert_eq!(store.commit(commit).await, Err(CommitError::Full));
+    }
+    assert_eq!(store.commit(Commit { erase: vec![Seq(2)], ..says(4, "five") }).await, Ok(()));
+    assert_eq!(store.commit(Commit { trim: Some(Seq(1)), ..says(5, "six") }).await, Ok(()));
+    assert_eq!(store.commit(Commit { puts: vec![put(&room(1), "row", None)], ..same(6) }).await, Ok(()));
+    assert_eq!(said(&all(&store, &room(1)).await), ["(erased)", "three", "four", "five", "six"]);
+    assert_eq!((store.get(&room(1), b"row").await, store.health()), (Ok(None), Health::Full));
+
+    // What is left is for opening.
+    free.store(limit / 2 - 1, Ordering::SeqCst);
+    let trim = Commit { trim: Some(Seq(2)), ..says(6, "seven") };
+    assert_eq!(store.commit(trim.clone()).await, Err(CommitError::Full));
+    free.store(limit, Ordering::SeqCst);
+    assert_eq!(store.commit(trim).await, Ok(()));
+    assert_eq!(store.commit(says(7, "eight")).await, Ok(()));
+}
+
+#[tokio::test]
+async fn what_is_trimmed_is_read_until_that_is_synced_and_gone_as_a_whole_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let (live, dead) = (dir.path().join("live"), dir.path().join("dead"));
+    let gate = Gate::default();
+    let store = SledStore::open(&live, gate.options()).unwrap();
+    for seq in 0..50 {
+        post(&store, &room(1), seq, &[&(seq + 1).to_string()]).await.unwrap();
+    }
+    let before: Vec<String> = (1..=50).map(|seq| seq.to_string()).collect();
+    let shut = gate.shut();
+    let trim = Commit { trim: Some(Seq(45)), ..posts(store.epoch(), &room(1), 50, &["51"]) };
+    let trim = store.commit(trim);
+    gate.until_reached();
+    assert_eq!(said(&all(&store, &room(1)).await), before);
+    let back = store.read_back(&room(1), Seq(40), 3).await.unwrap();
+    assert_eq!((said(&back.records), back.complete), (before[36..39].to_vec(), false));
+    assert_eq!(said(&store.records_at(&room(1), &[Seq(7)]).await.unwrap().records), ["7"]);
+    copy(&live, &dead);
+    drop(shut);
+    assert_eq!(trim.await, Ok(()));
+    let after: Vec<String> = (46..=51).map(|seq| seq.to_string()).collect();
+    assert_eq!(said(&all(&store, &room(1)).await), after);
+    let survived = said(&all(&open(&dead), &room(1)).await);
+    assert!(survived == before || survived == after, "{survived:?}");
+    assert!(verify(&dead, Depth::Sizes).unwrap().is_whole());
+}
+
+#[tokio::test]
 async fn a_kill_between_write_and_sync_leaves_all_of_a_commit_or_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (live, dead) = (dir.path().join("live"), dir.path().join("dead"));

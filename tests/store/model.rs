@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use chinwag::domain::{Event, Mark, Record, RoomEvent, Seq, StreamId};
+use chinwag::store::files::Depth;
 use chinwag::store::memory::MemoryStore;
+use chinwag::store::sled::verify;
 use chinwag::store::{Commit, CommitError, Put, Store};
 use proptest::prelude::*;
 
@@ -18,6 +20,7 @@ enum Step {
         texts: Vec<usize>,
         rows: Vec<(u8, Option<u8>)>,
         erase: Vec<u64>,
+        trim: Option<u64>,
     },
     /// A commit that follows another head than the stream's.
     Conflict {
@@ -54,6 +57,8 @@ struct Model {
     /// How long each stream was at each mark.
     marks: Vec<(Mark, BTreeMap<u128, u64>)>,
     streams: BTreeMap<u128, Vec<Record>>,
+    /// Up to where they have been trimmed.
+    trimmed: BTreeMap<u128, u64>,
     rows: BTreeMap<(u128, String), String>,
 }
 
@@ -64,6 +69,8 @@ proptest! {
     fn the_sled_store_agrees_with_a_plain_model(steps in prop::collection::vec(step(), 1..60)) {
         let dir = tempfile::tempdir().unwrap();
         run(&steps, || Box::new(open(dir.path())));
+        let report = verify(dir.path(), Depth::Sizes).unwrap();
+        assert!(report.is_whole(), "{report:?}");
     }
 
     #[test]
@@ -98,33 +105,43 @@ impl Model {
         self.streams.get(&stream).map_or(&[], Vec::as_slice)
     }
 
+    fn head(&self, stream: u128) -> u64 {
+        self.records(stream).last().map_or(0, |record| record.position.seq.0)
+    }
+
+    fn trimmed(&self, stream: u128) -> u64 {
+        self.trimmed.get(&stream).copied().unwrap_or(0)
+    }
+
     async fn check(&mut self, store: &dyn Store, step: &Step) {
         match step {
-            Step::Commit { stream, texts, rows, erase } => {
-                let commit = self.commit(store, *stream, texts, rows, erase);
+            Step::Commit { stream, texts, rows, erase, trim } => {
+                let commit = self.commit(store, *stream, texts, rows, erase, *trim);
                 assert_eq!(store.commit(commit).await, Ok(()));
                 let head = self.records(*stream).last().map(|record| record.position);
                 assert_eq!(store.head(&room(*stream)).await, Ok(head));
-                let lengths = self.streams.iter().map(|(stream, records)| (*stream, records.len() as u64)).collect();
+                let lengths = self.streams.keys().map(|stream| (*stream, self.head(*stream))).collect();
                 self.marks.push((store.mark(), lengths));
             }
             Step::Conflict { stream } => {
-                let head = self.records(*stream).len() as u64;
+                let head = self.head(*stream);
                 let commit = crate::support::posts(store.epoch(), &room(*stream), head + 1, &["no"]);
                 assert_eq!(store.commit(commit).await, Err(CommitError::Conflict));
             }
             Step::Read { stream, after, limit } => {
                 let page = store.read(&room(*stream), Seq(*after), *limit).await.unwrap();
-                let records = self.records(*stream).iter().skip(usize::try_from(*after).unwrap());
+                let records = self.records(*stream).iter().filter(|record| record.position.seq.0 > *after);
                 let expected: Vec<Record> = records.take(*limit).cloned().collect();
                 assert_eq!(page.records, expected);
             }
             Step::ReadBack { stream, before, limit } => {
                 let page = store.read_back(&room(*stream), Seq(*before), *limit).await.unwrap();
                 let records = self.records(*stream);
-                let end = usize::try_from(before.saturating_sub(1)).unwrap().min(records.len());
+                let end = records.partition_point(|record| record.position.seq.0 < *before);
                 assert_eq!(page.records, records[end.saturating_sub(*limit)..end]);
-                assert_eq!(page.complete, end <= *limit && !(end > 0 && *limit == 0));
+                if *limit > 0 {
+                    assert_eq!(page.complete, end <= *limit);
+                }
             }
             Step::ReadAt { stream, seqs } => {
                 let seqs: Vec<Seq> = seqs.iter().copied().map(Seq).collect();
@@ -149,7 +166,9 @@ impl Model {
                 let (mark, lengths) = &self.marks[mark.index(self.marks.len())];
                 let at = store.positions_at((0..STREAMS).map(room).collect(), *mark).await.unwrap();
                 for (stream, at) in (0..STREAMS).zip(at) {
-                    assert_eq!(at.seq.0, lengths.get(&stream).copied().unwrap_or(0), "{stream} at {mark:?}");
+                    let stood = lengths.get(&stream).copied().unwrap_or(0);
+                    let stood = if stood < self.trimmed(stream) { 0 } else { stood };
+                    assert_eq!(at.seq.0, stood, "{stream} at {mark:?}");
                     assert_eq!(at.head, self.records(stream).last().map(|record| record.position));
                 }
             }
@@ -164,19 +183,26 @@ impl Model {
         texts: &[usize],
         rows: &[(u8, Option<u8>)],
         erase: &[u64],
+        trim: Option<u64>,
     ) -> Commit {
         let id: StreamId = room(stream);
+        let head = self.head(stream);
         let known = self.streams.entry(stream).or_default();
         let expected = known.last().map(|record| record.position);
         let texts: Vec<String> = texts.iter().map(|len| "x".repeat(*len)).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let new = records(store.epoch(), known.len() as u64, &texts);
+        let new = records(store.epoch(), head, &texts);
         known.extend(new.iter().cloned());
         for seq in erase {
-            let at = usize::try_from(*seq).unwrap().checked_sub(1);
-            if let Some(record) = at.and_then(|at| known.get_mut(at)) {
+            if let Some(record) = known.iter_mut().find(|record| record.position.seq.0 == *seq) {
                 record.event = Event::Room(RoomEvent::MessageErased);
             }
+        }
+        if let Some(until) = trim {
+            let until = until.min(if new.is_empty() { head.saturating_sub(1) } else { head });
+            known.retain(|record| record.position.seq.0 > until);
+            let trimmed = self.trimmed.entry(stream).or_default();
+            *trimmed = until.max(*trimmed);
         }
         let mut puts: Vec<Put> = Vec::new();
         for (name, value) in rows {
@@ -187,7 +213,14 @@ impl Model {
                 None => drop(self.rows.remove(&(stream, key(*name)))),
             }
         }
-        Commit { stream: id, expected, records: new, puts, erase: erase.iter().copied().map(Seq).collect() }
+        Commit {
+            stream: id,
+            expected,
+            records: new,
+            puts,
+            erase: erase.iter().copied().map(Seq).collect(),
+            trim: trim.map(Seq),
+        }
     }
 }
 
@@ -196,9 +229,10 @@ fn step() -> impl Strategy<Value = Step> {
     let texts = prop::collection::vec(prop_oneof![8 => 0..200_usize, 1 => 20_000..60_000_usize], 0..20);
     let rows = prop::collection::vec((0..20_u8, prop::option::weighted(0.7, any::<u8>())), 0..6);
     let erase = prop::collection::vec(0..60_u64, 0..3);
+    let trim = prop::option::weighted(0.3, 0..60_u64);
     prop_oneof![
-        6 => (stream.clone(), texts, rows, erase)
-            .prop_map(|(stream, texts, rows, erase)| Step::Commit { stream, texts, rows, erase }),
+        6 => (stream.clone(), texts, rows, erase, trim)
+            .prop_map(|(stream, texts, rows, erase, trim)| Step::Commit { stream, texts, rows, erase, trim }),
         1 => stream.clone().prop_map(|stream| Step::Conflict { stream }),
         // Two records of the largest size never fill a page.
         2 => (stream.clone(), 0..80_u64, 0..3_usize)

@@ -50,13 +50,14 @@ pub fn posts(epoch: Epoch, stream: &StreamId, after: u64, texts: &[&str]) -> Com
         records: records(epoch, after, texts),
         puts: Vec::new(),
         erase: Vec::new(),
+        trim: None,
     }
 }
 
 pub fn puts(stream: &StreamId, expected: Option<Position>, rows: &[(&str, Option<&str>)]) -> Commit {
     let row = |(key, value): &(&str, Option<&str>)| put(stream, key, *value);
     let puts = rows.iter().map(row).collect();
-    Commit { stream: stream.clone(), expected, records: Vec::new(), puts, erase: Vec::new() }
+    Commit { stream: stream.clone(), expected, records: Vec::new(), puts, erase: Vec::new(), trim: None }
 }
 
 pub fn put(under: &StreamId, key: &str, value: Option<&str>) -> Put {

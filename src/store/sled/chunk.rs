@@ -7,7 +7,8 @@
 //! ```text
 //! chunk   version 1 | one where runs have moved 1 | runs 2 | number 8 | crc 4, of the twelve bytes before
 //! run     crc 4, of the rest of the header | stream length 1 | zero 1 | records 2 | bytes of the records 4
-//!         | epoch 8 | first seq 8 | previous chunk 6 | where in it 2, both zero for none | stream
+//!         | epoch 8 | first seq 8 | previous chunk 6 | where in it 2, both zero for none, this one alone for
+//!         what has been trimmed | stream
 //! record  length 4 | crc 4, see `codec::checksum` | bytes
 //! ```
 
@@ -39,6 +40,16 @@ pub(super) struct Spot {
 impl Spot {
     pub(super) const NONE: Self = Self { chunk: 0, at: 0 };
     const NUMBER: u64 = (1 << 48) - 1;
+
+    /// Stands for a run that has been trimmed, whose last record lay in this chunk.
+    pub(super) fn trimmed(chunk: u64) -> Self {
+        Self { chunk, at: 0 }
+    }
+
+    /// Whether it stands for a run that has been trimmed: those that are there lie behind the header of a chunk.
+    pub(super) fn is_trimmed(self) -> bool {
+        self.at == 0 && self.chunk > 0
+    }
 
     pub(super) fn new(chunk: u64, at: u16) -> Self {
         Self { chunk, at }
@@ -195,6 +206,16 @@ impl Run {
     /// Whether the runs of its chunk have moved: where in it they were written, nothing tells any more.
     pub(super) fn has_moved(&self) -> bool {
         self.chunk[1] == MOVED
+    }
+
+    /// There is none before it, of which nobody knows why.
+    pub(super) fn is_first(&self) -> bool {
+        self.is_floor() || self.first == Seq(1) && self.previous == Spot::NONE
+    }
+
+    /// What was before it has been trimmed.
+    pub(super) fn is_floor(&self) -> bool {
+        self.first > Seq(1) && self.previous.is_trimmed()
     }
 
     pub(super) fn holds(&self, seq: Seq) -> bool {
@@ -388,6 +409,40 @@ pub(super) fn erase(chunk: &IVec, number: u64, stream: &[u8], seq: Seq) -> Resul
     Ok(rewritten)
 }
 
+/// The chunk as it is once the records of `stream` up to `until` are gone from it, and what is left of them names
+/// `previous` as the run before; without any, so is the run.
+pub(super) fn trim(
+    chunk: &IVec,
+    number: u64,
+    stream: &[u8],
+    until: Seq,
+    previous: Spot,
+) -> Result<Vec<u8>, StoreError> {
+    let run = Runs::of(chunk, number)?.find(stream)?.ok_or_else(|| damage("a run is missing from its chunk"))?;
+    let start = usize::from(run.spot.at);
+    let mut rewritten = Vec::with_capacity(chunk.len());
+    rewritten.extend_from_slice(&chunk[..start]);
+    rewritten[1] = MOVED;
+    if run.last().seq <= until {
+        let runs = u16::from_le_bytes([chunk[2], chunk[3]]).saturating_sub(1);
+        rewritten[2..4].copy_from_slice(&runs.to_le_bytes());
+    } else {
+        let first = run.first.max(until.next());
+        let kept = if first == run.first { run.records } else { run.frame(first)?.at };
+        rewritten.extend_from_slice(&chunk[start..run.records]);
+        let header = &mut rewritten[start..];
+        header[20..28].copy_from_slice(&first.0.to_le_bytes());
+        header[28..RUN_HEADER].copy_from_slice(&previous.to_le_bytes());
+        let count = u16::try_from(run.last().seq.0 - first.0 + 1).expect("no more than there were");
+        let records = u32::try_from(run.end - kept).expect("a chunk is far smaller than 4 GiB");
+        seal_run(header, count, records);
+        rewritten.extend_from_slice(&chunk[kept..run.end]);
+    }
+    rewritten.extend_from_slice(&chunk[run.end..]);
+    seal_chunk(&mut rewritten[..CHUNK_HEADER]);
+    Ok(rewritten)
+}
+
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
 }
@@ -474,6 +529,38 @@ mod tests {
         assert_eq!(record, Record { event: Event::Room(RoomEvent::MessageErased), ..message(Seq(6), "") });
     }
 
+    #[test]
+    fn what_is_trimmed_is_no_longer_in_the_chunk() {
+        let mut builder = Builder::new(9, 0);
+        for name in [&b"before"[..], b"stream", b"behind"] {
+            builder.begin(name, Epoch(1), Seq(5), Spot::new(3, 16));
+            for seq in 5..8 {
+                let mut bytes = Vec::new();
+                frame(&message(Seq(seq), &format!("secret {seq}")), crc32c::crc32c(name), &mut bytes);
+                builder.push(&bytes);
+            }
+            builder.end(name, 3);
+        }
+        let chunk = IVec::from(builder.finish());
+        let trimmed = |until| IVec::from(trim(&chunk, 9, b"stream", Seq(until), Spot::trimmed(9)).unwrap());
+        for (until, first) in [(4, 5), (5, 6), (6, 7)] {
+            let cut = trimmed(until);
+            let run = Runs::of(&cut, 9).unwrap().at(Spot::new(9, 999), b"stream").unwrap().unwrap();
+            assert_eq!((run.first, run.last().seq, run.is_floor()), (Seq(first), Seq(7), true));
+            assert!(runs(&cut).len() == 3 && runs(&cut).iter().all(|run| run.check().is_ok()));
+            let own = &cut[run.records..run.end];
+            let kept: Vec<bool> = (5..8).map(|seq| contains(own, format!("secret {seq}").as_bytes())).collect();
+            assert_eq!(kept, (5..8).map(|seq| seq >= first).collect::<Vec<_>>());
+        }
+        let gone = trimmed(7);
+        assert!(Runs::of(&gone, 9).unwrap().find(b"stream").unwrap().is_none());
+        assert_eq!(runs(&gone).iter().map(Run::stream).collect::<Vec<_>>(), [&b"before"[..], b"behind"]);
+        assert!(runs(&gone).iter().all(|run| run.check().is_ok() && !run.is_floor()));
+        let alone = IVec::from(trim(&gone, 9, b"before", Seq(9), Spot::NONE).unwrap());
+        let empty = IVec::from(trim(&alone, 9, b"behind", Seq(9), Spot::NONE).unwrap());
+        assert_eq!((runs(&empty).len(), empty.len()), (0, CHUNK_HEADER));
+    }
+
     fn runs(chunk: &IVec) -> Vec<Run> {
         Runs::of(chunk, 9).unwrap().collect::<Result<_, _>>().unwrap()
     }
@@ -513,5 +600,6 @@ mod tests {
             let _ = Runs::of(chunk, 9).map(|runs| runs.at(run.previous, b"two"));
         }
         let _ = erase(chunk, 9, b"two", Seq(6));
+        let _ = trim(chunk, 9, b"two", Seq(6), Spot::trimmed(9));
     }
 }

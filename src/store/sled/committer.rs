@@ -87,6 +87,8 @@ struct Prepared {
     frames: Vec<u8>,
     rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     erase: Vec<Seq>,
+    trim: Option<Seq>,
+    frees: bool,
 }
 
 impl Queue {
@@ -296,6 +298,7 @@ fn prepare(commit: Commit, epoch: Epoch) -> Result<Prepared, CommitError> {
             return Err(CommitError::TooLarge);
         }
     }
+    let frees = commit.frees(frames.len());
     let mut rows = Vec::with_capacity(commit.puts.len());
     for put in commit.puts {
         if put.value.as_ref().is_some_and(|value| value.len() > RECORD_BYTES_MAX) {
@@ -305,8 +308,8 @@ fn prepare(commit: Commit, epoch: Epoch) -> Result<Prepared, CommitError> {
         let value = put.value.map(|value| seal(&key, &value));
         rows.push((key, value));
     }
-    let (expected, records, erase) = (commit.expected, commit.records.len(), commit.erase);
-    Ok(Prepared { stream, expected, epoch, records, frames, rows, erase })
+    let (expected, records, erase, trim) = (commit.expected, commit.records.len(), commit.erase, commit.trim);
+    Ok(Prepared { stream, expected, epoch, records, frames, rows, erase, trim, frees })
 }
 
 /// Tells who called, who may be gone.
@@ -342,7 +345,18 @@ pub(super) struct Committer {
     /// The last chunk that is on disk.
     pub(super) number: u64,
     pub(super) checkpoint: Checkpoint,
-    pub(super) space_checked: Option<Instant>,
+    /// When free space was looked at last, and what there was.
+    pub(super) space_checked: Option<(Instant, Space)>,
+}
+
+/// How much of the disk is free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Space {
+    /// As much as has to be, or more.
+    Enough,
+    /// At least half of that: what takes something away is let in.
+    Little,
+    None,
 }
 
 /// Why a write ended, and whether anything of it may have reached the disk.
@@ -367,7 +381,7 @@ impl Committer {
         let queue = self.queue.clone();
         let health = self.health.clone();
         let ended = catch_unwind(AssertUnwindSafe(move || {
-            self.has_space();
+            self.space();
             let done = self.work()?;
             self.close()?;
             Ok(done)
@@ -391,10 +405,13 @@ impl Committer {
             self.company.begin(Instant::now());
             let closing = group.iter().position(|request| matches!(request, Request::Close(_)));
             let rest = closing.map(|at| group.split_off(at)).unwrap_or_default();
-            if self.has_space() {
-                self.write(group).map_err(|broken| broken.reason)?;
-            } else {
-                self.refuse_for_space(group);
+            match self.space() {
+                Space::Enough => self.write(group).map_err(|broken| broken.reason)?,
+                Space::Little => {
+                    let freeing = self.refuse_but_what_frees(group);
+                    self.write(freeing).map_err(|broken| broken.reason)?;
+                }
+                Space::None => self.refuse_for_space(group),
             }
             if self.water.due().is_some_and(|due| due <= Instant::now()) {
                 self.water.sync().map_err(|error| error.to_string())?;
@@ -416,27 +433,58 @@ impl Committer {
     }
 
     /// Looks at the free space now and then, and says so when that changes what is taken.
-    fn has_space(&mut self) -> bool {
+    fn space(&mut self) -> Space {
         let now = Instant::now();
-        let full = *self.health.borrow() == Health::Full;
-        if self.space_checked.is_some_and(|at| now < at + self.options.space_check_every) {
-            return !full;
+        if let Some((at, space)) = self.space_checked
+            && now < at + self.options.space_check_every
+        {
+            return space;
         }
-        self.space_checked = Some(now);
         // Space that can not be told is not the reason to stop: the write itself will say.
         let free = self.options.hooks.free_bytes(&self.dir).unwrap_or(u64::MAX);
-        if free < self.options.free_bytes_min {
-            if !full {
-                tracing::warn!(free, min = self.options.free_bytes_min, "free disk space is below the limit");
-                self.health.send_replace(Health::Full);
+        let space = match free {
+            free if free >= self.options.free_bytes_min => Space::Enough,
+            free if free >= self.options.free_bytes_min / 2 => Space::Little,
+            _ => Space::None,
+        };
+        self.space_checked = Some((now, space));
+        let was_full = *self.health.borrow() == Health::Full;
+        if space == Space::Enough {
+            if was_full {
+                self.health.send_replace(Health::Good);
             }
-            return false;
+            self.ballast.restore(free, self.options.free_bytes_min);
+        } else if !was_full {
+            tracing::warn!(free, min = self.options.free_bytes_min, "free disk space is below the limit");
+            self.health.send_replace(Health::Full);
         }
-        if full {
-            self.health.send_replace(Health::Good);
+        space
+    }
+
+    /// The commits of a group that take away more than they bring, and whoever waits for those before them; the others
+    /// are refused.
+    fn refuse_but_what_frees(&self, group: Vec<Request>) -> Vec<Request> {
+        let mut freeing = Vec::new();
+        for request in group {
+            match request {
+                Request::Commit(body, done) => match self.prepared(body) {
+                    Ok(prepared) if prepared.frees => {
+                        freeing.push(Request::Commit(Body::Encoded(prepared), done));
+                    }
+                    Ok(_) => answer(done, Err(CommitError::Full)),
+                    Err(error) => answer(done, Err(error)),
+                },
+                Request::Settle(..) | Request::Close(_) => freeing.push(request),
+            }
         }
-        self.ballast.restore(free, self.options.free_bytes_min);
-        true
+        freeing
+    }
+
+    fn prepared(&self, body: Body) -> Result<Prepared, CommitError> {
+        match body {
+            Body::Encoded(prepared) => Ok(prepared),
+            Body::Called(commit) => prepare(*commit, self.epoch),
+        }
     }
 
     fn refuse_for_space(&mut self, group: Vec<Request>) {
@@ -493,12 +541,9 @@ impl Committer {
 
     /// Adds a commit to the plan, or tells why it is refused; an outer error is one of the storage itself.
     fn accept(&self, plan: &mut Plan, body: Body) -> Result<Result<(), CommitError>, StoreError> {
-        let prepared = match body {
-            Body::Encoded(prepared) => prepared,
-            Body::Called(commit) => match prepare(*commit, self.epoch) {
-                Ok(prepared) => prepared,
-                Err(error) => return Ok(Err(error)),
-            },
+        let prepared = match self.prepared(body) {
+            Ok(prepared) => prepared,
+            Err(error) => return Ok(Err(error)),
         };
         let pending = match plan.by_key.get(&prepared.stream) {
             Some(&at) => at,
@@ -544,6 +589,7 @@ impl Committer {
             change.old.insert(key.clone(), self.reader.tree.get(&key).map_err(Broken::before)?);
             writes.together.push((key.into(), value.map(IVec::from)));
         }
+        writes.together.extend(plan.places.into_iter().map(|place| (place, None)));
         let mut rewritten = Vec::with_capacity(plan.rewritten.len());
         for (number, (old, new)) in plan.rewritten {
             let key = chunk_key(number);
@@ -617,9 +663,14 @@ struct Plan {
     streams: Vec<Pending>,
     by_key: HashMap<Arc<[u8]>, usize>,
     rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    /// Chunks on disk that lose content: as they were, and as they will be.
-    rewritten: BTreeMap<u64, (IVec, Vec<u8>)>,
+    /// Those that lose content.
+    rewritten: Rewritten,
+    /// The keys of noted places that lead to what is not kept any longer.
+    places: Vec<IVec>,
 }
+
+/// Chunks on disk, by their numbers: as they were, and as they will be.
+type Rewritten = BTreeMap<u64, (IVec, Vec<u8>)>;
 
 /// What a stream gets.
 struct Pending {
@@ -628,9 +679,16 @@ struct Pending {
     head: Option<Position>,
     /// Its records behind the tail, of one commit mostly.
     frames: Vec<u8>,
+    /// Up to where those on disk have been trimmed with what is going to be written.
+    trimmed: Seq,
 }
 
 impl Pending {
+    /// Nothing is left of it on disk.
+    fn is_bare(&self) -> bool {
+        self.tail.is_some_and(|tail| tail.head.seq <= self.trimmed)
+    }
+
     /// The first of the records that it gets.
     fn first(&self) -> Seq {
         self.tail.map_or(Seq::ZERO, |tail| tail.head.seq).next()
@@ -641,27 +699,47 @@ impl Plan {
     /// With room for so many streams.
     fn of(streams: usize) -> Self {
         let by_key = HashMap::with_capacity(streams);
-        Self { streams: Vec::with_capacity(streams), by_key, rows: BTreeMap::new(), rewritten: BTreeMap::new() }
+        Self {
+            streams: Vec::with_capacity(streams),
+            by_key,
+            rows: BTreeMap::new(),
+            rewritten: BTreeMap::new(),
+            places: Vec::new(),
+        }
     }
 
     fn add(&mut self, key: Arc<[u8]>, tail: Option<Tail>) -> usize {
         let at = self.streams.len();
         self.by_key.insert(key.clone(), at);
-        self.streams.push(Pending { key, tail, head: tail.map(|tail| tail.head), frames: Vec::new() });
+        self.streams.push(Pending {
+            key,
+            tail,
+            head: tail.map(|tail| tail.head),
+            frames: Vec::new(),
+            trimmed: Seq::ZERO,
+        });
         at
     }
 
     /// Takes a commit over. Everything that can fail comes before anything is changed.
     fn take(&mut self, reader: &Reader, at: usize, prepared: Prepared) -> Result<(), StoreError> {
         let last = prepared.last();
-        let Prepared { frames, rows, erase, .. } = prepared;
-        let erased = if erase.is_empty() { None } else { Some(self.erase(reader, at, &frames, last, &erase)?) };
+        let Prepared { frames, rows, erase, trim, .. } = prepared;
+        let mut rewritten = Rewritten::new();
+        let erased = match &erase[..] {
+            [] => None,
+            erase => Some(self.erase(reader, at, &frames, last, erase, &mut rewritten)?),
+        };
+        let trimmed = match trim {
+            Some(until) => self.trim(reader, at, !frames.is_empty(), until, &mut rewritten)?,
+            None => Trimmed::default(),
+        };
+        self.rewritten.extend(rewritten);
+        self.places.extend(trimmed.places);
         let pending = &mut self.streams[at];
+        pending.trimmed = pending.trimmed.max(trimmed.until);
         match erased {
-            Some(Erased { frames, rewritten }) => {
-                pending.frames = frames;
-                self.rewritten.extend(rewritten);
-            }
+            Some(frames) => pending.frames = frames,
             None if pending.frames.is_empty() => pending.frames = frames,
             None => pending.frames.extend_from_slice(&frames),
         }
@@ -678,40 +756,87 @@ impl Plan {
         more: &[u8],
         last: Option<Position>,
         erase: &[Seq],
-    ) -> Result<Erased, StoreError> {
+        rewritten: &mut Rewritten,
+    ) -> Result<Vec<u8>, StoreError> {
         let pending = &self.streams[at];
         let crc = crc32c::crc32c(&pending.key);
         let mut frames = [&pending.frames, more].concat();
-        let mut rewritten: BTreeMap<u64, (IVec, Vec<u8>)> = BTreeMap::new();
         for &seq in erase {
-            let Some(last) = last.filter(|last| (1..=last.seq.0).contains(&seq.0)) else { continue };
+            let Some(last) = last.filter(|last| (pending.trimmed.next()..=last.seq).contains(&seq)) else { continue };
             let Some(tail) = pending.tail.filter(|tail| seq <= tail.head.seq) else {
                 chunk::erase_frame(&mut frames, crc, Position { seq: pending.first(), ..last }, seq)?;
                 continue;
             };
-            let number = reader.locate(&pending.key, seq, &tail)?;
-            let (old, now) = match rewritten.remove(&number).or_else(|| self.rewritten.get(&number).cloned()) {
-                Some(touched) => touched,
-                None => {
-                    let chunk = reader.tree.get(chunk_key(number)).map_err(failure)?;
-                    let chunk = chunk.ok_or_else(|| damage(format!("chunk {number} is missing")))?;
-                    let now = chunk.to_vec();
-                    (chunk, now)
-                }
-            };
-            let new = chunk::erase(&IVec::from(now), number, &pending.key, seq)?;
-            rewritten.insert(number, (old, new));
+            let Some(number) = reader.locate(&pending.key, seq, &tail)? else { continue };
+            self.rewrite(reader, number, rewritten, |chunk| chunk::erase(chunk, number, &pending.key, seq))?;
         }
-        Ok(Erased { frames, rewritten })
+        Ok(frames)
+    }
+
+    /// Takes the records on disk up to `until` away from a stream, which gets `more` or not.
+    fn trim(
+        &self,
+        reader: &Reader,
+        at: usize,
+        more: bool,
+        until: Seq,
+        rewritten: &mut Rewritten,
+    ) -> Result<Trimmed, StoreError> {
+        let pending = &self.streams[at];
+        let Some(tail) = pending.tail else { return Ok(Trimmed::default()) };
+        let followed = more || !pending.frames.is_empty();
+        let keeps = if followed { tail.head.seq } else { Seq(tail.head.seq.0 - 1) };
+        let until = until.min(keeps);
+        let mut last = None;
+        // The oldest first: each run tells where the last record before the next one lay.
+        for run in reader.runs_up_to(&pending.key, until, &tail)?.into_iter().rev() {
+            let number = run.spot.chunk;
+            if run.last().seq <= pending.trimmed {
+                last = Some(number);
+                continue;
+            }
+            let previous = Spot::trimmed(if run.first <= until { number } else { last.unwrap_or(number) });
+            if run.first <= until || run.first == until.next() && last.is_some() {
+                self.rewrite(reader, number, rewritten, |chunk| {
+                    chunk::trim(chunk, number, &pending.key, until, previous)
+                })?;
+                last = Some(number);
+            }
+        }
+        let places = if last.is_some() { reader.places_up_to(&pending.key, until)? } else { Vec::new() };
+        Ok(Trimmed { until, places })
+    }
+
+    /// Puts a chunk up as `change` makes it of what it is going to be so far.
+    fn rewrite(
+        &self,
+        reader: &Reader,
+        number: u64,
+        rewritten: &mut Rewritten,
+        change: impl FnOnce(&IVec) -> Result<Vec<u8>, StoreError>,
+    ) -> Result<(), StoreError> {
+        let (old, now) = match rewritten.remove(&number).or_else(|| self.rewritten.get(&number).cloned()) {
+            Some(touched) => touched,
+            None => {
+                let chunk = reader.tree.get(chunk_key(number)).map_err(failure)?;
+                let chunk = chunk.ok_or_else(|| damage(format!("chunk {number} is missing")))?;
+                let now = chunk.to_vec();
+                (chunk, now)
+            }
+        };
+        let new = change(&IVec::from(now))?;
+        rewritten.insert(number, (old, new));
+        Ok(())
     }
 }
 
-/// What erasing leaves behind.
-struct Erased {
-    /// The records that a stream gets.
-    frames: Vec<u8>,
-    /// As [`Plan::rewritten`].
-    rewritten: BTreeMap<u64, (IVec, Vec<u8>)>,
+/// What trimming leaves behind.
+#[derive(Default)]
+struct Trimmed {
+    /// As [`Pending::trimmed`].
+    until: Seq,
+    /// As [`Plan::places`].
+    places: Vec<IVec>,
 }
 
 /// How much goes with a chunk that is no batch: each takes some hundred bytes of a segment of 8 MiB, the chunk 64 KiB.
@@ -778,7 +903,7 @@ fn lay_out(streams: Vec<Pending>, epoch: Epoch, number: u64, writes: &mut Writes
         if pending.frames.is_empty() {
             continue;
         }
-        let mut run = OpenRun { first: pending.first(), count: 0 };
+        let mut run = OpenRun { first: pending.first(), count: 0, bare: pending.is_bare() };
         let Pending { key, mut tail, frames, .. } = pending;
         let mut frames = &frames[..];
         while let Some(len) = chunk::frame_len(frames) {
@@ -788,7 +913,9 @@ fn lay_out(streams: Vec<Pending>, epoch: Epoch, number: u64, writes: &mut Writes
                 chunks.turn();
             }
             if run.count == 0 {
-                chunks.builder().begin(&key, epoch, run.first, tail.map_or(Spot::NONE, |tail| tail.run));
+                let before = tail.map_or(Spot::NONE, |tail| tail.run);
+                let before = if run.bare { Spot::trimmed(before.chunk) } else { before };
+                chunks.builder().begin(&key, epoch, run.first, before);
             }
             chunks.builder().push(frame);
             run.count += 1;
@@ -806,6 +933,8 @@ fn lay_out(streams: Vec<Pending>, epoch: Epoch, number: u64, writes: &mut Writes
 struct OpenRun {
     first: Seq,
     count: u16,
+    /// What was before it has been trimmed.
+    bare: bool,
 }
 
 struct Chunks<'a> {
@@ -835,14 +964,14 @@ impl Chunks<'_> {
         let head = Position { epoch, seq: Seq(next.0 - 1) };
         let previous = tail.map_or(Spot::NONE, |tail| tail.run);
         let (after, note) = Tail::after(*tail, head, spot, bytes);
-        if note {
+        if note && !run.bare {
             let place = place_key(key, run.first);
             // It tells of the run before.
             let value = seal(&place, &previous.to_le_bytes());
             self.writes.apart.push((place.into(), value.into()));
         }
         *tail = Some(after);
-        OpenRun { first: next, count: 0 }
+        OpenRun { first: next, count: 0, bare: false }
     }
 
     /// Puts the chunk up and turns to the next one.

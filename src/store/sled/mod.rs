@@ -42,7 +42,7 @@ use self::read::{Pool, Reader};
 use self::recent::Recent;
 use super::codec::stream_key;
 use super::{At, Commit, CommitError, Figures, Health, Page, Store, StoreError, StoreFuture};
-use crate::domain::{Epoch, Mark, Position, Seq, StreamId};
+use crate::domain::{Epoch, Mark, Position, RoomKey, Seq, StreamId};
 
 /// How a directory is opened.
 #[derive(Clone, Debug)]
@@ -260,6 +260,11 @@ impl Store for SledStore {
             Some(positions) => Box::pin(ready(Ok(positions))),
             None => self.pool.run(move |reader| streams.iter().map(|stream| reader.at_mark(stream, mark)).collect()),
         }
+    }
+
+    fn rooms(&self, after: Option<RoomKey>, limit: usize) -> StoreFuture<Result<Vec<RoomKey>, StoreError>> {
+        let after = after.map(|room| stream_key(&room.stream()));
+        self.pool.run(move |reader| reader.rooms(after.as_deref(), limit))
     }
 
     fn read(&self, stream: &StreamId, after: Seq, limit: usize) -> StoreFuture<Result<Page, StoreError>> {

@@ -2,7 +2,7 @@
 //! is in memory is answered before it comes here.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
@@ -12,13 +12,13 @@ use ::sled::{IVec, Tree};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::super::codec::damage;
+use super::super::codec::{ROOM_STREAM, damage, split_stream};
 use super::super::{At, PAGE_BYTES, Page, StoreError, StoreFuture};
 use super::chunk::{Frame, Run, Runs, Spot};
 use super::dir::Lock;
 use super::index::{BLANK, Change, Durable, PLACES, ROWS, Tail, chunk_key, place_key, row_key, tail_key, unseal};
 use super::recent::Recent;
-use crate::domain::{Mark, Position, Seq};
+use crate::domain::{Mark, Position, Record, RoomKey, Seq, StreamId};
 
 /// How many reads may be under way or waiting for a thread; further callers wait.
 const READS_MAX: usize = 1024;
@@ -60,6 +60,9 @@ impl Reader {
         let mut seq = tail.head.seq;
         self.runs_back_while(&at, stream, self.stretch_beyond(stream, mark, &tail)?, |run| {
             seq = Seq(run.first.0.saturating_sub(1));
+            if run.is_floor() && run.previous.chunk > mark.0 {
+                seq = Seq::ZERO;
+            }
             run.previous.chunk > mark.0
         })?;
         Ok(At { head: Some(tail.head), seq })
@@ -103,11 +106,13 @@ impl Reader {
             return Ok(Page { records: Vec::new(), complete: false });
         }
         let stretch = self.stretch(stream, top, &tail)?;
-        let mut records = Vec::new();
+        let mut records: Vec<Record> = Vec::new();
         let mut bytes = 0;
         // Runs are taken until the page is full; the last one lies before the page when its records did not fit.
         let mut failure = None;
+        let mut bottom = None;
         self.runs_back_while(&at, stream, stretch, |run| {
+            bottom = Some(run.first).filter(|_| run.is_first());
             let wanted = |frame: &&Frame| frame.position.seq <= top;
             let taken = run.frames().and_then(|frames| {
                 for frame in frames.iter().rev().filter(wanted) {
@@ -126,7 +131,7 @@ impl Reader {
             return Err(failure);
         }
         records.reverse();
-        let complete = records.first().is_some_and(|record| record.position.seq == Seq(1));
+        let complete = bottom.is_some_and(|first| records.first().is_none_or(|record| record.position.seq == first));
         Ok(Page { records, complete })
     }
 
@@ -146,8 +151,12 @@ impl Reader {
                 let stretch = self.stretch(stream, seq, &tail)?;
                 runs = self.runs_back(&at, stream, stretch, |first| first <= seq)?;
             }
-            let run = runs.iter().find(|run| run.holds(seq));
-            let run = run.ok_or_else(|| damage(format!("the record at {seq} is missing")))?;
+            let Some(run) = runs.iter().find(|run| run.holds(seq)) else {
+                if runs.last().is_some_and(|run| run.is_floor() && seq < run.first) {
+                    continue;
+                }
+                return Err(damage(format!("the record at {seq} is missing")));
+            };
             let frame = run.frame(seq)?;
             page.records.push(run.decode(&frame)?);
             bytes += frame.bytes();
@@ -232,15 +241,58 @@ impl Reader {
         Ok(rows)
     }
 
-    /// The chunk that holds the record of `stream` at `seq`, which has to be on disk.
-    pub(super) fn locate(&self, stream: &[u8], seq: Seq, tail: &Tail) -> Result<u64, StoreError> {
+    /// The chunk that holds the record of `stream` at `seq`, up to where it is on disk; `None` where that has been
+    /// trimmed.
+    pub(super) fn locate(&self, stream: &[u8], seq: Seq, tail: &Tail) -> Result<Option<u64>, StoreError> {
         let stretch = self.stretch(stream, seq, tail)?;
-        let mut found = stretch.run.chunk;
+        let mut found = None;
         self.runs_back_while(&Arc::new(Change::default()), stream, stretch, |run| {
-            found = run.spot.chunk;
+            found = run.holds(seq).then_some(run.spot.chunk);
             run.first > seq
         })?;
         Ok(found)
+    }
+
+    /// The runs of `stream` that are on disk and have records up to `until`, and the first of those behind them, latest
+    /// first.
+    pub(super) fn runs_up_to(&self, stream: &[u8], until: Seq, tail: &Tail) -> Result<Vec<Run>, StoreError> {
+        let stretch = self.stretch(stream, until.next().min(tail.head.seq), tail)?;
+        let mut runs: Vec<Run> = Vec::new();
+        self.runs_back_while(&Arc::new(Change::default()), stream, stretch, |run| {
+            if run.first > until {
+                runs.clear();
+            }
+            runs.push(run.clone());
+            true
+        })?;
+        Ok(runs)
+    }
+
+    /// The keys of the noted places of `stream` that tell of records up to `until` alone.
+    pub(super) fn places_up_to(&self, stream: &[u8], until: Seq) -> Result<Vec<IVec>, StoreError> {
+        let places = self.tree.range(place_key(stream, Seq::ZERO)..=place_key(stream, until.next()));
+        places.map(|place| place.map(|(key, _)| key).map_err(failure)).collect()
+    }
+
+    /// The rooms behind `after` that have a tail, in the order of their keys.
+    pub(super) fn rooms(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<RoomKey>, StoreError> {
+        let is_behind = |stream: &[u8]| after.is_none_or(|after| stream > after);
+        // Those of late are in no tree yet, or not as they are.
+        let mut streams: BTreeSet<Arc<[u8]>> = {
+            let durable = self.durable.read().unwrap_or_else(PoisonError::into_inner);
+            let known = durable.tails.iter().map(|(stream, _)| stream);
+            known.filter(|stream| stream.first() == Some(&ROOM_STREAM) && is_behind(stream)).cloned().collect()
+        };
+        let from = tail_key(after.unwrap_or(&[ROOM_STREAM]));
+        let keys = self.tree.range(from..tail_key(&[ROOM_STREAM + 1])).keys();
+        for key in keys.filter(|key| key.as_ref().map_or(true, |key| is_behind(&key[1..]))).take(limit) {
+            streams.insert(key.map_err(failure)?[1..].into());
+        }
+        let rooms = streams.iter().take(limit).map(|stream| match split_stream(stream) {
+            Some((StreamId::Room(room), [])) => Ok(room),
+            _ => Err(damage("a tail of a room that has no name")),
+        });
+        rooms.collect()
     }
 
     pub(super) fn tail_in_tree(&self, stream: &[u8]) -> Result<Option<Tail>, StoreError> {
@@ -342,8 +394,10 @@ impl Reader {
             if !more(&run) {
                 return Ok(());
             }
+            if run.is_first() {
+                return Ok(());
+            }
             match (run.first, run.previous) {
-                (Seq(1), Spot::NONE) => return Ok(()),
                 (Seq(0 | 1), _) | (_, Spot::NONE) => {
                     return Err(damage(format!("the records before {} are missing", run.first)));
                 }

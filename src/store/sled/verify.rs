@@ -16,7 +16,7 @@ use super::index::{BLANK, Tail, chunk_key, chunk_number, tail_key, unseal};
 use super::open::{self, Recovered};
 use super::read::{Stretch, failure, is_place, is_row, stretch_before};
 use super::{OpenError, Options};
-use crate::domain::{Position, Seq, StreamId};
+use crate::domain::{Position, StreamId};
 
 /// Where a stream ends, as far as its chunks have been read: its latest run.
 type Ends = HashMap<Arc<[u8]>, End>;
@@ -177,7 +177,7 @@ fn check_chunk(chunk: &::sled::IVec, number: u64, ends: &mut Ends, report: &mut 
         let before = ends.insert(run.stream().into(), End::of(&run));
         let follows = match before {
             Some(before) => run.first == before.last.seq.next() && before.was_at(run.previous),
-            None => run.first == Seq(1) && run.previous == Spot::NONE,
+            None => run.is_first(),
         };
         if !follows {
             return Err(damage(format!("records of {} before {} are missing", name(run.stream()), run.first)));
@@ -222,7 +222,7 @@ mod tests {
     use super::super::index::{PLACES, TAILS, seal};
     use super::*;
     use crate::domain::{
-        Content, Event, Num, Position, Record, RecordId, RoomEvent, StreamId, TenantId, Timestamp, UserId,
+        Content, Event, Num, Position, Record, RecordId, RoomEvent, Seq, StreamId, TenantId, Timestamp, UserId,
     };
     use crate::store::{Commit, Store};
 
@@ -296,6 +296,7 @@ mod tests {
             records: vec![record],
             puts: Vec::new(),
             erase: Vec::new(),
+            trim: None,
         }
     }
 }
