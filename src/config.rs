@@ -23,7 +23,7 @@ use tracing::Level;
 
 use crate::actors::Limits;
 use crate::actors::accounts;
-use crate::actors::limits::{Connections, Files, Rate, Rates, TenantLimits, TenantRules};
+use crate::actors::limits::{Connections, Files, Keeping, Rate, Rates, TenantLimits, TenantRules};
 use crate::auth::Secret;
 use crate::auth::options::IdentityOptions;
 use crate::domain::account::Registration;
@@ -169,6 +169,7 @@ struct Settings<'a> {
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 impl Settings<'_> {
     /// What one setting cannot know of another.
@@ -272,6 +273,13 @@ impl Settings<'_> {
                 others: self.rules("default").unwrap_or_default(),
                 named: self.named(".rules.links").filter_map(|(id, name)| Some((id, self.rules(name)?))).collect(),
             },
+            keep: Keeping {
+                others: self.keep_ms("default").unwrap_or_default(),
+                named: self
+                    .named(".rooms.keep_days")
+                    .filter_map(|(id, name)| Some((id, self.keep_ms(name)?)))
+                    .collect(),
+            },
         }
     }
 
@@ -292,6 +300,14 @@ impl Settings<'_> {
         let texts = |key| self.texts(&setting(key));
         let rules = Rules::new(texts("words"), links, texts("hosts"));
         Some(Arc::new(rules.expect("words and hosts are checked when they are read")))
+    }
+
+    /// How long the rooms of a tenant keep what was said; an outer `None` where nothing is said of that.
+    fn keep_ms(&self, name: &str) -> Option<Option<u64>> {
+        let section = source::joined(&["tenants".to_owned(), name.to_owned(), "rooms".to_owned()]);
+        let setting = format!("{section}.keep_days");
+        self.stated.get(&setting)?;
+        Some(self.count_or_off(&setting).map(|days| days as u64 * DAY_MS))
     }
 
     fn tenant(&self, name: &str) -> Option<TenantLimits> {
@@ -663,7 +679,7 @@ mod tests {
     #[case("[limits.rates]\nmessages_per_user = \"many\"\n", "\"many\" is not what it takes: COUNT/s")]
     #[case("[tls]\ncert = \"c.pem\"\n", "tls.cert: without tls.key it is of no use")]
     #[case("[tenants.\"no tenant\".limits]\nrooms = 1\n", "this cannot be a tenant")]
-    #[case("[tenants.acme]\nrooms = 1\n", "unknown key `rooms`; there are `limits`, `rules`")]
+    #[case("[tenants.acme]\nkeep = 1\n", "unknown key `keep`; there are `limits`, `rooms`, `rules`")]
     #[case("[log]\nlevel = \"loud\"\n", "\"loud\" is none of `error`")]
     #[case("[sever]\n", "unknown key `sever`; did you mean `server`?; there are `server`, `tls`, `store`")]
     #[case("[store]\ncache_mb = 1\ncache_mb = 2\n", "duplicate key")]
@@ -761,6 +777,19 @@ mod tests {
         let messages = Some(Rate::per_second(5, 5));
         assert_eq!(*tenant("acme"), TenantLimits { messages, ..TenantLimits::default() });
         assert_eq!(*tenant("a.b"), TenantLimits { connections: Some(3), ..TenantLimits::default() });
+    }
+
+    #[test]
+    fn the_rooms_of_a_tenant_keep_for_as_long_as_is_said_of_it_or_of_all() {
+        let day = Some(24 * 60 * 60 * 1000);
+        let file = "[tenants.default.rooms]\nkeep_days = 1\n[tenants.acme.rooms]\nkeep_days = \"off\"\n";
+        let keep = load(&[], Some(file)).unwrap().limits.keep;
+        let of = |name| keep.of(&TenantId::new(name).unwrap());
+        assert_eq!((of("acme"), of("other")), (None, day));
+        let keep = load(&[], Some("[tenants.acme.rooms]\nkeep_days = 1\n")).unwrap().limits.keep;
+        let of = |name| keep.of(&TenantId::new(name).unwrap());
+        assert_eq!((of("acme"), of("other")), (day, None));
+        assert!(load(&[], Some("[tenants.acme.rooms]\nkeep_days = 0\n")).is_err());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::actors::accounts::{self, Accounts, By};
 use crate::actors::files::{Collected, Files};
 use crate::actors::profiles::ProfileSource;
 use crate::actors::relay::{CloseAll, CountLinks, CutAll};
+use crate::actors::retention::{Sweep, Trimmed};
 use crate::actors::revoking::Watched;
 use crate::actors::{Admission, Gate, Limits, Registry};
 use crate::auth::codes;
@@ -61,6 +62,9 @@ const FORGET: Duration = Duration::from_secs(10 * 60);
 
 /// Between two rounds of collecting files where not all have been looked at: about a thousand each.
 const ROUND: Duration = Duration::from_secs(1);
+
+/// From one look at all rooms for what they keep for too long to the next; in between come rounds as for files.
+const TRIM: Duration = Duration::from_secs(5 * 60);
 
 /// The longest from one look at all files to the next.
 const COLLECT: Duration = Duration::from_secs(10 * 60);
@@ -124,6 +128,7 @@ pub struct Server {
     metrics: Option<ServerHandle>,
     forgetting: JoinHandle<()>,
     collecting: JoinHandle<()>,
+    trimming: JoinHandle<()>,
 }
 
 impl Server {
@@ -171,7 +176,8 @@ impl Server {
         let metrics = parts.metrics.map(|listener| serve_metrics(listener, &desk)).transpose()?;
         let forgetting = actix_web::rt::spawn(forget(Arc::clone(&registry), Arc::clone(&accounts)));
         let collecting = actix_web::rt::spawn(collect_files(Arc::clone(&registry)));
-        Ok(Self { address, registry, accounts, door, handle, served, admin, metrics, forgetting, collecting })
+        let trimming = actix_web::rt::spawn(trim_rooms(Arc::clone(&registry)));
+        Ok(Self { address, registry, accounts, door, handle, served, admin, metrics, forgetting, collecting, trimming })
     }
 
     /// Where it listens.
@@ -212,6 +218,7 @@ impl Server {
         }
         self.forgetting.abort();
         self.collecting.abort();
+        self.trimming.abort();
         self.registry.store().close().await;
     }
 
@@ -302,6 +309,24 @@ async fn collect_files(registry: Arc<Registry>) {
                 tracing::info!(files, uploads, leftovers, "files that nothing refers to were collected");
             }
             Err(refusal) => tracing::warn!(%refusal, "files could not be collected"),
+        }
+    }
+}
+
+/// Has rooms let go of what they have kept for long enough.
+async fn trim_rooms(registry: Arc<Registry>) {
+    let sweep = Sweep::default();
+    let mut more = false;
+    loop {
+        tokio::time::sleep(if more { ROUND } else { TRIM }).await;
+        let round = sweep.round(&registry).await;
+        more = round.as_ref().is_ok_and(|trimmed| trimmed.more);
+        match round {
+            Ok(Trimmed { rooms: 0, .. }) => {}
+            Ok(Trimmed { rooms, records, .. }) => {
+                tracing::info!(rooms, records, "what rooms have kept for long enough was trimmed");
+            }
+            Err(refusal) => tracing::warn!(%refusal, "rooms could not be looked at"),
         }
     }
 }

@@ -157,6 +157,7 @@ fn the_page_of_the_protocol_lists_every_event() {
         "reaction_removed",
         "message_pinned",
         "message_unpinned",
+        "history_trimmed",
         "message_erased",
     ];
     assert_eq!(rows, events);
@@ -546,7 +547,13 @@ fn sent() -> Vec<Value> {
         (Some("25"), Reply::Presences { room: room.clone(), presences, after: None }),
         (
             Some("10"),
-            Reply::History { room: room.clone(), records: vec![posted.clone()], beside, before: Some(position(4)) },
+            Reply::History {
+                room: room.clone(),
+                records: vec![posted.clone()],
+                beside,
+                before: Some(position(4)),
+                gap: None,
+            },
         ),
         (
             Some("16"),

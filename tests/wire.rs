@@ -20,8 +20,8 @@ use chinwag::domain::{
 use chinwag::wire::frame::{self, Opcode};
 use chinwag::wire::guard::{FrameGuard, Limits};
 use chinwag::wire::{
-    Ask, Assembler, Beside, CloseReason, Cursor, DEPTH_MAX, Dialect, From, InboundError, Incoming, Listed, Notice,
-    Refusal, Removal, Reply, Request,
+    Absence, Ask, Assembler, Beside, CloseReason, Cursor, DEPTH_MAX, Dialect, From, Gap, InboundError, Incoming,
+    Listed, Notice, Refusal, Removal, Reply, Request,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -311,13 +311,14 @@ fn every_event_has_its_shape() {
                 name: Some(name("New")),
                 slow_mode_ms: 7,
                 history: History::FromJoin,
+                keep_ms: 86_400_000,
                 ..Settings::default()
             }),
-            r#""event":"room_updated","name":"New","edit_history":false,"slow_mode_ms":7,"history":"join""#,
+            r#""event":"room_updated","name":"New","edit_history":false,"slow_mode_ms":7,"history":"join","keep_ms":86400000"#,
         ),
         (
             RoomEvent::RoomUpdated(Settings { edit_history: true, ..Settings::default() }),
-            r#""event":"room_updated","name":null,"edit_history":true,"slow_mode_ms":0,"history":"all""#,
+            r#""event":"room_updated","name":null,"edit_history":true,"slow_mode_ms":0,"history":"all","keep_ms":0"#,
         ),
         (RoomEvent::RoomArchived, r#""event":"room_archived""#),
         (
@@ -434,6 +435,10 @@ fn every_event_has_its_shape() {
             RoomEvent::MessageUnpinned { message: post(), by: user("ann") },
             r#""event":"message_unpinned","message":"M","by":"ann""#,
         ),
+        (
+            RoomEvent::HistoryTrimmed { until: Position { epoch: Epoch(4), seq: Seq(7) } },
+            r#""event":"history_trimmed","before":8"#,
+        ),
         (RoomEvent::MessageErased, r#""event":"message_erased""#),
     ];
     for (event, members) in cases {
@@ -496,12 +501,18 @@ fn every_reply_has_its_shape() {
         ),
         (Reply::Unfollowed { room: room().room }, r#""room":"R""#.to_owned()),
         (
-            Reply::History { room: room(), records: vec![archived.clone(), archived], beside: Beside::default(), before: Some(position) },
+            Reply::History { room: room(), records: vec![archived.clone(), archived], beside: Beside::default(), before: Some(position), gap: None },
             format!(r#""room":"R","records":[{archived_text},{archived_text}],"before":"C""#),
         ),
         (
-            Reply::History { room: room(), records: Vec::new(), beside: Beside::default(), before: None },
-            r#""room":"R","records":[],"before":null"#.to_owned(),
+            Reply::History {
+                room: room(),
+                records: Vec::new(),
+                beside: Beside::default(),
+                before: None,
+                gap: Some(Gap { from: Seq(1), to: Seq(7), reason: Absence::Retention }),
+            },
+            r#""room":"R","records":[],"before":null,"gap":{"from":1,"to":7,"reason":"retention"}"#.to_owned(),
         ),
         (
             Reply::Rooms { rooms: vec![listed, listed], after: Some(room().room) },

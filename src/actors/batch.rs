@@ -150,6 +150,7 @@ pub fn removal_of(record: &Record) -> Option<(&UserId, bool)> {
         | RoomEvent::ReactionRemoved { .. }
         | RoomEvent::MessagePinned { .. }
         | RoomEvent::MessageUnpinned { .. }
+        | RoomEvent::HistoryTrimmed { .. }
         | RoomEvent::MessageErased => None,
     }
 }

@@ -114,24 +114,27 @@ impl Digests {
             let Some(head) = store.head(&stream).await? else { return Ok(None) };
             let Some(row) = store.get(&stream, rows::HEADER).await? else { return Ok(None) };
             depth = depth_for(depth, head.seq, floor);
-            let mut digest = Digest::after(Seq(head.seq.0.saturating_sub(depth)), depth);
-            let mut after = head.seq.0.saturating_sub(depth);
+            let header = Header::decode(&row)?;
+            let mut digest = Digest::after(Seq(head.seq.0.saturating_sub(depth)), depth, header.trimmed.seq);
+            let mut after = digest.from();
             loop {
-                let page = store.read(&stream, Seq(after), RECORDS_PER_READ).await?;
-                if page.records.iter().any(|record| record.position.seq > head.seq && changes_header(record)) {
+                let page = store.read(&stream, after, RECORDS_PER_READ).await?;
+                let trimmed = page.records.first().is_some_and(|record| record.position.seq != after.next());
+                let changed = |record: &Record| record.position.seq > head.seq && changes_header(record);
+                if trimmed || page.records.iter().any(changed) {
                     // What the room is may have been read before.
                     continue 'again;
                 }
                 for record in &page.records {
                     digest.apply(record);
-                    after = record.position.seq.0;
+                    after = record.position.seq;
                 }
                 if page.complete {
                     break;
                 }
             }
             if digest.suffices(floor) {
-                let (header, mentions) = (Header::decode(&row)?, digest.mention_bytes() + MENTIONS_BYTES);
+                let mentions = digest.mention_bytes() + MENTIONS_BYTES;
                 let digested = Digested { header, depth, mentions, digest: Mutex::new(digest) };
                 let digested = Arc::new(digested);
                 self.0.insert(room.clone(), Arc::clone(&digested));
@@ -145,6 +148,7 @@ impl Digests {
 fn changes_header(record: &Record) -> bool {
     match &record.event {
         Event::Room(RoomEvent::RoomCreated { .. } | RoomEvent::RoomUpdated(_) | RoomEvent::RoomArchived) => true,
+        // The digest takes note of what is trimmed itself.
         Event::Room(_) | Event::Directory(_) | Event::Inbox(_) => false,
     }
 }

@@ -51,6 +51,21 @@ pub struct Limits {
     pub tenant: TenantLimits,
     pub tenants: HashMap<TenantId, TenantLimits>,
     pub rules: TenantRules,
+    pub keep: Keeping,
+}
+
+/// How long rooms keep what is said in them, in milliseconds, whatever they decide themselves. `None` is for ever.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Keeping {
+    /// In a tenant that is not named.
+    pub others: Option<u64>,
+    pub named: HashMap<TenantId, Option<u64>>,
+}
+
+impl Keeping {
+    pub fn of(&self, tenant: &TenantId) -> Option<u64> {
+        self.named.get(tenant).copied().unwrap_or(self.others)
+    }
 }
 
 /// What may not be said in all rooms of tenants.
@@ -259,6 +274,7 @@ impl Default for Limits {
             tenant: TenantLimits::default(),
             tenants: HashMap::new(),
             rules: TenantRules::default(),
+            keep: Keeping::default(),
         }
     }
 }

@@ -29,6 +29,7 @@ pub mod rates;
 mod reading;
 pub mod registry;
 pub mod relay;
+pub mod retention;
 pub mod revoking;
 pub mod room;
 pub mod session;

@@ -36,6 +36,8 @@ const KEPT: Duration = Duration::from_secs(5);
 pub struct FramedPage {
     of: Of,
     after: Seq,
+    /// The first of them; behind `after` where nothing has been trimmed.
+    first: Seq,
     /// The room's head before it was read.
     head: Option<Position>,
     frames: Frames,
@@ -74,8 +76,10 @@ impl FramedPage {
         let removed = |(user, kicked): (&UserId, bool), seq| (user.clone(), seq, kicked);
         let removals = page.records.iter();
         let removals = removals.filter_map(|record| Some(removed(removal_of(record)?, record.position.seq))).collect();
+        let first = page.records.first().map_or(after.next(), |record| record.position.seq);
         Self {
-            frames: Frames::new(of.1, &of.0, after.next(), &page.records),
+            first,
+            frames: Frames::new(of.1, &of.0, first, &page.records),
             positions: page.records.iter().map(|record| record.position).collect(),
             complete: page.complete,
             read: Instant::now(),
@@ -91,11 +95,17 @@ impl FramedPage {
         self.complete
     }
 
+    /// The place before its first record, where that is not what `after` stands before: what lies between has been trimmed.
+    pub fn trimmed(&self, after: Seq) -> Option<Position> {
+        let first = self.positions.first()?;
+        (first.seq > after.next()).then(|| Position { seq: Seq(first.seq.0 - 1), ..*first })
+    }
+
     /// The last of its records after `after`, up to `until`.
     pub fn last(&self, after: Seq, until: Option<Seq>) -> Option<Position> {
         let last = self.positions.last()?;
         let seq = until.map_or(last.seq, |until| until.min(last.seq));
-        let index = usize::try_from(seq.0.checked_sub(self.after.next().0)?).ok()?;
+        let index = usize::try_from(seq.0.checked_sub(self.first.0)?).ok()?;
         self.positions.get(index).filter(|position| position.seq > after).copied()
     }
 

@@ -17,7 +17,7 @@ use super::reading::{Admitted, admit};
 use super::worker::{Follower, Worker};
 use crate::domain::account::AccountRejection;
 use crate::domain::{Principal, Rejection, RoomName, Seq};
-use crate::wire::{CloseReason, From as Since, Refusal, Reply};
+use crate::wire::{Absence, CloseReason, From as Since, Gap, Refusal, Reply};
 
 /// Up to `limit` records of a room after `since`. Where there are none, waits for up to `wait` until there are, and
 /// answers with an empty page if there still are none. `link` is the connection that the answer will leave by.
@@ -39,7 +39,7 @@ pub async fn page(
         Ok::<_, Refusal>((registration, admitted))
     };
     let began = tokio::time::timeout(answer_timeout, registry.look_up(by, begin));
-    let (registration, Admitted { at, head, gap }) = began.await.map_err(|_| Refusal::unavailable())??;
+    let (registration, Admitted { at, head, mut gap }) = began.await.map_err(|_| Refusal::unavailable())??;
     let reader = registration.follower();
     let stream = reader.room().stream();
     let waiting = tokio::time::sleep(wait);
@@ -49,6 +49,12 @@ pub async fn page(
         let page = tokio::time::timeout(answer_timeout, page).await.map_err(|_| Refusal::unavailable())?;
         let mut page = page.map_err(|error| read_failed(&error))?;
         let until = shown(reader, at.seq, &page.records)?;
+        if let Some(first) = page.records.first().map(|record| record.position.seq)
+            && first > at.seq.next()
+        {
+            let from = gap.map_or(at.seq.next(), |gap: Gap| gap.from);
+            gap = Some(Gap { from, to: Seq(first.0 - 1), reason: Absence::Retention });
+        }
         page.records.retain(|record| until.is_some_and(|until| record.position.seq <= until));
         if !page.records.is_empty() || waiting.is_elapsed() || wait.is_zero() {
             let cursor = page.records.last().map_or(at, |record| record.position);

@@ -14,7 +14,11 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
     let Some(header) = room.header() else { return };
     let rows = Rows { key, kind: header.kind };
     match event {
-        RoomEvent::RoomCreated { .. } | RoomEvent::RoomUpdated(_) | RoomEvent::RoomArchived => {
+        // The rows that speak of what is trimmed are found where it is known which there are.
+        RoomEvent::RoomCreated { .. }
+        | RoomEvent::RoomUpdated(_)
+        | RoomEvent::RoomArchived
+        | RoomEvent::HistoryTrimmed { .. } => {
             puts.push(rows.own(rows::HEADER.into(), Some(header.encode())));
         }
         RoomEvent::MemberJoined { user, .. } | RoomEvent::RoleChanged { user, .. } => {

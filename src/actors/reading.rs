@@ -64,9 +64,14 @@ pub async fn admit(registry: &Registry, follower: &Rc<Follower>, since: Since) -
     };
     let (at, gap) = match visit.shown_from() {
         first if wanted.seq.next() < first => {
-            let hidden = visit.record(Seq(first.0 - 1)).await?.ok_or_else(Refusal::unavailable)?;
-            let gap = Gap { from: wanted.seq.next(), to: hidden.position.seq, reason: Absence::NotMember };
-            (hidden.position, Some(gap))
+            let trimmed = visit.insider.header.trimmed;
+            let (hidden, reason) = if first == trimmed.seq.next() {
+                (trimmed, Absence::Retention)
+            } else {
+                let hidden = visit.record(Seq(first.0 - 1)).await?.ok_or_else(Refusal::unavailable)?;
+                (hidden.position, Absence::NotMember)
+            };
+            (hidden, Some(Gap { from: wanted.seq.next(), to: hidden.seq, reason }))
         }
         _ => (wanted, None),
     };
@@ -159,7 +164,7 @@ impl<'a> Visit<'a> {
 
     /// What a cursor means here.
     async fn position(&self, cursor: &str, head: Position) -> Result<Position, Refusal> {
-        position(self.store, self.key(), cursor, head).await
+        position(self.store, self.key(), cursor, head, self.insider.header.trimmed).await
     }
 
     /// What is known of a message that the member may know of.
@@ -245,12 +250,19 @@ async fn acquaintance(store: &dyn Store, key: &RoomKey, user: &UserId) -> Result
 }
 
 /// Reads a cursor and makes sure that it still means what it meant when it was given out.
-async fn position(store: &dyn Store, key: &RoomKey, text: &str, head: Position) -> Result<Position, Refusal> {
+async fn position(
+    store: &dyn Store,
+    key: &RoomKey,
+    text: &str,
+    head: Position,
+    trimmed: Position,
+) -> Result<Position, Refusal> {
     let at = Cursor::parse(text, key)?;
     if at.seq > head.seq {
         return Err(if at.epoch == store.epoch() { Refusal::cursor_invalid() } else { Refusal::epoch_changed() });
     }
-    if at.seq == Seq::ZERO || at.epoch == store.epoch() {
+    // What lay before it and is not kept any more is what it was for everybody.
+    if at.seq == Seq::ZERO || at.epoch == store.epoch() || at.seq < trimmed.seq || at == trimmed {
         return Ok(at);
     }
     let page = store.read(&key.stream(), Seq(at.seq.0 - 1), 1).await.map_err(|error| read_failed(&error))?;
@@ -281,7 +293,10 @@ pub async fn history(
     let Shown { records, beside, complete } = visit.shown(page.records, LeaveOut::First).await?;
     visit.still()?;
     let before = records.first().filter(|_| !ends || !complete).map(|record| record.position);
-    Ok(Reply::History { room: visit.key().clone(), records, beside, before })
+    let trimmed = visit.insider.header.trimmed.seq;
+    let gone = Gap { from: Seq(1), to: trimmed, reason: Absence::Retention };
+    let gap = (before.is_none() && trimmed > Seq::ZERO && first == trimmed.next()).then_some(gone);
+    Ok(Reply::History { room: visit.key().clone(), records, beside, before, gap })
 }
 
 /// The replies of a thread, by its index.
@@ -295,7 +310,9 @@ pub async fn thread(
     let failed = |error: StoreError| read_failed(&error);
     let visit = Visit::begin(store, reader).await?;
     let (head, stream) = (visit.head().await?, &visit.stream);
-    if visit.record(thread.seq()).await?.is_none_or(|root| root.id != thread) {
+    let root = visit.record(thread.seq()).await?;
+    let is_trimmed = root.is_none() && thread.seq() < visit.insider.header.kept_from();
+    if !is_trimmed && root.is_none_or(|root| root.id != thread) {
         return Err(Rejection::MessageNotFound.into());
     }
     let hidden = Seq(visit.shown_from().0 - 1);
@@ -527,7 +544,7 @@ pub async fn room(store: &dyn Store, reader: &Rc<Follower>) -> Result<Reply, Ref
 }
 
 fn about(header: Header, place: Option<(Role, Standing)>, head: Option<Position>, may: Capabilities) -> About {
-    let Header { kind, num, alias, created_at, archived, settings } = header;
+    let Header { kind, num, alias, created_at, archived, trimmed: _, settings } = header;
     About { kind, num, alias, created_at, archived, settings, place, may, head }
 }
 

@@ -304,6 +304,11 @@ impl Registry {
         }
     }
 
+    /// Whether a command is worth carrying out although there is hardly any space left.
+    fn frees(&self, command: &Command) -> bool {
+        command.frees() && self.store.health() == Health::Full
+    }
+
     /// Hands a command to its room. The room has it, in the order of these calls, when this returns; the future is its
     /// answer.
     pub fn submit(
@@ -389,22 +394,28 @@ impl Registry {
         client_id: Option<ClientId>,
         hold: Option<Hold>,
     ) -> Result<Asked, Refusal> {
-        if let Some(refusal) = self.unready() {
+        if let Some(refusal) = self.unready().filter(|_| self.draining() || !self.frees(&command)) {
             return Err(refusal);
         }
         let limits = self.limits();
         // These have been counted where they were asked for.
         let reserved = matches!(command, Command::Create(_) | Command::Block { .. } | Command::Unblock { .. });
-        if !reserved {
+        // What the server does by itself uses up nothing of anybody's.
+        let own = matches!(command, Command::Trim { .. });
+        if !(reserved || own) {
             self.meters.user(&limits.rates, &by)?;
         }
         let mut slots = self.rooms.lock(&self.hasher, room);
         let slot = slots.entry(room.clone()).or_default();
         slot.refuse_the_deadly(&by, &command)?;
         // From the narrowest to the widest: what a user or room is refused uses nothing up of its tenant's.
-        let messages = slot.messages.check(limits.rates.messages_per_room, self.meters.time());
-        messages.map_err(|after| Refusal::rate_limited(names::MESSAGES_PER_ROOM, after))?;
-        if !reserved && let Err(refusal) = self.meters.tenant(&limits, &by.tenant) {
+        if !own {
+            let messages = slot.messages.check(limits.rates.messages_per_room, self.meters.time());
+            messages.map_err(|after| Refusal::rate_limited(names::MESSAGES_PER_ROOM, after))?;
+        }
+        if !(reserved || own)
+            && let Err(refusal) = self.meters.tenant(&limits, &by.tenant)
+        {
             if slot.is_fresh() {
                 slots.remove(room);
             }

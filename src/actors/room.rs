@@ -23,6 +23,7 @@ use super::projection::project;
 use super::reading::{message_at, rules_of};
 use super::registry::{Admission, Registry, RelayId, fingerprint};
 use super::relay::Publication;
+use super::retention::{Going, going};
 use crate::clock::random_wide;
 use crate::domain::policy::{History, Standing};
 use crate::domain::recent::{AGE_MAX_MS, Receipt, Recent, Seen};
@@ -113,6 +114,8 @@ pub struct RoomActor {
     waiting: VecDeque<Submission>,
     /// Something is being looked up for the first of them, or of what follows from it.
     held: bool,
+    /// What goes with the records that the command at hand trims.
+    going: Option<Going>,
     gathering: Gathered,
     in_flight: Option<Gathered>,
     relays: HashMap<RelayId, RelayLink>,
@@ -134,6 +137,7 @@ struct Gathered {
     records: Vec<Record>,
     puts: Vec<crate::store::Put>,
     erase: Vec<Seq>,
+    trim: Option<Seq>,
     replies: Vec<Reply>,
 }
 
@@ -190,6 +194,7 @@ impl RoomActor {
             published,
             waiting: VecDeque::new(),
             held: false,
+            going: None,
             gathering: Gathered::default(),
             in_flight: None,
             relays: HashMap::new(),
@@ -257,6 +262,7 @@ impl RoomActor {
                 Ok(Ok(Err(refusal))) => room.answer(asker, Err(refusal), false),
                 Ok(Err(_)) | Err(_) => room.answer(asker, Err(Refusal::unavailable()), false),
             }
+            room.going = None;
             room.work(ctx);
         }));
     }
@@ -292,6 +298,9 @@ impl RoomActor {
             joins |= matches!(&record.event, Event::Room(RoomEvent::MemberJoined { user, .. }) if *user == by.user);
             receipt.get_or_insert_with(|| Receipt::of(&record));
             self.gathering.add(&self.key, &self.room, record);
+            if let Some(going) = self.going.take() {
+                self.gathering.trim(going);
+            }
         }
         self.last_at = at;
         let receipt = receipt.expect("there is at least one event");
@@ -353,7 +362,7 @@ impl RoomActor {
             records: gathered.records.clone(),
             puts: std::mem::take(&mut gathered.puts),
             erase: std::mem::take(&mut gathered.erase),
-            trim: None,
+            trim: gathered.trim,
         };
         let committed = self.registry.store().commit(commit);
         let (records, began) = (gathered.records.len(), Instant::now());
@@ -398,8 +407,13 @@ impl RoomActor {
             }
         }
         self.registry.digests().committed(&self.key, &gathered.records);
-        self.forget();
-        self.flush(ctx);
+        if self.waiting.is_empty() {
+            self.forget();
+            self.flush(ctx);
+        } else {
+            // One of these may have waited for nothing to be on its way to the disk.
+            self.work(ctx);
+        }
     }
 
     /// Frames the records for whoever follows and sends them on their way. With a removal among them there is a receiver,
@@ -555,6 +569,7 @@ impl RoomActor {
                 | RoomEvent::ReactionRemoved { .. }
                 | RoomEvent::MessagePinned { .. }
                 | RoomEvent::MessageUnpinned { .. }
+                | RoomEvent::HistoryTrimmed { .. }
                 | RoomEvent::MessageErased => continue,
             };
             self.registry.rooms_changed(&self.key.tenant, user, change);
@@ -608,6 +623,13 @@ impl Gathered {
             }
         }
         self.records.push(record);
+    }
+
+    /// Puts up what goes with the records that the last one has trimmed.
+    fn trim(&mut self, going: Going) {
+        self.trim = Some(going.until.seq);
+        self.puts.extend(going.puts);
+        self.erase.extend(going.erase);
     }
 
     /// The messages that these records change, by the seqs that they were posted at. An edit whose message is deleted
@@ -691,6 +713,14 @@ impl RoomActor {
         while !self.held
             && let Some(submit) = self.waiting.pop_front()
         {
+            if let Command::Trim { until, at, .. } = submit.command {
+                if self.in_flight.is_some() || !self.gathering.records.is_empty() {
+                    self.waiting.push_front(submit);
+                    break;
+                }
+                self.load_going(until, at, submit, ctx);
+                continue;
+            }
             let unknown = !self.room.can_decide(&submit.by.user, &submit.command);
             match submit.command.target().filter(|_| unknown) {
                 None => self.consider(submit, ctx),
@@ -735,6 +765,32 @@ impl RoomActor {
                         }
                     }
                     room.consider(submit, ctx);
+                }
+                Err(error) => room.answer(submit.asker, Err(read_failed(&error)), false),
+            }
+            room.work(ctx);
+        }));
+    }
+}
+
+impl RoomActor {
+    /// Gets what goes with the room's oldest records; nothing else happens meanwhile, and nothing of the room is on its way
+    /// to the disk.
+    fn load_going(&mut self, until: Position, at: Timestamp, mut submit: Submission, ctx: &mut Context<Self>) {
+        let trimmed = self.room.header().map_or(Seq::ZERO, |header| header.trimmed.seq);
+        let load = going(Arc::clone(self.registry.store()), self.key.clone(), trimmed, until, at);
+        self.held = true;
+        ctx.wait(load.into_actor(self).map(move |loaded, room, ctx| {
+            room.held = false;
+            match loaded {
+                Ok(going) => {
+                    if let Command::Trim { until, at, .. } = &mut submit.command {
+                        (*until, *at) = (going.until, going.at);
+                    }
+                    room.going = Some(going);
+                    room.consider(submit, ctx);
+                    // It stays where nums have to be leased first, and nothing else is looked at until then.
+                    room.going = room.going.take().filter(|_| room.held);
                 }
                 Err(error) => room.answer(submit.asker, Err(read_failed(&error)), false),
             }

@@ -653,6 +653,7 @@ impl SessionActor {
     }
 
     fn hand_over(&mut self, follower: &Rc<Follower>, generation: Generation, after: Position, page: &FramedPage) {
+        let after = follower.skip(generation, after, page.trimmed(after.seq));
         let last = page.last(after.seq, None);
         let mut removals = page.removals(follower.user(), after.seq);
         let seqs = removals.clone().map(|(seq, _)| seq);

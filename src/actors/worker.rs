@@ -31,7 +31,7 @@ use crate::domain::revocation::Subject;
 use crate::domain::session::{Follow, Generation};
 use crate::domain::{Position, Presence, Principal, RoomId, RoomKey, Seq, Signal, TenantId, UserId};
 use crate::metrics::Census;
-use crate::wire::{self, CloseReason, Dialect, Notice};
+use crate::wire::{self, Absence, CloseReason, Dialect, Gap, Notice};
 
 /// How long the last words of a connection have to leave after its session has ended. Then what the kernel still holds
 /// is thrown away, so that no removal has to wait for a connection that nobody answers for.
@@ -144,6 +144,18 @@ impl Follower {
     fn look_ahead(&self) {
         hint::black_box(self.follow.borrow().is_live());
         self.link.outbox.look_ahead();
+    }
+
+    /// Where it reads on that stands at `after`, of what begins only behind `trimmed`: its client is told what is not kept
+    /// any more.
+    pub fn skip(&self, generation: Generation, after: Position, trimmed: Option<Position>) -> Position {
+        let Some(trimmed) = trimmed else { return after };
+        if !self.follow.borrow_mut().skip(generation, after.seq, trimmed) {
+            return after;
+        }
+        let gap = Gap { from: after.seq.next(), to: trimmed.seq, reason: Absence::Retention };
+        self.link.notify(&Notice::Gap { room: self.room.room, gap });
+        trimmed
     }
 
     /// The rules of how far it has got. Never borrowed across a call to an outbox.

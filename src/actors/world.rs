@@ -34,7 +34,7 @@ use super::paging::gone;
 use super::registry::Registry;
 use super::worker::{Follower, Registration, Worker};
 use crate::domain::policy::Standing;
-use crate::domain::room::Member;
+use crate::domain::room::{Header, Member};
 use crate::domain::session::Generation;
 use crate::domain::world::{Pass, RoomTag, Stand, World};
 use crate::domain::{Mark, Position, Principal, RoomId, RoomKey, Seq, StreamId};
@@ -305,7 +305,7 @@ struct WorldActor {
     /// How far the pass that is under way reads each room.
     targets: BTreeMap<RoomTag, Seq>,
     /// What is passed over in a room, until its first records are handed over.
-    gaps: BTreeMap<RoomTag, (Seq, Seq)>,
+    gaps: BTreeMap<RoomTag, Gap>,
     /// Something is being read; one thing at a time.
     busy: bool,
     /// The room that was read last, so that the others get their turn.
@@ -327,6 +327,8 @@ struct Found {
     registration: Registration,
     /// Where the membership began.
     joined: Seq,
+    /// Up to where the room has been trimmed.
+    trimmed: Seq,
     /// Where the world stands in it, by its cursor.
     stood: Seq,
     /// How far it had come at the mark up to which is read.
@@ -386,7 +388,7 @@ impl WorldActor {
 
     /// Takes a room in. `told` says whether what is passed over is said.
     fn admit(&mut self, found: Found, told: bool) {
-        let Found { registration, joined, stood, target, head } = found;
+        let Found { registration, joined, trimmed, stood, target, head } = found;
         let room = registration.follower().room().room;
         let tag = RoomTag::of(room);
         if self.rooms.contains_key(&tag) || self.rooms.len() >= ROOMS_MAX {
@@ -400,7 +402,8 @@ impl WorldActor {
             return;
         }
         let floor = Seq(joined.0.saturating_sub(1));
-        let at = Position { seq: stood.max(floor), ..head };
+        // Without the head of a log that is behind what the room says nobody stands beyond it.
+        let at = Position { seq: stood.max(floor).max(trimmed.min(head.seq)), ..head };
         {
             let mut follow = registration.follower().follow().borrow_mut();
             if !follow.admit(at, joined) {
@@ -410,8 +413,11 @@ impl WorldActor {
             // Who stands at the head has nothing to read, unless something came meanwhile.
             follow.page(generation, at.seq, None, at.seq == head.seq, []);
         }
-        if told && Seq::ZERO < stood && stood < floor {
-            self.gaps.insert(tag, (stood.next(), floor));
+        if told && stood.max(floor) < trimmed {
+            let from = if stood == Seq::ZERO { joined } else { stood.next() };
+            self.gaps.insert(tag, Gap { from, to: trimmed, reason: Absence::Retention });
+        } else if told && Seq::ZERO < stood && stood < floor {
+            self.gaps.insert(tag, Gap { from: stood.next(), to: floor, reason: Absence::NotMember });
         }
         if self.track.world.borrow().pass().is_some() && at.seq < target {
             self.targets.insert(tag, target);
@@ -560,14 +566,15 @@ impl WorldActor {
             // Others have taken the last places while it was read: there has to be a pass first.
             return;
         }
+        let after = follower.skip(generation, after, page.trimmed(after.seq));
         let last = page.last(after.seq, until);
         let complete = page.is_complete() && last == page.last(after.seq, None);
         let mut removals = page.removals(follower.user(), after.seq);
         let seqs = removals.clone().map(|(seq, _)| seq).filter(|seq| until.is_none_or(|until| *seq <= until));
         let handed = follower.follow().borrow_mut().page(generation, after.seq, last, complete, seqs);
         if let Some((from, until)) = handed.records {
-            if let Some((from, to)) = self.gaps.remove(&RoomTag::of(room)) {
-                self.notify(&Notice::Gap { room, gap: Gap { from, to, reason: Absence::NotMember } });
+            if let Some(gap) = self.gaps.remove(&RoomTag::of(room)) {
+                self.notify(&Notice::Gap { room, gap });
             }
             let dialect = self.link.dialect();
             let mut frames = BytesMut::new();
@@ -771,15 +778,19 @@ async fn look_up(
     });
     let registered: Vec<Registration> = registered.collect();
     let members = stream::iter(registered).map(|registration| async {
-        let row = store.get(&registration.follower().room().stream(), &rows::member(&by.user)).await?;
-        let member = row.map(|row| Member::decode(&row)).transpose()?;
-        Ok(member.map(|member| (registration, member.joined.seq())))
+        let stream = registration.follower().room().stream();
+        let Some(row) = store.get(&stream, &rows::member(&by.user)).await? else { return Ok(None) };
+        let joined = Member::decode(&row)?.joined.seq();
+        let header = store.get(&stream, rows::HEADER).await?;
+        let header = header.map(|row| Header::decode(&row)).transpose()?;
+        Ok(Some((registration, joined, header.map_or(Seq::ZERO, |header| header.trimmed.seq))))
     });
-    let members: Vec<Result<Option<(Registration, Seq)>, StoreError>> = members.buffered(LOOK_UPS).collect().await;
+    type Looked = Result<Option<(Registration, Seq, Seq)>, StoreError>;
+    let members: Vec<Looked> = members.buffered(LOOK_UPS).collect().await;
     let members: Vec<_> = members.into_iter().filter_map(Result::transpose).collect::<Result<_, _>>()?;
 
     let streams: Vec<StreamId> =
-        members.iter().map(|(registration, _)| registration.follower().room().stream()).collect();
+        members.iter().map(|(registration, ..)| registration.follower().room().stream()).collect();
     let marks = [Some(world.mark()), world.pass().map(|pass| pass.next), Some(until)];
     let mut places: BTreeMap<Mark, Vec<At>> = BTreeMap::new();
     for mark in marks.into_iter().flatten() {
@@ -788,13 +799,13 @@ async fn look_up(
         }
     }
     let at = |mark: Mark, index: usize| places.get(&mark).and_then(|places| places.get(index)).copied();
-    let found = members.into_iter().enumerate().filter_map(|(index, (registration, joined))| {
+    let found = members.into_iter().enumerate().filter_map(|(index, (registration, joined, trimmed))| {
         let At { head, seq: target } = at(until, index)?;
         let stood = match world.stands(RoomTag::of(registration.follower().room().room)) {
             Stand::At(seq) => seq,
             Stand::AtMark(mark) => at(mark, index)?.seq,
         };
-        Some(Found { registration, joined, stood, target, head: head? })
+        Some(Found { registration, joined, trimmed, stood, target, head: head? })
     });
     Ok(found.collect())
 }

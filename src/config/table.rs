@@ -350,6 +350,18 @@ pub const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        name: "tenants.NAME.rooms",
+        shape: Shape::PerTenant,
+        doc: "What holds for all rooms of a tenant; `default` stands for every tenant that is not named",
+        settings: &[setting(
+            "keep_days",
+            NumberOrOff { least: 1, most: 36_500, unit: "days" },
+            r#""off""#,
+            "For how long what happens in a room is kept, where the room itself does not keep it for a shorter time",
+            Live,
+        )],
+    },
+    Section {
         name: "tenants.NAME.rules",
         shape: Shape::PerTenant,
         doc: "What may not be said in the rooms of a tenant; `default` stands for every tenant that is not named",

@@ -4,8 +4,8 @@ use super::policy::History;
 use super::recent::fnv;
 use super::room::Settings;
 use super::{
-    Alias, Attachment, Attachments, Content, Emoji, FileId, Name, Num, RecordId, Rights, Role, RoomId, RoomKind,
-    RulesChange, Timestamp, UserId,
+    Alias, Attachment, Attachments, Content, Emoji, FileId, Name, Num, Position, RecordId, Rights, Role, RoomId,
+    RoomKind, RulesChange, Timestamp, UserId,
 };
 
 /// What somebody asks of a room.
@@ -94,6 +94,13 @@ pub enum Command {
     Unpin {
         message: RecordId,
     },
+    /// Lets go of the records up to this one, which is of that time, where the room keeps none for so long. The server's
+    /// own; the operator may have decided how long rooms keep anything.
+    Trim {
+        until: Position,
+        at: Timestamp,
+        operator: Option<u64>,
+    },
 }
 
 /// What is to change of a room's settings: what is `None` stays as it is; a name that is `Some(None)` is taken away.
@@ -103,17 +110,19 @@ pub struct Update {
     pub edit_history: Option<bool>,
     pub slow_mode_ms: Option<u32>,
     pub history: Option<History>,
+    pub keep_ms: Option<u64>,
 }
 
 impl Update {
     /// What the settings are with it.
     pub fn of(self, before: &Settings) -> Settings {
-        let Self { name, edit_history, slow_mode_ms, history } = self;
+        let Self { name, edit_history, slow_mode_ms, history, keep_ms } = self;
         Settings {
             name: name.unwrap_or_else(|| before.name.clone()),
             edit_history: edit_history.unwrap_or(before.edit_history),
             slow_mode_ms: slow_mode_ms.unwrap_or(before.slow_mode_ms),
             history: history.unwrap_or(before.history),
+            keep_ms: keep_ms.unwrap_or(before.keep_ms),
         }
     }
 }
@@ -194,6 +203,7 @@ impl Command {
             Self::Unreact { .. } => "unreact",
             Self::Pin { .. } => "pin",
             Self::Unpin { .. } => "unpin",
+            Self::Trim { .. } => "trim",
         }
     }
 
@@ -221,8 +231,14 @@ impl Command {
             | Self::React { .. }
             | Self::Unreact { .. }
             | Self::Pin { .. }
-            | Self::Unpin { .. } => false,
+            | Self::Unpin { .. }
+            | Self::Trim { .. } => false,
         }
+    }
+
+    /// Whether it takes away more than it brings, and is carried out where there is hardly any space left.
+    pub fn frees(&self) -> bool {
+        matches!(self, Self::Delete { .. } | Self::Trim { .. })
     }
 
     /// Whether the room has to know the reactions of who asks before it decides.
@@ -255,7 +271,8 @@ impl Command {
             | Self::Mute { .. }
             | Self::Unmute { .. }
             | Self::Block { .. }
-            | Self::Unblock { .. } => None,
+            | Self::Unblock { .. }
+            | Self::Trim { .. } => None,
         }
     }
 }

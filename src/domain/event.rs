@@ -173,7 +173,12 @@ pub enum RoomEvent {
         message: RecordId,
         by: UserId,
     },
-    /// Stands where a message was posted or edited that has since been deleted.
+    /// The records up to this one are gone for good, and with them what was known of the messages among them. What is
+    /// left of these further on, an edit or a pin, is gone, too.
+    HistoryTrimmed {
+        until: Position,
+    },
+    /// Stands where a message was posted or edited that has since been deleted or trimmed.
     MessageErased,
 }
 
@@ -216,6 +221,7 @@ impl RoomEvent {
             | Self::ReactionRemoved { .. }
             | Self::MessagePinned { .. }
             | Self::MessageUnpinned { .. }
+            | Self::HistoryTrimmed { .. }
             | Self::MessageErased => None,
         }
     }

@@ -436,6 +436,13 @@ pub struct Mark(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Timestamp(pub i64);
 
+impl Timestamp {
+    /// Whether at `now` it lies so long ago, or longer.
+    pub fn is_past(self, time_ms: u64, now: Self) -> bool {
+        now.0.checked_sub(self.0).is_some_and(|past| u64::try_from(past).is_ok_and(|past| past >= time_ms))
+    }
+}
+
 /// One ordered log in the store.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum StreamId {

@@ -202,6 +202,8 @@ pub struct Digest {
     last: Option<Last>,
     /// The last message has been deleted, and what was before it is not known any more.
     stale: bool,
+    /// Up to here nothing is there any more.
+    trimmed: Seq,
 }
 
 /// One message.
@@ -220,9 +222,16 @@ impl Posted {
 }
 
 impl Digest {
-    /// Of the records after `from`, to look back `depth` records later on.
-    pub fn after(from: Seq, depth: u64) -> Self {
-        Self { depth, from, head: None, messages: VecDeque::new(), mention_bytes: 0, last: None, stale: false }
+    /// Of the records after `from`, to look back `depth` records later on, in a room that has been trimmed up to
+    /// `trimmed`.
+    pub fn after(from: Seq, depth: u64, trimmed: Seq) -> Self {
+        let (from, messages) = (from.max(trimmed), VecDeque::new());
+        Self { depth, from, head: None, messages, mention_bytes: 0, last: None, stale: false, trimmed }
+    }
+
+    /// Where it begins: it is to be given the records after this one.
+    pub fn from(&self) -> Seq {
+        self.from
     }
 
     /// The last record it knows of.
@@ -246,7 +255,7 @@ impl Digest {
 
     /// Whether it can tell what is unread behind `floor`, and which message is the last.
     pub fn suffices(&self, floor: Seq) -> bool {
-        let all = self.from == Seq::ZERO || self.depth >= REACH;
+        let all = self.from <= self.trimmed || self.depth >= REACH;
         let last = self.last.is_some() || all;
         !self.stale && last && (all || self.from <= floor)
     }
@@ -295,9 +304,10 @@ impl Digest {
                 self.mention_bytes -= gone.as_ref().map_or(0, Posted::mention_bytes);
                 if self.last.as_ref().is_some_and(|last| last.id == *message) {
                     self.last = None;
-                    self.stale = self.from > Seq::ZERO || !self.messages.is_empty();
+                    self.stale = self.from > self.trimmed || !self.messages.is_empty();
                 }
             }
+            RoomEvent::HistoryTrimmed { until } => self.trim(until.seq),
             RoomEvent::RoomCreated { .. }
             | RoomEvent::RoomUpdated(_)
             | RoomEvent::RoomArchived
@@ -322,6 +332,16 @@ impl Digest {
         }
     }
 
+    fn trim(&mut self, until: Seq) {
+        self.trimmed = self.trimmed.max(until);
+        while let Some(gone) = self.messages.pop_front_if(|message| message.position.seq <= until) {
+            self.mention_bytes -= gone.mention_bytes();
+        }
+        if self.last.as_ref().is_some_and(|last| last.id.seq() <= until) {
+            self.last = None;
+        }
+    }
+
     fn at(&self, seq: Seq) -> Option<usize> {
         self.messages.binary_search_by_key(&seq, |message| message.position.seq).ok()
     }
@@ -343,7 +363,7 @@ impl Digest {
         let unread = self.messages.range(from..).filter(|message| {
             message.author != *user && message.position.seq > joined && !read.covers(message.position)
         });
-        let mut found = Unread { messages: 0, mentions: 0, more: floor.0 < begin };
+        let mut found = Unread { messages: 0, mentions: 0, more: floor.max(self.trimmed).0 < begin };
         for message in unread {
             found.messages += 1;
             found.mentions += u32::from(message.mentions.contains(user));

@@ -5,6 +5,12 @@ use super::{Capabilities, Capability};
 /// The most time between two messages of a member that slow mode asks for, in milliseconds: six hours.
 pub const SLOW_MODE_MAX_MS: u32 = 6 * 60 * 60 * 1000;
 
+/// The shortest time for which a room keeps what was said: as long as the client ids of messages are remembered.
+pub const KEEP_MIN_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The longest, a hundred years.
+pub const KEEP_MAX_MS: u64 = 36_525 * KEEP_MIN_MS;
+
 /// What a room is for; decides its [`Policy`] for life.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum RoomKind {

@@ -139,7 +139,8 @@ fn asked(command: &Command) -> Option<Said> {
         | Command::React { .. }
         | Command::Unreact { .. }
         | Command::Pin { .. }
-        | Command::Unpin { .. } => None,
+        | Command::Unpin { .. }
+        | Command::Trim { .. } => None,
     }
 }
 
@@ -179,7 +180,8 @@ fn said(event: &RoomEvent) -> Option<Said> {
         | RoomEvent::ReactionAdded { .. }
         | RoomEvent::ReactionRemoved { .. }
         | RoomEvent::MessagePinned { .. }
-        | RoomEvent::MessageUnpinned { .. } => None,
+        | RoomEvent::MessageUnpinned { .. }
+        | RoomEvent::HistoryTrimmed { .. } => None,
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Header {
     pub alias: Option<Alias>,
     pub created_at: Timestamp,
     pub archived: bool,
+    /// The last record that has been trimmed; at seq 0 none has.
+    pub trimmed: Position,
     pub settings: Settings,
 }
 
@@ -59,15 +61,31 @@ pub struct Settings {
     /// How long a member waits from one message to the next; 0 is not at all.
     pub slow_mode_ms: u32,
     pub history: History,
+    /// How long what was said is kept; 0 is for ever.
+    pub keep_ms: u64,
+}
+
+impl Settings {
+    /// The same where the operator has decided, too: the shorter time counts.
+    pub fn keep_ms(&self, operator: Option<u64>) -> Option<u64> {
+        let own = Some(self.keep_ms).filter(|keep_ms| *keep_ms > 0);
+        own.into_iter().chain(operator).min()
+    }
 }
 
 impl Header {
     /// The first record that a member may read.
     pub fn shown_from(&self, member: &Member) -> Seq {
-        match self.settings.history {
+        let may = match self.settings.history {
             History::All => Seq::ZERO.next(),
             History::FromJoin => member.joined.seq(),
-        }
+        };
+        may.max(self.kept_from())
+    }
+
+    /// The first record that there is.
+    pub fn kept_from(&self) -> Seq {
+        self.trimmed.seq.next()
     }
 
     /// What a member of this role may do, for whom `rights` was decided.
@@ -361,6 +379,10 @@ impl Room {
     /// Lets the room know a message that the next command refers to. From then on `apply` keeps what is known of it
     /// up to date, so a message is loaded once, however many commands about it are under way.
     pub fn know(&mut self, message: Message) {
+        // It may have been trimmed since it was loaded.
+        if self.header.as_ref().is_some_and(|header| message.id.seq() < header.kept_from()) {
+            return;
+        }
         self.known.entry(message.id.seq()).or_insert(message);
     }
 
@@ -431,7 +453,8 @@ impl Room {
                 | Command::React { .. }
                 | Command::Unreact { .. }
                 | Command::Pin { .. }
-                | Command::Unpin { .. } => Err(Rejection::RoomNotFound),
+                | Command::Unpin { .. }
+                | Command::Trim { .. } => Err(Rejection::RoomNotFound),
             };
         };
         let user = &by.user;
@@ -567,6 +590,17 @@ impl Room {
                 }
                 RoomEvent::MessageUnpinned { message: message.id, by: message.author.clone() }
             }
+            Command::Trim { until, at, operator } => {
+                if *user != UserId::operator() {
+                    return Err(self.existence(&asked, Rejection::Forbidden));
+                }
+                let is_due = header.settings.keep_ms(operator).is_some_and(|keep_ms| at.is_past(keep_ms, now));
+                let is_there = until.seq >= header.kept_from() && self.head.is_some_and(|head| until.seq <= head.seq);
+                if !(is_due && is_there) {
+                    return Ok(Vec::new());
+                }
+                RoomEvent::HistoryTrimmed { until }
+            }
         };
         Ok(vec![event])
     }
@@ -583,6 +617,7 @@ impl Room {
                     alias: alias.clone(),
                     created_at: record.at,
                     archived: false,
+                    trimmed: Position::start(record.position.epoch),
                     settings: Settings { name: name.clone(), ..Settings::default() },
                 });
             }
@@ -673,8 +708,18 @@ impl Room {
                 self.pins.remove(&message.seq());
             }
             RoomEvent::MessagePosted { .. } => self.spoke(record),
+            RoomEvent::HistoryTrimmed { until } => self.forget_up_to(*until),
             RoomEvent::MessageErased => {}
         }
+    }
+
+    fn forget_up_to(&mut self, until: Position) {
+        if let Some(header) = &mut self.header {
+            header.trimmed = until;
+        }
+        self.pins.retain(|seq, _| *seq > until.seq);
+        self.known.retain(|seq, _| *seq > until.seq);
+        self.reacted.retain(|(seq, _), _| *seq > until.seq);
     }
 
     /// What somebody is who decides about others.

@@ -187,6 +187,16 @@ impl Follow {
         Handed { records: last.map(|last| (at, last.seq)), ended: None }
     }
 
+    /// What lies behind `after` up to `to` is not kept any more: a follower that stands at `after`, and has been opened by
+    /// `generation`, reads on behind it. True when that is so.
+    pub fn skip(&mut self, generation: Generation, after: Seq, to: Position) -> bool {
+        let skips = generation == self.generation && matches!(self.stage, Stage::Behind(at) if at.seq == after);
+        if skips {
+            self.stage = Stage::Behind(to);
+        }
+        skips
+    }
+
     /// What was handed over after `to` never left and has been thrown away: the follower reads it again.
     pub fn rewind(&mut self, to: Position) {
         if let Stage::Behind(at) | Stage::Live(at) = self.stage
@@ -315,6 +325,18 @@ mod tests {
         follow.end();
         follow.rewind(at(1));
         assert_eq!(follow.wants_page_after(), None);
+    }
+
+    #[test]
+    fn who_is_behind_passes_over_what_is_not_kept_any_more() {
+        let mut follow = Follow::opening(FIRST);
+        follow.admit(at(5), Seq(1));
+        assert!(!follow.skip(Generation(2), Seq(5), at(9)) && !follow.skip(FIRST, Seq(4), at(9)));
+        assert_eq!(follow.wants_page_after(), Some(at(5)));
+        assert!(follow.skip(FIRST, Seq(5), at(9)));
+        assert_eq!(follow.page(FIRST, Seq(5), Some(at(12)), true, []), Handed::default());
+        assert_eq!(follow.page(FIRST, Seq(9), Some(at(12)), true, []).records, Some((at(9), Seq(12))));
+        assert!(follow.is_live() && !follow.skip(FIRST, Seq(12), at(15)));
     }
 
     #[test]

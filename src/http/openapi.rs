@@ -27,7 +27,7 @@ use crate::domain::account::{INVITE_LIFE_MAX_MS, INVITE_USES_MAX, Rank};
 use crate::domain::event::MENTIONS_MAX;
 use crate::domain::file::ATTACHMENTS_MAX;
 use crate::domain::inbox::DRAFT_BYTES_MAX;
-use crate::domain::policy::{History, SLOW_MODE_MAX_MS};
+use crate::domain::policy::{History, KEEP_MAX_MS, SLOW_MODE_MAX_MS};
 use crate::domain::rules::{HOST_BYTES_MAX, HOSTS_MAX, Links, WORD_BYTES_MAX, WORDS_MAX};
 use crate::domain::{Audience, Capability, ClientId, Name, Role, RoomKind, UserId};
 use crate::wire::Kind;
@@ -322,7 +322,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let room = needed(needed(room, "alias", or_null(text())), "name", or_null(name_text()));
     let room = needed(needed(room, "created_at", millis()), "archived", flag());
     let room = needed(needed(room, "edit_history", flag()), "slow_mode_ms", integer());
-    let room = needed(room, "history", history());
+    let room = needed(needed(room, "history", history()), "keep_ms", integer());
     let room = needed(needed(room, "role", or_null(role())), "standing", or_null(standing()));
     let room = needed(needed(room, "head", or_null(integer())), "cursor", or_null(text()));
     let room = needed_list(room, "capabilities", capability());
@@ -402,6 +402,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let create = needed(object(), "kind", kind()).property("alias", text()).property("name", name_text());
     let create = create.property("members", ArrayBuilder::new().items(invitee));
     let slow_mode = integer().minimum(Some(0)).maximum(Some(SLOW_MODE_MAX_MS));
+    let keep = integer().minimum(Some(0)).maximum(Some(KEEP_MAX_MS as f64));
     let rooms = needed_list(object(), "rooms", listed);
     let members = needed_list(needed(object(), "room", uuid()), "members", member);
     let ban = needed(needed(needed(object(), "user", user()), "by", user()), "at", millis());
@@ -450,6 +451,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
                 .property("edit_history", flag())
                 .property("slow_mode_ms", slow_mode)
                 .property("history", history())
+                .property("keep_ms", keep)
                 .into(),
         ),
         ("Invite", object().property("role", role()).into()),

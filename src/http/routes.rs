@@ -290,7 +290,7 @@ pub const ROUTES: &[Route] = &[
         body: Some(&Body {
             required: true,
             shape: "Update",
-            example: r#"{"name":"The foyer","edit_history":true,"slow_mode_ms":0,"history":"all"}"#,
+            example: r#"{"name":"The foyer","edit_history":true,"slow_mode_ms":0,"history":"all","keep_ms":0}"#,
         }),
         success: &[(200, Shape::Json("Changed"))],
         codes: with_body!["not_member", "forbidden", "kind_forbids", "room_archived"],

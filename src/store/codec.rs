@@ -80,6 +80,7 @@ pub(super) fn erased(record: &Record) -> Option<Record> {
             | RoomEvent::ReactionRemoved { .. }
             | RoomEvent::MessagePinned { .. }
             | RoomEvent::MessageUnpinned { .. }
+            | RoomEvent::HistoryTrimmed { .. }
             | RoomEvent::MessageErased,
         )
         | Event::Directory(_)
@@ -235,6 +236,8 @@ enum StoredEvent<'a> {
         slow_mode_ms: u32,
         #[serde(default)]
         history: StoredHistory,
+        #[serde(default)]
+        keep_ms: u64,
     },
     #[serde(rename = "ra")]
     RoomArchived,
@@ -311,6 +314,8 @@ enum StoredEvent<'a> {
     MessageUnpinned { message: Id, by: &'a str },
     #[serde(rename = "x")]
     MessageErased,
+    #[serde(rename = "ht")]
+    HistoryTrimmed { epoch: u64, seq: u64 },
     #[serde(rename = "dr")]
     RoomReserved { room: Id, num: u64, alias: Option<&'a str> },
     #[serde(rename = "dl")]
@@ -405,12 +410,15 @@ impl<'a> StoredEvent<'a> {
                 num: num.0,
                 name: name.as_ref().map(Name::as_str),
             },
-            RoomEvent::RoomUpdated(RoomSettings { name, edit_history, slow_mode_ms, history }) => Self::RoomUpdated {
-                name: name.as_ref().map(Name::as_str),
-                edit_history: *edit_history,
-                slow_mode_ms: *slow_mode_ms,
-                history: (*history).into(),
-            },
+            RoomEvent::RoomUpdated(RoomSettings { name, edit_history, slow_mode_ms, history, keep_ms }) => {
+                Self::RoomUpdated {
+                    name: name.as_ref().map(Name::as_str),
+                    edit_history: *edit_history,
+                    slow_mode_ms: *slow_mode_ms,
+                    history: (*history).into(),
+                    keep_ms: *keep_ms,
+                }
+            }
             RoomEvent::RoomArchived => Self::RoomArchived,
             RoomEvent::MemberJoined { user, role } => Self::MemberJoined { user: user.as_str(), role: (*role).into() },
             RoomEvent::MemberInvited { user, role } => {
@@ -498,6 +506,7 @@ impl<'a> StoredEvent<'a> {
                 Self::MessageUnpinned { message: Id(message.0), by: by.as_str() }
             }
             RoomEvent::MessageErased => Self::MessageErased,
+            RoomEvent::HistoryTrimmed { until } => Self::HistoryTrimmed { epoch: until.epoch.0, seq: until.seq.0 },
         }
     }
 
@@ -506,9 +515,9 @@ impl<'a> StoredEvent<'a> {
             Self::RoomCreated { kind, alias: text, num, name: called } => {
                 RoomEvent::RoomCreated { kind: kind.into(), alias: alias(text)?, num: Num(num), name: name(called)? }
             }
-            Self::RoomUpdated { name: called, edit_history, slow_mode_ms, history } => {
+            Self::RoomUpdated { name: called, edit_history, slow_mode_ms, history, keep_ms } => {
                 let (name, history) = (name(called)?, history.into());
-                RoomEvent::RoomUpdated(RoomSettings { name, edit_history, slow_mode_ms, history })
+                RoomEvent::RoomUpdated(RoomSettings { name, edit_history, slow_mode_ms, history, keep_ms })
             }
             Self::RoomArchived => RoomEvent::RoomArchived,
             Self::MemberJoined { user: who, role } => RoomEvent::MemberJoined { user: user(who)?, role: role.into() },
@@ -591,6 +600,9 @@ impl<'a> StoredEvent<'a> {
                 RoomEvent::MessageUnpinned { message: RecordId(message.0), by: user(by)? }
             }
             Self::MessageErased => RoomEvent::MessageErased,
+            Self::HistoryTrimmed { epoch, seq } => {
+                RoomEvent::HistoryTrimmed { until: Position { epoch: Epoch(epoch), seq: Seq(seq) } }
+            }
             Self::RoomReserved { room, num, alias: text } => {
                 let (room, num, alias) = (RoomId(room.0), Num(num), alias(text)?);
                 return Ok(Event::Directory(DirectoryEvent::RoomReserved { room, num, alias }));
@@ -1016,6 +1028,7 @@ mod tests {
                 edit_history: true,
                 slow_mode_ms: 7,
                 history: History::FromJoin,
+                keep_ms: 86_400_000,
             }),
             RoomEvent::RoomArchived,
             RoomEvent::MemberLeft { user: user.clone(), joined: id },

@@ -159,11 +159,12 @@ impl Commit {
     fn frees(&self, record_bytes: usize) -> bool {
         let brought: usize = self.puts.iter().filter_map(|put| Some(put.key.len() + put.value.as_ref()?.len())).sum();
         let removes = record_bytes + brought == 0 && !self.puts.is_empty();
-        (removes || self.trim.is_some() || !self.erase.is_empty()) && record_bytes + brought <= FREEING_BYTES_MAX
+        let taken = usize::from(self.trim.is_some()) + self.erase.len();
+        removes || taken > 0 && record_bytes + brought <= FREEING_BYTES_MAX * taken
     }
 }
 
-/// What a commit may bring that takes something away: the records that say so, and what follows from them.
+/// What a commit may bring for each thing that it takes away: the record that says so, and what follows from it.
 const FREEING_BYTES_MAX: usize = 4 * 1024;
 
 /// A row to write, or to remove where `value` is `None`.

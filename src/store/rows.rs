@@ -84,7 +84,7 @@ pub const MESSAGES: &[u8] = b"s";
 const THREADS: &[u8] = b"t";
 
 /// Under a room's stream: before the key of what every user feels about a message, by the message.
-const REACTIONS: &[u8] = b"e";
+pub const REACTIONS: &[u8] = b"e";
 
 /// Under a room's stream: before the key of every [`Pin`].
 pub const PINS: &[u8] = b"f";
@@ -257,6 +257,13 @@ pub fn reactor_of(key: &[u8]) -> Result<UserId, StoreError> {
 /// Under a room's stream: the [`Pin`] of the message that was posted at `seq`.
 pub fn pin(seq: Seq) -> Bytes {
     joined(PINS, &seq.0.to_be_bytes())
+}
+
+/// Of which message, by where it was posted, [`message`], [`reactions_of`] or [`pin`] made the key.
+pub fn message_of(key: &[u8]) -> Result<Seq, StoreError> {
+    let seq = [MESSAGES, REACTIONS, PINS].into_iter().find_map(|prefix| key.strip_prefix(prefix));
+    let seq = seq.and_then(|seq| seq.first_chunk()).map(|seq| Seq(u64::from_be_bytes(*seq)));
+    seq.ok_or_else(|| damage("a key that names no message"))
 }
 
 /// At which seq the reply is that [`threaded`] made the key of.
@@ -480,23 +487,28 @@ impl Row for Header {
             edit_history: self.settings.edit_history,
             slow_mode_ms: self.settings.slow_mode_ms,
             history: self.settings.history.into(),
+            keep_ms: self.settings.keep_ms,
+            trimmed: Reached(self.trimmed).into(),
         };
         codec::version(&stored).into()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         let stored: StoredHeader = codec::versioned(bytes)?;
+        let Reached(trimmed) = stored.trimmed.into();
         Ok(Self {
             kind: stored.kind.into(),
             num: Num(stored.num),
             alias: codec::alias(stored.alias)?,
             created_at: Timestamp(stored.created_at),
             archived: stored.archived,
+            trimmed,
             settings: RoomSettings {
                 name: codec::name(stored.name)?,
                 edit_history: stored.edit_history,
                 slow_mode_ms: stored.slow_mode_ms,
                 history: stored.history.into(),
+                keep_ms: stored.keep_ms,
             },
         })
     }
@@ -518,6 +530,10 @@ struct StoredHeader<'a> {
     slow_mode_ms: u32,
     #[serde(default)]
     history: StoredHistory,
+    #[serde(default)]
+    keep_ms: u64,
+    #[serde(default)]
+    trimmed: StoredReached,
 }
 
 impl Row for Member {
@@ -1119,7 +1135,14 @@ mod tests {
             alias: alias.clone(),
             created_at: Timestamp(-1),
             archived: true,
-            settings: RoomSettings { name: None, edit_history: true, slow_mode_ms: 7, history: History::FromJoin },
+            trimmed: Position { epoch: Epoch(3), seq: Seq(8) },
+            settings: RoomSettings {
+                name: None,
+                edit_history: true,
+                slow_mode_ms: 7,
+                history: History::FromJoin,
+                keep_ms: 86_400_000,
+            },
         });
         let allow = Capabilities::of_bits(5);
         round(Rights { allow, deny: Capabilities::of_bits(2) });

@@ -67,12 +67,14 @@ pub enum Reply {
         rooms: usize,
     },
     UnfollowedAll,
-    /// `before` is where the next older page ends; `None` when there is nothing older.
+    /// `before` is where the next older page ends; `None` when there is nothing older. Then `gap` is what was older and is
+    /// not kept any more.
     History {
         room: RoomKey,
         records: Vec<Record>,
         beside: Beside,
         before: Option<Position>,
+        gap: Option<Gap>,
     },
     /// Replies of the thread that began with the message `thread`, oldest first. `after` is where the next page starts;
     /// `None` when there are no more.
@@ -519,12 +521,15 @@ pub struct Gap {
 pub enum Absence {
     /// They are of a time when the user was not in the room.
     NotMember,
+    /// They are older than the room keeps any.
+    Retention,
 }
 
 impl Absence {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotMember => "not_member",
+            Self::Retention => "retention",
         }
     }
 }

@@ -31,6 +31,7 @@ mod reactions;
 mod requests;
 mod reset_codes;
 mod rest;
+mod retention;
 mod returning;
 mod review;
 mod rights;

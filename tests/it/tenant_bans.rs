@@ -305,7 +305,10 @@ async fn a_tenant_that_has_as_many_bans_as_may_be_takes_no_more_until_one_is_tak
     };
     let puts = (0..EXCLUSIONS_PER_TENANT_MAX).map(put).collect();
     let stream = StreamId::Accounts(tenant.clone());
-    store.commit(Commit { stream, expected: None, records: Vec::new(), puts, erase: Vec::new() }).await.unwrap();
+    store
+        .commit(Commit { stream, expected: None, records: Vec::new(), puts, erase: Vec::new(), trim: None })
+        .await
+        .unwrap();
     let server = TestServer::with(Setup { store: Arc::new(store), accounts: anybody(), ..Setup::default() });
     let owner = owner(&server).await;
     register(&server, "ann").await;

@@ -53,7 +53,7 @@ fn what_took_the_place_of_something_lost_is_unread() {
 #[test]
 fn a_preview_ends_with_a_whole_character() {
     let long = "é".repeat(PREVIEW_BYTES_MAX);
-    let mut digest = Digest::after(Seq::ZERO, 10);
+    let mut digest = Digest::after(Seq::ZERO, 10, Seq::ZERO);
     digest.apply(&posted(1, "ann", &long, &[]));
     let text = digest.last().unwrap().text.clone().unwrap();
     assert_eq!((text.len(), text.chars().all(|c| c == 'é')), (PREVIEW_BYTES_MAX, true));
@@ -61,7 +61,7 @@ fn a_preview_ends_with_a_whole_character() {
 
 #[test]
 fn a_digest_takes_records_only_in_their_order() {
-    let mut digest = Digest::after(Seq(4), 10);
+    let mut digest = Digest::after(Seq(4), 10, Seq::ZERO);
     assert!(!digest.apply(&posted(6, "ann", "hi", &[])) && !digest.apply(&posted(4, "ann", "hi", &[])));
     assert!(digest.apply(&posted(5, "ann", "hi", &[])));
     assert!(!digest.apply(&posted(5, "ann", "hi", &[])));
@@ -101,6 +101,8 @@ struct World {
     deleted: BTreeSet<RecordId>,
     mentions: BTreeMap<RecordId, Mentions>,
     entries: BTreeMap<&'static str, Entry>,
+    /// Up to here there is nothing any more, whatever is left here to compare with.
+    trimmed: Seq,
     digest: Digest,
 }
 
@@ -112,7 +114,8 @@ impl World {
             deleted: BTreeSet::new(),
             mentions: BTreeMap::new(),
             entries: USERS.into_iter().map(|user| (user, Entry::default())).collect(),
-            digest: Digest::after(Seq::ZERO, 4),
+            trimmed: Seq::ZERO,
+            digest: Digest::after(Seq::ZERO, 4, Seq::ZERO),
         };
         let members = USERS[1..].iter().map(|name| (user(name), Role::Member)).collect();
         let (kind, num) = (RoomKind::Canvas, Num(1));
@@ -122,8 +125,8 @@ impl World {
 
     fn step(&mut self, random: &mut Random) {
         let by = random.of(&USERS);
-        match random.below(16) {
-            0..8 => {
+        match random.below(64) {
+            0..32 => {
                 let members: Vec<UserId> = self.room.members().map(|(user, _)| user.clone()).collect();
                 let mentions: Vec<UserId> = members.into_iter().filter(|_| random.below(8) == 0).collect();
                 self.carry_out(
@@ -136,7 +139,7 @@ impl World {
                     },
                 );
             }
-            8 | 9 => {
+            32..40 => {
                 let Some(message) = self.some_message(random) else { return };
                 let mentions: Vec<UserId> = if random.below(2) == 0 { vec![user("ann")] } else { Vec::new() };
                 self.carry_out(
@@ -144,12 +147,20 @@ impl World {
                     Command::Edit { message, content: Content::text("ho"), mentions: mentions.into_iter().collect() },
                 );
             }
-            10 | 11 => {
+            40..48 => {
                 let Some(message) = self.some_message(random) else { return };
                 self.carry_out(by, Command::Delete { message });
             }
-            12 => self.carry_out("ann", Command::Kick { user: user(by), reason: None }),
-            13 => self.carry_out("ann", Command::Invite { user: user(by), role: Role::Member }),
+            48..52 => self.carry_out("ann", Command::Kick { user: user(by), reason: None }),
+            52..56 => self.carry_out("ann", Command::Invite { user: user(by), role: Role::Member }),
+            56 => {
+                // Now and then all there is, mostly some of the oldest.
+                let left = self.room.head().unwrap().seq.0 - self.trimmed.0;
+                let share = 1 << random.below(6);
+                let until = at(self.trimmed.0 + left / share);
+                let trim = Command::Trim { until, at: Timestamp(-1), operator: Some(1) };
+                self.carry_out(UserId::operator().as_str(), trim);
+            }
             _ => {
                 // One device has read further than another, and both say so.
                 let head = self.room.head().unwrap();
@@ -177,7 +188,10 @@ impl World {
                 self.room.know(message);
             }
         }
-        let Ok(events) = self.room.decide(&principal(by), command, Timestamp(0)) else { return };
+        let is_gone = command.target().is_some_and(|target| target.seq() <= self.trimmed);
+        let decided = self.room.decide(&principal(by), command, Timestamp(0));
+        assert!(!is_gone || decided.is_err(), "a message that was trimmed is not there");
+        let Ok(events) = decided else { return };
         for event in events {
             let record = record(self.records.len() as u64 + 1, by, event);
             self.room.apply(&record);
@@ -194,6 +208,7 @@ impl World {
                     let at = usize::try_from(message.seq().0).unwrap() - 1;
                     self.records[at].event = Event::Room(RoomEvent::MessageErased);
                 }
+                Event::Room(RoomEvent::HistoryTrimmed { until }) => self.trimmed = until.seq,
                 _ => {}
             }
             self.records.push(record.clone());
@@ -212,24 +227,26 @@ impl World {
             let head = self.room.head().unwrap().seq;
             let depth = depth_for(self.digest.depth(), head, floor);
             let from = Seq(head.0.saturating_sub(depth));
-            self.digest = Digest::after(from, depth);
-            for record in &self.records[usize::try_from(from.0).unwrap()..] {
+            self.digest = Digest::after(from, depth, self.trimmed);
+            for record in &self.records[usize::try_from(from.max(self.trimmed).0).unwrap()..] {
                 assert!(self.digest.apply(record));
             }
         }
         assert_eq!(self.digest.unread(&reader, read, joined), self.recount(&reader, read, joined));
         let last = self.records.iter().rev().take(usize::try_from(REACH).unwrap());
+        let last = last.filter(|record| record.position.seq > self.trimmed);
         let last = last.filter(|record| matches!(record.event, Event::Room(RoomEvent::MessagePosted { .. })));
         assert_eq!(self.digest.last().map(|last| last.id), last.map(|record| record.id).next());
     }
 
     fn recount(&self, reader: &UserId, read: Reached, joined: Seq) -> Unread {
         let begin = self.room.head().unwrap().seq.0.saturating_sub(REACH);
-        let mut unread = Unread { more: read.0.seq.max(joined).0 < begin, ..Unread::default() };
+        let floor = read.0.seq.max(joined).max(self.trimmed);
+        let mut unread = Unread { more: floor.0 < begin, ..Unread::default() };
         for record in &self.records[usize::try_from(begin).unwrap()..] {
             let Event::Room(RoomEvent::MessagePosted { .. }) = &record.event else { continue };
             let seq = record.position.seq;
-            if record.author == *reader || seq <= joined || seq <= read.0.seq {
+            if record.author == *reader || seq <= floor {
                 continue;
             }
             unread.messages += 1;

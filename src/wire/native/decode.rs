@@ -16,7 +16,7 @@ use super::content::{Content, Text};
 use crate::domain::event::MENTIONS_MAX;
 use crate::domain::file::ATTACHMENTS_MAX;
 use crate::domain::ids::IdError;
-use crate::domain::policy::SLOW_MODE_MAX_MS;
+use crate::domain::policy::{KEEP_MAX_MS, KEEP_MIN_MS, SLOW_MODE_MAX_MS};
 use crate::domain::profile::{AVATAR_BYTES_MAX, Audience, Avatar, ContactHash, Email, FIELDS_BYTES_MAX, Telephone};
 use crate::domain::room::MEMBERS_MAX;
 use crate::domain::rules::Links;
@@ -189,15 +189,19 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             Ask::Create { kind: kind.0, alias: alias.map(|it| it.0), name: name.map(|it| it.0), members }
         }
         Kind::Update => {
-            let Update { room, name, edit_history, slow_mode_ms, history } = payload.read()?;
+            let Update { room, name, edit_history, slow_mode_ms, history, keep_ms } = payload.read()?;
             let (name, history) = (name.map(|name| name.map(|it| it.0)), history.map(|it| it.0));
-            let update = domain::Update { name, edit_history, slow_mode_ms, history };
+            let update = domain::Update { name, edit_history, slow_mode_ms, history, keep_ms };
             if update == domain::Update::default() {
-                let known = "`name`, `edit_history`, `slow_mode_ms` or `history` has to be there";
+                let known = "`name`, `edit_history`, `slow_mode_ms`, `history` or `keep_ms` has to be there";
                 return Err(Refusal::bad_request(known));
             }
             if slow_mode_ms.is_some_and(|time| time > SLOW_MODE_MAX_MS) {
                 return Err(Refusal::bad_request(format!("`slow_mode_ms` has to be 0 to {SLOW_MODE_MAX_MS}")));
+            }
+            if keep_ms.is_some_and(|time| time != 0 && !(KEEP_MIN_MS..=KEEP_MAX_MS).contains(&time)) {
+                let range = format!("`keep_ms` has to be 0 or {KEEP_MIN_MS} to {KEEP_MAX_MS}");
+                return Err(Refusal::bad_request(range));
             }
             command(room, Command::Update(update))
         }
@@ -773,6 +777,7 @@ struct Update {
     edit_history: Option<bool>,
     slow_mode_ms: Option<u32>,
     history: Option<Parsed<domain::policy::History>>,
+    keep_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]

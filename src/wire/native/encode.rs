@@ -379,6 +379,10 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
             put_record_id(out, "message", *message);
             out.member("by", by.as_str());
         }
+        RoomEvent::HistoryTrimmed { until } => {
+            out.member("event", "history_trimmed");
+            out.member("before", &until.seq.next().0);
+        }
         RoomEvent::MessageErased => out.member("event", "message_erased"),
     }
 }
@@ -431,11 +435,12 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             out.member("rooms", rooms);
         }
         Reply::UnfollowedAll => {}
-        Reply::History { room, records, beside, before } => {
+        Reply::History { room, records, beside, before, gap } => {
             put_room(out, "room", room.room);
             put_records(out, room, records);
             put_beside(out, beside);
             out.member("before", &before.map(|before| Cursor::encode(room, before)).as_deref());
+            put_gap_member(out, *gap);
         }
         Reply::Reactions { room, message, emoji, count, users, after } => {
             put_room(out, "room", room.room);
@@ -491,12 +496,7 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             out.member("cursor", &*Cursor::encode(room, *cursor));
             out.member("complete", complete);
             out.member("head", &head.0);
-            if let Some(gap) = gap {
-                out.key("gap");
-                let open = out.open_map();
-                put_gap(out, *gap);
-                out.close_map(open);
-            }
+            put_gap_member(out, *gap);
         }
         Reply::Rooms { rooms, after } => {
             out.key("rooms");
@@ -822,6 +822,15 @@ fn hash_of(contact: &str) -> String {
     })
 }
 
+/// Where there is one, under its own name.
+fn put_gap_member(out: &mut impl Writer, gap: Option<Gap>) {
+    let Some(gap) = gap else { return };
+    out.key("gap");
+    let open = out.open_map();
+    put_gap(out, gap);
+    out.close_map(open);
+}
+
 fn put_gap(out: &mut impl Writer, Gap { from, to, reason }: Gap) {
     out.member("from", &from.0);
     out.member("to", &to.0);
@@ -829,10 +838,12 @@ fn put_gap(out: &mut impl Writer, Gap { from, to, reason }: Gap) {
 }
 
 /// All but the name.
-fn put_settings(out: &mut impl Writer, RoomSettings { name: _, edit_history, slow_mode_ms, history }: &RoomSettings) {
+fn put_settings(out: &mut impl Writer, settings: &RoomSettings) {
+    let RoomSettings { name: _, edit_history, slow_mode_ms, history, keep_ms } = settings;
     out.member("edit_history", edit_history);
     out.member("slow_mode_ms", &u64::from(*slow_mode_ms));
     out.member("history", history.as_str());
+    out.member("keep_ms", keep_ms);
 }
 
 fn put_member(out: &mut impl Writer, ListedMember { user, role, rights, muted, joined }: &ListedMember) {
