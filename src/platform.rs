@@ -11,9 +11,9 @@ use quick_cache::sync::Cache;
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::actors::profiles::ProfileSource;
+use crate::actors::profiles::{ProfileSource, Who};
 use crate::clock::Clock;
-use crate::domain::profile::{AVATAR_BYTES_MAX, Avatar, Email, Telephone};
+use crate::domain::profile::{Avatar, Email, Telephone};
 use crate::domain::{Name, Profile, TenantId, UserId};
 use crate::outgoing::{self, OutgoingError};
 
@@ -37,6 +37,9 @@ const WAITING_MAX: usize = 1024;
 
 /// How many users are remembered.
 const KNOWN_MAX: usize = 100_000;
+
+/// How many users wait for it to be told that something else is said of them.
+const CHANGED_MAX: usize = 1024;
 
 /// So long after a failure nothing is asked.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -88,6 +91,9 @@ pub struct Platform {
     known: Cache<(TenantId, UserId), Known>,
     /// Until when nothing is asked.
     down_until: Mutex<Option<Instant>>,
+    /// Of whom something else is said than before.
+    changed: mpsc::Sender<Who>,
+    changes: Mutex<Option<mpsc::Receiver<Who>>>,
 }
 
 #[derive(Clone)]
@@ -115,7 +121,9 @@ impl Platform {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let work = move || runtime.block_on(tokio::task::LocalSet::new().run_until(gather(Arc::new(asked), waiting)));
         std::thread::Builder::new().name("profiles".to_owned()).spawn(work)?;
-        Ok(Arc::new(Self { options, clock, asks, known: Cache::new(KNOWN_MAX), down_until: Mutex::new(None) }))
+        let (changed, changes) = mpsc::channel(CHANGED_MAX);
+        let (known, changes) = (Cache::new(KNOWN_MAX), Mutex::new(Some(changes)));
+        Ok(Arc::new(Self { options, clock, asks, known, down_until: Mutex::new(None), changed, changes }))
     }
 
     async fn look_up(&self, tenant: &TenantId, users: &[UserId]) -> Vec<Option<Arc<Profile>>> {
@@ -146,8 +154,12 @@ impl Platform {
             return;
         };
         for user in users {
-            let profile = found.get(&user).cloned();
-            self.known.insert((tenant.clone(), user), Known { since: now, profile });
+            let (who, profile) = ((tenant.clone(), user.clone()), found.get(&user).cloned());
+            let before = self.known.get(&who);
+            self.known.insert(who.clone(), Known { since: now, profile: profile.clone() });
+            if before.is_some_and(|before| before.profile != profile) && self.changed.try_send(who).is_err() {
+                tracing::warn!("too many users are others than before to tell of all");
+            }
         }
     }
 
@@ -163,6 +175,10 @@ impl ProfileSource for Platform {
         users: &'a [UserId],
     ) -> Pin<Box<dyn Future<Output = Vec<Option<Arc<Profile>>>> + Send + 'a>> {
         Box::pin(self.look_up(tenant, users))
+    }
+
+    fn changes(&self) -> Option<mpsc::Receiver<Who>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -262,11 +278,9 @@ impl Places {
             _ => None,
         };
         let id = UserId::new(&text(&self.id)?).ok()?;
-        let web = |text: &String| text.starts_with("https://") || text.starts_with("http://");
-        let plain = |text: &String| text.len() <= AVATAR_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
         let profile = Profile {
             name: text(&self.name).and_then(|name| Name::new(&name).ok()),
-            avatar: text(&self.avatar).filter(|text| web(text) && plain(text)).map(|text| Avatar::Address(text.into())),
+            avatar: text(&self.avatar).and_then(|text| Avatar::address(&text)),
             about: text(&self.about).and_then(|about| Name::new(&about).ok()),
             email: text(&self.email).and_then(|email| Email::new(&email).ok()),
             telephone: text(&self.telephone).and_then(|telephone| Telephone::new(&telephone).ok()),

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::actors::accounts::{self, Accounts, By};
 use crate::actors::files::{Collected, Files};
-use crate::actors::profiles::ProfileSource;
+use crate::actors::profiles::{self, Introductions, ProfileSource};
 use crate::actors::relay::{CloseAll, CountLinks, CutAll};
 use crate::actors::retention::{Sweep, Trimmed};
 use crate::actors::revoking::Watched;
@@ -72,6 +72,10 @@ const COLLECT: Duration = Duration::from_secs(10 * 60);
 impl Gate for Identity {
     fn admit<'a>(&'a self, token: &'a str, now: Timestamp) -> Admission<'a> {
         Box::pin(async move { self.verify(token, now).await.map_err(refused) })
+    }
+
+    fn introductions(&self) -> Option<&Arc<Introductions>> {
+        Some(Identity::introductions(self))
     }
 }
 
@@ -138,7 +142,13 @@ impl Server {
         let registry = Registry::new(Arc::clone(&parts.store), parts.clock, parts.limits);
         registry.seal_with(parts.sealer);
         if let Some(source) = parts.profiles {
+            if let Some(changes) = source.changes() {
+                actix_web::rt::spawn(profiles::tell_changes(Arc::clone(&registry), changes));
+            }
             registry.ask_for_profiles(source);
+        }
+        if let Some(introductions) = parts.gate.introductions() {
+            actix_web::rt::spawn(Arc::clone(introductions).serve(Arc::clone(&registry)));
         }
 
         let capacity = connections_max();

@@ -18,7 +18,7 @@ use super::{presences, profiles};
 use crate::clock::random_wide;
 use crate::domain::inbox::{BLOCKS_MAX, Entry, Reached, Settings, SettingsUpdate, Update};
 use crate::domain::policy::Standing;
-use crate::domain::profile::{Avatar, ContactHash};
+use crate::domain::profile::{Avatar, ContactHash, Introduction};
 use crate::domain::{
     Event, InboxEvent, Num, Position, Profile, ProfileUpdate, Record, RecordId, Rejection, Role, RoomId, RoomKey,
     RoomKind, Seq, Signal, StreamId, TenantId, Timestamp, UserId,
@@ -34,7 +34,7 @@ const WAITING_MAX: usize = 256;
 const TOGETHER_MAX: usize = 64;
 
 /// Between two times that others are told who a user is.
-const BETWEEN_PROFILES: Duration = Duration::from_secs(1);
+pub(super) const BETWEEN_PROFILES: Duration = Duration::from_secs(1);
 
 /// Hosts one user's inbox while the user has sessions here, or something is to be changed.
 pub struct InboxActor {
@@ -260,6 +260,8 @@ pub enum What {
     Decide(SettingsUpdate),
     /// Changes what the user says of itself.
     Profile(ProfileUpdate),
+    /// Takes over what a token says of the user.
+    Introduce(Introduction),
     /// Blocks another user, or does no longer.
     Block { user: UserId, blocked: bool },
     /// Has a message shown no more, or again.
@@ -296,6 +298,21 @@ impl Handler<Wish> for InboxActor {
         }
         self.waiting.push_back(wish);
         self.work(ctx);
+    }
+}
+
+/// Somebody else says something else of the user than before: this is what the user is shown as now.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ProfileChanged(pub Arc<Profile>);
+
+impl Handler<ProfileChanged> for InboxActor {
+    type Result = ();
+
+    fn handle(&mut self, changed: ProfileChanged, ctx: &mut Self::Context) {
+        self.taken += 1;
+        self.tell(&RoomsChanged::Profile(changed.0));
+        self.tell_of_profile(ctx);
     }
 }
 
@@ -375,6 +392,8 @@ struct Deciding<'a> {
     resettled: bool,
     /// What the user says of itself, if that is asked for.
     profile: Option<Arc<Profile>>,
+    /// What tokens have said of the user, if that is about to change.
+    introduced: Option<Arc<Introduction>>,
     /// Files that are not to be collected before the commit has settled.
     holds: Vec<Hold>,
     points: BTreeMap<RoomId, Standpoint>,
@@ -396,6 +415,7 @@ impl<'a> Deciding<'a> {
             settings: settings_of(store, &stream).await?,
             resettled: false,
             profile: None,
+            introduced: None,
             holds: Vec::new(),
             points: BTreeMap::new(),
             at: registry.now(),
@@ -420,6 +440,7 @@ impl<'a> Deciding<'a> {
                     Ok(Granted::Settings(self.settings))
                 }
                 What::Profile(update) => self.profile(update).await?,
+                What::Introduce(said) => self.introduce(&said).await?,
                 What::Block { user, blocked } => self.block(user, blocked).await?,
             });
         }
@@ -503,11 +524,39 @@ impl<'a> Deciding<'a> {
     }
 
     async fn profile(&mut self, update: ProfileUpdate) -> Result<Answer, StoreError> {
-        let before = match &self.profile {
-            Some(profile) => Arc::clone(profile),
-            None => Arc::new(profiles::profile_of(&**self.registry.store(), &self.commit.stream).await?),
-        };
-        let profile = Arc::new(before.updated(update));
+        let (before, introduced) = (self.own_profile().await?, self.introduced().await?);
+        let profile = introduced.heeded(before.updated(update));
+        self.change_profile(before, profile).await
+    }
+
+    async fn introduce(&mut self, said: &Introduction) -> Result<Answer, StoreError> {
+        let (before, introduced) = (self.own_profile().await?, self.introduced().await?);
+        let (profile, now) = said.introduce(&before, &introduced);
+        if now != *introduced {
+            self.put(rows::INTRODUCTION.into(), Some(now.encode()));
+            self.introduced = Some(Arc::new(now));
+        }
+        self.change_profile(before, profile).await
+    }
+
+    async fn own_profile(&self) -> Result<Arc<Profile>, StoreError> {
+        match &self.profile {
+            Some(profile) => Ok(Arc::clone(profile)),
+            None => Ok(Arc::new(profiles::profile_of(&**self.registry.store(), &self.commit.stream).await?)),
+        }
+    }
+
+    /// What tokens have said of the user.
+    async fn introduced(&self) -> Result<Arc<Introduction>, StoreError> {
+        if let Some(known) = &self.introduced {
+            return Ok(Arc::clone(known));
+        }
+        let row = self.registry.store().get(&self.commit.stream, rows::INTRODUCTION).await?;
+        Ok(Arc::new(row.map(|row| Introduction::decode(&row)).transpose()?.unwrap_or_default()))
+    }
+
+    async fn change_profile(&mut self, before: Arc<Profile>, profile: Profile) -> Result<Answer, StoreError> {
+        let profile = Arc::new(profile);
         if profile != before {
             if let Err(refusal) = self.avatar(before.avatar.as_ref(), profile.avatar.as_ref()).await {
                 return Ok(Err(refusal));

@@ -1,22 +1,36 @@
 //! What users are shown of each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::stream::{self, StreamExt};
+use quick_cache::sync::Cache;
+use tokio::sync::mpsc;
 
 use super::blocking::{has_blocked, is_shut};
 use super::failure::read_failed;
-use super::inbox::settings_of;
+use super::inbox::{BETWEEN_PROFILES, What, settings_of};
 use super::overview::places_of;
-use super::presences::Who;
+pub use super::presences::Who;
 use super::registry::{Registry, RelayId};
 use super::relay::Updated;
 use crate::domain::policy::{Entry, Role, RoomKind, Standing};
-use crate::domain::profile::ContactHash;
+use crate::domain::profile::{ContactHash, Introduction};
 use crate::domain::{Audience, Principal, Profile, RoomId, RoomKey, StreamId, TenantId, UserId};
 use crate::store::rows::{self, Place, Row, accounts};
 use crate::store::{Store, StoreError};
 use crate::wire::{Notice, Refusal, UserProfile};
+
+/// How many introductions wait.
+const INTRODUCTIONS_MAX: usize = 1024;
+
+/// How many are carried out at once, so that they share commits.
+const INTRODUCTIONS_AT_ONCE: usize = 16;
+
+/// Of how many users it is remembered what their tokens said.
+const INTRODUCED_MAX: usize = 65_536;
 
 /// How many users somebody else is asked for at once.
 const SOURCE_USERS_MAX: usize = 100;
@@ -38,6 +52,54 @@ pub trait ProfileSource: Send + Sync {
         tenant: &'a TenantId,
         users: &'a [UserId],
     ) -> Pin<Box<dyn Future<Output = Vec<Option<Arc<Profile>>>> + Send + 'a>>;
+
+    /// Of whom something else is known than before; asked for once.
+    fn changes(&self) -> Option<mpsc::Receiver<Who>>;
+}
+
+/// What tokens say of their bearers, on its way to their profiles: each thing once, beside what the bearers do.
+pub struct Introductions {
+    /// The hash of what was said last of whom.
+    known: Cache<Who, u64>,
+    hasher: RandomState,
+    waiting: mpsc::Sender<(Principal, Introduction)>,
+    taken: Mutex<Option<mpsc::Receiver<(Principal, Introduction)>>>,
+}
+
+impl Default for Introductions {
+    fn default() -> Self {
+        let (waiting, taken) = mpsc::channel(INTRODUCTIONS_MAX);
+        let (known, taken) = (Cache::new(INTRODUCED_MAX), Mutex::new(Some(taken)));
+        Self { known, hasher: RandomState::new(), waiting, taken }
+    }
+}
+
+impl Introductions {
+    /// Has what a token says of `by` taken over, unless it has been or too many wait; then the next token does it.
+    pub fn offer(&self, by: &Principal, said: Introduction) {
+        let (who, hash) = ((by.tenant.clone(), by.user.clone()), self.hasher.hash_one(&said));
+        if self.known.get(&who) != Some(hash) && self.waiting.try_send((by.clone(), said)).is_ok() {
+            self.known.insert(who, hash);
+        }
+    }
+
+    /// Takes over what comes, for as long as it is waited for.
+    pub async fn serve(self: Arc<Self>, registry: Arc<Registry>) {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(taken) = taken else { return };
+        let coming = stream::unfold(taken, async |mut taken| Some((taken.recv().await?, taken)));
+        let introduce = async |(by, said): (Principal, Introduction)| {
+            let refused = match registry.denied(&by) {
+                Some(refusal) => Some(refusal),
+                None => registry.ask_inbox(&by, What::Introduce(said)).await.err(),
+            };
+            if let Some(refusal) = refused {
+                tracing::debug!(%refusal, "what a token says of its bearer was not taken over");
+                self.known.remove(&(by.tenant, by.user));
+            }
+        };
+        coming.for_each_concurrent(INTRODUCTIONS_AT_ONCE, introduce).await;
+    }
 }
 
 /// What `by` is shown of `users`, in their order.
@@ -204,6 +266,23 @@ async fn is_in_one(store: &dyn Store, stream: &StreamId, rooms: &[RoomId]) -> Re
         }
     }
     Ok(false)
+}
+
+/// Tells of the users of whom somebody else says something else than before, of each at most once a second.
+pub async fn tell_changes(registry: Arc<Registry>, mut changes: mpsc::Receiver<Who>) {
+    while let Some(first) = changes.recv().await {
+        let mut others = BTreeSet::from([first]);
+        while let Ok(other) = changes.try_recv() {
+            others.insert(other);
+        }
+        for (tenant, user) in others {
+            match known_of(&registry, &tenant, &user).await {
+                Ok(profile) => registry.profile_changed(&tenant, &user, Arc::new(profile)),
+                Err(refusal) => tracing::warn!(%refusal, "a profile that has changed elsewhere could not be told"),
+            }
+        }
+        tokio::time::sleep(BETWEEN_PROFILES).await;
+    }
 }
 
 /// Tells those who follow a room that `who` is in what `who` is shown as now: each connection once, in however many rooms

@@ -21,7 +21,7 @@ use super::digests::Digests;
 use super::directory::{DirectoryActor, Nums, Reserve};
 use super::failure::read_failed;
 use super::files::{Files, Hold};
-use super::inbox::{Attach, Granted, InboxActor, Noted, RoomsChanged, Seen, What, Wish};
+use super::inbox::{Attach, Granted, InboxActor, Noted, ProfileChanged, RoomsChanged, Seen, What, Wish};
 use super::limits::{Limits, names};
 use super::overview::Overviews;
 use super::presences::{self, Presences, Who};
@@ -34,8 +34,8 @@ use super::signals::Typists;
 use crate::clock::Clock;
 use crate::domain::exclusion::Exclusions;
 use crate::domain::{
-    ClientId, Command, Principal, Rejection, Revocations, RoomId, RoomKey, RoomName, Seq, Signal, TenantId, Timestamp,
-    UserId,
+    ClientId, Command, Principal, Profile, Rejection, Revocations, RoomId, RoomKey, RoomName, Seq, Signal, TenantId,
+    Timestamp, UserId,
 };
 use crate::metrics::Metrics;
 use crate::store::rows::{self, Reservation, Row};
@@ -706,6 +706,12 @@ impl Registry {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(Refusal::unavailable()),
         }
+    }
+
+    /// Something else is known of a user than before, which is not written here.
+    #[expect(clippy::disallowed_methods, reason = "one per user and second, of as many as wait to be told of")]
+    pub fn profile_changed(self: &Arc<Self>, tenant: &TenantId, user: &UserId, profile: Arc<Profile>) {
+        self.with_inbox(tenant, user, |inbox| inbox.do_send(ProfileChanged(profile)));
     }
 
     /// Sends something to a user's inbox, which is started where there is none.

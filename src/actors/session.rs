@@ -29,6 +29,7 @@ use super::link::{Kind, Link, News};
 use super::outbox;
 use super::overview;
 use super::pages::FramedPage;
+use super::profiles::Introductions;
 use super::rates::Limiter;
 use super::reading::{Admitted, open};
 use super::registry::{Registry, Sheaf};
@@ -62,6 +63,11 @@ const NAMES_MAX: usize = 256;
 pub trait Gate: Send + Sync {
     /// Whose token this is at `now`. May look a key up elsewhere, for a few seconds at most.
     fn admit<'a>(&'a self, token: &'a str, now: Timestamp) -> Admission<'a>;
+
+    /// What its tokens say of their bearers besides who they are, where they do.
+    fn introductions(&self) -> Option<&Arc<Introductions>> {
+        None
+    }
 }
 
 /// The answer of a [`Gate`].

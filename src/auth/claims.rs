@@ -15,9 +15,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::key::Key;
-use super::options::{Algorithm, RequiredClaim};
+use super::options::{Algorithm, ProfileClaims, RequiredClaim};
 use super::{AuthError, TOKEN_BYTES_MAX};
-use crate::domain::{LoginId, Principal, TenantId, Timestamp, TokenId, UserId};
+use crate::domain::profile::{Avatar, Email, Introduction, Telephone};
+use crate::domain::{LoginId, Name, Principal, TenantId, Timestamp, TokenId, UserId};
 
 /// A token taken apart. Its signature has not been looked at.
 pub struct Unverified<'a> {
@@ -39,6 +40,7 @@ pub struct Rules {
     /// Whether `sid` is a login of ours.
     pub logins: bool,
     pub required: Vec<RequiredClaim>,
+    pub profile: ProfileClaims,
     pub leeway: Duration,
     pub lifetime_max: Duration,
 }
@@ -112,6 +114,22 @@ impl Rules {
         };
         let typ = header.typ.as_deref().map(bare).ok_or(AuthError::Type)?;
         if self.typ.iter().any(|known| bare(known) == typ) { Ok(()) } else { Err(AuthError::Type) }
+    }
+
+    /// What else `claims` say of their bearer, if anything of that is asked for. What is not of its form is left out.
+    pub fn introduction(&self, claims: &ClaimSet) -> Option<Introduction> {
+        if self.profile == ProfileClaims::default() {
+            return None;
+        }
+        let text = |name: &str| claims.0.get(name).and_then(Value::as_str);
+        Some(Introduction {
+            name: text(&self.profile.name).and_then(|name| Name::new(name).ok()),
+            avatar: text(&self.profile.avatar).and_then(Avatar::address),
+            about: text(&self.profile.about).and_then(|about| Name::new(about).ok()),
+            email: text(&self.profile.email).and_then(|email| Email::new(email).ok()),
+            telephone: text(&self.profile.telephone).and_then(|telephone| Telephone::new(telephone).ok()),
+            wins: self.profile.win,
+        })
     }
 
     /// Who `claims` are about at `now`. The principal ends when this would begin to refuse them.

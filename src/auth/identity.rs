@@ -12,9 +12,10 @@ use arc_swap::ArcSwap;
 use super::claims::{Rules, Tenancy, Unverified};
 use super::jwks::{KeySet, NoKey};
 use super::key::Key;
-use super::options::{Algorithm, IdentityOptions, IssuerOptions, JwksOptions, JwksSource, TenantSource};
+use super::options::{Algorithm, IdentityOptions, IssuerOptions, JwksOptions, JwksSource, ProfileClaims, TenantSource};
 use super::secret::Secret;
 use super::{AuthError, LIFETIME_MAX, NAME};
+use crate::actors::profiles::Introductions;
 use crate::clock::Clock;
 use crate::domain::{Principal, TenantId, Timestamp};
 use crate::outgoing;
@@ -25,6 +26,7 @@ pub struct Identity {
     own: Secret,
     clock: Arc<dyn Clock>,
     issuers: ArcSwap<HashMap<String, Arc<Issuer>>>,
+    introductions: Arc<Introductions>,
 }
 
 /// Every mistake in the options, each with the issuer it is about.
@@ -42,7 +44,7 @@ pub(super) struct Issuer {
 impl Identity {
     /// Takes the tokens of `options`; `own` signs the server's own. Does not wait for keys that are elsewhere.
     pub fn new(options: &IdentityOptions, own: Secret, clock: Arc<dyn Clock>) -> Result<Self, IdentityError> {
-        let identity = Self { own, clock, issuers: ArcSwap::default() };
+        let identity = Self { own, clock, issuers: ArcSwap::default(), introductions: Arc::default() };
         identity.reload(options)?;
         Ok(identity)
     }
@@ -79,7 +81,16 @@ impl Identity {
     pub async fn verify(&self, token: &str, now: Timestamp) -> Result<Principal, AuthError> {
         let unverified = Unverified::read(token)?;
         let issuer = self.issuers.load().get(unverified.issuer()?).cloned().ok_or(AuthError::Issuer)?;
-        issuer.verify(&unverified, now).await
+        let principal = issuer.verify(&unverified, now).await?;
+        if let Some(said) = issuer.rules.introduction(unverified.claims()) {
+            self.introductions.offer(&principal, said);
+        }
+        Ok(principal)
+    }
+
+    /// What tokens say of their bearers besides who they are.
+    pub fn introductions(&self) -> &Arc<Introductions> {
+        &self.introductions
     }
 }
 
@@ -94,6 +105,7 @@ impl Issuer {
             user_claim: IssuerOptions::USER_CLAIM_DEFAULT.to_owned(),
             tenant: Tenancy::Claim { name: "tenant".to_owned(), default: Some(TenantId::default_tenant()) },
             required: Vec::new(),
+            profile: ProfileClaims::default(),
             leeway: options.leeway,
             lifetime_max: options.lifetime_max,
         };
@@ -150,6 +162,7 @@ impl Issuer {
             user_claim: issuer.user_claim.clone(),
             tenant,
             required: issuer.required.clone(),
+            profile: issuer.profile.clone(),
             leeway: options.leeway,
             lifetime_max: options.lifetime_max,
         };

@@ -32,6 +32,7 @@ pub struct IssuerOptions {
     /// Which claim names the user.
     pub user_claim: String,
     pub tenant: TenantSource,
+    pub profile: ProfileClaims,
     /// Claims that have to be there, each with a value.
     pub required: Vec<RequiredClaim>,
     pub keys: Vec<KeyOptions>,
@@ -46,6 +47,18 @@ pub enum TenantSource {
     Fixed(String),
     /// The one that this claim of the token names. The claim has to be there.
     Claim(String),
+}
+
+/// Which claims say who a user is to the others; an empty name: none does.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ProfileClaims {
+    pub name: String,
+    pub avatar: String,
+    pub about: String,
+    pub email: String,
+    pub telephone: String,
+    /// They stand before what the user says.
+    pub win: bool,
 }
 
 /// A claim that a token has to bring.

@@ -4,8 +4,8 @@
 use super::source::Origin;
 use super::{Settings, TenantId};
 use crate::auth::options::{
-    Algorithm, IdentityOptions, IssuerOptions, JwksOptions, JwksSource, KeyOptions, KeySource, RequiredClaim,
-    TenantSource,
+    Algorithm, IdentityOptions, IssuerOptions, JwksOptions, JwksSource, KeyOptions, KeySource, ProfileClaims,
+    RequiredClaim, TenantSource,
 };
 
 /// A section that there may be several of, and where it begins.
@@ -70,6 +70,14 @@ impl Settings<'_> {
             typ: texts("typ"),
             user_claim: text("user_claim"),
             tenant: if claim.is_empty() { TenantSource::Fixed(tenant) } else { TenantSource::Claim(claim) },
+            profile: ProfileClaims {
+                name: text("name_claim"),
+                avatar: text("avatar_claim"),
+                about: text("about_claim"),
+                email: text("email_claim"),
+                telephone: text("telephone_claim"),
+                win: self.flag(&format!("{name}.claims_win")),
+            },
             required: below("required").map(|required| self.required(required, mistakes)).collect(),
             keys: below("keys").filter_map(|key| self.key(key, mistakes)).collect(),
             jwks,
@@ -128,6 +136,12 @@ mod tests {
             audiences = ["chat"]
             tenant_claim = "org"
             user_claim = "user_id"
+            name_claim = "name"
+            avatar_claim = "picture"
+            about_claim = "profile"
+            email_claim = "email"
+            telephone_claim = "phone_number"
+            claims_win = true
             [[auth.issuers.keys]]
             kid = "1"
             algorithm = "HS512"
@@ -154,6 +168,14 @@ mod tests {
             typ: IssuerOptions::typ_default(),
             user_claim: "user_id".to_owned(),
             tenant: TenantSource::Claim("org".to_owned()),
+            profile: ProfileClaims {
+                name: "name".to_owned(),
+                avatar: "picture".to_owned(),
+                about: "profile".to_owned(),
+                email: "email".to_owned(),
+                telephone: "phone_number".to_owned(),
+                win: true,
+            },
             required: vec![RequiredClaim {
                 claim: "scope".to_owned(),
                 any_of: vec!["chat".to_owned(), "admin".to_owned()],
@@ -172,6 +194,7 @@ mod tests {
             typ: IssuerOptions::typ_default(),
             user_claim: IssuerOptions::USER_CLAIM_DEFAULT.to_owned(),
             tenant: TenantSource::Fixed("games".to_owned()),
+            profile: ProfileClaims::default(),
             required: Vec::new(),
             keys: Vec::new(),
             jwks: Some(JwksOptions { refresh_every: std::time::Duration::from_secs(3600), ..set }),

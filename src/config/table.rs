@@ -405,6 +405,18 @@ pub const SECTIONS: &[Section] = &[
             setting("user_claim", Text, r#""sub""#, "Which claim names the user", Live),
             setting("tenant", Text, r#""default""#, "The tenant of its users, unless `tenant_claim` is set", Live),
             setting("tenant_claim", Text, r#""""#, "Which claim names the tenant; empty: `tenant` does", Live),
+            setting("name_claim", Text, r#""""#, "Which claim has the user's name for the profile; empty: none", Live),
+            setting("avatar_claim", Text, r#""""#, "The same of the address of a picture", Live),
+            setting("about_claim", Text, r#""""#, "The same of a line about the user", Live),
+            setting("email_claim", Text, r#""""#, "The same of the e-mail address", Live),
+            setting("telephone_claim", Text, r#""""#, "The same of the telephone number, as E.164 has it", Live),
+            setting(
+                "claims_win",
+                Flag,
+                "false",
+                "Whether these claims stand before what users say of themselves",
+                Live,
+            ),
             setting("jwks_url", Text, r#""""#, "Where its public keys are, as a set (RFC 7517)", Live),
             setting("jwks_file", OptionalPath, r#""""#, "A file with such a set", Live),
             setting(

@@ -33,7 +33,67 @@ pub enum Avatar {
     File(FileId),
 }
 
+/// What a token says of its bearer besides who it is, and whether that stands before what the user says.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Introduction {
+    pub name: Option<Name>,
+    pub avatar: Option<Avatar>,
+    pub about: Option<Name>,
+    pub email: Option<Email>,
+    pub telephone: Option<Telephone>,
+    pub wins: bool,
+}
+
+impl Introduction {
+    /// The profile of somebody who is introduced so, and what is remembered of all introductions; `before` is what was.
+    /// What the user has said or taken away stays, unless the token wins.
+    pub fn introduce(&self, own: &Profile, before: &Self) -> (Profile, Self) {
+        let (mut own, mut known) = (own.clone(), before.clone());
+        known.wins = self.wins;
+        take(&mut own.name, &mut known.name, &self.name, self.wins);
+        take(&mut own.avatar, &mut known.avatar, &self.avatar, self.wins);
+        take(&mut own.about, &mut known.about, &self.about, self.wins);
+        take(&mut own.email, &mut known.email, &self.email, self.wins);
+        take(&mut own.telephone, &mut known.telephone, &self.telephone, self.wins);
+        (own, known)
+    }
+
+    /// What becomes of a profile that the user has changed: what is introduced stands, where it wins.
+    pub fn heeded(&self, profile: Profile) -> Profile {
+        if !self.wins {
+            return profile;
+        }
+        let Self { name, avatar, about, email, telephone, wins: _ } = self.clone();
+        Profile {
+            name: name.or(profile.name),
+            avatar: avatar.or(profile.avatar),
+            about: about.or(profile.about),
+            email: email.or(profile.email),
+            telephone: telephone.or(profile.telephone),
+            fields: profile.fields,
+        }
+    }
+}
+
+/// A field of a profile is the token's for as long as it is what the last token said.
+fn take<T: Clone + PartialEq>(own: &mut Option<T>, known: &mut Option<T>, said: &Option<T>, wins: bool) {
+    if said.is_none() {
+        return;
+    }
+    if wins || own == known {
+        own.clone_from(said);
+    }
+    known.clone_from(said);
+}
+
 impl Avatar {
+    /// A picture of the web.
+    pub fn address(text: &str) -> Option<Self> {
+        let web = text.starts_with("https://") || text.starts_with("http://");
+        let plain = text.len() <= AVATAR_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
+        (web && plain).then(|| Self::Address(text.into()))
+    }
+
     pub fn file(&self) -> Option<FileId> {
         match self {
             Self::File(file) => Some(*file),
@@ -179,6 +239,34 @@ mod tests {
         let about = ProfileUpdate { about: Some(Some(ann.clone())), email: Some(None), ..Default::default() };
         let expected = Profile { name: Some(ann.clone()), about: Some(ann), ..Profile::default() };
         assert_eq!(profile.updated(about), expected);
+    }
+
+    #[test]
+    fn what_a_token_says_is_taken_over_where_the_user_has_not_said_otherwise() {
+        let name = |text: &str| Some(Name::new(text).unwrap());
+        let introduction = |said: &str, wins| Introduction { name: name(said), wins, ..Introduction::default() };
+        let own = |said: Option<&str>| Profile { name: said.and_then(name), ..Profile::default() };
+        let nothing = Introduction::default();
+        // What the token says, what the user says, what the token before said: what is so then.
+        for (said, is, before, expected) in [
+            ("Ann", None, None, Some("Ann")),
+            ("Anna", Some("Ann"), Some("Ann"), Some("Anna")),
+            ("Anna", Some("Annie"), Some("Ann"), Some("Annie")),
+            ("Ann", Some("Annie"), None, Some("Annie")),
+            ("Ann", None, Some("Ann"), None),
+            ("Anna", None, Some("Ann"), None),
+        ] {
+            let before = before.map_or(nothing.clone(), |before| introduction(before, false));
+            let (profile, known) = introduction(said, false).introduce(&own(is), &before);
+            assert_eq!((profile, known), (own(expected), introduction(said, false)), "{said} {is:?} {before:?}");
+            let (profile, known) = introduction(said, true).introduce(&own(is), &before);
+            assert_eq!((profile, &known), (own(Some(said)), &introduction(said, true)));
+            assert_eq!(known.heeded(own(Some("Annie"))), own(Some(said)));
+            assert_eq!(known.heeded(own(None)), own(Some(said)));
+        }
+        let (profile, known) = nothing.introduce(&own(Some("Ann")), &introduction("Ann", false));
+        assert_eq!((profile, known), (own(Some("Ann")), introduction("Ann", false)), "a token that says nothing");
+        assert_eq!(introduction("Ann", false).heeded(own(Some("Annie"))), own(Some("Annie")));
     }
 
     #[test]

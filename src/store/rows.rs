@@ -21,7 +21,7 @@ use crate::domain::exclusion::{Exclusion, TenantBan};
 use crate::domain::file::Hash;
 use crate::domain::inbox::{Entry, Reached, Settings};
 use crate::domain::policy::{Role, RoomKind, Standing};
-use crate::domain::profile::{Avatar, ContactHash, Email, Telephone};
+use crate::domain::profile::{Avatar, ContactHash, Email, Introduction, Telephone};
 use crate::domain::revocation::{Revocation, Subject};
 use crate::domain::room::{Ban, Header, Member, Message, Mute, Pin, Settings as RoomSettings};
 use crate::domain::{
@@ -156,6 +156,9 @@ pub const LAST_SEEN: &[u8] = b"z";
 
 /// Under a user's stream: the [`Profile`].
 pub const PROFILE: &[u8] = b"n";
+
+/// Under a user's stream: what tokens have said of the user, an [`Introduction`].
+pub const INTRODUCTION: &[u8] = b"k";
 
 /// An entry of a user's inbox as it is kept.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -1070,6 +1073,47 @@ struct StoredProfile<'a> {
     avatar_file: Option<Id>,
 }
 
+impl Row for Introduction {
+    fn encode(&self) -> Bytes {
+        let avatar = match &self.avatar {
+            Some(Avatar::Address(address)) => Some(&**address),
+            Some(Avatar::File(_)) | None => None,
+        };
+        let stored = StoredIntroduction {
+            name: self.name.as_ref().map(Name::as_str),
+            avatar,
+            about: self.about.as_ref().map(Name::as_str),
+            email: self.email.as_ref().map(Email::as_str),
+            telephone: self.telephone.as_ref().map(Telephone::as_str),
+            wins: self.wins,
+        };
+        codec::version(&stored).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let StoredIntroduction { name, avatar, about, email, telephone, wins } = codec::versioned(bytes)?;
+        Ok(Self {
+            name: codec::name(name)?,
+            avatar: avatar.map(|address| Avatar::Address(address.into())),
+            about: codec::name(about)?,
+            email: email.map(Email::new).transpose().map_err(damage)?,
+            telephone: telephone.map(Telephone::new).transpose().map_err(damage)?,
+            wins,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredIntroduction<'a> {
+    #[serde(borrow)]
+    name: Option<&'a str>,
+    avatar: Option<&'a str>,
+    about: Option<&'a str>,
+    email: Option<&'a str>,
+    telephone: Option<&'a str>,
+    wins: bool,
+}
+
 impl Row for Progress {
     fn encode(&self) -> Bytes {
         codec::version(&(StoredReached::from(self.delivered), StoredReached::from(self.read))).into()
@@ -1157,6 +1201,15 @@ mod tests {
         let (at, rank) = (Timestamp(-1), Role::Admin);
         round(Ban { by: ann(), at, rank, until: Some(Timestamp(i64::MAX)), reason });
         round(Ban { by: ann(), at: Timestamp(7), rank: Role::Owner, until: None, reason: None });
+        round(Introduction::default());
+        round(Introduction {
+            name: Some(Name::new("Ann").unwrap()),
+            avatar: Avatar::address("https://p.example/ann.png"),
+            about: Some(Name::new("here").unwrap()),
+            email: Some(Email::new("ann@example.org").unwrap()),
+            telephone: Some(Telephone::new("+4930123456").unwrap()),
+            wins: true,
+        });
         let ban = TenantBan { by: ann(), at, rank: Some(Rank::Admin), until: Some(Timestamp(i64::MAX)), reason: None };
         round(Exclusion { disabled: true, ban: Some(ban.clone()) });
         round(Exclusion { disabled: false, ban: Some(TenantBan { rank: None, ..ban }) });
@@ -1281,6 +1334,7 @@ mod tests {
             let _ = Member::decode(&bytes);
             let _ = Ban::decode(&bytes);
             let _ = Exclusion::decode(&bytes);
+            let _ = Introduction::decode(&bytes);
             let _ = excluded_of(&bytes);
             let _ = Mute::decode(&bytes);
             let _ = Rules::decode(&bytes);

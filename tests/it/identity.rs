@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chinwag::auth::options::{
-    Algorithm, IssuerOptions, JwksOptions, JwksSource, KeyOptions, KeySource, RequiredClaim, TenantSource,
+    Algorithm, IssuerOptions, JwksOptions, JwksSource, KeyOptions, KeySource, ProfileClaims, RequiredClaim,
+    TenantSource,
 };
 use chinwag::auth::{Identity, IdentityOptions, Secret};
 use chinwag::clock::{Clock, ManualClock, SystemClock};
 use chinwag::domain::revocation::Subject;
-use chinwag::domain::{Revocation, TenantId, Timestamp, UserId};
+use chinwag::domain::{Revocation, StreamId, TenantId, Timestamp, UserId};
 use chinwag::http::origin::Origins;
 use chinwag::store::memory::MemoryStore;
 use futures_util::future::join_all;
@@ -460,6 +461,89 @@ async fn a_key_belongs_to_its_issuer_and_no_token_chooses_where_keys_come_from()
 }
 
 #[tokio::test]
+async fn what_tokens_say_of_their_bearers_goes_into_profiles_once_and_leaves_what_users_say() {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let signer = Signer::new("a");
+    let keys = KeyServer::start(&[&signer]).await;
+    let profile = |win| ProfileClaims {
+        name: "name".to_owned(),
+        avatar: "picture".to_owned(),
+        email: "email".to_owned(),
+        telephone: "phone".to_owned(),
+        win,
+        ..ProfileClaims::default()
+    };
+    let kind = IssuerOptions { profile: profile(false), ..issuer("https://id.example", Some(&keys)) };
+    let strict = IssuerOptions { profile: profile(true), ..issuer("https://strict.example", Some(&keys)) };
+    let silent = issuer("https://silent.example", Some(&keys));
+    let gate = identity(vec![kind, strict, silent], &clock);
+    let server = TestServer::with(Setup { clock: clock.clone(), gate: Some(gate), ..Setup::default() });
+    let token = |iss: &str, user: &str, said: Value| {
+        let mut claims = claims(iss, user);
+        claims.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+        signer.sign(&claims)
+    };
+    let (id, strict) = ("https://id.example", "https://strict.example");
+    let mut bob = server.client_with(&token("https://silent.example", "bob", json!({ "name": "Bob" })), None).await;
+    bob.ask(create_channel("lobby")).await;
+    bob.ask(follow("lobby", "now")).await;
+    let shown = async |client: &mut super::harness::Client, user: &str| {
+        client.ask(json!({ "type": "users", "users": [user] })).await["users"][0].clone()
+    };
+    let ann_stream = StreamId::User(TenantId::default_tenant(), UserId::new("ann").unwrap());
+    let head = async || server.registry.store().head(&ann_stream).await.unwrap().map(|head| head.seq.0);
+
+    let picture = "https://id.example/ann.png";
+    let said = json!({ "name": "Ann", "picture": picture, "email": "ann@example.org", "phone": "no number" });
+    let mut ann = server.client_with(&token(id, "ann", said.clone()), None).await;
+    let own = ann.notice("user_updated").await;
+    assert_eq!(
+        (&own["name"], &own["avatar"], &own["email"]),
+        (&json!("Ann"), &json!(picture), &json!("ann@example.org"))
+    );
+    assert_eq!(own["telephone"], Value::Null, "it is none");
+    ann.ask(join("lobby")).await;
+    let before = head().await;
+    for _ in 0..5 {
+        server.client_with(&token(id, "ann", said.clone()), None).await.hears_back().await;
+        let head = format!("X-Auth-Token: {}\r\n", token(id, "ann", said.clone()));
+        assert_eq!(server.exchange(&request("GET", "/v1/me", &head)).await.0, 200);
+    }
+
+    // What the user has said, and what it has taken away, stays; what the token says otherwise than before is told.
+    ann.ask(json!({ "type": "profile_update", "name": "Annie", "avatar": null })).await;
+    assert_eq!(bob.notice("user_updated").await["name"], "Annie");
+    assert_eq!(head().await, before.map(|seq| seq + 1), "the same was written once");
+    let said = json!({ "name": "Anna", "picture": "https://id.example/anna.png", "email": "anna@example.org" });
+    server.client_with(&token(id, "ann", said), None).await.hears_back().await;
+    let own = loop {
+        let told = ann.notice("user_updated").await;
+        if told["email"] == "anna@example.org" {
+            break told;
+        }
+    };
+    assert_eq!((&own["name"], &own["avatar"]), (&json!("Annie"), &Value::Null));
+    assert_eq!(shown(&mut bob, "bob").await["name"], Value::Null, "nobody asked for that issuer's claims");
+
+    // Where claims win, nothing else does.
+    let mut cay = server.client_with(&token(strict, "cay", json!({ "name": "Cay" })), None).await;
+    assert_eq!(cay.notice("user_updated").await["name"], "Cay");
+    let kept = cay.ask(json!({ "type": "profile_update", "name": "Somebody", "about": "here" })).await;
+    assert_eq!((&kept["name"], &kept["about"]), (&json!("Cay"), &json!("here")));
+    cay.ask(json!({ "type": "profile_update", "telephone": "+4930123456" })).await;
+    cay.take_aside();
+    let said = json!({ "name": "Cay C.", "phone": "+4930654321" });
+    server.client_with(&token(strict, "cay", said), None).await.hears_back().await;
+    let own = loop {
+        let told = cay.notice("user_updated").await;
+        if told["name"] == "Cay C." {
+            break told;
+        }
+    };
+    assert_eq!((&own["telephone"], &own["about"]), (&json!("+4930654321"), &json!("here")));
+}
+
+#[tokio::test]
 async fn a_server_starts_without_its_issuers_and_says_that_it_cannot_tell() {
     let clock = Arc::new(ManualClock::at(SystemClock.now()));
     let signer = Signer::new("a");
@@ -662,6 +746,7 @@ fn issuer(iss: &str, keys: Option<&KeyServer>) -> IssuerOptions {
         typ: IssuerOptions::typ_default(),
         user_claim: IssuerOptions::USER_CLAIM_DEFAULT.to_owned(),
         tenant: TenantSource::Fixed("default".to_owned()),
+        profile: ProfileClaims::default(),
         required: Vec::new(),
         keys: Vec::new(),
         jwks: keys.map(|keys| JwksOptions::of(JwksSource::Url(format!("http://{}/keys", keys.address)))),

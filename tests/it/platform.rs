@@ -193,3 +193,42 @@ async fn what_the_platform_says_stands_before_what_users_say_and_contacts_are_as
     let shown = bob.ask(json!({ "type": "users", "users": ["ann"] })).await["users"][0].clone();
     assert_eq!(shown["email"], "ann@p");
 }
+
+#[tokio::test]
+async fn what_the_platform_says_otherwise_than_before_is_told_like_an_own_change() {
+    let stage = stage().await;
+    let (mut ann, mut bob) = (stage.server.client("ann").await, stage.server.client("bob").await);
+    let (mut cas, mut zoe) = (stage.server.client("cas").await, stage.server.client("zoe").await);
+    ann.ask(create_channel("lobby")).await;
+    bob.ask(join("lobby")).await;
+    bob.ask(follow("lobby", "now")).await;
+    names(&mut cas, &["ann", "dan"]).await;
+    stage.clock.advance(Duration::from_secs(61));
+    names(&mut cas, &["ann", "dan"]).await;
+    stage.other.version.store(1, Ordering::SeqCst);
+    stage.clock.advance(Duration::from_secs(61));
+    // Whoever asks: those who know the user are told, and the user.
+    assert_eq!(names(&mut cas, &["ann", "dan"]).await[0], "ann 1");
+    let told = bob.notice("user_updated").await;
+    assert_eq!((&told["user"], &told["name"], &told["email"]), (&json!("ann"), &json!("ann 1"), &Value::Null));
+    let own = ann.notice("user_updated").await;
+    assert_eq!((&own["name"], &own["email"]), (&json!("ann 1"), &json!("ann@p")));
+    for version in 2..5 {
+        stage.other.version.store(version, Ordering::SeqCst);
+        stage.clock.advance(Duration::from_secs(61));
+        names(&mut cas, &["ann"]).await;
+    }
+    let mut heard = Vec::new();
+    loop {
+        let told = bob.notice("user_updated").await;
+        heard.push(told["name"].clone());
+        if told["name"] == "ann 4" {
+            break;
+        }
+    }
+    assert!(heard.len() <= 2, "it was told more often than once a second: {heard:?}");
+    for client in [&mut zoe, &mut cas] {
+        client.hears_back().await;
+        assert!(!client.take_aside().iter().any(|notice| notice["type"] == "user_updated"));
+    }
+}

@@ -7,7 +7,9 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chinwag::actors::Gate;
-use chinwag::auth::options::{Algorithm, IssuerOptions, JwksOptions, JwksSource, KeyOptions, KeySource, TenantSource};
+use chinwag::auth::options::{
+    Algorithm, IssuerOptions, JwksOptions, JwksSource, KeyOptions, KeySource, ProfileClaims, TenantSource,
+};
 use chinwag::auth::{Identity, IdentityOptions, Secret};
 use chinwag::clock::{Clock, SystemClock};
 use chinwag::domain::Timestamp;
@@ -163,6 +165,7 @@ fn issuers(dir: &std::path::Path) -> Vec<IssuerOptions> {
         typ: IssuerOptions::typ_default(),
         user_claim: IssuerOptions::USER_CLAIM_DEFAULT.to_owned(),
         tenant: TenantSource::Fixed("default".to_owned()),
+        profile: ProfileClaims::default(),
         required: Vec::new(),
         keys: Vec::new(),
         jwks: None,
