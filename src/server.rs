@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::actors::accounts::{self, Accounts, By};
+use crate::actors::auditing::wake_who_owes;
 use crate::actors::files::{Collected, Files};
 use crate::actors::profiles::{self, Introductions, ProfileSource};
 use crate::actors::relay::{CloseAll, CountLinks, CutAll};
@@ -133,6 +134,7 @@ pub struct Server {
     forgetting: JoinHandle<()>,
     collecting: JoinHandle<()>,
     trimming: JoinHandle<()>,
+    waking: JoinHandle<()>,
 }
 
 impl Server {
@@ -187,7 +189,21 @@ impl Server {
         let forgetting = actix_web::rt::spawn(forget(Arc::clone(&registry), Arc::clone(&accounts)));
         let collecting = actix_web::rt::spawn(collect_files(Arc::clone(&registry)));
         let trimming = actix_web::rt::spawn(trim_rooms(Arc::clone(&registry)));
-        Ok(Self { address, registry, accounts, door, handle, served, admin, metrics, forgetting, collecting, trimming })
+        let waking = actix_web::rt::spawn(wake_who_owes(Arc::clone(&registry)));
+        Ok(Self {
+            address,
+            registry,
+            accounts,
+            door,
+            handle,
+            served,
+            admin,
+            metrics,
+            forgetting,
+            collecting,
+            trimming,
+            waking,
+        })
     }
 
     /// Where it listens.
@@ -229,6 +245,7 @@ impl Server {
         self.forgetting.abort();
         self.collecting.abort();
         self.trimming.abort();
+        self.waking.abort();
         self.registry.store().close().await;
     }
 

@@ -17,9 +17,9 @@ use chinwag::domain::recent::{self, Receipt};
 use chinwag::domain::room::{BANS_MAX, Ban, MUTES_MAX, Mute, RIGHTS_MAX, Settings as RoomSettings};
 use chinwag::domain::rules::{HOSTS_MAX, Links, WORD_BYTES_MAX, WORDS_MAX};
 use chinwag::domain::{
-    Alias, Attachment, Capabilities, Capability, ClientId, Content, Emoji, Epoch, Event, FileId, FileName, InReplyTo,
-    MediaType, Num, Position, Presence, Principal, Profile, Record, RecordId, Rejection, Rights, RoomEvent, RoomId,
-    RoomKey, Rules, Seq, Signal, TenantId, Timestamp, UserId,
+    Alias, Attachment, Audited, Capabilities, Capability, ClientId, Content, Emoji, Epoch, Event, FileId, FileName,
+    InReplyTo, MediaType, Num, Position, Presence, Principal, Profile, Record, RecordId, Rejection, Rights, RoomEvent,
+    RoomId, RoomKey, Rules, Seq, Signal, TenantId, Timestamp, UserId,
 };
 use chinwag::http::routes::{ROUTES, Serves};
 use chinwag::wire::close::CloseReason;
@@ -159,6 +159,7 @@ fn the_page_of_the_protocol_lists_every_event() {
         "message_unpinned",
         "history_trimmed",
         "message_erased",
+        "audited",
     ];
     assert_eq!(rows, events);
 }
@@ -426,6 +427,27 @@ fn sent() -> Vec<Value> {
         }),
         ..posted.clone()
     };
+    let audit = RoomKey { tenant: room.tenant.clone(), room: RoomId::audit(&room.tenant, room.room) };
+    let kicked = Audited {
+        room: room.room,
+        position: position(9),
+        id: RecordId(uuid("0192f0c1-2345-7abc-8def-000000000009")),
+        at,
+        by: user.clone(),
+        decided: RoomEvent::MemberKicked {
+            user: UserId::new("bob").unwrap(),
+            joined: RecordId(uuid("0192f0c1-2345-7abc-8def-000000000003")),
+            reason: Some(chinwag::domain::Name::new("spam").unwrap()),
+        },
+    };
+    let audited = Record {
+        position: position(6),
+        id: RecordId(uuid("0192f0c1-2345-7abc-8def-000000000006")),
+        num: Num(14),
+        client_id: None,
+        event: Event::Room(RoomEvent::Audited(Box::new(kicked))),
+        ..posted.clone()
+    };
     let principal = Principal {
         tenant: room.tenant.clone(),
         user,
@@ -450,6 +472,8 @@ fn sent() -> Vec<Value> {
         place: Some((Role::Owner, Standing::Member)),
         may: RoomKind::Channel.policy().capabilities(Role::Owner),
         head: Some(position(4)),
+        audits: None,
+        audit: Some(audit.room),
     };
     let rights = Rights { allow: [Capability::Pin].into_iter().collect(), deny: Capabilities::NONE };
     let listed = |user, role, rights| ListedMember {
@@ -645,7 +669,8 @@ fn sent() -> Vec<Value> {
         .iter()
         .map(|(id, reply)| json.encode_reply(*id, reply))
         .chain(notices.iter().map(|notice| json.encode_notice(notice)))
-        .chain([json.encode_record(&room, &posted), json.encode_record(&room, &attached)]);
+        .chain([json.encode_record(&room, &posted), json.encode_record(&room, &attached)])
+        .chain([json.encode_record(&audit, &audited)]);
     frames.map(|frame| serde_json::from_slice(&frame).unwrap()).collect()
 }
 

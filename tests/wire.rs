@@ -13,9 +13,9 @@ use chinwag::domain::recent::Receipt;
 use chinwag::domain::room::Settings;
 use chinwag::domain::rules::Links;
 use chinwag::domain::{
-    Alias, Attachment, Capabilities, Capability, ClientId, Command, Content, DirectoryEvent, Epoch, Event, FileId,
-    FileName, Forwarded, InReplyTo, MediaType, Name, Num, Position, Principal, Record, RecordId, Rejection, Rights,
-    RoomEvent, RoomId, RoomKey, RoomName, Rules, RulesChange, Seq, TenantId, Timestamp, Update, UserId,
+    Alias, Attachment, Audited, Capabilities, Capability, ClientId, Command, Content, DirectoryEvent, Epoch, Event,
+    FileId, FileName, Forwarded, InReplyTo, MediaType, Name, Num, Position, Principal, Record, RecordId, Rejection,
+    Rights, RoomEvent, RoomId, RoomKey, RoomName, Rules, RulesChange, Seq, TenantId, Timestamp, Update, UserId,
 };
 use chinwag::wire::frame::{self, Opcode};
 use chinwag::wire::guard::{FrameGuard, Limits};
@@ -299,11 +299,12 @@ fn every_event_has_its_shape() {
                 alias: Some(Alias::new("lobby").unwrap()),
                 num: Num(3),
                 name: Some(name("The lobby")),
+                audits: None,
             },
             r#""event":"room_created","kind":"channel","room_num":3,"alias":"lobby","name":"The lobby""#,
         ),
         (
-            RoomEvent::RoomCreated { kind: RoomKind::Direct, alias: None, num: Num(3), name: None },
+            RoomEvent::RoomCreated { kind: RoomKind::Direct, alias: None, num: Num(3), name: None, audits: None },
             r#""event":"room_created","kind":"direct","room_num":3,"alias":null,"name":null"#,
         ),
         (
@@ -440,6 +441,33 @@ fn every_event_has_its_shape() {
             r#""event":"history_trimmed","before":8"#,
         ),
         (RoomEvent::MessageErased, r#""event":"message_erased""#),
+        (
+            RoomEvent::RoomCreated {
+                kind: RoomKind::Audit,
+                alias: None,
+                num: Num(4),
+                name: None,
+                audits: Some(RoomId(Uuid::from_u128(9))),
+            },
+            concat!(
+                r#""event":"room_created","kind":"audit","room_num":4,"alias":null,"name":null,"#,
+                r#""audits":"00000000-0000-0000-0000-000000000009""#
+            ),
+        ),
+        (
+            RoomEvent::Audited(Box::new(Audited {
+                room: RoomId(Uuid::from_u128(9)),
+                position: Position { epoch: Epoch(1), seq: Seq(5) },
+                id: post(),
+                at: Timestamp(9),
+                by: user("ann"),
+                decided: RoomEvent::MemberUnbanned { user: user("bob") },
+            })),
+            concat!(
+                r#""event":"audited","decided":{"room":"00000000-0000-0000-0000-000000000009","seq":5,"#,
+                r#""id":"0192f0c1-2345-7abc-8def-000000000004","at":9,"event":"member_unbanned","user":"bob"}"#
+            ),
+        ),
     ];
     for (event, members) in cases {
         let members = members.replace("\"M\"", &format!("{POST:?}"));

@@ -151,7 +151,8 @@ pub fn removal_of(record: &Record) -> Option<(&UserId, bool)> {
         | RoomEvent::MessagePinned { .. }
         | RoomEvent::MessageUnpinned { .. }
         | RoomEvent::HistoryTrimmed { .. }
-        | RoomEvent::MessageErased => None,
+        | RoomEvent::MessageErased
+        | RoomEvent::Audited(_) => None,
     }
 }
 

@@ -199,7 +199,7 @@ impl DirectoryActor {
                 replies.push((reply, reservation));
                 continue;
             }
-            if rooms_max.is_some_and(|max| rooms >= max) {
+            if !request.beside && rooms_max.is_some_and(|max| rooms >= max) {
                 let _ = reply.send(Err(Refusal::too_many_rooms(names::ROOMS_PER_TENANT)));
                 continue;
             }
@@ -212,7 +212,7 @@ impl DirectoryActor {
             if let Some(key) = request.key() {
                 made.insert(key, reservation.clone());
             }
-            rooms += 1;
+            rooms += u64::from(!request.beside);
             events.push(DirectoryEvent::RoomReserved { room, num, alias: request.alias.clone() });
             let keys = [Some(rows::room(room)), Some(rows::num(num)), request.alias.as_ref().map(rows::alias)];
             puts.extend(keys.into_iter().flatten().map(|key| Put {
@@ -348,6 +348,8 @@ pub struct Reserve {
     pub alias: Option<Alias>,
     /// Given where the room's id follows from something else, as a direct room's.
     pub room: Option<RoomId>,
+    /// It is not among the rooms that the tenant may have so many of.
+    pub beside: bool,
 }
 
 impl Reserve {

@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod asking;
+pub mod auditing;
 mod batch;
 mod beside;
 mod blocking;

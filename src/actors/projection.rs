@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::domain::command::Decision;
 use crate::domain::policy::Standing;
 use crate::domain::room::Message;
 use crate::domain::{Event, FileId, Record, RecordId, Role, Room, RoomEvent, RoomKey, RoomKind, Seq, StreamId, UserId};
@@ -85,9 +86,22 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
             puts.extend(key.map(|key| rows.own(key, Some(Bytes::new()))));
             puts.extend(attachments.iter().map(|attachment| rows.reference(attachment.id, seq, Some(Bytes::new()))));
         }
+        RoomEvent::Audited(audited) => puts.push(rows.own(rows::TAKEN.into(), Some(audited.position.encode()))),
         // Of blocks the lists of the two users tell.
         RoomEvent::MemberBlocked { .. } | RoomEvent::MemberUnblocked { .. } | RoomEvent::MessageErased => {}
     }
+}
+
+/// Adds the rows by which what `record` has decided finds its way to the room's audit room.
+pub fn owe(key: &RoomKey, room: &Room, decision: &Decision, puts: &mut Vec<Put>) {
+    let seq = decision.audited.position.seq;
+    puts.push(Put { under: StreamId::Owed, key: rows::owed(key, seq), value: Some(decision.encode()) });
+    // It says that there has been something to owe.
+    puts.extend(room.header().map(|header| Put {
+        under: key.stream(),
+        key: rows::HEADER.into(),
+        value: Some(header.encode()),
+    }));
 }
 
 /// A message that a record changes. Were it not known, its content would not be erased: better that the room starts again

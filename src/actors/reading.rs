@@ -18,7 +18,7 @@ use crate::domain::policy::Standing;
 use crate::domain::room::{Ban, Header, Member, Message, Mute, PINS_MAX, Pin};
 use crate::domain::{
     Capabilities, Capability, Emoji, Event, Original, Position, Presence, Record, RecordId, Rejection, Rights, Role,
-    RoomEvent, RoomKey, RoomKind, Rules, Seq, StreamId, Timestamp, UserId,
+    RoomEvent, RoomId, RoomKey, RoomKind, Rules, Seq, StreamId, Timestamp, UserId,
 };
 use crate::store::rows::{self, Progress, Row};
 use crate::store::{PAGE_BYTES, Store, StoreError};
@@ -531,21 +531,29 @@ pub async fn room(store: &dyn Store, reader: &Rc<Follower>) -> Result<Reply, Ref
         Ok(visit) => visit,
         Err(refusal) if refusal.code() == Rejection::NotMember.code() => {
             let (header, invited) = acquaintance(store, key, user).await?;
-            let about = about(header, invited.map(|role| (role, Standing::Invited)), None, Capabilities::NONE);
+            let about = about(header, invited.map(|role| (role, Standing::Invited)), None, Capabilities::NONE, None);
             return Ok(Reply::Room { room: key.clone(), about });
         }
         Err(refusal) => return Err(refusal),
     };
     let (head, may) = (visit.head().await?, visit.may().await?);
+    let audits = visit.check(Capability::Audit).await.is_ok();
     visit.still()?;
     let place = (visit.insider.member.role, Standing::Member);
-    let about = about(visit.insider.header, Some(place), Some(head), may);
+    let audit = audits.then(|| RoomId::audit(&key.tenant, key.room));
+    let about = about(visit.insider.header, Some(place), Some(head), may, audit);
     Ok(Reply::Room { room: key.clone(), about })
 }
 
-fn about(header: Header, place: Option<(Role, Standing)>, head: Option<Position>, may: Capabilities) -> About {
-    let Header { kind, num, alias, created_at, archived, trimmed: _, settings } = header;
-    About { kind, num, alias, created_at, archived, settings, place, may, head }
+fn about(
+    header: Header,
+    place: Option<(Role, Standing)>,
+    head: Option<Position>,
+    may: Capabilities,
+    audit: Option<RoomId>,
+) -> About {
+    let Header { kind, num, alias, created_at, archived, trimmed: _, settings, audits, audited: _ } = header;
+    About { kind, num, alias, created_at, archived, settings, place, may, head, audits, audit }
 }
 
 /// Refuses who may not post in a room.

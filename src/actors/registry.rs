@@ -401,7 +401,7 @@ impl Registry {
         // These have been counted where they were asked for.
         let reserved = matches!(command, Command::Create(_) | Command::Block { .. } | Command::Unblock { .. });
         // What the server does by itself uses up nothing of anybody's.
-        let own = matches!(command, Command::Trim { .. });
+        let own = matches!(command, Command::Trim { .. } | Command::Audit(_));
         if !(reserved || own) {
             self.meters.user(&limits.rates, &by)?;
         }
@@ -481,8 +481,8 @@ impl Registry {
     }
 
     /// A room died while it was at `command`. Followers are not left waiting for somebody to speak: it is started
-    /// again at once, to tell them where it stands.
-    pub fn room_died(self: &Arc<Self>, room: &RoomKey, command: Option<u64>) {
+    /// again at once, to tell them where it stands; and so is one that `owes` something to its audit room.
+    pub fn room_died(self: &Arc<Self>, room: &RoomKey, command: Option<u64>, owes: bool) {
         let deaths = {
             let mut slots = self.rooms.lock(&self.hasher, room);
             let slot = slots.entry(room.clone()).or_default();
@@ -495,10 +495,16 @@ impl Registry {
         };
         self.metrics.room_deaths.inc();
         tracing::error!(room = %room.room, deaths, "a room died and is started again from its log");
-        if deaths < DEATHS_MAX && !self.interest(room).is_empty() {
+        if deaths < DEATHS_MAX && (owes || !self.interest(room).is_empty()) {
             let mut slots = self.rooms.lock(&self.hasher, room);
             slots.entry(room.clone()).or_default().awake(|published| self.start_room(room, published));
         }
+    }
+
+    /// Starts a room that sleeps, so that it sees to what it has left undone.
+    pub fn wake(self: &Arc<Self>, room: &RoomKey) {
+        let mut slots = self.rooms.lock(&self.hasher, room);
+        slots.entry(room.clone()).or_default().awake(|published| self.start_room(room, published));
     }
 
     /// How many users have a session.
@@ -652,7 +658,16 @@ impl Registry {
         }
         self.meters.user(&self.limits().rates, by)?;
         self.meters.tenant(&self.limits(), &by.tenant)?;
-        let reserve = self.directory(&by.tenant).addr.send(Reserve { alias, room });
+        self.reserved(&by.tenant, Reserve { alias, room, beside: false }).await
+    }
+
+    /// Reserves a num for a room that the server makes by itself, beside those that the tenant may have.
+    pub async fn reserve_beside(self: &Arc<Self>, room: &RoomKey) -> Result<Reservation, Refusal> {
+        self.reserved(&room.tenant, Reserve { alias: None, room: Some(room.room), beside: true }).await
+    }
+
+    async fn reserved(self: &Arc<Self>, tenant: &TenantId, reserve: Reserve) -> Result<Reservation, Refusal> {
+        let reserve = self.directory(tenant).addr.send(reserve);
         match tokio::time::timeout(self.limits().answer_timeout, reserve).await {
             Ok(Ok(reserved)) => reserved,
             Ok(Err(_)) | Err(_) => Err(Refusal::unavailable()),

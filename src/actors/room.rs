@@ -9,22 +9,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message as ActorMessage, WrapFuture};
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::Either;
 use tokio::sync::{mpsc, oneshot};
 
+use super::auditing::{self, Owed, Taken};
 use super::batch::{Batch, DialectSet, Pending, removal_of};
 use super::blocking::blocks_between;
 use super::directory::{LeaseNums, Nums};
 use super::failure::{commit_failed, read_failed};
 use super::files::Hold;
 use super::inbox::RoomsChanged;
-use super::projection::project;
+use super::projection::{owe, project};
 use super::reading::{message_at, rules_of};
 use super::registry::{Admission, Registry, RelayId, fingerprint};
 use super::relay::Publication;
 use super::retention::{Going, going};
 use crate::clock::random_wide;
+use crate::domain::command::Decision;
 use crate::domain::policy::{History, Standing};
 use crate::domain::recent::{AGE_MAX_MS, Receipt, Recent, Seen};
 use crate::domain::room::{Ban, Header, Member, Message, Mute, PINS_MAX, Pin, Snapshot};
@@ -33,7 +36,7 @@ use crate::domain::{
     Rights, Role, Room, RoomEvent, RoomKey, RoomKind, Seq, StreamId, Timestamp, UserId,
 };
 use crate::store::rows::{self, Row};
-use crate::store::{Commit, CommitError, Store, StoreError};
+use crate::store::{Commit, CommitError, Put, Store, StoreError};
 use crate::wire::Refusal;
 
 /// What came of a command.
@@ -77,7 +80,7 @@ impl Asker {
         Self { to, _admission: admission, _hold: hold }
     }
 
-    fn tell(self, answer: Answer) {
+    pub(super) fn tell(self, answer: Answer) {
         // Whoever asked may be gone.
         let _ = self.to.send(answer);
     }
@@ -123,6 +126,7 @@ pub struct RoomActor {
     removals: BTreeSet<Seq>,
     /// Answers that would tell of one of these.
     late: Vec<(Seq, Reply)>,
+    owed: Owed,
     nums: Arc<Nums>,
     last_command: Instant,
     watch: Watch,
@@ -135,10 +139,12 @@ type Removed = mpsc::Receiver<std::convert::Infallible>;
 #[derive(Default)]
 struct Gathered {
     records: Vec<Record>,
-    puts: Vec<crate::store::Put>,
+    puts: Vec<Put>,
     erase: Vec<Seq>,
     trim: Option<Seq>,
     replies: Vec<Reply>,
+    /// The last of the records that the audit room is owed.
+    owed: Option<Seq>,
 }
 
 /// An answer that waits for a commit.
@@ -146,6 +152,8 @@ struct Reply {
     to: Asker,
     answer: Answer,
     waits: Waits,
+    /// What the audit room has to have taken before it is told: up to this record.
+    after: Seq,
 }
 
 /// What an answer waits for besides what is to be committed.
@@ -156,6 +164,20 @@ enum Waits {
     Removal,
     /// The same of all who are being removed: it may tell of any of them.
     Removals,
+}
+
+/// What the answer to a command may tell of, though it leads to nothing.
+#[derive(Clone, Copy, Default)]
+struct Tells {
+    removals: bool,
+    /// That somebody does not read any more what is decided.
+    readers: bool,
+}
+
+impl Tells {
+    fn of(command: &Command) -> Self {
+        Self { removals: command.removes(), readers: command.narrows() }
+    }
 }
 
 /// What one relay has been sent.
@@ -170,13 +192,15 @@ struct Watch {
     registry: Arc<Registry>,
     key: RoomKey,
     at: Option<(Principal, Command)>,
+    /// It has not handed everything to its audit room.
+    owes: bool,
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let command = self.at.take().map(|(by, command)| fingerprint(&by, &command));
-            self.registry.room_died(&self.key, command);
+            self.registry.room_died(&self.key, command, self.owes);
         }
     }
 }
@@ -185,7 +209,7 @@ impl RoomActor {
     pub fn new(registry: Arc<Registry>, key: RoomKey, published: Arc<AtomicU64>) -> Self {
         let (nums, _) = registry.nums(&key.tenant);
         Self {
-            watch: Watch { registry: Arc::clone(&registry), key: key.clone(), at: None },
+            watch: Watch { registry: Arc::clone(&registry), key: key.clone(), at: None, owes: false },
             key,
             room: Room::default(),
             recent: Recent::default(),
@@ -200,6 +224,7 @@ impl RoomActor {
             relays: HashMap::new(),
             removals: BTreeSet::new(),
             late: Vec::new(),
+            owed: Owed::default(),
             nums,
             last_command: Instant::now(),
             registry,
@@ -213,7 +238,7 @@ impl RoomActor {
     }
 
     fn carry_out(&mut self, submit: Submission, ctx: &mut Context<Self>) {
-        let (now, removes) = (self.now(), submit.command.removes());
+        let (now, tells) = (self.now(), Tells::of(&submit.command));
         if let Some(client_id) = &submit.client_id {
             let seen = self.recent.seen(&submit.by.user, client_id, &submit.command, now);
             let answer = match seen {
@@ -222,13 +247,13 @@ impl RoomActor {
                 Seen::Otherwise => Some(Err(Rejection::ClientIdReused.into())),
             };
             if let Some(answer) = answer {
-                return self.answer(submit.asker, answer, removes);
+                return self.answer(submit.asker, answer, tells);
             }
         }
         self.room.abide(Arc::clone(self.registry.limits().rules.of(&self.key.tenant)));
         match self.room.decide(&submit.by, submit.command, now) {
-            Err(rejection) => self.answer(submit.asker, Err(rejection.into()), removes),
-            Ok(events) if events.is_empty() => self.answer(submit.asker, self.unchanged(), removes),
+            Err(rejection) => self.answer(submit.asker, Err(rejection.into()), tells),
+            Ok(events) if events.is_empty() => self.answer(submit.asker, self.unchanged(), tells),
             Ok(events) => match self.nums.take(events.len()) {
                 Some(num) => self.record(submit.by, submit.client_id, submit.asker, events, num, now),
                 None => self.lease(submit.by, submit.client_id, submit.asker, events, ctx),
@@ -259,8 +284,8 @@ impl RoomActor {
                     let now = room.now();
                     room.record(by, client_id, asker, events, num, now);
                 }
-                Ok(Ok(Err(refusal))) => room.answer(asker, Err(refusal), false),
-                Ok(Err(_)) | Err(_) => room.answer(asker, Err(Refusal::unavailable()), false),
+                Ok(Ok(Err(refusal))) => room.answer(asker, Err(refusal), Tells::default()),
+                Ok(Err(_)) | Err(_) => room.answer(asker, Err(Refusal::unavailable()), Tells::default()),
             }
             room.going = None;
             room.work(ctx);
@@ -280,24 +305,31 @@ impl RoomActor {
         let epoch = self.registry.store().epoch();
         let mut client_id = client_id;
         let mut receipt = None;
-        let (mut removing, mut joins) = (false, false);
-        for (num, event) in (first_num.0..).zip(events) {
+        let (mut removing, mut joins, mut after) = (false, false, Seq::ZERO);
+        let authors = authors(&by.user, &events);
+        for (index, (num, event)) in (first_num.0..).zip(events).enumerate() {
             let seq = self.room.head().map_or(Seq::ZERO, |head| head.seq).next();
             let record = Record {
                 position: Position { epoch, seq },
                 id: RecordId::new(at, seq, random_wide()),
                 num: Num(num),
                 at,
-                author: by.user.clone(),
+                author: authors.get(index).unwrap_or(&by.user).clone(),
                 client_id: client_id.take(),
                 event: Event::Room(event),
             };
+            let read = concerns(&record).is_some_and(|user| self.room.reads_audit(user));
             self.room.apply(&record);
             self.recent.apply(&record);
             removing |= removes(&record);
             joins |= matches!(&record.event, Event::Room(RoomEvent::MemberJoined { user, .. }) if *user == by.user);
             receipt.get_or_insert_with(|| Receipt::of(&record));
-            self.gathering.add(&self.key, &self.room, record);
+            let decision = self.room.owes(self.key.room, &record, read);
+            if decision.as_ref().and_then(|decision| decision.reading.as_ref()).is_some_and(|reading| !reading.reads) {
+                self.owed.narrows(seq);
+                after = seq;
+            }
+            self.gathering.add(&self.key, &self.room, record, decision.as_ref());
             if let Some(going) = self.going.take() {
                 self.gathering.trim(going);
             }
@@ -309,13 +341,16 @@ impl RoomActor {
             to: asker,
             answer: Ok(Done { receipt, duplicate: false, may }),
             waits: if removing { Waits::Removal } else { Waits::Nothing },
+            after,
         });
     }
 
     /// Answers at once, or, where something is applied that is not on disk yet, after it is: an answer may depend on
-    /// it. That of a command that `removes` may depend on a removal that has not reached everybody.
-    fn answer(&mut self, to: Asker, answer: Answer, removes: bool) {
-        let reply = Reply { to, answer, waits: if removes { Waits::Removals } else { Waits::Nothing } };
+    /// it. That of a command that `tells` of removals may depend on one that has not reached everybody.
+    fn answer(&mut self, to: Asker, answer: Answer, tells: Tells) {
+        let waits = if tells.removals { Waits::Removals } else { Waits::Nothing };
+        let after = if tells.readers { self.owed.narrowed() } else { Seq::ZERO };
+        let reply = Reply { to, answer, waits, after };
         if self.in_flight.is_none() && self.gathering.records.is_empty() {
             self.settle(vec![reply]);
         } else {
@@ -326,19 +361,27 @@ impl RoomActor {
     /// Answers what stands on nothing that has still to be committed.
     fn settle(&mut self, replies: Vec<Reply>) {
         if self.removals.is_empty() {
-            return send_all(replies);
+            return self.send_all(replies, removal_due());
         }
         let (late, others): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.waits == Waits::Removals);
         let at = self.committed.map_or(Seq::ZERO, |head| head.seq);
         self.late.extend(late.into_iter().map(|reply| (at, reply)));
-        send_all(others);
+        self.send_all(others, removal_due());
     }
 
     /// Answers what waited for removals that have reached everybody by now, whatever is removed after it.
     fn send_late(&mut self) {
         let open = self.removals.first().copied();
         let due = self.late.extract_if(.., |(at, _)| open.is_none_or(|open| open >= *at));
-        send_all(due.map(|(_, reply)| reply).collect());
+        let due = due.map(|(_, reply)| reply).collect();
+        self.send_all(due, removal_due());
+    }
+
+    /// Answers, by `due` at the latest what waits for the audit room.
+    fn send_all(&self, replies: Vec<Reply>, due: tokio::time::Instant) {
+        for Reply { to, answer, waits: _, after } in replies {
+            self.owed.tell(to, answer, after, due);
+        }
     }
 
     fn unchanged(&self) -> Answer {
@@ -349,11 +392,11 @@ impl RoomActor {
 
     /// Commits what has gathered, unless a commit is in flight.
     fn flush(&mut self, ctx: &mut Context<Self>) {
-        if self.in_flight.is_some() || self.gathering.replies.is_empty() {
+        if self.in_flight.is_some() || (self.gathering.replies.is_empty() && self.gathering.puts.is_empty()) {
             return;
         }
         let mut gathered = std::mem::take(&mut self.gathering);
-        if gathered.records.is_empty() {
+        if gathered.records.is_empty() && gathered.puts.is_empty() {
             return self.settle(gathered.replies);
         }
         let commit = Commit {
@@ -388,7 +431,11 @@ impl RoomActor {
         }
         // The first record of a room removes nobody.
         let before = self.committed.map_or(Seq::ZERO.next(), |committed| committed.seq);
-        self.committed = gathered.records.last().map(|record| record.position);
+        self.committed = gathered.records.last().map(|record| record.position).or(self.committed);
+        if let Some(seq) = gathered.owed {
+            self.owed.filed(seq);
+        }
+        self.hand_on(ctx);
         let (removals, others): (Vec<_>, Vec<_>) =
             gathered.replies.into_iter().partition(|reply| reply.waits == Waits::Removal);
         if !removals.is_empty() {
@@ -396,6 +443,9 @@ impl RoomActor {
         }
         // First, so that who follows as well gets answer and record in one.
         self.settle(others);
+        if gathered.records.is_empty() {
+            return self.flush(ctx);
+        }
         if let Some(removed) = self.publish(&gathered.records, ctx) {
             self.answer_when_removed(removed, removals, before, ctx);
         }
@@ -481,18 +531,50 @@ impl RoomActor {
     /// known in time, the room ends, and its successor publishes again what came after `before`, and looks at no
     /// command until it has been confirmed; so does one that comes because this actor has died meanwhile.
     fn answer_when_removed(&mut self, mut removed: Removed, replies: Vec<Reply>, before: Seq, ctx: &mut Context<Self>) {
-        let reached = async move { tokio::time::timeout(REMOVAL_TIME, removed.recv()).await };
+        let due = removal_due();
+        let reached = async move { tokio::time::timeout_at(due, removed.recv()).await };
         ctx.spawn(reached.into_actor(self).map(move |reached, room, ctx| {
             if reached.is_ok() {
                 room.removals.remove(&before);
                 room.has_published();
-                send_all(replies);
+                room.send_all(replies, due);
                 room.send_late();
                 return;
             }
             tracing::error!(room = %room.key.room, "a removal was not confirmed by every relay in time");
             room.end(true, ctx);
             room.fail(replies, &Refusal::unavailable());
+        }));
+    }
+
+    /// Hands what has been decided to the audit room, as long as there is something.
+    fn hand_on(&mut self, ctx: &mut Context<Self>) {
+        if !self.owed.begin() {
+            return;
+        }
+        self.watch.owes = true;
+        let (on_disk, taken) = self.owed.stretch();
+        let handed = auditing::hand_on(Arc::clone(&self.registry), self.key.clone(), taken);
+        ctx.spawn(handed.into_actor(self).map(move |handed, room, ctx| match handed {
+            Ok(Some(Taken { through, rows })) => {
+                room.owed.taken(through);
+                room.watch.owes = room.owed.is_open();
+                room.gathering.puts.extend(rows.into_iter().map(settled));
+                room.flush(ctx);
+                room.hand_on(ctx);
+            }
+            Ok(None) => {
+                room.owed.taken(on_disk);
+                room.watch.owes = room.owed.is_open();
+            }
+            Err(refusal) => {
+                tracing::warn!(room = %room.key.room, code = refusal.code(), "an audit room did not take what was decided");
+                let wait = room.owed.failed();
+                ctx.run_later(wait, |room, ctx| {
+                    room.owed.again();
+                    room.hand_on(ctx);
+                });
+            }
         }));
     }
 
@@ -552,7 +634,8 @@ impl RoomActor {
                 }
                 // Who was neither must not learn from it that there is such a room.
                 RoomEvent::MemberBanned { .. } => continue,
-                RoomEvent::MemberUnbanned { .. }
+                RoomEvent::Audited(_)
+                | RoomEvent::MemberUnbanned { .. }
                 | RoomEvent::MemberMuted { .. }
                 | RoomEvent::RightsChanged { .. }
                 | RoomEvent::RulesChanged(_)
@@ -590,6 +673,13 @@ impl RoomActor {
         // What a relay has not taken goes with this actor; its followers have to be told that there is more.
         let owed = self.relays.values().any(|link| link.unacknowledged || !link.backlog.is_empty());
         self.registry.room_stopped(&self.key, &ctx.address(), announce || owed);
+        if self.owed.is_open() {
+            let (registry, key) = (Arc::clone(&self.registry), self.key.clone());
+            actix::spawn(async move {
+                tokio::time::sleep(REMOVAL_TIME).await;
+                registry.wake(&key);
+            });
+        }
         ctx.stop();
     }
 
@@ -597,6 +687,8 @@ impl RoomActor {
     fn rest(&mut self, ctx: &mut Context<Self>) {
         let idle = self.in_flight.is_none()
             && self.gathering.replies.is_empty()
+            && self.gathering.puts.is_empty()
+            && !self.owed.is_open()
             && self.relays.values().all(|link| !link.unacknowledged && link.backlog.is_empty())
             && self.last_command.elapsed() >= self.registry.limits().room_idle;
         if idle && self.registry.retire(&self.key, &ctx.address()) {
@@ -612,9 +704,13 @@ impl RoomActor {
 
 impl Gathered {
     /// Puts up a record that the room has just applied.
-    fn add(&mut self, key: &RoomKey, room: &Room, record: Record) {
+    fn add(&mut self, key: &RoomKey, room: &Room, record: Record, decision: Option<&Decision>) {
         let mut erase = Vec::new();
         project(key, room, &record, &mut self.puts, &mut erase);
+        if let Some(decision) = decision {
+            owe(key, room, decision, &mut self.puts);
+            self.owed = Some(record.position.seq);
+        }
         for seq in erase {
             // What has not been written yet is not written at all.
             match self.records.iter_mut().find(|record| record.position.seq == seq) {
@@ -667,10 +763,43 @@ fn removes(record: &Record) -> bool {
     removal_of(record).is_some()
 }
 
-fn send_all(replies: Vec<Reply>) {
-    for reply in replies {
-        reply.to.tell(reply.answer);
+/// Until when a removal has to have reached everybody that is committed now.
+fn removal_due() -> tokio::time::Instant {
+    tokio::time::Instant::now() + REMOVAL_TIME
+}
+
+/// The user who reads more or less of what is decided by a record.
+fn concerns(record: &Record) -> Option<&UserId> {
+    match &record.event {
+        Event::Room(event) => event.concerns(),
+        Event::Directory(_) | Event::Inbox(_) => None,
     }
+}
+
+/// Who is the author of each of `events`, where that is not who asks for them: what an audit room is told has been done by
+/// others, and so has what follows from it, which stands before it.
+fn authors(by: &UserId, events: &[RoomEvent]) -> Vec<UserId> {
+    if !matches!(events.last(), Some(RoomEvent::Audited(_))) {
+        return Vec::new();
+    }
+    let mut author = by;
+    let mut authors: Vec<_> = events
+        .iter()
+        .rev()
+        .map(|event| {
+            if let RoomEvent::Audited(audited) = event {
+                author = &audited.by;
+            }
+            author.clone()
+        })
+        .collect();
+    authors.reverse();
+    authors
+}
+
+/// Takes away the row of what an audit room has taken.
+fn settled(key: Bytes) -> Put {
+    Put { under: StreamId::Owed, key, value: None }
 }
 
 impl Actor for RoomActor {
@@ -680,11 +809,15 @@ impl Actor for RoomActor {
         let published = Seq(self.published.load(Ordering::Acquire));
         let wake = wake(Arc::clone(self.registry.store()), self.key.clone(), published, self.registry.now());
         ctx.wait(wake.into_actor(self).map(move |woken, room, ctx| match woken {
-            Ok(Woken { head, room: woken, recent, last_at, unpublished }) => {
+            Ok(Woken { head, room: woken, recent, last_at, unpublished, owes }) => {
                 room.committed = head;
                 room.room = woken;
                 room.recent = recent;
                 room.last_at = last_at;
+                if let Some(head) = head.filter(|_| owes) {
+                    room.owed.found(head.seq);
+                    room.hand_on(ctx);
+                }
                 room.make_up_for(&unpublished, ctx);
             }
             Err(error) => {
@@ -766,7 +899,7 @@ impl RoomActor {
                     }
                     room.consider(submit, ctx);
                 }
-                Err(error) => room.answer(submit.asker, Err(read_failed(&error)), false),
+                Err(error) => room.answer(submit.asker, Err(read_failed(&error)), Tells::default()),
             }
             room.work(ctx);
         }));
@@ -792,7 +925,7 @@ impl RoomActor {
                     // It stays where nums have to be leased first, and nothing else is looked at until then.
                     room.going = room.going.take().filter(|_| room.held);
                 }
-                Err(error) => room.answer(submit.asker, Err(read_failed(&error)), false),
+                Err(error) => room.answer(submit.asker, Err(read_failed(&error)), Tells::default()),
             }
             room.work(ctx);
         }));
@@ -807,6 +940,8 @@ struct Woken {
     last_at: Timestamp,
     /// What a predecessor had committed and not published.
     unpublished: Vec<Record>,
+    /// It has not handed everything to its audit room.
+    owes: bool,
 }
 
 /// Reads a room as it is on disk, after whatever a predecessor had under way has settled. That one had published the
@@ -815,7 +950,14 @@ async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq, now: Timestam
     let stream = key.stream();
     let Some(head) = store.settle(&stream).await? else {
         let (recent, unpublished) = (Recent::default(), Vec::new());
-        return Ok(Woken { head: None, room: Room::default(), recent, last_at: Timestamp(0), unpublished });
+        return Ok(Woken {
+            head: None,
+            room: Room::default(),
+            recent,
+            last_at: Timestamp(0),
+            unpublished,
+            owes: false,
+        });
     };
     let header = store.get(&stream, rows::HEADER).await?;
     let header = header.ok_or_else(|| StoreError::Damaged(format!("room {} has no header", key.room)))?;
@@ -857,7 +999,14 @@ async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq, now: Timestam
     let header = Header::decode(&header)?;
     let blocks = if header.kind == RoomKind::Direct { blocks_between(&*store, &key).await? } else { BTreeSet::new() };
     let rules = rules_of(&*store, &stream).await?.into();
-    let mut room = Room::restore(Snapshot { head, header, members, invited, bans, mutes, rights, blocks, rules, pins });
+    let owes = header.audited && !store.scan(&StreamId::Owed, &rows::owed_by(&key), None, 1).await?.is_empty();
+    let taken = match header.kind {
+        RoomKind::Audit => store.get(&stream, rows::TAKEN).await?,
+        RoomKind::Channel | RoomKind::Group | RoomKind::Direct | RoomKind::Box | RoomKind::Canvas => None,
+    };
+    let taken = taken.map(|row| Position::decode(&row)).transpose()?;
+    let snapshot = Snapshot { head, header, members, invited, bans, mutes, rights, blocks, rules, pins, taken };
+    let mut room = Room::restore(snapshot);
 
     let (mut recent, mut last_at, mut unpublished) = (Recent::default(), Timestamp(0), Vec::new());
     let since = Timestamp(now.0.saturating_sub(AGE_MAX_MS));
@@ -880,7 +1029,7 @@ async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq, now: Timestam
             Some(_) | None => break,
         }
     }
-    Ok(Woken { head: Some(head), room, recent, last_at, unpublished })
+    Ok(Woken { head: Some(head), room, recent, last_at, unpublished, owes })
 }
 
 /// After which seq the records lie that a room remembers the client ids of: not too many, and none from before
@@ -911,7 +1060,7 @@ async fn scan(
     mut each: impl FnMut(UserId, &[u8]) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let stream = key.stream();
-    let mut after: Option<bytes::Bytes> = None;
+    let mut after: Option<Bytes> = None;
     loop {
         let found = store.scan(&stream, prefix, after.as_deref(), ROWS_PER_SCAN).await?;
         for (row_key, row) in &found {

@@ -26,11 +26,13 @@ pub enum Capability {
     BypassSlowMode,
     /// To say what the rules about words and links do not allow.
     BypassRules,
+    /// To read what has been decided about others, in the room's audit room.
+    Audit,
 }
 
 impl Capability {
     /// In the order of their bits, which are kept: new ones go to the end.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Post,
         Self::React,
         Self::Pin,
@@ -44,6 +46,7 @@ impl Capability {
         Self::Archive,
         Self::BypassSlowMode,
         Self::BypassRules,
+        Self::Audit,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -61,6 +64,7 @@ impl Capability {
             Self::Archive => "archive",
             Self::BypassSlowMode => "bypass_slow_mode",
             Self::BypassRules => "bypass_rules",
+            Self::Audit => "audit",
         }
     }
 
@@ -194,6 +198,7 @@ mod tests {
             ("archive", 10),
             ("bypass_slow_mode", 11),
             ("bypass_rules", 12),
+            ("audit", 13),
         ];
         assert_eq!(bits, expected);
     }

@@ -1,5 +1,6 @@
 //! What is asked. Commands are imperative; what they lead to is in [`super::event`].
 
+use super::event::Audited;
 use super::policy::History;
 use super::recent::fnv;
 use super::room::Settings;
@@ -101,6 +102,39 @@ pub enum Command {
         at: Timestamp,
         operator: Option<u64>,
     },
+    /// Of an audit room: writes down what was decided elsewhere. The server asks this, and nobody else.
+    Audit(Audit),
+}
+
+/// What an audit room is to write down.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Audit {
+    /// Begins the room, where there is none yet.
+    pub begin: Option<Begin>,
+    /// In the order of their positions. None of two is about the same reader.
+    pub decisions: Vec<Decision>,
+}
+
+/// What a new audit room is to be. `num` has been reserved in the tenant's directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Begin {
+    pub num: Num,
+    pub audits: RoomId,
+    pub readers: Vec<UserId>,
+}
+
+/// What was decided, and who reads of such from then on, or does no longer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Decision {
+    pub audited: Audited,
+    pub reading: Option<Reading>,
+}
+
+/// Whether a user reads what is decided in a room.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reading {
+    pub user: UserId,
+    pub reads: bool,
 }
 
 /// What is to change of a room's settings: what is `None` stays as it is; a name that is `Some(None)` is taken away.
@@ -204,13 +238,14 @@ impl Command {
             Self::Pin { .. } => "pin",
             Self::Unpin { .. } => "unpin",
             Self::Trim { .. } => "trim",
+            Self::Audit(_) => "audit",
         }
     }
 
     /// Whether it ends somebody's membership, or may.
     pub fn removes(&self) -> bool {
         match self {
-            Self::Leave | Self::Kick { .. } | Self::Ban { .. } => true,
+            Self::Leave | Self::Kick { .. } | Self::Ban { .. } | Self::Audit(_) => true,
             Self::Create(_)
             | Self::Update(_)
             | Self::Archive
@@ -239,6 +274,10 @@ impl Command {
     /// Whether it takes away more than it brings, and is carried out where there is hardly any space left.
     pub fn frees(&self) -> bool {
         matches!(self, Self::Delete { .. } | Self::Trim { .. })
+    }
+    /// Whether it takes from somebody the right to read what is decided in the room, or may.
+    pub fn narrows(&self) -> bool {
+        self.removes() || matches!(self, Self::ChangeRole { .. } | Self::ChangeRights { .. })
     }
 
     /// Whether the room has to know the reactions of who asks before it decides.
@@ -272,7 +311,8 @@ impl Command {
             | Self::Unmute { .. }
             | Self::Block { .. }
             | Self::Unblock { .. }
-            | Self::Trim { .. } => None,
+            | Self::Trim { .. }
+            | Self::Audit(_) => None,
         }
     }
 }

@@ -4,7 +4,7 @@
 use super::room::Settings;
 use super::{
     Alias, Attachments, Capabilities, ClientId, Content, DirectoryEvent, Emoji, InboxEvent, Name, Num, Position,
-    RecordId, Rights, Role, RoomKind, Rules, Timestamp, UserId,
+    RecordId, Rights, Role, RoomId, RoomKind, Rules, Timestamp, UserId,
 };
 
 /// An event with its place in the log.
@@ -63,6 +63,8 @@ pub enum RoomEvent {
         alias: Option<Alias>,
         num: Num,
         name: Option<Name>,
+        /// Of an audit room: the room whose decisions it holds.
+        audits: Option<RoomId>,
     },
     /// What it is from then on, changed or not.
     RoomUpdated(Settings),
@@ -180,6 +182,20 @@ pub enum RoomEvent {
     },
     /// Stands where a message was posted or edited that has since been deleted or trimmed.
     MessageErased,
+    /// Of an audit room: the author has decided something in the room that it is about.
+    Audited(Box<Audited>),
+}
+
+/// What somebody has decided, as the audit room of the room has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Audited {
+    pub room: RoomId,
+    /// Of the record there.
+    pub position: Position,
+    pub id: RecordId,
+    pub at: Timestamp,
+    pub by: UserId,
+    pub decided: RoomEvent,
 }
 
 impl RoomEvent {
@@ -222,7 +238,8 @@ impl RoomEvent {
             | Self::MessagePinned { .. }
             | Self::MessageUnpinned { .. }
             | Self::HistoryTrimmed { .. }
-            | Self::MessageErased => None,
+            | Self::MessageErased
+            | Self::Audited(_) => None,
         }
     }
 }

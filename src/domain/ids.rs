@@ -169,6 +169,11 @@ impl UserId {
         Self("chinwag:operator".into())
     }
 
+    /// Who the server is in the records of what nobody asked it for. No token makes anybody this user.
+    pub fn server() -> Self {
+        Self("chinwag:server".into())
+    }
+
     /// Whether only the server itself may act as this user.
     pub fn is_reserved(&self) -> bool {
         self.0.starts_with(RESERVED)
@@ -228,7 +233,8 @@ impl fmt::Display for Alias {
     }
 }
 
-/// A room. Version 7 for those made here, version 5 of the pair for direct rooms; any version is understood.
+/// A room. Version 7 for those made here, version 5 of the pair for direct rooms and of the room for audit rooms; any
+/// version is understood.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoomId(pub Uuid);
 
@@ -246,6 +252,11 @@ impl RoomId {
         Self(Uuid::new_v5(&Self::INBOXES, format!("{tenant}\n{user}").as_bytes()))
     }
 
+    /// The one audit room of a room.
+    pub fn audit(tenant: &TenantId, room: Self) -> Self {
+        Self(Uuid::new_v5(&Self::AUDITS, format!("{tenant}\n{room}").as_bytes()))
+    }
+
     /// A new room's id (RFC 9562, section 5.7).
     pub fn new(now: Timestamp, random: u128) -> Self {
         Self(uuid_v7(now, random))
@@ -253,6 +264,9 @@ impl RoomId {
 
     /// The namespace of direct rooms: drawn once, at random.
     const DIRECT: Uuid = Uuid::from_u128(0x6f0b_32c1_90a5_4f0e_9a57_1d2c_b58e_7f43);
+
+    /// The namespace of audit rooms: drawn once, at random.
+    const AUDITS: Uuid = Uuid::from_u128(0xd3a7_0f58_6c14_4be2_8d69_7e20_91cb_4a36);
 
     /// The namespace of inboxes: drawn once, at random.
     const INBOXES: Uuid = Uuid::from_u128(0x1c8e_6a94_50fd_4b39_8f22_c4b7_03d9_6e15);
@@ -458,6 +472,8 @@ pub enum StreamId {
     Server,
     /// Which files there are, of all tenants, and what refers to them. It has rows and no records.
     Files,
+    /// What rooms, of all tenants, have decided and not handed to their audit rooms. It has rows and no records.
+    Owed,
 }
 
 #[cfg(test)]
@@ -479,6 +495,17 @@ mod tests {
         assert_eq!(RoomId::direct(&tenant, &ann, &bob), RoomId::direct(&tenant, &bob, &ann));
         let elsewhere = TenantId::new("elsewhere").unwrap();
         assert_ne!(RoomId::direct(&tenant, &ann, &bob), RoomId::direct(&elsewhere, &ann, &bob));
+    }
+
+    #[test]
+    fn a_room_has_one_audit_room_and_another_room_another() {
+        let (tenant, elsewhere) = (TenantId::default_tenant(), TenantId::new("elsewhere").unwrap());
+        let (one, other) = (RoomId(Uuid::from_u128(1)), RoomId(Uuid::from_u128(2)));
+        let audit = RoomId::audit(&tenant, one);
+        assert_eq!(RoomId::audit(&tenant, one), audit);
+        let others =
+            [RoomId::audit(&tenant, other), RoomId::audit(&elsewhere, one), RoomId::audit(&tenant, audit), one];
+        assert!(!others.contains(&audit));
     }
 
     #[test]

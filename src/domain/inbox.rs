@@ -328,7 +328,8 @@ impl Digest {
             | RoomEvent::ReactionRemoved { .. }
             | RoomEvent::MessagePinned { .. }
             | RoomEvent::MessageUnpinned { .. }
-            | RoomEvent::MessageErased => {}
+            | RoomEvent::MessageErased
+            | RoomEvent::Audited(_) => {}
         }
     }
 

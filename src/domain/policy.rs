@@ -24,10 +24,13 @@ pub enum RoomKind {
     Box,
     /// Members are added with a role; viewers only watch.
     Canvas,
+    /// What has been decided in another room, for who answers for that one. The server makes it, writes in it and decides
+    /// who is in it.
+    Audit,
 }
 
 impl RoomKind {
-    pub const ALL: [Self; 5] = [Self::Channel, Self::Group, Self::Direct, Self::Box, Self::Canvas];
+    pub const ALL: [Self; 6] = [Self::Channel, Self::Group, Self::Direct, Self::Box, Self::Canvas, Self::Audit];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -36,6 +39,7 @@ impl RoomKind {
             Self::Direct => "direct",
             Self::Box => "box",
             Self::Canvas => "canvas",
+            Self::Audit => "audit",
         }
     }
 
@@ -100,6 +104,19 @@ impl RoomKind {
                 post: Role::Member,
                 pin: Role::Admin,
                 leave: Leave::UnlessLastOwner,
+            },
+            // Its members are viewers, all of them.
+            Self::Audit => Policy {
+                entry: Entry::Closed,
+                creator: Role::Viewer,
+                needs_alias: false,
+                invite: Role::Owner,
+                moderate: None,
+                update: Role::Owner,
+                archive: None,
+                post: Role::Owner,
+                pin: Role::Owner,
+                leave: Leave::Never,
             },
         }
     }
@@ -181,7 +198,7 @@ pub struct Policy {
     pub creator: Role,
     pub needs_alias: bool,
     pub invite: Role,
-    /// Who kicks, bans, mutes, changes roles and rights, and deletes what others posted.
+    /// Who kicks, bans, mutes, changes roles and rights, deletes what others posted, and reads what was decided so.
     pub moderate: Option<Role>,
     pub update: Role,
     pub archive: Option<Role>,
@@ -206,9 +223,12 @@ impl Policy {
             Capability::Update => Some(self.update),
             Capability::Archive => self.archive,
             Capability::BypassSlowMode | Capability::BypassRules => Some(Role::Admin),
-            Capability::Delete | Capability::Mute | Capability::Kick | Capability::Ban | Capability::Roles => {
-                self.moderate
-            }
+            Capability::Delete
+            | Capability::Mute
+            | Capability::Kick
+            | Capability::Ban
+            | Capability::Roles
+            | Capability::Audit => self.moderate,
         }
     }
 

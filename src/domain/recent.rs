@@ -138,6 +138,7 @@ fn asked(command: &Command) -> Option<Said> {
         | Command::Unblock { .. }
         | Command::React { .. }
         | Command::Unreact { .. }
+        | Command::Audit(_)
         | Command::Pin { .. }
         | Command::Unpin { .. }
         | Command::Trim { .. } => None,
@@ -181,7 +182,8 @@ fn said(event: &RoomEvent) -> Option<Said> {
         | RoomEvent::ReactionRemoved { .. }
         | RoomEvent::MessagePinned { .. }
         | RoomEvent::MessageUnpinned { .. }
-        | RoomEvent::HistoryTrimmed { .. } => None,
+        | RoomEvent::HistoryTrimmed { .. }
+        | RoomEvent::Audited(_) => None,
     }
 }
 

@@ -12,9 +12,10 @@ use super::policy::{Entry, History, Leave, Policy};
 use super::{
     Alias, Attach, Attachments, Capabilities, Capability, Command, Content, Create, Emoji, Event, FileId, Forwarded,
     InReplyTo, Mentions, Name, Num, Original, Position, Principal, Record, RecordId, Rejection, Rights, Role,
-    RoomEvent, RoomKind, Rules, Seq, Timestamp, UserId,
+    RoomEvent, RoomId, RoomKind, Rules, Seq, Timestamp, UserId,
 };
 
+mod audit;
 mod moderation;
 
 /// The most members a room may have.
@@ -50,6 +51,10 @@ pub struct Header {
     /// The last record that has been trimmed; at seq 0 none has.
     pub trimmed: Position,
     pub settings: Settings,
+    /// Of an audit room: the room whose decisions it holds.
+    pub audits: Option<RoomId>,
+    /// Something has been decided in it that its audit room is told of.
+    pub audited: bool,
 }
 
 /// What may be changed of a room.
@@ -250,6 +255,8 @@ pub struct Room {
     pins: BTreeMap<Seq, Pin>,
     /// When members have posted last, while there is slow mode. Not part of a snapshot: see [`Room::recall`].
     spoken: BTreeMap<UserId, Timestamp>,
+    /// Of an audit room: up to where it has taken what was decided.
+    taken: Option<Position>,
     /// The messages that commands referred to of late: see [`Room::know`].
     known: BTreeMap<Seq, Message>,
     /// What some users feel about some of these.
@@ -277,6 +284,7 @@ pub struct Snapshot {
     pub blocks: BTreeSet<UserId>,
     pub rules: Arc<Rules>,
     pub pins: BTreeMap<Seq, Pin>,
+    pub taken: Option<Position>,
 }
 
 impl Room {
@@ -295,6 +303,7 @@ impl Room {
             tenant_rules: Arc::default(),
             pins: snapshot.pins,
             spoken: BTreeMap::new(),
+            taken: snapshot.taken,
             known: BTreeMap::new(),
             reacted: BTreeMap::new(),
         }
@@ -313,6 +322,7 @@ impl Room {
             blocks: self.blocks.clone(),
             rules: Arc::clone(&self.rules),
             pins: self.pins.clone(),
+            taken: self.taken,
         })
     }
 
@@ -431,6 +441,7 @@ impl Room {
         let Some(header) = &self.header else {
             return match command {
                 Command::Create(create) => created(by, create),
+                Command::Audit(audit) => audit::begun(audit),
                 Command::Update(_)
                 | Command::Archive
                 | Command::Join
@@ -462,6 +473,7 @@ impl Room {
 
         let event = match command {
             Command::Create(_) => return Err(self.existence(&asked, Rejection::RoomExists)),
+            Command::Audit(audit) => return self.written_down(&asked, audit),
             Command::Join => RoomEvent::MemberJoined { user: user.clone(), role: self.entry_role(&asked)? },
             Command::Leave => {
                 let member = self.insider(&asked)?;
@@ -478,6 +490,9 @@ impl Room {
             }
             Command::Archive if *user == UserId::operator() => {
                 // It answers for the machine, and is no member of anything.
+                if header.kind == RoomKind::Audit {
+                    return Err(Rejection::KindForbids);
+                }
                 if header.archived {
                     return Err(Rejection::RoomArchived);
                 }
@@ -609,8 +624,11 @@ impl Room {
     pub fn apply(&mut self, record: &Record) {
         self.head = Some(record.position);
         let Event::Room(event) = &record.event else { return };
+        if let Some(header) = &mut self.header {
+            header.audited |= header.is_audited_for(record);
+        }
         match event {
-            RoomEvent::RoomCreated { kind, alias, num, name } => {
+            RoomEvent::RoomCreated { kind, alias, num, name, audits } => {
                 self.header = Some(Header {
                     kind: *kind,
                     num: *num,
@@ -619,6 +637,8 @@ impl Room {
                     archived: false,
                     trimmed: Position::start(record.position.epoch),
                     settings: Settings { name: name.clone(), ..Settings::default() },
+                    audits: *audits,
+                    audited: false,
                 });
             }
             RoomEvent::RoomUpdated(settings) => {
@@ -709,6 +729,7 @@ impl Room {
             }
             RoomEvent::MessagePosted { .. } => self.spoke(record),
             RoomEvent::HistoryTrimmed { until } => self.forget_up_to(*until),
+            RoomEvent::Audited(audited) => self.taken = Some(audited.position),
             RoomEvent::MessageErased => {}
         }
     }
@@ -895,6 +916,9 @@ impl Room {
 fn created(by: &Principal, create: Create) -> Result<Vec<RoomEvent>, Rejection> {
     let Create { kind, num, alias, name, members } = create;
     let policy = kind.policy();
+    if kind == RoomKind::Audit {
+        return Err(Rejection::KindForbids);
+    }
     if policy.needs_alias && alias.is_none() {
         return Err(Rejection::AliasRequired);
     }
@@ -907,13 +931,15 @@ fn created(by: &Principal, create: Create) -> Result<Vec<RoomEvent>, Rejection> 
     }
     let joined = |(user, role)| match kind {
         RoomKind::Direct => RoomEvent::MemberJoined { user, role: policy.creator },
-        RoomKind::Channel | RoomKind::Group | RoomKind::Box | RoomKind::Canvas => match policy.entry {
-            Entry::Added => RoomEvent::MemberJoined { user, role },
-            Entry::Open | Entry::Invited | Entry::Closed => RoomEvent::MemberInvited { user, role },
-        },
+        RoomKind::Channel | RoomKind::Group | RoomKind::Box | RoomKind::Canvas | RoomKind::Audit => {
+            match policy.entry {
+                Entry::Added => RoomEvent::MemberJoined { user, role },
+                Entry::Open | Entry::Invited | Entry::Closed => RoomEvent::MemberInvited { user, role },
+            }
+        }
     };
     let mut events = vec![
-        RoomEvent::RoomCreated { kind, alias, num, name },
+        RoomEvent::RoomCreated { kind, alias, num, name, audits: None },
         RoomEvent::MemberJoined { user: by.user.clone(), role: policy.creator },
     ];
     events.extend(others.into_iter().map(joined));

@@ -325,7 +325,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let room = needed(needed(room, "history", history()), "keep_ms", integer());
     let room = needed(needed(room, "role", or_null(role())), "standing", or_null(standing()));
     let room = needed(needed(room, "head", or_null(integer())), "cursor", or_null(text()));
-    let room = needed_list(room, "capabilities", capability());
+    let room = needed_list(room, "capabilities", capability()).property("audit", uuid()).property("audits", uuid());
     let created = needed(needed(place(object()), "num", integer()), "alias", or_null(text()));
     let published = needed(needed(place(object()), "record", uuid()), "num", integer());
     let published = published.property("duplicate", flag());
@@ -399,7 +399,9 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
     let world_page = needed(needed_list(object(), "records", record()), "cursor", text());
     let world_page = needed_list(world_page, "notices", record());
     let world_page = needed(world_page, "complete", flag());
-    let create = needed(object(), "kind", kind()).property("alias", text()).property("name", name_text());
+    let create = needed(object(), "kind", one_of(made_by_users().map(RoomKind::as_str)))
+        .property("alias", text())
+        .property("name", name_text());
     let create = create.property("members", ArrayBuilder::new().items(invitee));
     let slow_mode = integer().minimum(Some(0)).maximum(Some(SLOW_MODE_MAX_MS));
     let keep = integer().minimum(Some(0)).maximum(Some(KEEP_MAX_MS as f64));
@@ -471,7 +473,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("Delete", object().property("client_id", client_id()).into()),
         ("Me", me.into()),
         ("Rooms", needed(rooms, "after", or_null(uuid())).into()),
-        ("Created", needed_list(created, "capabilities", capability()).into()),
+        ("Created", needed_list(created, "capabilities", capability()).property("audit", uuid()).into()),
         ("Room", room.into()),
         ("Page", page.into()),
         ("Thread", needed(thread, "after", or_null(text())).into()),
@@ -486,7 +488,7 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
         ("ChangeRules", change_rules.into()),
         ("Mutes", needed(mutes, "after", or_null(user())).into()),
         ("Changed", place(object()).into()),
-        ("Joined", needed_list(place(object()), "capabilities", capability()).into()),
+        ("Joined", needed_list(place(object()), "capabilities", capability()).property("audit", uuid()).into()),
         ("Published", published.into()),
         ("Hidden", needed(hidden, "after", or_null(uuid())).into()),
         (
@@ -605,6 +607,11 @@ fn name_text() -> ObjectBuilder {
 
 fn one_of(words: impl IntoIterator<Item = &'static str>) -> ObjectBuilder {
     text().enum_values(Some(words))
+}
+
+/// The kinds of room that somebody may create.
+fn made_by_users() -> impl Iterator<Item = RoomKind> {
+    RoomKind::ALL.into_iter().filter(|kind| *kind != RoomKind::Audit)
 }
 
 fn kind() -> ObjectBuilder {

@@ -11,18 +11,22 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use super::StoreError;
+use crate::domain::command::{Decision, Reading};
 use crate::domain::inbox::{Reached, Settings};
 use crate::domain::policy::History;
 use crate::domain::room::Settings as RoomSettings;
 use crate::domain::rules::Links;
 use crate::domain::{
-    Alias, Attachment, Attachments, Audience, Capabilities, ClientId, Content, DirectoryEvent, Emoji, Epoch, Event,
-    FileId, FileName, Forwarded, InReplyTo, InboxEvent, MediaType, Mentions, Name, Num, Position, Record, RecordId,
-    Rights, Role, RoomEvent, RoomId, RoomKey, RoomKind, Rules, Seq, StreamId, TenantId, Timestamp, UserId,
+    Alias, Attachment, Attachments, Audience, Audited, Capabilities, ClientId, Content, DirectoryEvent, Emoji, Epoch,
+    Event, FileId, FileName, Forwarded, InReplyTo, InboxEvent, MediaType, Mentions, Name, Num, Position, Record,
+    RecordId, Rights, Role, RoomEvent, RoomId, RoomKey, RoomKind, Rules, Seq, StreamId, TenantId, Timestamp, UserId,
 };
 
 /// The version of the shapes below. A new one gets a new number, and the old stays readable.
 const VERSION: u8 = 1;
+
+/// How deep a value is nested at most: nothing that is written here goes beyond a third of it.
+const DEPTH_MAX: usize = 32;
 
 /// Appends `record` to `out` as it lies on disk, without its position.
 pub fn encode(record: &Record, out: &mut Vec<u8>) {
@@ -81,7 +85,8 @@ pub(super) fn erased(record: &Record) -> Option<Record> {
             | RoomEvent::MessagePinned { .. }
             | RoomEvent::MessageUnpinned { .. }
             | RoomEvent::HistoryTrimmed { .. }
-            | RoomEvent::MessageErased,
+            | RoomEvent::MessageErased
+            | RoomEvent::Audited(_),
         )
         | Event::Directory(_)
         | Event::Inbox(_) => None,
@@ -109,6 +114,7 @@ pub(super) fn stream_key(stream: &StreamId) -> Arc<[u8]> {
         StreamId::Accounts(tenant) => tenant_key(b'a', tenant, &mut key),
         StreamId::Server => key.push(b's'),
         StreamId::Files => key.push(b'f'),
+        StreamId::Owed => key.push(b'o'),
     }
     key.into()
 }
@@ -127,6 +133,9 @@ pub(super) fn split_stream(key: &[u8]) -> Option<(StreamId, &[u8])> {
     }
     if kind == b'f' {
         return Some((StreamId::Files, rest));
+    }
+    if kind == b'o' {
+        return Some((StreamId::Owed, rest));
     }
     let (tenant, rest) = split_text(rest)?;
     let tenant = TenantId::new(tenant).ok()?;
@@ -166,7 +175,9 @@ pub(super) fn versioned<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, St
     if version != VERSION {
         return Err(damage(format!("a value of version {version}")));
     }
-    rmp_serde::from_slice(rest).map_err(damage)
+    let mut stored = rmp_serde::Deserializer::from_read_ref(rest);
+    stored.set_max_depth(DEPTH_MAX);
+    T::deserialize(&mut stored).map_err(damage)
 }
 
 /// Writes a value behind its version byte.
@@ -225,6 +236,9 @@ enum StoredEvent<'a> {
         alias: Option<&'a str>,
         num: u64,
         name: Option<&'a str>,
+        /// Records that were written before there were audit rooms have none.
+        #[serde(default)]
+        audits: Option<Id>,
     },
     #[serde(rename = "ru")]
     RoomUpdated {
@@ -316,6 +330,8 @@ enum StoredEvent<'a> {
     MessageErased,
     #[serde(rename = "ht")]
     HistoryTrimmed { epoch: u64, seq: u64 },
+    #[serde(rename = "au")]
+    Audited { room: Id, epoch: u64, seq: u64, id: Id, at: i64, by: &'a str, decided: Box<Self> },
     #[serde(rename = "dr")]
     RoomReserved { room: Id, num: u64, alias: Option<&'a str> },
     #[serde(rename = "dl")]
@@ -337,6 +353,29 @@ enum StoredEvent<'a> {
     UserBlocked { user: &'a str, blocked: bool },
     #[serde(rename = "ih")]
     MessageHidden { room: Id, message: Id, hidden: bool },
+}
+
+/// What a room owes its audit room.
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredDecision<'a> {
+    #[serde(borrow)]
+    audited: StoredEvent<'a>,
+    reading: Option<(&'a str, bool)>,
+}
+
+impl<'a> StoredDecision<'a> {
+    pub(super) fn of(Decision { audited, reading }: &'a Decision) -> Self {
+        let reading = reading.as_ref().map(|reading| (reading.user.as_str(), reading.reads));
+        Self { audited: StoredEvent::of_audited(audited), reading }
+    }
+
+    pub(super) fn into_domain(self) -> Result<Decision, StoreError> {
+        let Event::Room(RoomEvent::Audited(audited)) = self.audited.into_domain()? else {
+            return Err(damage("what a room owes its audit room is no decision"));
+        };
+        let reading = self.reading.map(|(who, reads)| Ok::<_, StoreError>(Reading { user: user(who)?, reads }));
+        Ok(Decision { audited: *audited, reading: reading.transpose()? })
+    }
 }
 
 /// Epoch and seq.
@@ -404,11 +443,12 @@ impl<'a> StoredEvent<'a> {
 
     fn of_room(event: &'a RoomEvent) -> Self {
         match event {
-            RoomEvent::RoomCreated { kind, alias, num, name } => Self::RoomCreated {
+            RoomEvent::RoomCreated { kind, alias, num, name, audits } => Self::RoomCreated {
                 kind: (*kind).into(),
                 alias: alias.as_ref().map(Alias::as_str),
                 num: num.0,
                 name: name.as_ref().map(Name::as_str),
+                audits: audits.map(|room| Id(room.0)),
             },
             RoomEvent::RoomUpdated(RoomSettings { name, edit_history, slow_mode_ms, history, keep_ms }) => {
                 Self::RoomUpdated {
@@ -507,13 +547,27 @@ impl<'a> StoredEvent<'a> {
             }
             RoomEvent::MessageErased => Self::MessageErased,
             RoomEvent::HistoryTrimmed { until } => Self::HistoryTrimmed { epoch: until.epoch.0, seq: until.seq.0 },
+            RoomEvent::Audited(audited) => Self::of_audited(audited),
+        }
+    }
+
+    fn of_audited(Audited { room, position, id, at, by, decided }: &'a Audited) -> Self {
+        Self::Audited {
+            room: Id(room.0),
+            epoch: position.epoch.0,
+            seq: position.seq.0,
+            id: Id(id.0),
+            at: at.0,
+            by: by.as_str(),
+            decided: Box::new(Self::of_room(decided)),
         }
     }
 
     fn into_domain(self) -> Result<Event, StoreError> {
         Ok(Event::Room(match self {
-            Self::RoomCreated { kind, alias: text, num, name: called } => {
-                RoomEvent::RoomCreated { kind: kind.into(), alias: alias(text)?, num: Num(num), name: name(called)? }
+            Self::RoomCreated { kind, alias: text, num, name: called, audits } => {
+                let (alias, name, audits) = (alias(text)?, name(called)?, audits.map(|room| RoomId(room.0)));
+                RoomEvent::RoomCreated { kind: kind.into(), alias, num: Num(num), name, audits }
             }
             Self::RoomUpdated { name: called, edit_history, slow_mode_ms, history, keep_ms } => {
                 let (name, history) = (name(called)?, history.into());
@@ -602,6 +656,14 @@ impl<'a> StoredEvent<'a> {
             Self::MessageErased => RoomEvent::MessageErased,
             Self::HistoryTrimmed { epoch, seq } => {
                 RoomEvent::HistoryTrimmed { until: Position { epoch: Epoch(epoch), seq: Seq(seq) } }
+            }
+            Self::Audited { room, epoch, seq, id, at, by, decided } => {
+                let (room, id, at, by) = (RoomId(room.0), RecordId(id.0), Timestamp(at), user(by)?);
+                let Event::Room(decided) = decided.into_domain()? else {
+                    return Err(damage("a decision that is none of a room"));
+                };
+                let position = Position { epoch: Epoch(epoch), seq: Seq(seq) };
+                RoomEvent::Audited(Box::new(Audited { room, position, id, at, by, decided }))
             }
             Self::RoomReserved { room, num, alias: text } => {
                 let (room, num, alias) = (RoomId(room.0), Num(num), alias(text)?);
@@ -707,6 +769,8 @@ pub(super) enum StoredKind {
     Box,
     #[serde(rename = "v")]
     Canvas,
+    #[serde(rename = "a")]
+    Audit,
 }
 
 impl From<RoomKind> for StoredKind {
@@ -717,6 +781,7 @@ impl From<RoomKind> for StoredKind {
             RoomKind::Direct => Self::Direct,
             RoomKind::Box => Self::Box,
             RoomKind::Canvas => Self::Canvas,
+            RoomKind::Audit => Self::Audit,
         }
     }
 }
@@ -729,6 +794,7 @@ impl From<StoredKind> for RoomKind {
             StoredKind::Direct => Self::Direct,
             StoredKind::Box => Self::Box,
             StoredKind::Canvas => Self::Canvas,
+            StoredKind::Audit => Self::Audit,
         }
     }
 }
@@ -935,6 +1001,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_nested_without_an_end_is_damage() {
+        let mut decided = RoomEvent::RoomArchived;
+        for _ in 0..DEPTH_MAX {
+            decided = RoomEvent::Audited(Box::new(Audited { decided, ..audited() }));
+        }
+        let mut bytes = Vec::new();
+        encode(&record(Event::Room(decided)), &mut bytes);
+        assert!(matches!(decode(PLACE, &bytes), Err(StoreError::Damaged(_))));
+    }
+
+    #[test]
     fn a_record_of_another_version_is_damaged_and_not_guessed_at() {
         let mut bytes = Vec::new();
         encode(&record(Event::Room(RoomEvent::RoomArchived)), &mut bytes);
@@ -965,6 +1042,7 @@ mod tests {
             StreamId::Directory(tenant),
             StreamId::Server,
             StreamId::Files,
+            StreamId::Owed,
         ] {
             let mut key = stream_key(&stream).to_vec();
             key.extend_from_slice(b"rest");
@@ -1013,6 +1091,12 @@ mod tests {
     fn attachment(size: u64) -> Attachment {
         let (name, media) = (FileName::new("Über.png").unwrap(), MediaType::new("image/png").unwrap());
         Attachment { id: FileId(Uuid::from_u128(u128::from(size) + 7)), name, media, size }
+    }
+
+    fn audited() -> Audited {
+        let (id, by) = (RecordId(Uuid::from_u128(5)), UserId::new("ann").unwrap());
+        let decided = RoomEvent::MemberMuted { user: UserId::new("bob").unwrap(), until: Some(Timestamp(9)) };
+        Audited { room: RoomId(Uuid::from_u128(4)), position: PLACE, id, at: Timestamp(-1), by, decided }
     }
 
     fn every_event() -> Vec<Event> {
@@ -1106,12 +1190,14 @@ mod tests {
             RoomEvent::MessagePinned { message: id, by: user.clone() },
             RoomEvent::MessageUnpinned { message: id, by: user.clone() },
             RoomEvent::MessageErased,
+            RoomEvent::Audited(Box::new(audited())),
         ]
         .map(Event::Room)
         .into();
         for kind in RoomKind::ALL {
             let (alias, name) = (alias.clone(), name.clone());
-            events.push(Event::Room(RoomEvent::RoomCreated { kind, alias, num: Num(4), name }));
+            let audits = Some(RoomId(Uuid::from_u128(8)));
+            events.push(Event::Room(RoomEvent::RoomCreated { kind, alias, num: Num(4), name, audits }));
         }
         for role in Role::ALL {
             let user = user.clone();

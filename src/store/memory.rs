@@ -431,7 +431,8 @@ impl Store for MemoryStore {
                 | StreamId::Directory(_)
                 | StreamId::Accounts(_)
                 | StreamId::Server
-                | StreamId::Files => None,
+                | StreamId::Files
+                | StreamId::Owed => None,
             });
             rooms.filter(|room| after.as_ref().is_none_or(|after| room > after)).take(limit).collect()
         })))

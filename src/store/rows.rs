@@ -15,8 +15,9 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::codec::{
-    self, Id, StoredAudience, StoredHistory, StoredKind, StoredReached, StoredRole, StoredRules, damage,
+    self, Id, StoredAudience, StoredDecision, StoredHistory, StoredKind, StoredReached, StoredRole, StoredRules, damage,
 };
+use crate::domain::command;
 use crate::domain::exclusion::{Exclusion, TenantBan};
 use crate::domain::file::Hash;
 use crate::domain::inbox::{Entry, Reached, Settings};
@@ -26,7 +27,7 @@ use crate::domain::revocation::{Revocation, Subject};
 use crate::domain::room::{Ban, Header, Member, Message, Mute, Pin, Settings as RoomSettings};
 use crate::domain::{
     Alias, Capabilities, Content, Emoji, Epoch, File, FileId, FileName, LoginId, Name, Num, Position, Profile, Purpose,
-    RecordId, Rights, RoomId, Rules, Seq, TenantId, Timestamp, TokenId, UserId,
+    RecordId, Rights, RoomId, RoomKey, Rules, Seq, TenantId, Timestamp, TokenId, UserId,
 };
 
 /// A value that is kept as a row.
@@ -70,6 +71,9 @@ pub const MUTES: &[u8] = b"u";
 
 /// Under a room's stream: what may not be said, its [`Rules`].
 pub const RULES: &[u8] = b"w";
+
+/// Under an audit room's stream: up to which [`Position`] of the room that it is about it has taken what was decided.
+pub const TAKEN: &[u8] = b"a";
 
 /// Under a room's stream: before the key of every [`Rights`].
 pub const RIGHTS: &[u8] = b"g";
@@ -338,6 +342,29 @@ pub fn referring_room(key: &[u8]) -> Result<RoomId, StoreError> {
     room.map(RoomId).ok_or_else(|| damage("a key that names no message that refers to a file"))
 }
 
+/// Among what is owed: before the keys of what `room` owes.
+pub fn owed_by(room: &RoomKey) -> Bytes {
+    let tenant = room.tenant.as_str();
+    let length = u8::try_from(tenant.len()).expect("a tenant id has at most 64 bytes");
+    [&[length], tenant.as_bytes(), room.room.0.as_bytes()].concat().into()
+}
+
+/// Among what is owed: the [`Decision`] of the record at `seq` of `room`, until its audit room has it. Keys are in the order of
+/// the seqs. Written by the room.
+///
+/// [`Decision`]: crate::domain::command::Decision
+pub fn owed(room: &RoomKey, seq: Seq) -> Bytes {
+    joined(&owed_by(room), &seq.0.to_be_bytes())
+}
+
+/// Who owes what [`owed`] made the key of.
+pub fn owing_room(key: &[u8]) -> Result<RoomKey, StoreError> {
+    let owing = codec::split_text(key).and_then(|(tenant, rest)| Some((tenant, rest.get(..16)?)));
+    let (tenant, room) = owing.ok_or_else(|| damage("a key that names no room that owes something"))?;
+    let (tenant, room) = (TenantId::new(tenant).map_err(damage)?, Uuid::from_slice(room).map_err(damage)?);
+    Ok(RoomKey { tenant, room: RoomId(room) })
+}
+
 /// Among the files: the [`Unfinished`] upload of this id.
 pub fn upload(id: FileId) -> Bytes {
     joined(UPLOADS, id.0.as_bytes())
@@ -492,6 +519,8 @@ impl Row for Header {
             history: self.settings.history.into(),
             keep_ms: self.settings.keep_ms,
             trimmed: Reached(self.trimmed).into(),
+            audits: self.audits.map(|room| Id(room.0)),
+            audited: self.audited,
         };
         codec::version(&stored).into()
     }
@@ -513,6 +542,8 @@ impl Row for Header {
                 history: stored.history.into(),
                 keep_ms: stored.keep_ms,
             },
+            audits: stored.audits.map(|room| RoomId(room.0)),
+            audited: stored.audited,
         })
     }
 }
@@ -537,6 +568,9 @@ struct StoredHeader<'a> {
     keep_ms: u64,
     #[serde(default)]
     trimmed: StoredReached,
+    audits: Option<Id>,
+    #[serde(default)]
+    audited: bool,
 }
 
 impl Row for Member {
@@ -1135,6 +1169,26 @@ impl Row for Timestamp {
     }
 }
 
+impl Row for Position {
+    fn encode(&self) -> Bytes {
+        codec::version(&StoredReached::from(Reached(*self))).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        codec::versioned::<StoredReached>(bytes).map(|stored| Reached::from(stored).0)
+    }
+}
+
+impl Row for command::Decision {
+    fn encode(&self) -> Bytes {
+        codec::version(&StoredDecision::of(self)).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        codec::versioned::<StoredDecision>(bytes)?.into_domain()
+    }
+}
+
 impl Row for Num {
     fn encode(&self) -> Bytes {
         codec::version(&self.0).into()
@@ -1162,11 +1216,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::Audience;
     use crate::domain::account::Rank;
+    use crate::domain::command::Reading;
     use crate::domain::inbox::FOREVER;
     use crate::domain::policy::History;
     use crate::domain::rules::Links;
+    use crate::domain::{Audience, Audited, RoomEvent};
     use crate::domain::{Epoch, MediaType, Position};
 
     #[test]
@@ -1187,6 +1242,8 @@ mod tests {
                 history: History::FromJoin,
                 keep_ms: 86_400_000,
             },
+            audits: Some(RoomId(Uuid::from_u128(2))),
+            audited: true,
         });
         let allow = Capabilities::of_bits(5);
         round(Rights { allow, deny: Capabilities::of_bits(2) });
@@ -1265,6 +1322,13 @@ mod tests {
         assert_eq!(Message::decode(&short).map(later), Ok((None, Vec::new(), false, Vec::new())));
         round(Reservation { room: RoomId(Uuid::from_u128(1)), num: Num(1 << 40), alias });
         round(Num(u64::MAX));
+        round(Position { epoch: Epoch(2), seq: Seq(u64::MAX) });
+        let decided = RoomEvent::RoleChanged { user: ann(), role: Role::Member, was: Role::Admin };
+        let (room, position) = (RoomId(Uuid::from_u128(2)), Position { epoch: Epoch(1), seq: Seq(9) });
+        let audited = Audited { room, position, id, at: Timestamp(-1), by: ann(), decided };
+        let reading = Some(Reading { user: ann(), reads: false });
+        round(command::Decision { audited: audited.clone(), reading });
+        round(command::Decision { audited, reading: None });
         let reached = |epoch, seq| Reached(Position { epoch: Epoch(epoch), seq: Seq(seq) });
         let entry = Entry {
             delivered: reached(1, u64::MAX),
@@ -1319,6 +1383,10 @@ mod tests {
         assert!(referring_room(&referred_by_user(file, &ann())).is_err());
         assert_eq!(room_of(&entry(id)), Ok(id));
         assert!(room_of(&member(&ann())).is_err());
+        let key = RoomKey { tenant: TenantId::default_tenant(), room: id };
+        assert_eq!(owing_room(&owed(&key, Seq(3))), Ok(key.clone()));
+        assert!(owed(&key, Seq(255)) < owed(&key, Seq(256)));
+        assert!(owing_room(b"\x07default").is_err());
         assert!(user_of(HEADER).is_err());
     }
 
@@ -1346,6 +1414,8 @@ mod tests {
             let _ = Kept::decode(&bytes);
             let _ = Progress::decode(&bytes);
             let _ = Num::decode(&bytes);
+            let _ = command::Decision::decode(&bytes);
+            let _ = owing_room(&bytes);
             let _ = Filed::decode(&bytes);
             let _ = Unfinished::decode(&bytes);
             let _ = referring_room(&bytes);

@@ -336,6 +336,10 @@ pub struct About {
     pub may: Capabilities,
     /// Its newest record; for members only, since it tells how much is said.
     pub head: Option<Position>,
+    /// Of an audit room: the room that it is about.
+    pub audits: Option<RoomId>,
+    /// Its audit room, for who may read that.
+    pub audit: Option<RoomId>,
 }
 
 /// What the messages of an answer are now, whatever their records say.

@@ -1,6 +1,7 @@
 //! The broker as its clients see it: a real server on loopback, real sockets, and a log that fails when it is told to.
 
 mod accounts;
+mod audits;
 mod bad_input;
 mod bans;
 mod blocks;

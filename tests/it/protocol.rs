@@ -258,7 +258,10 @@ async fn a_users_live_sessions_hear_when_a_room_is_gained_or_lost() {
     assert_eq!(bob.notice("room_gained").await["standing"], "member");
     ann.ask(json!({ "type": "role", "room": room, "user": "bob", "role": "admin" })).await;
     assert_eq!(bob.notice("room_gained").await["role"], "admin");
+    let audit = bob.notice("room_gained").await;
+    assert_eq!(audit["role"], "viewer");
     ann.ask(json!({ "type": "role", "room": room, "user": "bob", "role": "member" })).await;
+    assert_eq!(bob.notice("room_lost").await["room"], audit["room"]);
     let listed = bob.ask(json!({ "type": "rooms" })).await["rooms"].clone();
     assert_eq!(listed, json!([{ "room": room, "kind": "group", "role": "member", "standing": "member" }]));
     ann.ask(kick(&room, "bob")).await;

@@ -203,7 +203,12 @@ fn of_files(key: &[u8]) -> Option<&[u8]> {
     match split_stream(key.get(1..).filter(|_| is_row(key))?)? {
         (StreamId::Files, key) => Some(key),
         (
-            StreamId::Room(_) | StreamId::User(..) | StreamId::Directory(_) | StreamId::Accounts(_) | StreamId::Server,
+            StreamId::Room(_)
+            | StreamId::User(..)
+            | StreamId::Directory(_)
+            | StreamId::Accounts(_)
+            | StreamId::Server
+            | StreamId::Owed,
             _,
         ) => None,
     }

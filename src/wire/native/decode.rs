@@ -1397,7 +1397,8 @@ impl FromText for RoomKind {
     type Error = &'static str;
 
     fn from_text(text: &str) -> Result<Self, Self::Error> {
-        let known = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        // An audit room is made by nobody.
+        let known = Self::ALL.into_iter().find(|kind| kind.as_str() == text && *kind != Self::Audit);
         known.ok_or("a kind is one of channel, group, direct, box, canvas")
     }
 }

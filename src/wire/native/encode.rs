@@ -9,9 +9,9 @@ use crate::domain::inbox::{Entry, Last, Settings, Unread};
 use crate::domain::profile::Avatar;
 use crate::domain::room::{Ban, Mute, Settings as RoomSettings};
 use crate::domain::{
-    Alias, Attachment, Capabilities, Content, DirectoryEvent, Emoji, Event, Forwarded, InReplyTo, InboxEvent, Name,
-    Position, Presence, Profile, Record, RecordId, Rights, RoomEvent, RoomId, RoomKey, Rules, Signal, Timestamp,
-    UserId,
+    Alias, Attachment, Audited, Capabilities, Capability, Content, DirectoryEvent, Emoji, Event, Forwarded, InReplyTo,
+    InboxEvent, Name, Position, Presence, Profile, Record, RecordId, Rights, RoomEvent, RoomId, RoomKey, Rules, Signal,
+    Timestamp, UserId,
 };
 use crate::wire::{
     About, Activity, Beside, Change, Changes, Cursor, Edited, Gap, Inbox, InboxRoom, Listed, ListedMember, Notice,
@@ -153,6 +153,9 @@ pub fn notice(out: &mut impl Writer, notice: &Notice) {
 /// What a record will probably take at most: where a content has much to escape, the buffer grows.
 pub fn record_bytes(record: &Record) -> usize {
     let Event::Room(event) = &record.event else { return FRAME_BYTES };
+    if let RoomEvent::Audited(_) = event {
+        return 2 * FRAME_BYTES;
+    }
     let mut attached = 0;
     if let RoomEvent::MessagePosted { attachments, .. } = event {
         attached = attachments.iter().map(attachment_bytes).sum();
@@ -253,12 +256,15 @@ fn put_record(out: &mut impl Writer, room: &RoomKey, record: &Record) {
 
 fn put_event(out: &mut impl Writer, event: &RoomEvent) {
     match event {
-        RoomEvent::RoomCreated { kind, alias, num, name } => {
+        RoomEvent::RoomCreated { kind, alias, num, name, audits } => {
             out.member("event", "room_created");
             out.member("kind", kind.as_str());
             out.member("room_num", &num.0);
             out.member("alias", &alias.as_ref().map(Alias::as_str));
             out.member("name", &name.as_ref().map(Name::as_str));
+            if let Some(room) = audits {
+                put_room(out, "audits", *room);
+            }
         }
         RoomEvent::RoomUpdated(settings) => {
             out.member("event", "room_updated");
@@ -384,7 +390,21 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
             out.member("before", &until.seq.next().0);
         }
         RoomEvent::MessageErased => out.member("event", "message_erased"),
+        RoomEvent::Audited(audited) => put_audited(out, audited),
     }
+}
+
+/// What was decided, as the record in the room says it.
+fn put_audited(out: &mut impl Writer, Audited { room, position, id, at, by: _, decided }: &Audited) {
+    out.member("event", "audited");
+    out.key("decided");
+    let open = out.open_map();
+    put_room(out, "room", *room);
+    out.member("seq", &position.seq.0);
+    put_record_id(out, "id", *id);
+    put_time(out, *at);
+    put_event(out, decided);
+    out.close_map(open);
 }
 
 fn put_result(out: &mut impl Writer, reply: &Reply) {
@@ -401,12 +421,14 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             put_position(out, room, receipt.position);
             put_time(out, receipt.at);
             put_capabilities(out, "capabilities", *may);
+            put_audit(out, room, *may);
         }
         Reply::Joined { room, position, at, may } => {
             put_room(out, "room", room.room);
             put_position(out, room, *position);
             put_time(out, *at);
             put_capabilities(out, "capabilities", *may);
+            put_audit(out, room, *may);
         }
         Reply::Changed { room, position, at } => {
             put_room(out, "room", room.room);
@@ -770,7 +792,7 @@ fn put_entry(out: &mut impl Writer, entry: &Entry) {
 }
 
 fn put_about(out: &mut impl Writer, room: &RoomKey, about: &About) {
-    let About { kind, num, alias, created_at, archived, settings, place, may, head } = about;
+    let About { kind, num, alias, created_at, archived, settings, place, may, head, audits, audit } = about;
     put_room(out, "room", room.room);
     out.member("kind", kind.as_str());
     out.member("num", &num.0);
@@ -782,6 +804,12 @@ fn put_about(out: &mut impl Writer, room: &RoomKey, about: &About) {
     out.member("role", &place.map(|(role, _)| role.as_str()));
     out.member("standing", &place.map(|(_, standing)| standing.as_str()));
     put_capabilities(out, "capabilities", *may);
+    if let Some(room) = audits {
+        put_room(out, "audits", *room);
+    }
+    if let Some(room) = audit {
+        put_room(out, "audit", *room);
+    }
     out.member("head", &head.map(|head| head.seq.0));
     out.member("cursor", &head.map(|head| Cursor::encode(room, head)).as_deref());
 }
@@ -1028,6 +1056,13 @@ fn put_attachments(out: &mut impl Writer, attachments: &[Attachment]) {
         out.close_map(open);
     }
     out.close_list(open);
+}
+
+/// Where it is written down what is decided in `room`, for who may read that.
+fn put_audit(out: &mut impl Writer, room: &RoomKey, may: Capabilities) {
+    if may.has(Capability::Audit) {
+        put_room(out, "audit", RoomId::audit(&room.tenant, room.room));
+    }
 }
 
 fn put_capabilities(out: &mut impl Writer, name: &str, capabilities: Capabilities) {

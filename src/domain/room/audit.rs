@@ -1,0 +1,135 @@
+//! What is written down of what members decide about others, and who reads it: a room that is moderated says what it owes
+//! its audit room, and an audit room takes it, each once.
+
+use super::{Asked, Header, Room};
+use crate::domain::command::{Audit, Begin, Decision, Reading};
+use crate::domain::{Audited, Capability, Event, Record, Rejection, Role, RoomEvent, RoomId, RoomKind, UserId};
+
+impl Header {
+    /// Whether a record of the room is for its audit room, whoever reads that.
+    pub(super) fn is_audited_for(&self, record: &Record) -> bool {
+        let Event::Room(event) = &record.event else { return false };
+        self.kind.policy().moderate.is_some() && event.decides(&record.author)
+    }
+}
+
+impl Room {
+    /// Whether `user` reads what is decided in the room: also in an archived one.
+    pub fn reads_audit(&self, user: &UserId) -> bool {
+        let (Some(header), Some(member)) = (&self.header, self.members.get(user)) else { return false };
+        header.allows(member.role, self.rights(user)).has(Capability::Audit)
+    }
+
+    /// What the audit room of `room`, which this is, has to be told of a record that has been applied. `read` says whether
+    /// the user that the record is about read what is decided before. Until the first decision there is nobody to tell of
+    /// readers who come and go: whoever reads then is told from the beginning.
+    pub fn owes(&self, room: RoomId, record: &Record, read: bool) -> Option<Decision> {
+        let (Event::Room(event), Some(header)) = (&record.event, &self.header) else { return None };
+        let reading = event.concerns().map(|user| Reading { user: user.clone(), reads: self.reads_audit(user) });
+        let reading = reading.filter(|reading| reading.reads != read);
+        let matters = header.is_audited_for(record) || (header.audited && reading.is_some());
+        let (position, id, at, by) = (record.position, record.id, record.at, record.author.clone());
+        matters.then(|| Decision { audited: Audited { room, position, id, at, by, decided: event.clone() }, reading })
+    }
+
+    /// What follows from decisions that this audit room has not taken yet. Who reads no more is out before the entry that
+    /// says so.
+    pub(super) fn written_down(&self, asked: &Asked, audit: Audit) -> Result<Vec<RoomEvent>, Rejection> {
+        if asked.header.kind != RoomKind::Audit {
+            return Err(self.existence(asked, Rejection::KindForbids));
+        }
+        let mut events = Vec::new();
+        for Decision { audited, reading } in audit.decisions {
+            if self.taken.is_some_and(|taken| audited.position <= taken) {
+                continue;
+            }
+            events.extend(reading.and_then(|reading| self.reading_changed(reading, &audited.by)));
+            events.push(RoomEvent::Audited(Box::new(audited)));
+        }
+        Ok(events)
+    }
+
+    fn reading_changed(&self, Reading { user, reads }: Reading, by: &UserId) -> Option<RoomEvent> {
+        match self.members.get(&user) {
+            None => reads.then_some(RoomEvent::MemberJoined { user, role: Role::Viewer }),
+            Some(_) if reads => None,
+            Some(member) if user == *by => Some(RoomEvent::MemberLeft { user, joined: member.joined }),
+            Some(member) => Some(RoomEvent::MemberKicked { user, joined: member.joined, reason: None }),
+        }
+    }
+}
+
+/// The first events of an audit room.
+pub(super) fn begun(audit: Audit) -> Result<Vec<RoomEvent>, Rejection> {
+    let Begin { num, audits, readers } = audit.begin.ok_or(Rejection::RoomNotFound)?;
+    let created = RoomEvent::RoomCreated { kind: RoomKind::Audit, alias: None, num, name: None, audits: Some(audits) };
+    let joined = readers.into_iter().map(|user| RoomEvent::MemberJoined { user, role: Role::Viewer });
+    Ok(std::iter::once(created).chain(joined).collect())
+}
+
+impl RoomEvent {
+    /// Whether it is something that `author` has decided about others, or about the room.
+    fn decides(&self, author: &UserId) -> bool {
+        match self {
+            Self::RoomUpdated(_)
+            | Self::RoomArchived
+            | Self::MemberKicked { .. }
+            | Self::RoleChanged { .. }
+            | Self::RightsChanged { .. }
+            | Self::RulesChanged(_)
+            | Self::MemberBanned { .. }
+            | Self::MemberUnbanned { .. }
+            | Self::MemberMuted { .. }
+            | Self::MemberUnmuted { .. } => true,
+            Self::MessageDeleted { by, .. } => by != author,
+            Self::RoomCreated { .. }
+            | Self::MemberJoined { .. }
+            | Self::MemberInvited { .. }
+            | Self::MemberLeft { .. }
+            | Self::MemberBlocked { .. }
+            | Self::MemberUnblocked { .. }
+            | Self::MessagePosted { .. }
+            | Self::MessageEdited { .. }
+            | Self::ReactionAdded { .. }
+            | Self::ReactionRemoved { .. }
+            | Self::MessagePinned { .. }
+            | Self::MessageUnpinned { .. }
+            | Self::HistoryTrimmed { .. }
+            | Self::MessageErased
+            | Self::Audited(_) => false,
+        }
+    }
+
+    /// The user who may read more or less of what is decided because of it.
+    pub fn concerns(&self) -> Option<&UserId> {
+        match self {
+            Self::MemberJoined { user, .. }
+            | Self::MemberLeft { user, .. }
+            | Self::MemberKicked { user, .. }
+            | Self::RoleChanged { user, .. }
+            | Self::RightsChanged { user, .. }
+            | Self::MemberBanned { user, joined: Some(_), .. } => Some(user),
+            Self::RoomCreated { .. }
+            | Self::RoomUpdated(_)
+            | Self::RoomArchived
+            | Self::MemberInvited { .. }
+            | Self::RulesChanged(_)
+            | Self::MemberBanned { joined: None, .. }
+            | Self::MemberUnbanned { .. }
+            | Self::MemberMuted { .. }
+            | Self::MemberUnmuted { .. }
+            | Self::MemberBlocked { .. }
+            | Self::MemberUnblocked { .. }
+            | Self::MessagePosted { .. }
+            | Self::MessageEdited { .. }
+            | Self::MessageDeleted { .. }
+            | Self::ReactionAdded { .. }
+            | Self::ReactionRemoved { .. }
+            | Self::MessagePinned { .. }
+            | Self::MessageUnpinned { .. }
+            | Self::HistoryTrimmed { .. }
+            | Self::MessageErased
+            | Self::Audited(_) => None,
+        }
+    }
+}
