@@ -259,6 +259,7 @@ impl Settings<'_> {
                 messages_per_room: rate("limits.rates.messages_per_room"),
                 contacts_per_user: rate("limits.rates.contacts_per_user"),
                 failed_joins_per_user: rate("limits.rates.failed_joins_per_user"),
+                reports_per_user: rate("limits.rates.reports_per_user"),
             },
             files: Files {
                 bytes_max: self.number("files.size_mb") * MIB,

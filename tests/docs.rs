@@ -159,6 +159,8 @@ fn the_page_of_the_protocol_lists_every_event() {
         "message_unpinned",
         "history_trimmed",
         "message_erased",
+        "reported",
+        "report_resolved",
         "audited",
     ];
     assert_eq!(rows, events);
@@ -638,6 +640,7 @@ fn sent() -> Vec<Value> {
             }),
         ),
         (Some("22"), Reply::Readers { room: room.clone(), message: posted.id, readers, after: Some(bob.clone()) }),
+        (Some("29"), Reply::Reported { room: room.clone(), message: posted.id }),
         (Some("14"), Reply::Room { room: room.clone(), about }),
         (Some("15"), Reply::Members { room: room.clone(), members, after: None }),
         (Some("11"), Reply::Rooms { rooms: vec![listed_room], after: Some(room.room) }),

@@ -15,7 +15,8 @@ use chinwag::domain::rules::Links;
 use chinwag::domain::{
     Alias, Attachment, Audited, Capabilities, Capability, ClientId, Command, Content, DirectoryEvent, Epoch, Event,
     FileId, FileName, Forwarded, InReplyTo, MediaType, Name, Num, Position, Principal, Record, RecordId, Rejection,
-    Rights, RoomEvent, RoomId, RoomKey, RoomName, Rules, RulesChange, Seq, TenantId, Timestamp, Update, UserId,
+    Reported, Rights, RoomEvent, RoomId, RoomKey, RoomName, Rules, RulesChange, Seq, TenantId, Timestamp, Update,
+    UserId,
 };
 use chinwag::wire::frame::{self, Opcode};
 use chinwag::wire::guard::{FrameGuard, Limits};
@@ -453,6 +454,25 @@ fn every_event_has_its_shape() {
                 r#""event":"room_created","kind":"audit","room_num":4,"alias":null,"name":null,"#,
                 r#""audits":"00000000-0000-0000-0000-000000000009""#
             ),
+        ),
+        (
+            RoomEvent::Reported(Box::new(Reported {
+                room: RoomId(Uuid::from_u128(9)),
+                message: post(),
+                by: user("bob"),
+                at: Timestamp(9),
+                content: Content::text("buy"),
+                attachments: [].into(),
+                reason: Some(name("spam")),
+            })),
+            concat!(
+                r#""event":"reported","reason":"spam","reported":{"room":"00000000-0000-0000-0000-000000000009","#,
+                r#""message":"0192f0c1-2345-7abc-8def-000000000004","by":"bob","at":9,"content":{"text":"buy"}}"#
+            ),
+        ),
+        (
+            RoomEvent::ReportResolved { report: post(), note: None },
+            r#""event":"report_resolved","report":"0192f0c1-2345-7abc-8def-000000000004","note":null"#,
         ),
         (
             RoomEvent::Audited(Box::new(Audited {

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use tokio::task::{JoinError, JoinHandle};
 
+use super::auditing;
 use super::blocking;
 use super::failure::read_failed;
 use super::files::Hold;
@@ -146,6 +147,14 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
         Ask::InboxChanges { since, limit } => {
             counted(registry, "inbox_changes", inbox_changes(registry, &by, &since, limit).await)
         }
+        Ask::Report { room, message, reason } => {
+            let report = async |_: &dyn Store, reader: &Rc<Follower>| {
+                registry.meters().report(&registry.limits().rates, &by)?;
+                auditing::report(registry, reader, &by, message, reason).await
+            };
+            read("report", worker, link, &by, &room, report).await
+        }
+        Ask::ResolveReport { room, report, note } => resolve(registry, by, room, report, note).await,
         Ask::Hide { room, message, hidden } => {
             let kind = if hidden { "hide" } else { "unhide" };
             let hide = async |store: &dyn Store, reader: &Rc<Follower>| {
@@ -487,6 +496,20 @@ async fn invite(
 
 async fn may(store: &dyn Store, key: &RoomKey, user: &UserId) -> Result<Capabilities, Refusal> {
     Insider::of(store, key, user).await?.may(store, key, user).await
+}
+
+/// Says that a report has been seen to. That there is none only the room says, to who is in it.
+async fn resolve(
+    registry: &Arc<Registry>,
+    by: Principal,
+    room: RoomName,
+    report: RecordId,
+    note: Option<Name>,
+) -> Result<Reply, Refusal> {
+    let key = registry.look_up(&by, registry.find(&by, &room)).await?;
+    let found = reading::report(&**registry.store(), &key, report).await?;
+    let resolve = Command::ResolveReport { report, note, found };
+    Ok(done(key.clone(), false, registry.submit(&key, by, resolve, None).await))
 }
 
 async fn first_record(store: &dyn Store, room: &RoomKey) -> Result<Receipt, Refusal> {

@@ -5,6 +5,7 @@
 //! Entries are read from their rows, so that however many there are they take no memory.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,16 +14,19 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::failure::read_failed;
+use super::reading::{self, Evidence};
 use super::registry::Registry;
 use super::room::{Answer, Asker};
-use crate::domain::command::{Audit, Begin, Decision};
+use super::worker::Follower;
+use crate::domain::command::{Audit, Begin, Decision, Report};
 use crate::domain::room::{Header, Member};
 use crate::domain::{
-    Capability, Command, Principal, Rights, RoomId, RoomKey, Seq, StreamId, TenantId, Timestamp, UserId,
+    Capability, Command, FileId, Name, Principal, RecordId, Rejection, Rights, RoomId, RoomKey, Seq, StreamId,
+    TenantId, Timestamp, UserId,
 };
 use crate::store::rows::{self, Row};
 use crate::store::{Store, StoreError};
-use crate::wire::Refusal;
+use crate::wire::{Refusal, Reply};
 
 /// How much an audit room is handed at once.
 const ENTRIES_MAX: usize = 64;
@@ -149,6 +153,39 @@ pub async fn hand_on(registry: Arc<Registry>, room: RoomKey, after: Seq) -> Resu
     let (rows, decisions) = owed.into_iter().unzip();
     write_down(&registry, &audit, Audit { begin: None, decisions }).await?;
     Ok(Some(Taken { through, rows }))
+}
+
+/// Takes a report of a message that `reader` may read: whoever answers for the room finds it in the audit room, with what
+/// the message says now, whatever becomes of it.
+pub async fn report(
+    registry: &Arc<Registry>,
+    reader: &Rc<Follower>,
+    by: &Principal,
+    message: RecordId,
+    reason: Option<Name>,
+) -> Result<Reply, Refusal> {
+    let (store, room) = (&**registry.store(), reader.room());
+    let Evidence { kind, audited, reported } = reading::evidence(store, reader, message, reason).await?;
+    if kind.policy().moderate.is_none() {
+        return Err(Rejection::KindForbids.into());
+    }
+    let audit = RoomKey { tenant: room.tenant.clone(), room: RoomId::audit(&room.tenant, room.room) };
+    let before = store.get(&audit.stream(), &rows::report(message, &by.user)).await;
+    let before = before.map_err(|error| read_failed(&error))?.is_some();
+    let files: Vec<FileId> = reported.attachments.iter().map(|attachment| attachment.id).collect();
+    let hold = match files.is_empty() {
+        true => None,
+        // It was deleted meanwhile, and what it had attached is gone.
+        false => Some(registry.files()?.hold_all(files).await?.ok_or(Rejection::MessageDeleted)?),
+    };
+    if !audited {
+        let watched = registry.submit(room, server(&room.tenant, registry.now()), Command::Watch, None);
+        watched.await?;
+    }
+    begin(registry, room, &audit).await?;
+    let report = Command::Report(Report { reported, before });
+    registry.submit_holding(&audit, by.clone(), report, None, hold).await?;
+    Ok(Reply::Reported { room: room.clone(), message })
 }
 
 /// What can be handed over together: no two of it are about the same reading.

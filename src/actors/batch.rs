@@ -152,7 +152,9 @@ pub fn removal_of(record: &Record) -> Option<(&UserId, bool)> {
         | RoomEvent::MessageUnpinned { .. }
         | RoomEvent::HistoryTrimmed { .. }
         | RoomEvent::MessageErased
-        | RoomEvent::Audited(_) => None,
+        | RoomEvent::Audited(_)
+        | RoomEvent::Reported(_)
+        | RoomEvent::ReportResolved { .. } => None,
     }
 }
 

@@ -114,6 +114,7 @@ pub struct Rates {
     pub contacts_per_user: Option<Rate>,
     /// Rooms asked for that are not there, or may not be known to be.
     pub failed_joins_per_user: Option<Rate>,
+    pub reports_per_user: Option<Rate>,
 }
 
 /// So many in that time, evenly, with so many at once (a generic cell rate, ITU-T I.371, section A).
@@ -170,13 +171,14 @@ pub mod names {
     pub const MESSAGES_PER_TENANT: &str = "tenant.messages";
     pub const CONTACTS_PER_USER: &str = "rates.contacts_per_user";
     pub const FAILED_JOINS_PER_USER: &str = "rates.failed_joins_per_user";
+    pub const REPORTS_PER_USER: &str = "rates.reports_per_user";
     pub const ROOMS_PER_TENANT: &str = "tenant.rooms";
     pub const FILE_BYTES: &str = "files.size_mb";
     pub const UPLOADS: &str = "files.uploads";
     pub const UPLOADS_PER_USER: &str = "files.uploads_per_user";
     pub const FILES_PER_TENANT: &str = "tenant.files_mb";
 
-    pub const ALL: [&str; 22] = [
+    pub const ALL: [&str; 23] = [
         CONNECTIONS,
         CONNECTIONS_PER_ADDRESS,
         OPENING_PER_ADDRESS,
@@ -194,6 +196,7 @@ pub mod names {
         MESSAGES_PER_TENANT,
         CONTACTS_PER_USER,
         FAILED_JOINS_PER_USER,
+        REPORTS_PER_USER,
         ROOMS_PER_TENANT,
         FILE_BYTES,
         UPLOADS,
@@ -263,6 +266,7 @@ impl Default for Limits {
                 messages_per_room: Some(Rate::per_second(1_000, 2_000)),
                 contacts_per_user: Some(Rate { count: 1_000, per: Duration::from_secs(3600), burst: 2_000 }),
                 failed_joins_per_user: Some(Rate::per_minute(10, 10)),
+                reports_per_user: Some(Rate::per_minute(10, 20)),
             },
             files: Files {
                 bytes_max: 64 * 1024 * 1024,

@@ -86,6 +86,16 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
             puts.extend(key.map(|key| rows.own(key, Some(Bytes::new()))));
             puts.extend(attachments.iter().map(|attachment| rows.reference(attachment.id, seq, Some(Bytes::new()))));
         }
+        RoomEvent::Reported(reported) => {
+            let seq = record.position.seq;
+            puts.push(rows.own(rows::report(reported.message, &record.author), Some(record.id.encode())));
+            // What is kept as evidence is not collected.
+            let files = reported.attachments.iter();
+            puts.extend(files.map(|attachment| rows.reference(attachment.id, seq, Some(Bytes::new()))));
+        }
+        RoomEvent::ReportResolved { report, .. } => {
+            puts.push(rows.own(rows::resolved(report.seq()), Some(Bytes::new())));
+        }
         RoomEvent::Audited(audited) => puts.push(rows.own(rows::TAKEN.into(), Some(audited.position.encode()))),
         // Of blocks the lists of the two users tell.
         RoomEvent::MemberBlocked { .. } | RoomEvent::MemberUnblocked { .. } | RoomEvent::MessageErased => {}

@@ -203,6 +203,7 @@ pub struct Meters {
     users: Keyed,
     tenants: Keyed,
     lookups: Keyed,
+    reports: Keyed,
     connects: Keyed,
     tokens: Keyed,
     passwords: Keyed,
@@ -218,6 +219,7 @@ impl Meters {
             users: Keyed::default(),
             tenants: Keyed::default(),
             lookups: Keyed::default(),
+            reports: Keyed::default(),
             connects: Keyed::default(),
             tokens: Keyed::default(),
             passwords: Keyed::default(),
@@ -241,6 +243,12 @@ impl Meters {
     pub fn tenant(&self, limits: &Limits, tenant: &TenantId) -> Result<(), Refusal> {
         let checked = self.tenants.check(tenant, limits.of_tenant(tenant).messages, &self.time);
         checked.map_err(|after| Refusal::rate_limited(names::MESSAGES_PER_TENANT, after))
+    }
+
+    /// Counts a report of a user.
+    pub fn report(&self, rates: &Rates, by: &Principal) -> Result<(), Refusal> {
+        let checked = self.reports.check(user(by), rates.reports_per_user, &self.time);
+        checked.map_err(|after| Refusal::rate_limited(names::REPORTS_PER_USER, after))
     }
 
     /// Whether a user may ask for a room now, having asked in vain too often.

@@ -14,11 +14,12 @@ use super::failure::read_failed;
 use super::presences;
 use super::registry::Registry;
 use super::worker::Follower;
+use crate::domain::command::Found;
 use crate::domain::policy::Standing;
 use crate::domain::room::{Ban, Header, Member, Message, Mute, PINS_MAX, Pin};
 use crate::domain::{
-    Capabilities, Capability, Emoji, Event, Original, Position, Presence, Record, RecordId, Rejection, Rights, Role,
-    RoomEvent, RoomId, RoomKey, RoomKind, Rules, Seq, StreamId, Timestamp, UserId,
+    Capabilities, Capability, Emoji, Event, Name, Original, Position, Presence, Record, RecordId, Rejection, Reported,
+    Rights, Role, RoomEvent, RoomId, RoomKey, RoomKind, Rules, Seq, StreamId, Timestamp, UserId,
 };
 use crate::store::rows::{self, Progress, Row};
 use crate::store::{PAGE_BYTES, Store, StoreError};
@@ -481,6 +482,55 @@ pub async fn original(store: &dyn Store, key: &RoomKey, user: &UserId, message: 
         }
         (Event::Room(_) | Event::Directory(_) | Event::Inbox(_), _) => Err(Rejection::MessageDeleted.into()),
     }
+}
+
+/// A message that a member reports, as it is now.
+pub struct Evidence {
+    pub kind: RoomKind,
+    /// The audit room is told already of who reads it.
+    pub audited: bool,
+    pub reported: Reported,
+}
+
+/// A copy of a message that the reader may read and has not been deleted.
+pub async fn evidence(
+    store: &dyn Store,
+    reader: &Rc<Follower>,
+    message: RecordId,
+    reason: Option<Name>,
+) -> Result<Evidence, Refusal> {
+    let visit = Visit::begin(store, reader).await?;
+    let known = visit.standing(message).await?;
+    let posted = visit.record(message.seq()).await?.ok_or(Rejection::MessageNotFound)?;
+    let edited = match known.edits.last() {
+        Some(edit) => visit.record(*edit).await?,
+        None => None,
+    };
+    visit.still()?;
+    let said = match &edited.as_ref().unwrap_or(&posted).event {
+        Event::Room(event) => event.said().map(|(content, _)| content.clone()),
+        Event::Directory(_) | Event::Inbox(_) => None,
+    };
+    // It may have been deleted meanwhile.
+    let (Some(content), Event::Room(RoomEvent::MessagePosted { attachments, .. })) = (said, posted.event) else {
+        return Err(Rejection::MessageDeleted.into());
+    };
+    let (room, by, at) = (visit.key().room, posted.author, posted.at);
+    let Header { kind, audited, .. } = visit.insider.header;
+    Ok(Evidence { kind, audited, reported: Reported { room, message, by, at, content, attachments, reason } })
+}
+
+/// The report of this id in an audit room, if there is one.
+pub async fn report(store: &dyn Store, key: &RoomKey, report: RecordId) -> Result<Option<Found>, Refusal> {
+    let (stream, failed) = (key.stream(), |error: StoreError| read_failed(&error));
+    if report.seq() == Seq::ZERO {
+        return Ok(None);
+    }
+    let record = record_at(store, &stream, report.seq()).await.map_err(failed)?;
+    let is_one =
+        record.is_some_and(|record| record.id == report && matches!(record.event, Event::Room(RoomEvent::Reported(_))));
+    let resolved = store.get(&stream, &rows::resolved(report.seq())).await.map_err(failed)?.is_some();
+    Ok(is_one.then_some(Found { resolved }))
 }
 
 /// What is known of the message of this id; `None` when there is none.

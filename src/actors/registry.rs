@@ -400,8 +400,8 @@ impl Registry {
         let limits = self.limits();
         // These have been counted where they were asked for.
         let reserved = matches!(command, Command::Create(_) | Command::Block { .. } | Command::Unblock { .. });
-        // What the server does by itself uses up nothing of anybody's.
-        let own = matches!(command, Command::Trim { .. } | Command::Audit(_));
+        // What the server does by itself uses up nothing of anybody's; reports have a rate of their own.
+        let own = matches!(command, Command::Trim { .. } | Command::Audit(_) | Command::Watch | Command::Report(_));
         if !(reserved || own) {
             self.meters.user(&limits.rates, &by)?;
         }

@@ -250,6 +250,9 @@ impl RoomActor {
                 return self.answer(submit.asker, answer, tells);
             }
         }
+        if submit.command == Command::Watch {
+            return self.watch(submit.asker);
+        }
         self.room.abide(Arc::clone(self.registry.limits().rules.of(&self.key.tenant)));
         match self.room.decide(&submit.by, submit.command, now) {
             Err(rejection) => self.answer(submit.asker, Err(rejection.into()), tells),
@@ -259,6 +262,17 @@ impl RoomActor {
                 None => self.lease(submit.by, submit.client_id, submit.asker, events, ctx),
             },
         }
+    }
+
+    /// Notes that there is an audit room to be told of who reads it, with the next commit.
+    fn watch(&mut self, to: Asker) {
+        let header = match self.room.watch() {
+            Ok(header) => header.encode(),
+            Err(rejection) => return self.answer(to, Err(rejection.into()), Tells::default()),
+        };
+        self.gathering.puts.push(Put { under: self.key.stream(), key: rows::HEADER.into(), value: Some(header) });
+        let answer = self.unchanged();
+        self.gathering.replies.push(Reply { to, answer, waits: Waits::Nothing, after: Seq::ZERO });
     }
 
     /// Gets nums from the directory, and goes on where `consider` left off; nothing else happens meanwhile.
@@ -635,6 +649,8 @@ impl RoomActor {
                 // Who was neither must not learn from it that there is such a room.
                 RoomEvent::MemberBanned { .. } => continue,
                 RoomEvent::Audited(_)
+                | RoomEvent::Reported(_)
+                | RoomEvent::ReportResolved { .. }
                 | RoomEvent::MemberUnbanned { .. }
                 | RoomEvent::MemberMuted { .. }
                 | RoomEvent::RightsChanged { .. }

@@ -236,6 +236,8 @@ impl SessionActor {
             | Ask::Invite { .. }
             | Ask::Block { .. }
             | Ask::ProfileUpdate { .. }
+            | Ask::Report { .. }
+            | Ask::ResolveReport { .. }
             | Ask::Hide { .. } => {
                 let registry = self.worker.registry();
                 let rate = registry.limits().rates.messages_per_session;
@@ -525,6 +527,8 @@ impl SessionActor {
             | Ask::Users { .. }
             | Ask::FindUsers { .. }
             | Ask::Blocks { .. }
+            | Ask::Report { .. }
+            | Ask::ResolveReport { .. }
             | Ask::Hide { .. }
             | Ask::Hidden { .. }
             | Ask::Inbox { .. }

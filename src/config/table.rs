@@ -300,6 +300,7 @@ pub const SECTIONS: &[Section] = &[
                 "Rooms asked for that are not there, or may not be known to be",
                 Live,
             ),
+            setting("reports_per_user", Rate, r#""10/min burst 20""#, "Messages that one user reports", Live),
         ],
     },
     Section {

@@ -1,6 +1,6 @@
 //! What is asked. Commands are imperative; what they lead to is in [`super::event`].
 
-use super::event::Audited;
+use super::event::{Audited, Reported};
 use super::policy::History;
 use super::recent::fnv;
 use super::room::Settings;
@@ -104,6 +104,29 @@ pub enum Command {
     },
     /// Of an audit room: writes down what was decided elsewhere. The server asks this, and nobody else.
     Audit(Audit),
+    /// Of a room that is moderated: its audit room is told from now on who reads it. The server asks this.
+    Watch,
+    /// Of an audit room: takes a report. Whoever reports asks it by way of the server.
+    Report(Report),
+    /// Of an audit room.
+    ResolveReport {
+        report: RecordId,
+        note: Option<Name>,
+        found: Option<Found>,
+    },
+}
+
+/// A report, and whether it is known that the user has reported the message before.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    pub reported: Reported,
+    pub before: bool,
+}
+
+/// That there is such a report.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found {
+    pub resolved: bool,
 }
 
 /// What an audit room is to write down.
@@ -239,6 +262,9 @@ impl Command {
             Self::Unpin { .. } => "unpin",
             Self::Trim { .. } => "trim",
             Self::Audit(_) => "audit",
+            Self::Watch => "watch",
+            Self::Report(_) => "report",
+            Self::ResolveReport { .. } => "resolve_report",
         }
     }
 
@@ -267,7 +293,10 @@ impl Command {
             | Self::Unreact { .. }
             | Self::Pin { .. }
             | Self::Unpin { .. }
-            | Self::Trim { .. } => false,
+            | Self::Trim { .. }
+            | Self::Watch
+            | Self::Report(_)
+            | Self::ResolveReport { .. } => false,
         }
     }
 
@@ -312,7 +341,10 @@ impl Command {
             | Self::Block { .. }
             | Self::Unblock { .. }
             | Self::Trim { .. }
-            | Self::Audit(_) => None,
+            | Self::Audit(_)
+            | Self::Watch
+            | Self::Report(_)
+            | Self::ResolveReport { .. } => None,
         }
     }
 }

@@ -184,6 +184,26 @@ pub enum RoomEvent {
     MessageErased,
     /// Of an audit room: the author has decided something in the room that it is about.
     Audited(Box<Audited>),
+    /// Of an audit room: the author has reported a message.
+    Reported(Box<Reported>),
+    /// Of an audit room: the author has seen to a report.
+    ReportResolved {
+        report: RecordId,
+        note: Option<Name>,
+    },
+}
+
+/// A message that somebody has reported, as it was then.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reported {
+    pub room: RoomId,
+    pub message: RecordId,
+    /// Who posted it, and when.
+    pub by: UserId,
+    pub at: Timestamp,
+    pub content: Content,
+    pub attachments: Attachments,
+    pub reason: Option<Name>,
 }
 
 /// What somebody has decided, as the audit room of the room has it.
@@ -239,7 +259,9 @@ impl RoomEvent {
             | Self::MessageUnpinned { .. }
             | Self::HistoryTrimmed { .. }
             | Self::MessageErased
-            | Self::Audited(_) => None,
+            | Self::Audited(_)
+            | Self::Reported(_)
+            | Self::ReportResolved { .. } => None,
         }
     }
 }

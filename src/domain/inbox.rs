@@ -329,7 +329,9 @@ impl Digest {
             | RoomEvent::MessagePinned { .. }
             | RoomEvent::MessageUnpinned { .. }
             | RoomEvent::MessageErased
-            | RoomEvent::Audited(_) => {}
+            | RoomEvent::Audited(_)
+            | RoomEvent::Reported(_)
+            | RoomEvent::ReportResolved { .. } => {}
         }
     }
 

@@ -31,7 +31,7 @@ pub use capability::{Capabilities, Capability, Rights};
 pub use command::{Attach, Audit, Command, Create, Original, Source, Update};
 pub use content::Content;
 pub use directory::DirectoryEvent;
-pub use event::{Audited, Event, Forwarded, InReplyTo, Mentions, Record, RoomEvent};
+pub use event::{Audited, Event, Forwarded, InReplyTo, Mentions, Record, Reported, RoomEvent};
 pub use file::{Attachment, Attachments, File, Purpose};
 pub use ids::{
     Alias, ClientId, Emoji, Epoch, FileId, FileName, LoginId, Mark, MediaType, Name, Num, Position, RecordId, RoomId,

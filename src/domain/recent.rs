@@ -139,6 +139,9 @@ fn asked(command: &Command) -> Option<Said> {
         | Command::React { .. }
         | Command::Unreact { .. }
         | Command::Audit(_)
+        | Command::Watch
+        | Command::Report(_)
+        | Command::ResolveReport { .. }
         | Command::Pin { .. }
         | Command::Unpin { .. }
         | Command::Trim { .. } => None,
@@ -183,7 +186,9 @@ fn said(event: &RoomEvent) -> Option<Said> {
         | RoomEvent::MessagePinned { .. }
         | RoomEvent::MessageUnpinned { .. }
         | RoomEvent::HistoryTrimmed { .. }
-        | RoomEvent::Audited(_) => None,
+        | RoomEvent::Audited(_)
+        | RoomEvent::Reported(_)
+        | RoomEvent::ReportResolved { .. } => None,
     }
 }
 

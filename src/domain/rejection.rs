@@ -79,6 +79,8 @@ pub enum Rejection {
     FileNotFound,
     #[error("a message has at most 10 attachments")]
     TooManyAttachments,
+    #[error("there is no such report in this room")]
+    ReportNotFound,
     #[error("an avatar has to be a picture: PNG, JPEG, GIF, WebP, AVIF or BMP")]
     NotAPicture,
     #[error("the room has not come so far: there is no record of this seq yet")]
@@ -88,7 +90,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::RoomNotFound,
         Self::RoomExists,
         Self::RoomArchived,
@@ -124,6 +126,7 @@ impl Rejection {
         Self::ContentSize,
         Self::FileNotFound,
         Self::TooManyAttachments,
+        Self::ReportNotFound,
         Self::NotAPicture,
         Self::NotThereYet,
         Self::ClientIdReused,
@@ -166,6 +169,7 @@ impl Rejection {
             | Self::ContentSize
             | Self::FileNotFound
             | Self::TooManyAttachments
+            | Self::ReportNotFound
             | Self::NotAPicture
             | Self::NotThereYet
             | Self::ClientIdReused => None,
@@ -210,6 +214,7 @@ impl Rejection {
             Self::ContentSize => "content_size",
             Self::FileNotFound => "file_not_found",
             Self::TooManyAttachments => "too_many_attachments",
+            Self::ReportNotFound => "report_not_found",
             Self::NotAPicture => "not_a_picture",
             Self::NotThereYet => "not_there_yet",
             Self::ClientIdReused => "client_id_reused",

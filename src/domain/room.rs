@@ -257,6 +257,9 @@ pub struct Room {
     spoken: BTreeMap<UserId, Timestamp>,
     /// Of an audit room: up to where it has taken what was decided.
     taken: Option<Position>,
+    /// Of an audit room, and not part of a snapshot: who has reported what of late, and which reports have been seen to.
+    reported: BTreeMap<(RecordId, UserId), Seq>,
+    resolved: BTreeSet<Seq>,
     /// The messages that commands referred to of late: see [`Room::know`].
     known: BTreeMap<Seq, Message>,
     /// What some users feel about some of these.
@@ -304,6 +307,8 @@ impl Room {
             pins: snapshot.pins,
             spoken: BTreeMap::new(),
             taken: snapshot.taken,
+            reported: BTreeMap::new(),
+            resolved: BTreeSet::new(),
             known: BTreeMap::new(),
             reacted: BTreeMap::new(),
         }
@@ -379,11 +384,13 @@ impl Room {
         self.pins.get(&message.seq()).filter(|pin| pin.message == message)
     }
 
-    /// Takes note of a record of before it was woken, as far as slow mode has to know of it. What was deleted was said.
+    /// Takes note of a record of before it was woken, as far as slow mode and reports have to know of it. What was deleted
+    /// was said.
     pub fn recall(&mut self, record: &Record) {
         if let Event::Room(RoomEvent::MessagePosted { .. } | RoomEvent::MessageErased) = &record.event {
             self.spoke(record);
         }
+        self.note_report(record);
     }
 
     /// Lets the room know a message that the next command refers to. From then on `apply` keeps what is known of it
@@ -465,7 +472,10 @@ impl Room {
                 | Command::Unreact { .. }
                 | Command::Pin { .. }
                 | Command::Unpin { .. }
-                | Command::Trim { .. } => Err(Rejection::RoomNotFound),
+                | Command::Trim { .. }
+                | Command::Watch
+                | Command::Report(_)
+                | Command::ResolveReport { .. } => Err(Rejection::RoomNotFound),
             };
         };
         let user = &by.user;
@@ -474,6 +484,12 @@ impl Room {
         let event = match command {
             Command::Create(_) => return Err(self.existence(&asked, Rejection::RoomExists)),
             Command::Audit(audit) => return self.written_down(&asked, audit),
+            // Its host does it: nothing is recorded.
+            Command::Watch => return Ok(Vec::new()),
+            Command::Report(report) => return self.report_taken(&asked, report),
+            Command::ResolveReport { report, note, found } => {
+                return self.report_resolved(&asked, (report, note), found);
+            }
             Command::Join => RoomEvent::MemberJoined { user: user.clone(), role: self.entry_role(&asked)? },
             Command::Leave => {
                 let member = self.insider(&asked)?;
@@ -730,6 +746,7 @@ impl Room {
             RoomEvent::MessagePosted { .. } => self.spoke(record),
             RoomEvent::HistoryTrimmed { until } => self.forget_up_to(*until),
             RoomEvent::Audited(audited) => self.taken = Some(audited.position),
+            RoomEvent::Reported(_) | RoomEvent::ReportResolved { .. } => self.note_report(record),
             RoomEvent::MessageErased => {}
         }
     }

@@ -246,6 +246,7 @@ fn about_place(place: &str) -> &'static str {
         "file" => "the id of a file",
         "upload" => "the id of an upload",
         "message" => "the id of the record by which the message was posted",
+        "report" => "the id of the record of the audit room by which the message was reported",
         _ => "",
     }
 }
@@ -500,6 +501,9 @@ fn schemas() -> Vec<(&'static str, RefOr<Schema>)> {
                 .into(),
         ),
         ("Profile", profile(object().property("name", or_null(name_text()))).into()),
+        ("Report", object().property("reason", or_null(name_text())).into()),
+        ("ResolveReport", object().property("note", or_null(name_text())).into()),
+        ("Reported", needed(needed(object(), "room", uuid()), "message", uuid()).into()),
         ("Blocked", needed(needed(object(), "user", user()), "blocked", flag()).into()),
         ("Blocks", needed(needed_list(object(), "users", user()), "after", or_null(user())).into()),
         ("User", shown_profile().into()),

@@ -119,6 +119,8 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
         | Ask::Invite { .. }
         | Ask::Block { .. }
         | Ask::Blocks { .. }
+        | Ask::Report { .. }
+        | Ask::ResolveReport { .. }
         | Ask::Hide { .. }
         | Ask::Hidden { .. }
         | Ask::Inbox { .. }
@@ -153,10 +155,12 @@ fn reads_a_room(kind: Kind) -> bool {
         | Kind::Presences
         | Kind::Inbox
         | Kind::InboxUpdate
+        | Kind::Report
         | Kind::Hide
         | Kind::Unhide
         | Kind::Hidden => true,
         Kind::Auth
+        | Kind::ResolveReport
         | Kind::Create
         | Kind::Update
         | Kind::Archive
@@ -239,6 +243,7 @@ fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
         | Reply::Users(_)
         | Reply::FoundUsers(_)
         | Reply::Blocked { .. }
+        | Reply::Reported { .. }
         | Reply::Blocks { .. }
         | Reply::Hidden { .. }
         | Reply::InboxUpdated { .. } => Ok(encoded(StatusCode::OK, reply)),
@@ -307,6 +312,8 @@ pub fn takes_client_id(kind: Kind) -> bool {
         | Kind::Block
         | Kind::Unblock
         | Kind::Blocks
+        | Kind::Report
+        | Kind::ResolveReport
         | Kind::Hide
         | Kind::Unhide
         | Kind::Hidden => false,

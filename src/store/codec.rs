@@ -19,7 +19,8 @@ use crate::domain::rules::Links;
 use crate::domain::{
     Alias, Attachment, Attachments, Audience, Audited, Capabilities, ClientId, Content, DirectoryEvent, Emoji, Epoch,
     Event, FileId, FileName, Forwarded, InReplyTo, InboxEvent, MediaType, Mentions, Name, Num, Position, Record,
-    RecordId, Rights, Role, RoomEvent, RoomId, RoomKey, RoomKind, Rules, Seq, StreamId, TenantId, Timestamp, UserId,
+    RecordId, Reported, Rights, Role, RoomEvent, RoomId, RoomKey, RoomKind, Rules, Seq, StreamId, TenantId, Timestamp,
+    UserId,
 };
 
 /// The version of the shapes below. A new one gets a new number, and the old stays readable.
@@ -86,7 +87,9 @@ pub(super) fn erased(record: &Record) -> Option<Record> {
             | RoomEvent::MessageUnpinned { .. }
             | RoomEvent::HistoryTrimmed { .. }
             | RoomEvent::MessageErased
-            | RoomEvent::Audited(_),
+            | RoomEvent::Audited(_)
+            | RoomEvent::Reported(_)
+            | RoomEvent::ReportResolved { .. },
         )
         | Event::Directory(_)
         | Event::Inbox(_) => None,
@@ -332,6 +335,19 @@ enum StoredEvent<'a> {
     HistoryTrimmed { epoch: u64, seq: u64 },
     #[serde(rename = "au")]
     Audited { room: Id, epoch: u64, seq: u64, id: Id, at: i64, by: &'a str, decided: Box<Self> },
+    #[serde(rename = "re")]
+    Reported {
+        room: Id,
+        message: Id,
+        by: &'a str,
+        at: i64,
+        text: Option<&'a str>,
+        body: Option<&'a str>,
+        attachments: Vec<StoredAttachment<'a>>,
+        reason: Option<&'a str>,
+    },
+    #[serde(rename = "rs")]
+    ReportResolved { report: Id, note: Option<&'a str> },
     #[serde(rename = "dr")]
     RoomReserved { room: Id, num: u64, alias: Option<&'a str> },
     #[serde(rename = "dl")]
@@ -548,6 +564,19 @@ impl<'a> StoredEvent<'a> {
             RoomEvent::MessageErased => Self::MessageErased,
             RoomEvent::HistoryTrimmed { until } => Self::HistoryTrimmed { epoch: until.epoch.0, seq: until.seq.0 },
             RoomEvent::Audited(audited) => Self::of_audited(audited),
+            RoomEvent::Reported(reported) => Self::Reported {
+                room: Id(reported.room.0),
+                message: Id(reported.message.0),
+                by: reported.by.as_str(),
+                at: reported.at.0,
+                text: reported.content.text.as_deref(),
+                body: reported.content.body.as_deref(),
+                attachments: reported.attachments.iter().map(StoredAttachment::of).collect(),
+                reason: reported.reason.as_ref().map(Name::as_str),
+            },
+            RoomEvent::ReportResolved { report, note } => {
+                Self::ReportResolved { report: Id(report.0), note: note.as_ref().map(Name::as_str) }
+            }
         }
     }
 
@@ -664,6 +693,21 @@ impl<'a> StoredEvent<'a> {
                 };
                 let position = Position { epoch: Epoch(epoch), seq: Seq(seq) };
                 RoomEvent::Audited(Box::new(Audited { room, position, id, at, by, decided }))
+            }
+            Self::Reported { room, message, by, at, text, body, attachments, reason } => {
+                let attachments = attachments.into_iter().map(StoredAttachment::into_domain);
+                RoomEvent::Reported(Box::new(Reported {
+                    room: RoomId(room.0),
+                    message: RecordId(message.0),
+                    by: user(by)?,
+                    at: Timestamp(at),
+                    content: content(text, body),
+                    attachments: attachments.collect::<Result<Attachments, _>>()?,
+                    reason: name(reason)?,
+                }))
+            }
+            Self::ReportResolved { report, note } => {
+                RoomEvent::ReportResolved { report: RecordId(report.0), note: name(note)? }
             }
             Self::RoomReserved { room, num, alias: text } => {
                 let (room, num, alias) = (RoomId(room.0), Num(num), alias(text)?);
@@ -1185,12 +1229,28 @@ mod tests {
                 content: content.clone(),
                 mentions: [user.clone()].into(),
             },
-            RoomEvent::MessageEdited { message: id, by: user.clone(), content, mentions: Mentions::default() },
+            RoomEvent::MessageEdited {
+                message: id,
+                by: user.clone(),
+                content: content.clone(),
+                mentions: Mentions::default(),
+            },
             RoomEvent::MessageDeleted { message: id, by: user.clone() },
             RoomEvent::MessagePinned { message: id, by: user.clone() },
             RoomEvent::MessageUnpinned { message: id, by: user.clone() },
             RoomEvent::MessageErased,
             RoomEvent::Audited(Box::new(audited())),
+            RoomEvent::Reported(Box::new(Reported {
+                room: RoomId(Uuid::from_u128(4)),
+                message: id,
+                by: user.clone(),
+                at: Timestamp(-1),
+                content: content.clone(),
+                attachments: [attachment(3)].into(),
+                reason: name.clone(),
+            })),
+            RoomEvent::ReportResolved { report: id, note: name.clone() },
+            RoomEvent::ReportResolved { report: id, note: None },
         ]
         .map(Event::Room)
         .into();

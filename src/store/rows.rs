@@ -342,6 +342,16 @@ pub fn referring_room(key: &[u8]) -> Result<RoomId, StoreError> {
     room.map(RoomId).ok_or_else(|| damage("a key that names no message that refers to a file"))
 }
 
+/// Under an audit room's stream: the [`RecordId`] of the report that `user` has made of a message.
+pub fn report(message: RecordId, user: &UserId) -> Bytes {
+    [b"r", message.0.as_bytes().as_slice(), user.as_str().as_bytes()].concat().into()
+}
+
+/// Under an audit room's stream: a row without a value, for a report that has been seen to, by where it lies.
+pub fn resolved(report: Seq) -> Bytes {
+    joined(b"v", &report.0.to_be_bytes())
+}
+
 /// Among what is owed: before the keys of what `room` owes.
 pub fn owed_by(room: &RoomKey) -> Bytes {
     let tenant = room.tenant.as_str();

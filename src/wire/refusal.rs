@@ -466,6 +466,7 @@ pub const CODES: &[CodeInfo] = &[
     no("content_size", 413, "the content is empty or larger than 32768 bytes"),
     no("file_not_found", 404, "there is no such file, or it is not yours to use here"),
     no("too_many_attachments", 409, "a message has at most 10 attachments"),
+    no("report_not_found", 404, "there is no such report in this room"),
     no("not_a_picture", 422, "an avatar has to be a picture: PNG, JPEG, GIF, WebP, AVIF or BMP"),
     no("client_id_reused", 409, "this client id was used already for something else"),
     no("registration_closed", 403, "accounts cannot be made here without an invite, or not at all"),

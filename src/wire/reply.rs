@@ -176,6 +176,11 @@ pub enum Reply {
     Users(Vec<UserProfile>),
     /// Who can be reached by what, of those who let that be known.
     FoundUsers(Vec<(ContactHash, UserProfile)>),
+    /// A message has been reported, now or before.
+    Reported {
+        room: RoomKey,
+        message: RecordId,
+    },
     Blocked {
         user: UserId,
         blocked: bool,

@@ -160,6 +160,18 @@ pub enum Ask {
         since: String,
         limit: usize,
     },
+    /// Has a message seen by those who answer for the room.
+    Report {
+        room: RoomName,
+        message: RecordId,
+        reason: Option<Name>,
+    },
+    /// Of an audit room: a report has been seen to.
+    ResolveReport {
+        room: RoomName,
+        report: RecordId,
+        note: Option<Name>,
+    },
     /// The user does not want to see a message any more, or wants to again.
     Hide {
         room: RoomName,

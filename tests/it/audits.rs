@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use chinwag::domain::{RoomId, RoomKey, StreamId, TenantId};
+use chinwag::actors::Limits;
+use chinwag::actors::limits::{Rate, Rates};
+use chinwag::domain::{RoomId, RoomKey, StreamId, TenantId, Timestamp};
 use chinwag::store::memory::{Fault, MemoryStore};
 use chinwag::store::{Commit, CommitError, Store};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::files::uploaded;
 use crate::harness::{Client, Setup, TestServer, create_channel, eventually, follow, join, kick, patiently, post};
 use crate::listening::Listening;
 use crate::support::listeners::Events;
@@ -289,6 +292,130 @@ async fn a_tenant_with_as_many_rooms_as_it_may_have_is_moderated_all_the_same() 
     assert_eq!(entries(&mut ann, 1).await[0]["decided"]["user"], "cas");
 }
 
+#[tokio::test]
+async fn a_report_keeps_what_was_said_whatever_becomes_of_the_message() {
+    let server = TestServer::start();
+    let (mut ann, mut bob, mut cas) = lobby(&server).await;
+    let audit = audit_of(&mut ann, "lobby").await;
+    let file = uploaded(&server, "cas", "room=lobby&name=evidence.txt", b"buy this").await;
+    let said = json!({ "type": "post", "room": "lobby", "content": { "text": "buy" }, "attachments": [file] });
+    let said = cas.ask(said).await["record"].clone();
+    cas.ask(json!({ "type": "edit", "room": "lobby", "message": said, "content": { "text": "buy it" } })).await;
+    let reported = bob.ask(report(&said, Some("spam"))).await;
+    assert_eq!(reported["message"], said);
+    cas.ask(json!({ "type": "edit", "room": "lobby", "message": said, "content": { "text": "hello" } })).await;
+    cas.ask(json!({ "type": "delete", "room": "lobby", "message": said })).await;
+    server.registry.files().unwrap().collect(server.registry.limits().files, Timestamp(i64::MAX)).await.unwrap();
+
+    let reports = of(&history(&mut ann, &audit).await, "reported");
+    let [entry] = &reports[..] else { panic!("{reports:?}") };
+    assert_eq!((&entry["author"], &entry["reason"]), (&json!("bob"), &json!("spam")));
+    let evidence = &entry["reported"];
+    assert_eq!((&evidence["message"], &evidence["by"]), (&said, &json!("cas")));
+    assert_eq!(evidence["content"], json!({ "text": "buy it" }));
+    assert_eq!(
+        (&evidence["attachments"][0]["id"], &evidence["attachments"][0]["name"]),
+        (&json!(file), &json!("evidence.txt"))
+    );
+    // Who answers for the room reads the file, and nobody else: not even who has sent it.
+    for (user, status) in [("ann", 200), ("bob", 404)] {
+        let answer = server.http(user).await.get(&format!("/v1/files/{file}")).await;
+        assert_eq!(answer.status, status, "{user}");
+    }
+    for command in [json!({ "type": "delete", "room": audit, "message": entry["id"] }), follow(&audit, "start")] {
+        assert_eq!(cas.refused(command).await, "room_not_found");
+    }
+
+    assert_eq!(ann.refused(resolve(&audit, &said)).await, "report_not_found");
+    assert_eq!(bob.refused(resolve(&audit, &entry["id"])).await, "room_not_found");
+    ann.ask(resolve(&audit, &entry["id"])).await;
+    ann.ask(resolve(&audit, &entry["id"])).await;
+    let resolved = of(&history(&mut ann, &audit).await, "report_resolved");
+    assert_eq!(resolved.len(), 1);
+    assert_eq!((&resolved[0]["report"], &resolved[0]["note"]), (&entry["id"], &json!("seen")));
+}
+
+#[tokio::test]
+async fn a_message_is_reported_by_whoever_reads_it_and_by_each_once() {
+    let server = TestServer::start();
+    let (mut ann, mut bob, mut cas) = lobby(&server).await;
+    let audit = audit_of(&mut ann, "lobby").await;
+    ann.ask(role("bob", "viewer")).await;
+    let said = cas.ask(post("lobby", "spam")).await["record"].clone();
+    // At the same time, on two connections.
+    let mut again = server.client("bob").await;
+    let (one, other) = tokio::join!(bob.ask(report(&said, None)), again.ask(report(&said, Some("spam"))));
+    assert_eq!((&one["message"], &other["message"]), (&said, &said));
+    bob.ask(report(&said, None)).await;
+    ann.ask(report(&said, None)).await;
+    let by: Vec<_> = of(&history(&mut ann, &audit).await, "reported").iter().map(|it| it["author"].clone()).collect();
+    assert_eq!(by, ["bob", "ann"]);
+
+    for (user, code) in [("zoe", "not_member"), ("cas", "ok")] {
+        let mut client = server.client(user).await;
+        assert_eq!(told(&client.try_ask(report(&said, None)).await), code, "{user}");
+    }
+    ann.ask(json!({ "type": "update", "room": "lobby", "history": "join" })).await;
+    let mut zoe = server.client("zoe").await;
+    zoe.ask(join("lobby")).await;
+    assert_eq!(zoe.refused(report(&said, None)).await, "message_not_found");
+    cas.ask(json!({ "type": "delete", "room": "lobby", "message": said })).await;
+    assert_eq!(bob.refused(report(&said, None)).await, "message_deleted");
+    assert_eq!(cas.refused(report(&json!("0190a000-0000-7000-8000-000000000003"), None)).await, "message_not_found");
+}
+
+#[tokio::test]
+async fn a_report_before_any_decision_begins_an_audit_room_that_hears_who_may_read_it() {
+    let server = TestServer::start();
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    ann.ask(json!({ "type": "invite", "room": "lobby", "user": "bob", "role": "admin" })).await;
+    let mut bob = server.client("bob").await;
+    bob.ask(join("lobby")).await;
+    let audit = audit_of(&mut bob, "lobby").await;
+    let said = ann.ask(post("lobby", "spam")).await["record"].clone();
+    server.client("bob").await.ask(report(&said, None)).await;
+    bob.ask(follow(&audit, "start")).await;
+    bob.ask(json!({ "type": "leave", "room": "lobby" })).await;
+    assert_eq!(bob.refused(json!({ "type": "history", "room": audit })).await, "room_not_found");
+    assert_eq!(of(&history(&mut ann, &audit).await, "reported").len(), 1);
+}
+
+#[tokio::test]
+async fn who_reports_too_often_has_to_wait() {
+    let rates = Rates { reports_per_user: Some(Rate::per_minute(1, 2)), ..Rates::default() };
+    let server = TestServer::with(Setup { limits: Limits { rates, ..Limits::lifted() }, ..Setup::default() });
+    let (mut ann, mut bob, mut cas) = lobby(&server).await;
+    for n in 0..3 {
+        let said = ann.ask(post("lobby", "hi")).await["record"].clone();
+        let answer = bob.try_ask(report(&said, None)).await;
+        assert_eq!(told(&answer), if n < 2 { "ok" } else { "rate_limited" });
+        assert!(n < 2 || answer["error"]["limit"] == "rates.reports_per_user", "{answer}");
+        cas.ask(post("lobby", "another has a rate of his own")).await;
+    }
+}
+
+fn report(message: &Value, reason: Option<&str>) -> Value {
+    json!({ "type": "report", "room": "lobby", "message": message, "reason": reason })
+}
+
+fn resolve(audit: &str, report: &Value) -> Value {
+    json!({ "type": "resolve_report", "room": audit, "report": report, "note": "seen" })
+}
+
+fn told(answer: &Value) -> &str {
+    if answer["ok"] == true { "ok" } else { code(answer) }
+}
+
+async fn history(client: &mut Client, room: &str) -> Vec<Value> {
+    let page = client.ask(json!({ "type": "history", "room": room, "limit": 100 })).await;
+    page["records"].as_array().unwrap().clone()
+}
+
+fn of(records: &[Value], event: &str) -> Vec<Value> {
+    records.iter().filter(|record| record["event"] == *event).cloned().collect()
+}
+
 /// What goes wrong.
 enum Struck {
     Taking,
@@ -314,9 +441,7 @@ fn records_of(store: &MemoryStore, room: &str) -> u64 {
 
 /// The entries of an audit room.
 async fn log(client: &mut Client, audit: &str) -> Vec<Value> {
-    let page = client.ask(json!({ "type": "history", "room": audit, "limit": 100 })).await;
-    let records = page["records"].as_array().unwrap();
-    records.iter().filter(|record| record["event"] == "audited").cloned().collect()
+    of(&history(client, audit).await, "audited")
 }
 
 /// Why something was refused, if it was.

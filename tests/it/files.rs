@@ -909,7 +909,7 @@ async fn upload(server: &TestServer, user: &str, query: &str, content: &[u8]) ->
     request.body(content).send(server).await
 }
 
-async fn uploaded(server: &TestServer, user: &str, query: &str, content: &[u8]) -> String {
+pub async fn uploaded(server: &TestServer, user: &str, query: &str, content: &[u8]) -> String {
     let answer = upload(server, user, query, content).await;
     assert_eq!(answer.status, 201, "{answer:?}");
     answer.json()["id"].as_str().unwrap().to_owned()

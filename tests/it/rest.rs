@@ -107,6 +107,16 @@ async fn every_route_of_a_command_does_what_the_command_does_and_answers_as_desc
     assert_eq!(page["reactions"], tally);
     let said = walk.ok(&bob, "presence", &[], Some(json!({ "presence": "online" }))).await;
     assert_eq!(said["presence"], "online");
+    let reported = [("room", room), ("message", answered["record"].as_str().unwrap())];
+    let report = walk.ok(&bob, "report", &reported, Some(json!({ "reason": "spam" }))).await;
+    assert_eq!(report["message"], answered["record"]);
+    let about = walk.ok(&ann, "room", &[("room", room)], None).await;
+    let audit = about["audit"].as_str().unwrap();
+    let log = walk.ok(&ann, "history", &[("room", audit)], None).await;
+    let report = log["records"].as_array().unwrap().iter().find(|record| record["event"] == "reported").unwrap();
+    assert_eq!((&report["author"], &report["reason"]), (&json!("bob"), &json!("spam")));
+    let seen = [("room", audit), ("report", report["id"].as_str().unwrap())];
+    walk.ok(&ann, "resolve_report", &seen, Some(json!({ "note": "it was a joke" }))).await;
     let hidden = [("room", room), ("message", answered["record"].as_str().unwrap())];
     assert_eq!(walk.ok(&bob, "hide", &hidden, None).await["messages"], json!([answered["record"]]));
     assert_eq!(walk.ok(&bob, "hidden", &hidden[..1], None).await["messages"], json!([answered["record"]]));

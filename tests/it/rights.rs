@@ -61,6 +61,8 @@ const CHANNEL: &str = "
     inbox_update ok         ok     ok     ok     ok     out     out    out      none
     typing       ok         ok     ok     ok     role   out     out    out      none
     presences    ok         ok     ok     ok     ok     out     out    out      none
+    report         ok ok ok ok ok out out out none
+    resolve_report kind_forbids kind_forbids kind_forbids kind_forbids kind_forbids out out out none
     hide         ok         ok     ok     ok     ok     out     out    out      none
     unhide       ok         ok     ok     ok     ok     out     out    out      none
     hidden       ok         ok     ok     ok     ok     out     out    out      none
@@ -104,6 +106,8 @@ const GROUP: &str = "
     inbox_update ok         ok     ok     ok     ok     out     none   none     none
     typing       ok         ok     ok     ok     role   out     none   none     none
     presences    ok         ok     ok     ok     ok     out     none   none     none
+    report         ok ok ok ok ok out none none none
+    resolve_report kind_forbids kind_forbids kind_forbids kind_forbids kind_forbids out none none none
     hide         ok         ok     ok     ok     ok     out     none   none     none
     unhide       ok         ok     ok     ok     ok     out     none   none     none
     hidden       ok         ok     ok     ok     ok     out     none   none     none
@@ -148,6 +152,8 @@ const ARCHIVED: &str = "
     inbox_update ok         ok    ok     ok    ok     out     out    out      none
     typing       shut       shut  shut   shut  shut   out     out    out      none
     presences    ok         ok    ok     ok    ok     out     out    out      none
+    report         ok ok ok ok ok out out out none
+    resolve_report kind_forbids kind_forbids kind_forbids kind_forbids kind_forbids out out out none
     hide         ok         ok    ok     ok    ok     out     out    out      none
     unhide       ok         ok    ok     ok    ok     out     out    out      none
     hidden       ok         ok    ok     ok    ok     out     out    out      none
@@ -207,6 +213,8 @@ const TWICE: &str = "
     inbox_update -       -         ok         ok
     typing       -       -         ok         ok
     presences    -       -         ok         ok
+    report       lost    lost      ok         ok
+    resolve_report -     -         kind_forbids kind_forbids
     hide         lost    lost      ok         ok
     unhide       lost    lost      ok         ok
     hidden       -       -         ok         ok
@@ -311,6 +319,10 @@ const HOSTILE: &str = "
     inbox_update.draft ok     ok     ok
     typing.room        bad    bad    bad
     presences.room     bad    bad    bad
+    report.room        bad    bad    bad
+    report.message     bad    bad    bad
+    report.reason      bad    ok     bad
+    resolve_report.room bad bad bad
     hide.room          bad    bad    bad
     hide.message       bad    bad    bad
     unhide.room        bad    bad    bad
@@ -357,6 +369,7 @@ fn takes(kind: Kind, whole: &Value, member: &str) -> bool {
     let left_out = [
         (Kind::Kick, "reason"),
         (Kind::Ban, "reason"),
+        (Kind::Report, "reason"),
         (Kind::Post, "client_id"),
         (Kind::Edit, "client_id"),
         (Kind::Delete, "client_id"),
@@ -487,12 +500,14 @@ fn command(kind: Kind, stage: &Stage) -> Option<Value> {
         | Kind::Thread
         | Kind::Edits
         | Kind::Readers
+        | Kind::Report
         | Kind::Hide
         | Kind::Unhide => {
             json!({ "message": stage.message })
         }
         Kind::React | Kind::Unreact | Kind::Reactions => json!({ "message": stage.message, "emoji": "👍" }),
         Kind::InboxUpdate => json!({ "pinned": true }),
+        Kind::ResolveReport => json!({ "report": stage.message }),
     };
     let mut command = json!({ "type": kind.as_str(), "room": stage.room });
     command.as_object_mut().expect("it is one").extend(more.as_object().expect("it is one").clone());

@@ -2,8 +2,13 @@
 //! its audit room, and an audit room takes it, each once.
 
 use super::{Asked, Header, Room};
-use crate::domain::command::{Audit, Begin, Decision, Reading};
-use crate::domain::{Audited, Capability, Event, Record, Rejection, Role, RoomEvent, RoomId, RoomKind, UserId};
+use crate::domain::command::{Audit, Begin, Decision, Found, Reading, Report};
+use crate::domain::{
+    Audited, Capability, Event, Name, Record, RecordId, Rejection, Role, RoomEvent, RoomId, RoomKind, UserId,
+};
+
+/// How many reports of late an audit room knows without a look at its rows.
+const REPORTS_MAX: usize = 4096;
 
 impl Header {
     /// Whether a record of the room is for its audit room, whoever reads that.
@@ -47,6 +52,65 @@ impl Room {
             events.push(RoomEvent::Audited(Box::new(audited)));
         }
         Ok(events)
+    }
+
+    /// From now on whoever comes and goes that reads what is decided is owed. Not told by the log: a row says so.
+    pub fn watch(&mut self) -> Result<&Header, Rejection> {
+        let header = self.header.as_mut().ok_or(Rejection::RoomNotFound)?;
+        if header.kind.policy().moderate.is_none() {
+            return Err(Rejection::KindForbids);
+        }
+        header.audited = true;
+        Ok(header)
+    }
+
+    /// Once per user and message: to report again changes nothing.
+    pub(super) fn report_taken(&self, asked: &Asked, report: Report) -> Result<Vec<RoomEvent>, Rejection> {
+        let Report { reported, before } = report;
+        if asked.header.kind != RoomKind::Audit {
+            return Err(self.existence(asked, Rejection::KindForbids));
+        }
+        if before || self.reported.contains_key(&(reported.message, asked.user.clone())) {
+            return Ok(Vec::new());
+        }
+        Ok(vec![RoomEvent::Reported(Box::new(reported))])
+    }
+
+    pub(super) fn report_resolved(
+        &self,
+        asked: &Asked,
+        (report, note): (RecordId, Option<Name>),
+        found: Option<Found>,
+    ) -> Result<Vec<RoomEvent>, Rejection> {
+        self.insider(asked)?;
+        if asked.header.kind != RoomKind::Audit {
+            return Err(Rejection::KindForbids);
+        }
+        let found = found.ok_or(Rejection::ReportNotFound)?;
+        if found.resolved || self.resolved.contains(&report.seq()) {
+            return Ok(Vec::new());
+        }
+        Ok(vec![RoomEvent::ReportResolved { report, note }])
+    }
+
+    /// Takes note of what has been reported and seen to of late: who asks has looked at what is on disk, and what was
+    /// under way then is in the tail.
+    pub(super) fn note_report(&mut self, record: &Record) {
+        let seq = record.position.seq;
+        match &record.event {
+            Event::Room(RoomEvent::Reported(reported)) => {
+                self.reported.insert((reported.message, record.author.clone()), seq);
+            }
+            Event::Room(RoomEvent::ReportResolved { report, .. }) => {
+                self.resolved.insert(report.seq());
+            }
+            Event::Room(_) | Event::Directory(_) | Event::Inbox(_) => return,
+        }
+        if self.reported.len() + self.resolved.len() > REPORTS_MAX {
+            let since = seq.0.saturating_sub(REPORTS_MAX as u64 / 2);
+            self.reported.retain(|_, at| at.0 > since);
+            self.resolved.clear();
+        }
     }
 
     fn reading_changed(&self, Reading { user, reads }: Reading, by: &UserId) -> Option<RoomEvent> {
@@ -96,7 +160,9 @@ impl RoomEvent {
             | Self::MessageUnpinned { .. }
             | Self::HistoryTrimmed { .. }
             | Self::MessageErased
-            | Self::Audited(_) => false,
+            | Self::Audited(_)
+            | Self::Reported(_)
+            | Self::ReportResolved { .. } => false,
         }
     }
 
@@ -129,7 +195,9 @@ impl RoomEvent {
             | Self::MessageUnpinned { .. }
             | Self::HistoryTrimmed { .. }
             | Self::MessageErased
-            | Self::Audited(_) => None,
+            | Self::Audited(_)
+            | Self::Reported(_)
+            | Self::ReportResolved { .. } => None,
         }
     }
 }

@@ -4,10 +4,10 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::command::{Begin, Decision, Reading};
+use crate::domain::command::{Begin, Decision, Found, Reading, Report};
 use crate::domain::rules::Links;
 use crate::domain::{
-    Attachment, Audit, Audited, Epoch, FileName, MediaType, RoomId, RulesChange, Source, TenantId, Update,
+    Attachment, Audit, Audited, Epoch, FileName, MediaType, Reported, RoomId, RulesChange, Source, TenantId, Update,
 };
 
 #[test]
@@ -982,7 +982,7 @@ fn nobody_does_anything_in_an_audit_room_but_the_server() {
     given(vec![]).when("ann", create(RoomKind::Audit, None, &[])).refused(Rejection::KindForbids);
     let audit = given(vec![(SERVER, begin(&["ann", "bob"]))]);
     for command in everything("bob") {
-        let begins = matches!(command, Command::Audit(_));
+        let begins = matches!(command, Command::Audit(_) | Command::Report(_));
         for by in ["ann", "bob"] {
             assert!(begins || audit.clone().when(by, command.clone()).0.is_err(), "{by}: {command:?}");
         }
@@ -993,6 +993,50 @@ fn nobody_does_anything_in_an_audit_room_but_the_server() {
     audit.when("chinwag:operator", Command::Archive).refused(Rejection::KindForbids);
     let lobby = given(channel("ann"));
     lobby.when("ann", write_down(&[&decided(5, "ann", None)])).refused(Rejection::KindForbids);
+}
+
+#[test]
+fn a_message_is_reported_once_by_each_and_a_report_is_seen_to_once() {
+    let audit = given(vec![(SERVER, begin(&["ann"]))]);
+    let message = RecordId(Uuid::from_u128(3));
+    let report = |before| Command::Report(reported(message, before));
+    let event = RoomEvent::Reported(Box::new(reported(message, false).reported));
+    audit.clone().when("zoe", report(false)).then([event.clone()]);
+    audit.clone().when("zoe", report(true)).then([]);
+    let once = audit.and("zoe", report(false));
+    let id = once.last_id();
+    once.clone().when("zoe", report(false)).then([]);
+    once.clone().when("bob", report(false)).then([event]);
+    // As much is known of it by a room that wakes.
+    let mut woken = Room::restore(once.room.snapshot().unwrap());
+    once.records.iter().for_each(|record| woken.recall(record));
+    assert_eq!(woken.decide(&principal("zoe"), report(false), Timestamp(9)), Ok(Vec::new()));
+
+    let resolve = |found| Command::ResolveReport { report: id, note: None, found };
+    let (open, seen) = (Some(Found { resolved: false }), Some(Found { resolved: true }));
+    once.clone().when("ann", resolve(None)).refused(Rejection::ReportNotFound);
+    once.clone().when("zoe", resolve(open)).refused(Rejection::RoomNotFound);
+    once.clone().when("ann", resolve(open)).then([RoomEvent::ReportResolved { report: id, note: None }]);
+    once.clone().when("ann", resolve(seen)).then([]);
+    once.and("ann", resolve(open)).when("ann", resolve(open)).then([]);
+    given(channel("ann")).when("ann", report(false)).refused(Rejection::KindForbids);
+    given(channel("ann")).when("ann", resolve(open)).refused(Rejection::KindForbids);
+}
+
+#[test]
+fn a_room_that_is_watched_owes_who_comes_and_goes_though_nothing_was_decided() {
+    let mut lobby = given(channel("ann")).and("ann", Command::Invite { user: user("bob"), role: Role::Admin });
+    assert_eq!(owed(&lobby, "bob", Command::Join), None);
+    lobby.room.watch().unwrap();
+    assert_eq!(owed(&lobby, "bob", Command::Join).unwrap().reading, reading("bob", true));
+    let mut direct = given(room(RoomKind::Direct, "ann", &["bob"]));
+    assert_eq!(direct.room.watch().err(), Some(Rejection::KindForbids));
+}
+
+fn reported(message: RecordId, before: bool) -> Report {
+    let (by, at, content) = (user("bob"), Timestamp(1), Content::text("buy"));
+    let (attachments, reason) = (Attachments::default(), None);
+    Report { reported: Reported { room: WATCHED, message, by, at, content, attachments, reason }, before }
 }
 
 const WATCHED: RoomId = RoomId(Uuid::from_u128(7));
@@ -1273,6 +1317,8 @@ fn everything(other: &str) -> Vec<Command> {
         Command::Pin { message },
         Command::Unpin { message },
         Command::Audit(Audit::default()),
+        Command::Report(reported(message, false)),
+        Command::ResolveReport { report: message, note: None, found: None },
     ]
 }
 

@@ -405,6 +405,14 @@ pub(super) fn ask<'de>(payload: &impl Payload<'de>, kind: Kind) -> Result<Ask, R
             let limit = page_of(limit.unwrap_or(PAGE_MAX), INBOX_MAX)?;
             Ask::InboxChanges { since: since.into_owned(), limit }
         }
+        Kind::Report => {
+            let Report { room, message, reason } = payload.read()?;
+            Ask::Report { room: room.0, message: message.0, reason: reason.map(|it| it.0) }
+        }
+        Kind::ResolveReport => {
+            let ResolveReport { room, report, note } = payload.read()?;
+            Ask::ResolveReport { room: room.0, report: report.0, note: note.map(|it| it.0) }
+        }
         Kind::Hide => {
             let OfMessage { room, message } = payload.read()?;
             Ask::Hide { room: room.0, message: message.0, hidden: true }
@@ -581,13 +589,15 @@ pub enum Kind {
     Block,
     Unblock,
     Blocks,
+    Report,
+    ResolveReport,
     Hide,
     Unhide,
     Hidden,
 }
 
 impl Kind {
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 57] = [
         Self::Auth,
         Self::Create,
         Self::Update,
@@ -640,6 +650,8 @@ impl Kind {
         Self::Block,
         Self::Unblock,
         Self::Blocks,
+        Self::Report,
+        Self::ResolveReport,
         Self::Hide,
         Self::Unhide,
         Self::Hidden,
@@ -688,6 +700,8 @@ impl Kind {
             Self::Inbox => "inbox",
             Self::InboxChanges => "inbox_changes",
             Self::InboxUpdate => "inbox_update",
+            Self::Report => "report",
+            Self::ResolveReport => "resolve_report",
             Self::Hide => "hide",
             Self::Unhide => "unhide",
             Self::Hidden => "hidden",
@@ -790,6 +804,20 @@ struct Invite {
     room: RoomText,
     user: Parsed<UserId>,
     role: Option<Parsed<Role>>,
+}
+
+#[derive(Deserialize)]
+struct Report {
+    room: RoomText,
+    message: Parsed<RecordId>,
+    reason: Option<Parsed<Name>>,
+}
+
+#[derive(Deserialize)]
+struct ResolveReport {
+    room: RoomText,
+    report: Parsed<RecordId>,
+    note: Option<Parsed<Name>>,
 }
 
 #[derive(Deserialize)]

@@ -10,8 +10,8 @@ use crate::domain::profile::Avatar;
 use crate::domain::room::{Ban, Mute, Settings as RoomSettings};
 use crate::domain::{
     Alias, Attachment, Audited, Capabilities, Capability, Content, DirectoryEvent, Emoji, Event, Forwarded, InReplyTo,
-    InboxEvent, Name, Position, Presence, Profile, Record, RecordId, Rights, RoomEvent, RoomId, RoomKey, Rules, Signal,
-    Timestamp, UserId,
+    InboxEvent, Name, Position, Presence, Profile, Record, RecordId, Reported, Rights, RoomEvent, RoomId, RoomKey,
+    Rules, Signal, Timestamp, UserId,
 };
 use crate::wire::{
     About, Activity, Beside, Change, Changes, Cursor, Edited, Gap, Inbox, InboxRoom, Listed, ListedMember, Notice,
@@ -156,6 +156,10 @@ pub fn record_bytes(record: &Record) -> usize {
     if let RoomEvent::Audited(_) = event {
         return 2 * FRAME_BYTES;
     }
+    if let RoomEvent::Reported(reported) = event {
+        let attached: usize = reported.attachments.iter().map(attachment_bytes).sum();
+        return FRAME_BYTES + attached + said_bytes(&reported.content, &[]);
+    }
     let mut attached = 0;
     if let RoomEvent::MessagePosted { attachments, .. } = event {
         attached = attachments.iter().map(attachment_bytes).sum();
@@ -214,6 +218,7 @@ fn reply_bytes(reply: &Reply) -> usize {
         | Reply::Users(_)
         | Reply::FoundUsers(_)
         | Reply::Blocked { .. }
+        | Reply::Reported { .. }
         | Reply::Blocks { .. }
         | Reply::FollowingAll { .. }
         | Reply::UnfollowedAll
@@ -391,6 +396,12 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
         }
         RoomEvent::MessageErased => out.member("event", "message_erased"),
         RoomEvent::Audited(audited) => put_audited(out, audited),
+        RoomEvent::Reported(reported) => put_reported(out, reported),
+        RoomEvent::ReportResolved { report, note } => {
+            out.member("event", "report_resolved");
+            put_record_id(out, "report", *report);
+            out.member("note", &note.as_ref().map(Name::as_str));
+        }
     }
 }
 
@@ -404,6 +415,22 @@ fn put_audited(out: &mut impl Writer, Audited { room, position, id, at, by: _, d
     put_record_id(out, "id", *id);
     put_time(out, *at);
     put_event(out, decided);
+    out.close_map(open);
+}
+
+/// The message as it was when it was reported.
+fn put_reported(out: &mut impl Writer, reported: &Reported) {
+    let Reported { room, message, by, at, content, attachments, reason } = reported;
+    out.member("event", "reported");
+    out.member("reason", &reason.as_ref().map(Name::as_str));
+    out.key("reported");
+    let open = out.open_map();
+    put_room(out, "room", *room);
+    put_record_id(out, "message", *message);
+    out.member("by", by.as_str());
+    put_time(out, *at);
+    put_attachments(out, attachments);
+    put_content(out, content);
     out.close_map(open);
 }
 
@@ -622,6 +649,10 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             out.member("invisible", invisible);
         }
         Reply::Profile(profile) => put_profile(out, profile),
+        Reply::Reported { room, message } => {
+            put_room(out, "room", room.room);
+            put_record_id(out, "message", *message);
+        }
         Reply::Blocked { user, blocked } => {
             out.member("user", user.as_str());
             out.member("blocked", blocked);
