@@ -578,6 +578,7 @@ struct StoredHeader<'a> {
     keep_ms: u64,
     #[serde(default)]
     trimmed: StoredReached,
+    #[serde(default)]
     audits: Option<Id>,
     #[serde(default)]
     audited: bool,

@@ -229,7 +229,9 @@ async fn long_histories_go_a_part_at_a_time_and_every_room_has_its_turn() {
             break;
         }
     }
-    assert_eq!((rounds, total.rooms, total.records), (2, 301, head + 300 * 3));
+    // Each has an audit room by now, or soon, that has its turn as well.
+    assert!((2..=3).contains(&rounds), "{rounds}");
+    assert_eq!((total.rooms, total.records), (301, head + 300 * 3));
     let head_now = lobby.client("ann").await.ask(json!({ "type": "room", "room": "lobby" })).await["head"].as_u64();
     // 200 messages of 4,000 bytes are seven pages of 128 KiB.
     assert!(head_now.is_some_and(|now| (head + 6..head + 9).contains(&now)), "{head_now:?}, {head}");

@@ -135,7 +135,8 @@ async fn ask(
     let mut target = path.to_owned();
     let message = "0192f0c1-2345-7abc-8def-000000000004";
     let places = [("room", room), ("user", "olga"), ("message", message), ("emoji", "+1")];
-    for (name, ours) in places.into_iter().chain([("file", message), ("upload", message)]) {
+    let others = [("file", message), ("upload", message), ("report", message)];
+    for (name, ours) in places.into_iter().chain(others) {
         let said = if name == member { value } else { ours };
         target = target.replace(&format!("{{{name}}}"), said);
     }
