@@ -91,6 +91,7 @@ fn the_table_of_commands_is_that_of_the_help() {
         "room list",
         "room show ROOM",
         "room archive ROOM",
+        "room audit ROOM",
         "user add NAME",
         "user list",
         "user reset NAME",

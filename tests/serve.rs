@@ -90,6 +90,18 @@ fn the_operator_lists_shows_and_archives_rooms_of_a_running_server() {
     assert_eq!(again.status.code(), Some(65));
     assert!(text(&again.stderr).contains("room_archived"), "{}", text(&again.stderr));
     assert!(text(&room(&["list"]).stdout).contains("archived channel\t4"));
+    // Written down shortly after.
+    let patience = Instant::now() + Duration::from_secs(20);
+    let mut audit = String::new();
+    while audit.is_empty() && Instant::now() < patience {
+        audit = text(&room(&["audit", "lobby"]).stdout);
+    }
+    let columns: Vec<_> = audit.trim_end().split('\t').skip(1).collect();
+    assert_eq!(columns, ["chinwag:operator", "room_archived", "-", "-"], "{audit}");
+    let records = text(&room(&["audit", "lobby", "--json"]).stdout);
+    let records: Vec<serde_json::Value> = records.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<_> = records.iter().map(|record| &record["event"]).collect();
+    assert_eq!(events, ["room_created", "member_joined", "audited"]);
     let nowhere = room(&["show", "nowhere"]);
     assert!(text(&nowhere.stderr).contains("room_not_found"), "{}", text(&nowhere.stderr));
     let elsewhere = room(&["show", "lobby", "--tenant", "elsewhere"]);

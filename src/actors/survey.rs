@@ -3,7 +3,7 @@
 use super::failure::read_failed;
 use super::registry::Registry;
 use crate::domain::room::{Header, Member};
-use crate::domain::{Rejection, RoomId, RoomKey, Seq, StreamId, TenantId, UserId};
+use crate::domain::{Record, Rejection, RoomId, RoomKey, RoomKind, Seq, StreamId, TenantId, UserId};
 use crate::store::rows::{self, Reservation, Row};
 use crate::store::{Store, StoreError};
 use crate::wire::Refusal;
@@ -58,6 +58,26 @@ pub async fn room(registry: &Registry, key: &RoomKey) -> Result<(Surveyed, Vec<(
         members.iter().map(|(key, row)| Ok((rows::user_of(key)?, Member::decode(row)?))).collect::<Result<_, _>>()
     });
     Ok((seen, members.map_err(|error| read_failed(&error))?))
+}
+
+/// What has been decided in a room, and reported of it: the records of its audit room after `after`, oldest first, with the
+/// room that they are in, and whether there are more. Of an audit room its own are meant.
+pub async fn audit(
+    registry: &Registry,
+    key: &RoomKey,
+    after: Seq,
+    limit: usize,
+) -> Result<(RoomKey, Vec<Record>, bool), Refusal> {
+    let store = &**registry.store();
+    let seen = look(store, key).await.map_err(|error| read_failed(&error))?;
+    let audit = match seen.ok_or(Rejection::RoomNotFound)?.header.kind {
+        RoomKind::Audit => key.clone(),
+        RoomKind::Channel | RoomKind::Group | RoomKind::Direct | RoomKind::Box | RoomKind::Canvas => {
+            RoomKey { tenant: key.tenant.clone(), room: RoomId::audit(&key.tenant, key.room) }
+        }
+    };
+    let page = store.read(&audit.stream(), after, limit).await.map_err(|error| read_failed(&error))?;
+    Ok((audit, page.records, !page.complete))
 }
 
 async fn look(store: &dyn Store, key: &RoomKey) -> Result<Option<Surveyed>, StoreError> {

@@ -16,6 +16,7 @@ pub enum Command {
     List(List),
     Show(Show),
     Archive(Archive),
+    Audit(Audit),
 }
 
 /// Which server, and whose rooms.
@@ -75,6 +76,27 @@ pub struct Archive {
     at: Where,
 }
 
+/// Print what has been decided in a room, and reported of it.
+#[derive(clap::Args)]
+#[command(after_help = "\
+A line per entry of the room's audit room: when, who, what, and about whom or what, with tabs between; the time is in
+milliseconds since 1970 UTC. --json prints the records as the room's readers see them, an object per line, and all of
+them.
+
+Examples:
+  chinwag room audit lobby
+  chinwag room audit lobby --json | jq -c 'select(.event == \"reported\").reported'")]
+pub struct Audit {
+    /// The room, or its audit room: its alias, its number or its uuid
+    #[arg(value_name = "ROOM", value_parser = room)]
+    room: String,
+    #[command(flatten)]
+    at: Where,
+    /// Print each record as an object of JSON
+    #[arg(long)]
+    json: bool,
+}
+
 pub fn run(command: Command) -> Result<(), Failure> {
     ask(async {
         match command {
@@ -89,8 +111,42 @@ pub fn run(command: Command) -> Result<(), Failure> {
                 let done = Desk::of(&args.at.data)?.post(&path, &json!({})).await?;
                 print(&done.to_string())
             }
+            Command::Audit(args) => audit(&args).await,
         }
     })
+}
+
+async fn audit(args: &Audit) -> Result<(), Failure> {
+    let desk = Desk::of(&args.at.data)?;
+    let mut after = 0;
+    loop {
+        let page = desk.get(&format!("{}/audit?limit=1000&after={after}", args.at.path(&args.room))).await?;
+        for record in page["records"].as_array().into_iter().flatten() {
+            match entry(record) {
+                _ if args.json => print(&record.to_string())?,
+                Some(line) => print(&line)?,
+                None => {}
+            }
+        }
+        let Some(next) = page["after"].as_u64() else { return Ok(()) };
+        after = next;
+    }
+}
+
+/// An entry of an audit room as a line; nothing of who comes and goes there.
+fn entry(record: &Value) -> Option<String> {
+    let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let (what, about, why) = match record["event"].as_str()? {
+        "audited" => {
+            let decided = &record["decided"];
+            let about = ["user", "message"].into_iter().find_map(|member| decided[member].as_str());
+            (word(&decided["event"]), about.unwrap_or("-").to_owned(), word(&decided["reason"]))
+        }
+        "reported" => ("reported".to_owned(), word(&record["reported"]["message"]), word(&record["reason"])),
+        "report_resolved" => ("report_resolved".to_owned(), word(&record["report"]), word(&record["note"])),
+        _ => return None,
+    };
+    Some([record["at"].to_string(), word(&record["author"]), what, about, why].join("\t"))
 }
 
 async fn list(args: &List) -> Result<(), Failure> {
@@ -150,6 +206,19 @@ fn print(line: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_entry_is_a_line_of_when_who_what_about_whom_and_why() {
+        let decided = json!({ "event": "member_kicked", "user": "bob", "reason": "spam" });
+        let kicked = json!({ "event": "audited", "at": 7, "author": "ann", "decided": decided });
+        assert_eq!(entry(&kicked).unwrap(), "7\tann\tmember_kicked\tbob\tspam");
+        let reported =
+            json!({ "event": "reported", "at": 8, "author": "cas", "reason": null, "reported": { "message": "m" } });
+        assert_eq!(entry(&reported).unwrap(), "8\tcas\treported\tm\t-");
+        let resolved = json!({ "event": "report_resolved", "at": 9, "author": "ann", "report": "r", "note": "seen" });
+        assert_eq!(entry(&resolved).unwrap(), "9\tann\treport_resolved\tr\tseen");
+        assert_eq!(entry(&json!({ "event": "member_joined", "at": 9, "author": "ann", "user": "bob" })), None);
+    }
 
     #[test]
     fn a_name_is_one_segment_of_a_path() {

@@ -4,10 +4,10 @@ use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
 use crate::actors::survey::{self, Surveyed};
-use crate::domain::{Alias, Command, Name, Principal, RoomId, RoomKey, RoomName, TenantId, Timestamp, UserId};
+use crate::domain::{Alias, Command, Name, Principal, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId};
 use crate::http::Desk;
 use crate::http::problem::Problem;
-use crate::wire::Refusal;
+use crate::wire::{Dialect, Refusal};
 
 /// The most rooms of one page.
 const PAGE_MAX: usize = 1000;
@@ -111,6 +111,33 @@ pub async fn archive(desk: web::ThinData<Desk>, path: web::Path<(String, String)
         Ok(HttpResponse::Ok().json(serde_json::json!({ "room": key.room.0.to_string(), "seq": seq })))
     };
     answered(archived.await)
+}
+
+#[derive(Deserialize)]
+pub struct After {
+    /// The seq after which the page starts.
+    after: Option<u64>,
+    limit: Option<usize>,
+}
+
+/// `GET /tenants/{tenant}/rooms/{room}/audit`
+pub async fn audit(
+    desk: web::ThinData<Desk>,
+    path: web::Path<(String, String)>,
+    page: web::Query<After>,
+) -> HttpResponse {
+    let read = async {
+        let key = find(&desk, &path).await?;
+        let (after, limit) = (Seq(page.after.unwrap_or(0)), page.limit.unwrap_or(100).clamp(1, PAGE_MAX));
+        let (audit, records, more) = survey::audit(&desk.registry, &key, after, limit).await?;
+        let next = records.last().filter(|_| more).map(|record| record.position.seq.0);
+        let records = records.iter().map(|record| Dialect::NativeJson.encode_record(&audit, record));
+        let records: Vec<serde_json::Value> = records
+            .map(|record| serde_json::from_slice(&record).expect("what was written as JSON is read as JSON"))
+            .collect();
+        Ok(HttpResponse::Ok().json(serde_json::json!({ "records": records, "after": next })))
+    };
+    answered(read.await)
 }
 
 async fn find(desk: &Desk, (tenant_id, room): &(String, String)) -> Result<RoomKey, Refusal> {
