@@ -280,6 +280,7 @@ impl Settings<'_> {
                     .named(".rooms.keep_days")
                     .filter_map(|(id, name)| Some((id, self.keep_ms(name)?)))
                     .collect(),
+                evidence: self.count_or_off("moderation.evidence_days").map(|days| days as u64 * DAY_MS),
             },
         }
     }

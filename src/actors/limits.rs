@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::{Rules, TenantId};
+use crate::domain::{RoomKind, Rules, TenantId};
 
 /// Times, sizes and rates that actors and edges keep to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,14 +55,32 @@ pub struct Limits {
 }
 
 /// How long rooms keep what is said in them, in milliseconds, whatever they decide themselves. `None` is for ever.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Keeping {
     /// In a tenant that is not named.
     pub others: Option<u64>,
     pub named: HashMap<TenantId, Option<u64>>,
+    /// In audit rooms of all tenants, whatever holds for other rooms.
+    pub evidence: Option<u64>,
+}
+
+impl Default for Keeping {
+    fn default() -> Self {
+        Self { others: None, named: HashMap::new(), evidence: Some(90 * 24 * 60 * 60 * 1000) }
+    }
 }
 
 impl Keeping {
+    /// In a room of this kind.
+    pub fn of_room(&self, tenant: &TenantId, kind: RoomKind) -> Option<u64> {
+        match kind {
+            RoomKind::Audit => self.evidence,
+            RoomKind::Channel | RoomKind::Group | RoomKind::Direct | RoomKind::Box | RoomKind::Canvas => {
+                self.of(tenant)
+            }
+        }
+    }
+
     pub fn of(&self, tenant: &TenantId) -> Option<u64> {
         self.named.get(tenant).copied().unwrap_or(self.others)
     }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
 use super::failure::read_failed;
+use super::limits::Keeping;
 use super::registry::Registry;
 use crate::domain::room::{Header, Message};
 use crate::domain::{
@@ -76,9 +77,9 @@ impl Sweep {
 async fn trim(registry: &Arc<Registry>, room: &RoomKey) -> Result<u64, Refusal> {
     let mut records = 0;
     for _ in 0..TRIMS_PER_ROUND {
-        let operator = registry.limits().keep.of(&room.tenant);
-        let due = due(&**registry.store(), room, operator, registry.now()).await;
-        let Some((kept_from, until, at)) = due.map_err(|error| read_failed(&error))? else { break };
+        let limits = registry.limits().clone();
+        let due = due(&**registry.store(), room, &limits.keep, registry.now()).await;
+        let Some((kept_from, until, at, operator)) = due.map_err(|error| read_failed(&error))? else { break };
         let trim = Command::Trim { until, at, operator };
         registry.submit(room, server(room, registry.now()), trim, None).await?;
         records += until.seq.0 + 1 - kept_from.0;
@@ -97,17 +98,19 @@ fn server(room: &RoomKey, now: Timestamp) -> Principal {
     }
 }
 
-/// From where on a room keeps records, and the place and time of the last of its oldest that it has kept for long enough.
+/// From where on a room keeps records, and the place and time of the last of its oldest that it has kept for long enough,
+/// with what the operator has decided about that.
 /// Where these say nothing but that something was trimmed before, they may stay: each would be followed by another.
 async fn due(
     store: &dyn Store,
     room: &RoomKey,
-    operator: Option<u64>,
+    keep: &Keeping,
     now: Timestamp,
-) -> Result<Option<(Seq, Position, Timestamp)>, StoreError> {
+) -> Result<Option<(Seq, Position, Timestamp, Option<u64>)>, StoreError> {
     let stream = room.stream();
     let Some(header) = store.get_all(&stream, &[rows::HEADER]).await?.pop().flatten() else { return Ok(None) };
     let header = Header::decode(&header)?;
+    let operator = keep.of_room(&room.tenant, header.kind);
     let Some(keep_ms) = header.settings.keep_ms(operator) else { return Ok(None) };
     let oldest = store.read(&stream, header.trimmed.seq, 1).await?.records;
     if oldest.first().is_none_or(|record| !record.at.is_past(keep_ms, now)) {
@@ -116,7 +119,7 @@ async fn due(
     let page = store.read(&stream, header.trimmed.seq, RECORDS_AT_ONCE).await?.records;
     let due = page.iter().take_while(|record| record.at.is_past(keep_ms, now));
     let last = due.filter(|record| !is_trim(record)).last();
-    Ok(last.map(|record| (header.kept_from(), record.position, record.at)))
+    Ok(last.map(|record| (header.kept_from(), record.position, record.at, operator)))
 }
 
 fn is_trim(record: &Record) -> bool {
@@ -152,9 +155,18 @@ pub async fn going(
     let mut refers: Vec<(FileId, Seq)> = Vec::new();
     let mut erase = Vec::new();
     for record in &records {
-        let Event::Room(RoomEvent::MessagePosted { reply, attachments, .. }) = &record.event else { continue };
         let seq = record.position.seq;
-        keys.extend(reply.as_ref().map(|reply| rows::threaded(reply.thread.seq(), seq)));
+        let attachments = match &record.event {
+            Event::Room(RoomEvent::MessagePosted { reply, attachments, .. }) => {
+                keys.extend(reply.as_ref().map(|reply| rows::threaded(reply.thread.seq(), seq)));
+                attachments
+            }
+            Event::Room(RoomEvent::Reported(reported)) => {
+                keys.extend([rows::report(reported.message, &record.author), rows::resolved(seq)]);
+                &reported.attachments
+            }
+            Event::Room(_) | Event::Directory(_) | Event::Inbox(_) => continue,
+        };
         refers.extend(attachments.iter().map(|attachment| (attachment.id, seq)));
     }
     for (row_key, row) in up_to(&*store, &stream, rows::MESSAGES, until.seq).await? {

@@ -363,6 +363,18 @@ pub const SECTIONS: &[Section] = &[
         )],
     },
     Section {
+        name: "moderation",
+        shape: Shape::Once,
+        doc: "What is written down of what moderators do, and of what is reported to them",
+        settings: &[setting(
+            "evidence_days",
+            NumberOrOff { least: 1, most: 36_500, unit: "days" },
+            "90",
+            "For how long audit rooms keep what was decided, and reports with their evidence",
+            Live,
+        )],
+    },
+    Section {
         name: "tenants.NAME.rules",
         shape: Shape::PerTenant,
         doc: "What may not be said in the rooms of a tenant; `default` stands for every tenant that is not named",

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use chinwag::actors::Limits;
 use chinwag::actors::limits::{Rate, Rates};
-use chinwag::domain::{RoomId, RoomKey, StreamId, TenantId, Timestamp};
+use chinwag::actors::retention::Sweep;
+use chinwag::clock::{Clock, ManualClock, SystemClock};
+use chinwag::domain::{FileId, RoomId, RoomKey, StreamId, TenantId, Timestamp};
 use chinwag::store::memory::{Fault, MemoryStore};
-use chinwag::store::{Commit, CommitError, Store};
+use chinwag::store::{Commit, CommitError, Store, rows};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -382,6 +384,38 @@ async fn a_report_before_any_decision_begins_an_audit_room_that_hears_who_may_re
 }
 
 #[tokio::test]
+async fn evidence_is_kept_for_a_time_of_its_own_and_then_no_longer() {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let mut limits = Setup::default().limits;
+    (limits.keep.others, limits.keep.evidence) = (Some(DAY_MS), Some(90 * DAY_MS));
+    let server = TestServer::with(Setup { clock: Arc::clone(&clock) as Arc<dyn Clock>, limits, ..Setup::default() });
+    let later = async |days: u64| {
+        clock.advance(Duration::from_millis(days * DAY_MS));
+        Sweep::default().round(&server.registry).await.unwrap();
+        server.registry.files().unwrap().collect(server.registry.limits().files, Timestamp(i64::MAX)).await.unwrap();
+        let token = server.token_of("default", "ann", clock.now(), Duration::from_secs(60));
+        server.client_with(&token, None).await
+    };
+    let (mut ann, mut bob, mut cas) = lobby(&server).await;
+    let audit = audit_of(&mut ann, "lobby").await;
+    let file = uploaded(&server, "cas", "room=lobby&name=evidence.txt", b"buy this").await;
+    let said = json!({ "type": "post", "room": "lobby", "attachments": [file] });
+    let said = cas.ask(said).await["record"].clone();
+    bob.ask(report(&said, None)).await;
+    let mut ann = later(2).await;
+    assert_eq!(of(&history(&mut ann, "lobby").await, "message_posted").len(), 0);
+    assert_eq!(of(&history(&mut ann, &audit).await, "reported").len(), 1);
+    let kept =
+        async || server.registry.store().get(&StreamId::Files, &rows::file(file_id(&file))).await.unwrap().is_some();
+    assert!(kept().await, "what is evidence is not collected");
+    let mut ann = later(90).await;
+    assert_eq!(of(&history(&mut ann, &audit).await, "reported").len(), 0);
+    let mut ann = later(1).await;
+    assert!(!kept().await);
+    assert_eq!(ann.refused(report(&said, None)).await, "message_not_found");
+}
+
+#[tokio::test]
 async fn who_reports_too_often_has_to_wait() {
     let rates = Rates { reports_per_user: Some(Rate::per_minute(1, 2)), ..Rates::default() };
     let server = TestServer::with(Setup { limits: Limits { rates, ..Limits::lifted() }, ..Setup::default() });
@@ -393,6 +427,12 @@ async fn who_reports_too_often_has_to_wait() {
         assert!(n < 2 || answer["error"]["limit"] == "rates.reports_per_user", "{answer}");
         cas.ask(post("lobby", "another has a rate of his own")).await;
     }
+}
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+fn file_id(file: &str) -> FileId {
+    FileId(Uuid::parse_str(file).unwrap())
 }
 
 fn report(message: &Value, reason: Option<&str>) -> Value {
