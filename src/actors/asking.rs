@@ -159,7 +159,10 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
             let kind = if hidden { "hide" } else { "unhide" };
             let hide = async |store: &dyn Store, reader: &Rc<Follower>| {
                 let room = reader.room().clone();
-                reading::message(store, reader, message).await?;
+                // What has been hidden may be gone by now.
+                if hidden || !reading::is_hidden(store, reader, message).await? {
+                    reading::message(store, reader, message).await?;
+                }
                 registry.ask_inbox(&by, What::Hide { room: room.room, message, hidden }).await?;
                 Ok(Reply::Hidden { room, messages: vec![message], after: None })
             };

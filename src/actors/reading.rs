@@ -470,8 +470,9 @@ pub async fn original(store: &dyn Store, key: &RoomKey, user: &UserId, message: 
     if Insider::of(store, key, user).await?.member.joined != insider.member.joined {
         return Err(Rejection::NotMember.into());
     }
-    // It may have been deleted meanwhile.
-    let (Some(posted), Some(said)) = (posted.as_ref(), edited.as_ref().or(posted.as_ref())) else {
+    let said = if known.edits.is_empty() { &posted } else { &edited };
+    // It may have been deleted or trimmed meanwhile.
+    let (Some(posted), Some(said)) = (&posted, said) else {
         return Err(Rejection::MessageNotFound.into());
     };
     match (&posted.event, &said.event) {
@@ -807,6 +808,13 @@ pub async fn message(store: &dyn Store, reader: &Rc<Follower>, message: RecordId
     let visit = Visit::begin(store, reader).await?;
     visit.message(message).await?;
     visit.still()
+}
+
+/// Whether the user does not want to see a message.
+pub async fn is_hidden(store: &dyn Store, reader: &Rc<Follower>, message: RecordId) -> Result<bool, Refusal> {
+    let own = StreamId::User(reader.room().tenant.clone(), reader.user().clone());
+    let row = store.get(&own, &rows::hidden(reader.room().room, message.seq())).await;
+    Ok(row.map_err(|error| read_failed(&error))?.is_some())
 }
 
 /// Which messages of a room the user does not want to see, in their order.

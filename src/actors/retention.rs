@@ -34,57 +34,72 @@ const TRIMS_PER_ROUND: usize = 64;
 const ROWS_PER_SCAN: usize = 1000;
 const ROWS_MAX: usize = 10_000;
 
+/// About how many later edits of the messages that go are erased in one commit: each may lie in a chunk of its own, which
+/// is written anew.
+const EDITS_MAX: usize = 1_000;
+
 /// What a round has done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Trimmed {
     pub rooms: usize,
     pub records: u64,
-    /// Not all rooms have been looked at: the next round goes on with them.
+    /// Not all rooms have been looked at, or one of them has more to trim: the next round goes on with them.
     pub more: bool,
 }
 
 /// Where the sweep is: behind this room; `None` is before the first.
 #[derive(Default)]
-pub struct Sweep(tokio::sync::Mutex<Option<RoomKey>>);
+pub struct Sweep(tokio::sync::Mutex<Place>);
+
+#[derive(Default)]
+struct Place {
+    after: Option<RoomKey>,
+    /// One of the rooms before has more to trim.
+    left: bool,
+}
 
 impl Sweep {
     /// Looks at the next rooms, and has those that keep something for too long let go of it. What fails does not keep it
     /// from the rest.
     pub async fn round(&self, registry: &Arc<Registry>) -> Result<Trimmed, Refusal> {
-        let mut after = self.0.lock().await;
-        let rooms = registry.store().rooms(after.clone(), ROOMS_PER_ROUND).await;
+        let mut place = self.0.lock().await;
+        let rooms = registry.store().rooms(place.after.clone(), ROOMS_PER_ROUND).await;
         let rooms = rooms.map_err(|error| read_failed(&error))?;
         let more = rooms.len() == ROOMS_PER_ROUND;
-        *after = rooms.last().filter(|_| more).cloned();
+        place.after = rooms.last().filter(|_| more).cloned();
         let trims = stream::iter(rooms).map(|room| async move {
             trim(registry, &room).await.unwrap_or_else(|refusal| {
                 tracing::warn!(room = %room.room, %refusal, "a room could not be trimmed");
-                0
+                (0, false)
             })
         });
-        let round = Trimmed { more, ..Trimmed::default() };
         let trims = trims.buffer_unordered(ROOMS_AT_ONCE);
-        let round = trims.fold(round, async |round, records| Trimmed {
+        let round = trims.fold(Trimmed::default(), async |round, (records, more)| Trimmed {
             rooms: round.rooms + usize::from(records > 0),
             records: round.records + records,
-            ..round
+            more: round.more || more,
         });
-        Ok(round.await)
+        let mut round = round.await;
+        place.left |= round.more;
+        round.more = more || std::mem::take(&mut place.left);
+        Ok(round)
     }
 }
 
-/// Has a room let go of what it keeps for too long, and returns how many records that were.
-async fn trim(registry: &Arc<Registry>, room: &RoomKey) -> Result<u64, Refusal> {
+/// Has a room let go of what it keeps for too long; returns how many records that were, about, and whether there are more.
+async fn trim(registry: &Arc<Registry>, room: &RoomKey) -> Result<(u64, bool), Refusal> {
     let mut records = 0;
     for _ in 0..TRIMS_PER_ROUND {
         let limits = registry.limits().clone();
         let due = due(&**registry.store(), room, &limits.keep, registry.now()).await;
-        let Some((kept_from, until, at, operator)) = due.map_err(|error| read_failed(&error))? else { break };
+        let Some((kept_from, until, at, operator)) = due.map_err(|error| read_failed(&error))? else {
+            return Ok((records, false));
+        };
         let trim = Command::Trim { until, at, operator };
         registry.submit(room, server(room, registry.now()), trim, None).await?;
         records += until.seq.0 + 1 - kept_from.0;
     }
-    Ok(records)
+    Ok((records, true))
 }
 
 fn server(room: &RoomKey, now: Timestamp) -> Principal {
@@ -149,6 +164,7 @@ pub async fn going(
 ) -> Result<Going, StoreError> {
     let stream = key.stream();
     let mut records = records(&*store, &stream, trimmed, until.seq).await?;
+    let messages = messages(&*store, &stream, &mut records).await?;
     let mut keys = reactions(&*store, &stream, &mut records).await?;
     let Some(last) = records.last() else { return Ok(Going { until, at, puts: Vec::new(), erase: Vec::new() }) };
     let (until, at) = (last.position, last.at);
@@ -169,8 +185,7 @@ pub async fn going(
         };
         refers.extend(attachments.iter().map(|attachment| (attachment.id, seq)));
     }
-    for (row_key, row) in up_to(&*store, &stream, rows::MESSAGES, until.seq).await? {
-        let message = Message::decode(&row)?;
+    for (row_key, message) in messages.into_iter().filter(|(_, message)| message.id.seq() <= until.seq) {
         erase.extend(message.edits.iter().filter(|edit| **edit > until.seq));
         keys.extend(message.thread.map(|thread| rows::threaded(thread.seq(), message.id.seq())));
         keys.push(row_key);
@@ -195,6 +210,27 @@ async fn records(store: &dyn Store, stream: &StreamId, trimmed: Seq, until: Seq)
             return Ok(records);
         }
     }
+}
+
+/// What is known of the messages among `records` and before. Where too many of their edits would go at once, the last of
+/// the records are left out; all edits of the first message go.
+async fn messages(
+    store: &dyn Store,
+    stream: &StreamId,
+    records: &mut Vec<Record>,
+) -> Result<Vec<(Bytes, Message)>, StoreError> {
+    let Some(until) = records.last().map(|record| record.position.seq) else { return Ok(Vec::new()) };
+    let (mut messages, mut edits) = (Vec::new(), 0);
+    for (key, row) in up_to(store, stream, rows::MESSAGES, until).await? {
+        let message = Message::decode(&row)?;
+        edits += message.edits.len();
+        if edits > EDITS_MAX && !messages.is_empty() {
+            records.retain(|record| record.position.seq < message.id.seq());
+            break;
+        }
+        messages.push((key, message));
+    }
+    Ok(messages)
 }
 
 /// The keys of what users feel about the messages among `records`. Where that is too much at once, the last of these are

@@ -502,6 +502,10 @@ impl Room {
                 if settings == header.settings {
                     return Ok(Vec::new());
                 }
+                if settings.keep_ms != header.settings.keep_ms {
+                    // It deletes what others have said.
+                    self.acting(&asked, Capability::Delete)?;
+                }
                 RoomEvent::RoomUpdated(settings)
             }
             Command::Archive if *user == UserId::operator() => {

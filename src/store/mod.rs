@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 pub use self::codec::encode;
 
-use crate::domain::{Epoch, Mark, Position, Record, RoomKey, Seq, StreamId};
+use crate::domain::{DirectoryEvent, Epoch, Event, Mark, Position, Record, RoomKey, Seq, StreamId};
 
 /// An answer of the store; it may arrive on any thread.
 pub type StoreFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -158,9 +158,15 @@ impl Commit {
     /// commit is let in when free space is below the limit, for as long as half of that is left.
     fn frees(&self, record_bytes: usize) -> bool {
         let brought: usize = self.puts.iter().filter_map(|put| Some(put.key.len() + put.value.as_ref()?.len())).sum();
-        let removes = record_bytes + brought == 0 && !self.puts.is_empty();
-        let taken = usize::from(self.trim.is_some()) + self.erase.len();
-        removes || taken > 0 && record_bytes + brought <= FREEING_BYTES_MAX * taken
+        let removed = self.puts.iter().filter(|put| put.value.is_none()).count();
+        // Of rows alone more have to go than come; those that go with records are no reason to let these in.
+        let less = removed.saturating_sub(self.puts.len() - removed);
+        let removed = if self.records.is_empty() { less } else { 0 };
+        let taken = usize::from(self.trim.is_some()) + self.erase.len() + removed;
+        // Without nums nothing could be deleted either.
+        let leases = |record: &Record| matches!(record.event, Event::Directory(DirectoryEvent::NumsLeased { .. }));
+        let leases = !self.records.is_empty() && self.records.iter().all(leases);
+        leases || taken > 0 && record_bytes + brought <= FREEING_BYTES_MAX * taken
     }
 }
 

@@ -85,6 +85,7 @@ async fn what_a_room_has_kept_for_long_enough_is_gone_for_everybody() {
     }
     let hide = json!({ "type": "hide", "room": "lobby", "message": message });
     assert_eq!(bob.refused(hide).await, "message_not_found");
+    bob.ask(json!({ "type": "unhide", "room": "lobby", "message": message })).await;
     let forward = json!({ "type": "post", "room": "lobby", "forward": { "room": "lobby", "message": message } });
     assert_eq!(bob.refused(forward).await, "message_not_found");
     assert_eq!(seqs(&bob.ask(json!({ "type": "pins", "room": "lobby" })).await), Vec::<u64>::new());
@@ -244,6 +245,8 @@ async fn what_is_trimmed_frees_a_full_disk() {
     let message = ann.ask(post("lobby", "old")).await["record"].clone();
     let recent = ann.ask(post("lobby", "old, too")).await["record"].clone();
     lobby.clock.advance(DAY);
+    // After a start the room has no nums, and nothing is deleted without one.
+    let lobby = lobby.restarted();
     let mut ann = lobby.client("ann").await;
     lobby.store.faults().fill();
     assert_eq!(ann.refused(post("lobby", "new")).await, "storage_full");
@@ -267,6 +270,60 @@ async fn how_long_a_room_keeps_is_for_ever_or_a_day_to_a_hundred_years() {
         assert_eq!(bob.ask(json!({ "type": "room", "room": "lobby" })).await["keep_ms"], good);
     }
     assert_eq!(bob.refused(keep(json!(0))).await, "forbidden");
+    // It deletes what others have said: who may only change what the room is changes the name and not this.
+    ann.ask(json!({ "type": "rights", "room": "lobby", "user": "bob", "allow": ["update"] })).await;
+    bob.ask(json!({ "type": "update", "room": "lobby", "name": "The lobby" })).await;
+    assert_eq!(bob.refused(keep(json!(86_400_000))).await, "forbidden");
+    ann.ask(json!({ "type": "rights", "room": "lobby", "user": "bob", "allow": ["update", "delete"] })).await;
+    bob.ask(keep(json!(86_400_000))).await;
+}
+
+#[tokio::test]
+async fn the_edits_of_what_goes_are_erased_some_at_a_time() {
+    let lobby = Lobby::open().await;
+    let mut ann = lobby.client("ann").await;
+    let mut messages = Vec::new();
+    for n in 0..9 {
+        messages.push(ann.ask(post("lobby", &format!("old {n}"))).await["record"].clone());
+    }
+    lobby.clock.advance(DAY);
+    let mut ann = lobby.client("ann").await;
+    for n in 0..250 {
+        for message in &messages {
+            let content = json!({ "text": format!("edited {n}") });
+            ann.ask(json!({ "type": "edit", "room": "lobby", "message": message, "content": content })).await;
+        }
+    }
+    let head = async || lobby.client("ann").await.ask(json!({ "type": "room", "room": "lobby" })).await["head"].clone();
+    let before = head().await.as_u64().unwrap();
+    lobby.sweep().await;
+    // Of nine with 250 edits each, four go at once.
+    assert_eq!(head().await, before + 3);
+    let mut last = json!({ "type": "history", "room": "lobby", "limit": 100 });
+    for _ in 0..before / 100 {
+        let page = lobby.client("bob").await.ask(last.clone()).await;
+        assert!(!page.to_string().contains("edited "), "{page}");
+        last["before"] = page["before"].clone();
+    }
+}
+
+#[tokio::test]
+async fn a_room_with_more_than_a_round_takes_has_its_turn_again_at_once() {
+    let lobby = Lobby::open().await;
+    let mut ann = lobby.client("ann").await;
+    // More than 64 pages of 128 KiB.
+    for _ in 0..2_200 {
+        ann.ask(post("lobby", &"x".repeat(4_000))).await;
+    }
+    lobby.clock.advance(DAY);
+    let sweep = Sweep::default();
+    let mut rounds = Vec::new();
+    for _ in 0..2 {
+        rounds.push(sweep.round(&lobby.server.registry).await.unwrap().more);
+    }
+    assert_eq!(rounds, [true, false]);
+    let kept = lobby.client("bob").await.ask(json!({ "type": "history", "room": "lobby" })).await;
+    assert!(!kept.to_string().contains("xxx"));
 }
 
 /// A room of ann's and bob's, and a clock.
