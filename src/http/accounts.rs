@@ -190,6 +190,9 @@ async fn of_somebody(
     let members = members.map_err(Problem::of)?;
     let place = |name: &str| members.iter().find(|(other, _)| *other == name).map(|(_, value)| value.as_str());
     if act == Act::End {
+        if payload::is_announced(request) {
+            return Err(Problem::of(Refusal::bad_request("this request has no body")));
+        }
         let login = match place("login") {
             Some("current") => by.login.ok_or_else(|| Problem::of(AccountRejection::LoginNotFound.into()))?,
             Some(id) => LoginId(uuid(id).map_err(Problem::of)?),
@@ -567,7 +570,9 @@ async fn body(
 
 /// What a body says. What is wrong with it is told without a word of it.
 fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| {
+    // The reader would pass over what it need not understand.
+    let body = std::str::from_utf8(body).map_err(|_| Refusal::bad_request("the body is not UTF-8"))?;
+    serde_json::from_str(body).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         Refusal::bad_request(format!("the body is not of the documented form, at line {line}, column {column}"))
     })

@@ -8,10 +8,14 @@ use chinwag::actors::accounts::{By, Options};
 use chinwag::actors::limits::Rate;
 use chinwag::auth::codes;
 use chinwag::clock::ManualClock;
-use chinwag::domain::account::{Rank, Registration};
-use chinwag::domain::{TenantId, Timestamp};
+use chinwag::domain::account::{INVITE_LIFE_MAX_MS, INVITES_MAX, Invite, Rank, Registration};
+use chinwag::domain::{StreamId, TenantId, Timestamp, UserId};
+use chinwag::store::memory::MemoryStore;
+use chinwag::store::rows::{self, Row};
 use chinwag::store::sled::{self, SledStore};
+use chinwag::store::{Commit, Put, Store};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::harness::{PATIENCE, Setup, TestServer, create_channel, follow, join, patiently, post};
 
@@ -319,6 +323,34 @@ async fn an_account_that_is_disabled_is_nobodys_way_in_whatever_the_token() {
     assert_eq!(status, 200);
     refused(&server, "GET", "/v1/me", Some(&earlier), &Value::Null, "token_revoked").await;
     assert_eq!(send(&server, "GET", "/v1/me", Some(&later), &Value::Null).await.0, 200);
+}
+
+#[tokio::test]
+async fn invites_are_for_who_could_have_made_them_and_so_many_are_open() {
+    let store = MemoryStore::new();
+    let tenant = StreamId::Accounts(TenantId::default_tenant());
+    let put = |number: usize| {
+        let (by, life) = (UserId::operator(), INVITE_LIFE_MAX_MS);
+        let invite = Invite::new([7; 32], by, Rank::Member, 1, now(), life);
+        let key = rows::accounts::invite(Uuid::from_u128(number as u128));
+        Put { under: tenant.clone(), key, value: Some(invite.encode()) }
+    };
+    let puts = (0..INVITES_MAX - 2).map(put).collect();
+    let commit =
+        Commit { stream: tenant.clone(), expected: None, records: Vec::new(), puts, erase: Vec::new(), trim: None };
+    store.commit(commit).await.unwrap();
+    let server = TestServer::with(Setup { store: Arc::new(store), accounts: anybody(), ..Setup::default() });
+    let (owner, ann) = (owner(&server).await, register(&server, "ann").await);
+    refused(&server, "GET", "/v1/invites", Some(&ann), &Value::Null, "rank_too_low").await;
+    let (status, _) = send(&server, "PATCH", "/v1/accounts/ann", Some(&owner), &json!({ "rank": "admin" })).await;
+    assert_eq!(status, 200);
+    let (_, made) = send(&server, "POST", "/v1/invites", Some(&owner), &json!({ "rank": "admin" })).await;
+    let path = format!("/v1/invites/{}", text(&made["invite"]));
+    refused(&server, "DELETE", &path, Some(&ann), &Value::Null, "rank_too_low").await;
+    assert_eq!(send(&server, "POST", "/v1/invites", Some(&ann), &json!({})).await.0, 201);
+    refused(&server, "POST", "/v1/invites", Some(&owner), &json!({}), "too_many_invites").await;
+    assert_eq!(send(&server, "DELETE", &path, Some(&owner), &Value::Null).await.0, 200);
+    assert_eq!(send(&server, "POST", "/v1/invites", Some(&owner), &json!({})).await.0, 201);
 }
 
 #[tokio::test]

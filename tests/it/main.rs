@@ -1,5 +1,6 @@
 //! The broker as its clients see it: a real server on loopback, real sockets, and a log that fails when it is told to.
 
+mod account_input;
 mod accounts;
 mod audits;
 mod bad_input;
