@@ -19,6 +19,7 @@ use crate::clock::random_wide;
 use crate::domain::inbox::{BLOCKS_MAX, Entry, Reached, Settings, SettingsUpdate, Update};
 use crate::domain::policy::Standing;
 use crate::domain::profile::{Avatar, ContactHash, Introduction};
+use crate::domain::room::Header;
 use crate::domain::{
     Event, InboxEvent, Num, Position, Profile, ProfileUpdate, Record, RecordId, Rejection, Role, RoomId, RoomKey,
     RoomKind, Seq, Signal, StreamId, TenantId, Timestamp, UserId,
@@ -32,6 +33,9 @@ const WAITING_MAX: usize = 256;
 
 /// How many of them are written together.
 const TOGETHER_MAX: usize = 64;
+
+/// How many hidden messages that are not there any more are forgotten with another one that is hidden.
+const FORGOTTEN_AT_ONCE: usize = 100;
 
 /// Between two times that others are told who a user is.
 pub(super) const BETWEEN_PROFILES: Duration = Duration::from_secs(1);
@@ -497,10 +501,25 @@ impl<'a> Deciding<'a> {
         if self.point(room).await?.head.is_none() {
             return Ok(Err(Rejection::NotMember.into()));
         }
+        self.forget_hidden(room).await?;
         self.record(InboxEvent::MessageHidden { room, message, hidden });
         self.put(rows::hidden(room, message.seq()), hidden.then(|| message.encode()));
         self.news.push(RoomsChanged::Hidden { room, message, hidden });
         Ok(Ok(Granted::Done))
+    }
+
+    /// Lets go of some of what the user did not want to see and what the room has trimmed since.
+    async fn forget_hidden(&mut self, room: RoomId) -> Result<(), StoreError> {
+        let store = &**self.registry.store();
+        let key = RoomKey { tenant: self.tenant.clone(), room };
+        let header = store.get(&key.stream(), rows::HEADER).await?.map(|row| Header::decode(&row)).transpose()?;
+        let Some(kept_from) = header.map(|header| header.kept_from()) else { return Ok(()) };
+        let oldest = store.scan(&self.commit.stream, &rows::hidden_in(room), None, FORGOTTEN_AT_ONCE).await?;
+        let gone = rows::hidden(room, kept_from);
+        for (key, _) in oldest.into_iter().take_while(|(key, _)| *key < gone) {
+            self.put(key, None);
+        }
+        Ok(())
     }
 
     async fn block(&mut self, user: UserId, blocked: bool) -> Result<Answer, StoreError> {

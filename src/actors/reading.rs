@@ -828,7 +828,9 @@ pub async fn hidden(
     let failed = |error: StoreError| read_failed(&error);
     let visit = Visit::begin(store, reader).await?;
     let own = StreamId::User(key.tenant.clone(), reader.user().clone());
-    let after = after.map(|message| rows::hidden(key.room, message.seq()));
+    // What has been trimmed since is not there to be hidden.
+    let after = after.map_or(Seq::ZERO, RecordId::seq).max(visit.insider.header.trimmed.seq);
+    let after = Some(rows::hidden(key.room, after));
     let found = store.scan(&own, &rows::hidden_in(key.room), after.as_deref(), limit + 1).await.map_err(failed)?;
     let messages = found.iter().take(limit).map(|(_, row)| RecordId::decode(row));
     let messages = messages.collect::<Result<Vec<_>, _>>().map_err(failed)?;

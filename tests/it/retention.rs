@@ -97,6 +97,27 @@ async fn what_a_room_has_kept_for_long_enough_is_gone_for_everybody() {
 }
 
 #[tokio::test]
+async fn what_was_hidden_is_forgotten_with_the_message() {
+    let lobby = Lobby::open().await;
+    let (mut ann, mut bob) = (lobby.client("ann").await, lobby.client("bob").await);
+    let hide = |message: &Value| json!({ "type": "hide", "room": "lobby", "message": message });
+    for text in ["old", "old, too"] {
+        let message = ann.ask(post("lobby", text)).await["record"].clone();
+        bob.ask(hide(&message)).await;
+    }
+    lobby.clock.advance(DAY);
+    lobby.sweep().await;
+    let (mut ann, mut bob) = (lobby.client("ann").await, lobby.client("bob").await);
+    let hidden = json!({ "type": "hidden", "room": "lobby" });
+    assert_eq!(bob.ask(hidden.clone()).await["messages"], json!([]));
+    let message = ann.ask(post("lobby", "new")).await["record"].clone();
+    bob.ask(hide(&message)).await;
+    assert_eq!(bob.ask(hidden).await["messages"], json!([message]));
+    let own = StreamId::User(TenantId::default_tenant(), UserId::new("bob").unwrap());
+    assert_eq!(lobby.store.scan(&own, rows::HIDDEN, None, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn all_that_was_said_may_go_and_the_room_goes_on() {
     let mut lobby = Lobby::open().await;
     let mut ann = lobby.client("ann").await;
