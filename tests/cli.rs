@@ -28,6 +28,7 @@ use tokio_tungstenite::tungstenite::{Message, WebSocket, accept_hdr};
 #[case(&["pub", "--help"], &["--create", "CHINWAG_URL", "CHINWAG_TOKEN", "Examples:"])]
 #[case(&["sub", "--help"], &["--since <start|now|CURSOR>", "--limit <N>", "Examples:"])]
 #[case(&["data", "verify", "--help"], &["--data <DIR>", "Example:"])]
+#[case(&["data", "compact", "--help"], &["--data <DIR>", "Uploaded files", "Example:"])]
 fn help_teaches(#[case] args: &[&str], #[case] expected: &[&str]) {
     let output = chinwag(args).output().unwrap();
     assert_eq!(output.status.code(), Some(0));

@@ -111,6 +111,7 @@ fn the_table_of_commands_is_that_of_the_help() {
         "completions SHELL",
         "man",
         "data verify",
+        "data compact",
     ];
     assert_eq!(commands, expected.map(|command| format!("chinwag {command}")));
     for row in &rows {

@@ -51,6 +51,29 @@ fn what_is_published_and_acknowledged_survives_a_kill() {
 }
 
 #[test]
+fn a_data_directory_is_compacted_while_no_server_uses_it() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start(dir.path());
+    let token = token(dir.path());
+    publish(&server, &token, &["lobby", "--create"], "hello\nagain\n");
+    let mut compact = chinwag(&["data", "compact", "--data"]);
+    compact.arg(dir.path());
+    let refused = run(&mut compact);
+    assert_eq!(refused.status.code(), Some(75));
+    assert!(text(&refused.stderr).contains("is in use by the process"), "{}", text(&refused.stderr));
+    drop(server);
+    let compacted = run(&mut compact);
+    let said = text(&compacted.stdout);
+    assert!(compacted.status.success(), "{}", text(&compacted.stderr));
+    assert!(said.contains("bytes are alive") && said.contains("6 records of 2 streams"), "{said}");
+    let server = Server::start(dir.path());
+    let seen = run(client("sub", &server, &token).args(["lobby", "--since", "start", "--limit", "4"]));
+    assert_eq!(text(&seen.stdout).lines().count(), 4);
+    drop(server);
+    assert!(run(&mut verify(dir.path())).status.success());
+}
+
+#[test]
 fn a_room_is_named_on_the_command_line_by_alias_num_or_uuid() {
     let dir = TempDir::new().unwrap();
     let server = Server::start(dir.path());

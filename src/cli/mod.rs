@@ -52,12 +52,12 @@ Exit codes:
   64  the command line is wrong
   65  the server refused a line, a room or a command; or a line of the input cannot be sent;
       serve, token create: the data directory is not ours, or of a newer version
-  66  data verify: there is no data
+  66  data verify, data compact: there is no data
   69  serve: the address is in use or not to be had; room, user, invite, token revoke: no server runs on the
       data directory
   70  a fault of chinwag's own
   71  the operating system refused something
-  73  serve: the disk is too full to open the data directory
+  73  serve: the disk is too full to open the data directory; data compact: it has no room for another log
   74  reading or writing failed; serve: the data directory is damaged
   75  the data directory is in use by another process
   76  the other side does not speak chinwag.v1
@@ -111,6 +111,7 @@ pub fn run() -> ExitCode {
         Command::User(command) => account::user(command),
         Command::Invite(command) => account::invite(command),
         Command::Data(data::Command::Verify(args)) => data::verify(&args),
+        Command::Data(data::Command::Compact(args)) => data::compact(&args),
         Command::Config(command) => config::run(&command),
         Command::Health(args) => health::run(&args),
         Command::Completions(args) => shell::completions(&args, &mut Cli::command()),

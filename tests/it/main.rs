@@ -6,6 +6,7 @@ mod audits;
 mod bad_input;
 mod bans;
 mod blocks;
+mod compacting;
 mod conversations;
 mod edits;
 mod event_streams;

@@ -1,5 +1,6 @@
 //! What a store promises: one contract for all of them, and what only a disk can break.
 
+mod compact;
 mod contract;
 mod damage;
 mod directory;

@@ -8,6 +8,8 @@
 //! ballast     room to open in when the disk is full
 //! log/        sled's files
 //! log.before/ a copy of them while they are being opened; log.copying/ while it is being made
+//! log.compacting/ what is alive of it, while it is being written anew; log.compacted/ when that is whole; log.replaced/
+//!             the log in whose place that has come
 //! quarantine/ snapshot files that sled could not read
 //! files/      the bytes of files: `store::files`
 //! secrets/    not the store's, and kept, as any other file in a complete directory is
@@ -165,6 +167,28 @@ pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Brings a compaction to its end that was cut short: one that had not begun to put the new log in its place has never
+/// been, any other is gone through with.
+pub(super) fn finish_compaction(dir: &Path) -> io::Result<()> {
+    let [log, whole, old] = ["log", "log.compacted", "log.replaced"].map(|name| dir.join(name));
+    if !log.exists() && old.exists() && whole.exists() {
+        fs::rename(&whole, &log)?;
+        sync_dir(dir)?;
+    }
+    if log.exists() {
+        for left in [dir.join("log.compacting"), whole, old] {
+            remove(&left)?;
+        }
+    }
+    Ok(())
+}
+
+/// The folder that has the log, also while it is in no place of its own.
+pub(super) fn log_of(dir: &Path) -> PathBuf {
+    let names = ["log", "log.compacted", "log.before"].map(|name| dir.join(name));
+    names.iter().find(|folder| folder.exists()).unwrap_or(&names[0]).clone()
 }
 
 /// The half-written snapshots that a kill during sled's start leaves, and that sled can not open with.

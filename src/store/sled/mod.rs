@@ -9,6 +9,7 @@ mod ahead;
 mod checkpoint;
 mod chunk;
 mod committer;
+mod compact;
 mod dir;
 mod gather;
 mod highwater;
@@ -29,6 +30,7 @@ use std::{fmt, io};
 use bytes::Bytes;
 use tokio::sync::watch;
 
+pub use self::compact::{Compacted, Stage, compact};
 pub use self::dir::check_owner;
 pub use self::open::OpenError;
 pub use self::verify::{Report, VerifyError, verify};

@@ -80,6 +80,12 @@ pub enum OpenError {
     Lost { dir: PathBuf, what: String },
     #[error("the disk of {} is too full to open it: {free} bytes are free; make room and start again", dir.display())]
     Full { dir: PathBuf, free: u64 },
+    #[error(
+        "the disk of {} has no room for another log: {needed} bytes may be needed, and {free} are free; nothing was \
+         changed; make room and try again",
+        dir.display()
+    )]
+    NoRoom { dir: PathBuf, needed: u64, free: u64 },
     #[error("{}: {source}; check that the directory exists, is yours, and can be written to", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error(
@@ -100,7 +106,7 @@ impl OpenError {
             Self::NotDurable { .. } => 71,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => 77,
             Self::Io { .. } => 71,
-            Self::Full { .. } => 73,
+            Self::Full { .. } | Self::NoRoom { .. } => 73,
             Self::Damaged { .. } | Self::Lost { .. } => 74,
             Self::Locked { .. } => 75,
         }
@@ -163,6 +169,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
     }
     let ballast = Ballast::at(path, options.ballast_bytes);
     dir::remove(&path.join("CREATING")).map_err(io)?;
+    dir::finish_compaction(path).map_err(io)?;
     let log = path.join("log");
     let copy = path.join("log.before");
     // A start that was given up while it put the copy back.

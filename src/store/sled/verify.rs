@@ -75,7 +75,7 @@ pub fn verify(path: &Path, depth: Depth) -> Result<Report, VerifyError> {
     let _lock = Lock::take(path)?;
     let copy = path.join("verify");
     dir::remove(&copy).map_err(io)?;
-    let copied = dir::copy(&path.join("log"), &copy).map_err(io);
+    let copied = dir::copy(&dir::log_of(path), &copy).map_err(io);
     let report = copied.and_then(|()| check_copy(path, &copy, depth));
     dir::remove(&copy).map_err(io)?;
     report
@@ -90,7 +90,7 @@ fn check_copy(path: &Path, copy: &Path, depth: Depth) -> Result<Report, OpenErro
         let tree: &Tree = &db;
         let mut report = Report::default();
         match open::check(tree, false) {
-            Ok(recovered) => scan(tree, &recovered, &mut files, &mut report),
+            Ok(recovered) => scan(tree, &recovered, Some(&mut files), &mut report),
             Err(error) => report.damage.push(error.to_string()),
         }
         match files.finish() {
@@ -110,13 +110,23 @@ fn check_copy(path: &Path, copy: &Path, depth: Depth) -> Result<Report, OpenErro
     Ok(report)
 }
 
+/// Checks a log without the files that it names.
+pub(super) fn check_log(tree: &Tree) -> Report {
+    let mut report = Report::default();
+    match open::check(tree, false) {
+        Ok(recovered) => scan(tree, &recovered, None, &mut report),
+        Err(error) => report.damage.push(error.to_string()),
+    }
+    report
+}
+
 fn last_chunk(tree: &Tree) -> u64 {
     let backwards = tree.range(chunk_key(0)..=chunk_key(u64::MAX)).rev();
     let last = backwards.filter_map(Result::ok).find(|(_, chunk)| chunk != BLANK);
     last.and_then(|(key, _)| chunk_number(&key)).unwrap_or_default()
 }
 
-fn scan(tree: &Tree, recovered: &Recovered, files: &mut Check, report: &mut Report) {
+fn scan(tree: &Tree, recovered: &Recovered, mut files: Option<&mut Check>, report: &mut Report) {
     let mut ends = Ends::new();
     let mut number = 0;
     for row in tree {
@@ -141,7 +151,7 @@ fn scan(tree: &Tree, recovered: &Recovered, files: &mut Check, report: &mut Repo
             report.rows += u64::from(is_row(&key));
             let row = unseal(&key, &value)?;
             if let Some(key) = of_files(&key) {
-                return files.row(key, row);
+                return files.as_mut().map_or(Ok(()), |files| files.row(key, row));
             }
             if is_place(&key) { check_place(tree, &key, &value) } else { Ok(()) }
         });
