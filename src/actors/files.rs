@@ -68,8 +68,11 @@ struct Table {
     amounts: HashMap<TenantId, Amount>,
     /// How many uploads of each user come in or are unfinished.
     of_users: HashMap<(TenantId, UserId), usize>,
-    /// How many come in.
+    /// How many come in, and of which tenants.
     coming: usize,
+    coming_of: HashMap<TenantId, usize>,
+    /// How many bytes are still to be written of those.
+    reserved: u64,
     unfinished: HashMap<FileId, Unfinished>,
     /// Those of the unfinished that are being written, and by what who writes is asked to give way.
     busy: HashMap<FileId, Arc<Notify>>,

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -22,7 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use uuid::Uuid;
 
-use crate::harness::{Client, Setup, TestServer, create_channel, eventually, join, kick, patiently, temporary};
+use crate::harness::{Client, Setup, TestServer, create_channel, eventually, join, kick, patiently, post, temporary};
 use crate::requests::{Answer, Request};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR and the rest of a picture";
@@ -649,6 +650,105 @@ async fn so_many_uploads_come_in_at_once_and_none_on_a_full_disk() {
 }
 
 #[tokio::test]
+async fn space_that_an_upload_has_announced_is_given_to_nobody_else() {
+    let free = Arc::new(AtomicU64::new(100));
+    let figure = Arc::clone(&free);
+    let server =
+        TestServer::with(Setup { free: Some(Arc::new(move || figure.load(Ordering::SeqCst))), ..Setup::default() });
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    let mut begun = server.raw(&upload_head(&server.token("ann"), "Content-Length: 60")).await;
+    let coming = || server.registry.files().unwrap().figures().1;
+    eventually("it comes in", || coming() == 1).await;
+    let full = upload(&server, "ann", "room=lobby", &[7; 60]).await;
+    assert_eq!(full.code(), "storage_full", "sixty bytes are on their way, and a hundred are free");
+    assert_eq!(create(&server, "ann", "lobby", 60).await.code(), "storage_full");
+    assert_eq!(upload(&server, "ann", "room=lobby", &[7; 40]).await.status, 201);
+    // Nothing is kept for what may never come.
+    let place = create(&server, "ann", "lobby", 40).await.header("location").to_owned();
+    assert_eq!(upload(&server, "ann", "room=lobby", &[8; 40]).await.status, 201);
+    begun.write_all(&[7; 60]).await.unwrap();
+    assert_eq!(next_answer(&mut begun).await.status, 201);
+    eventually("it is there", || coming() == 0).await;
+    assert_eq!(patch(&server, "ann", &place, 0, &[9; 40]).await.status, 204);
+    for size in [101, 100] {
+        let answer = upload(&server, "ann", "room=lobby", &vec![1; size]).await;
+        assert_eq!(answer.status, if size > 100 { 507 } else { 201 }, "nothing is reserved any more");
+    }
+    free.store(59, Ordering::SeqCst);
+    drop(server.raw(&upload_head(&server.token("ann"), "Content-Length: 50")).await);
+    eventually("it has gone", || coming() == 0).await;
+    assert_eq!(upload(&server, "ann", "room=lobby", &[2; 59]).await.status, 201);
+}
+
+#[tokio::test]
+async fn an_upload_that_the_disk_has_no_room_for_leaves_nothing_behind() {
+    let free = Arc::new(AtomicU64::new(1 << 20));
+    let figure = Arc::clone(&free);
+    let server =
+        TestServer::with(Setup { free: Some(Arc::new(move || figure.load(Ordering::SeqCst))), ..Setup::default() });
+    let mut ann = server.client("ann").await;
+    ann.ask(create_channel("lobby")).await;
+    let head = upload_head(&server.token("ann"), "Transfer-Encoding: chunked");
+    let mut begun = server.raw(&head).await;
+    // As much as is written at once.
+    let piece = [b"10000\r\n", &[7; 0x10000][..], b"\r\n"].concat();
+    begun.write_all(&piece).await.unwrap();
+    let folder = server.files.path().join("files/incoming");
+    let came = || fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum::<u64>();
+    eventually("some of it has come", || came() == 0x10000).await;
+    free.store(0, Ordering::SeqCst);
+    begun.write_all(&piece).await.unwrap();
+    assert_eq!(next_code(&mut begun).await, "storage_full");
+    eventually("nothing is left of it", || incoming(&server) == 0).await;
+    ann.ask(post("lobby", "the log goes on")).await;
+    free.store(1 << 20, Ordering::SeqCst);
+    assert_eq!(upload(&server, "ann", "room=lobby", b"hello").await.status, 201);
+}
+
+#[tokio::test]
+async fn no_tenant_takes_the_places_of_the_others() {
+    let mut limits = Limits::lifted();
+    limits.files.uploads = 4;
+    let server = TestServer::with(Setup { limits, ..Setup::default() });
+    server.client("ann").await.ask(create_channel("lobby")).await;
+    let zoe = server.token_in("other", "zoe", Duration::from_secs(60));
+    server.client_with(&zoe, Some("chinwag.v1.json")).await.ask(create_channel("lobby")).await;
+    let ann = server.token("ann");
+    let head = |token: &str| upload_head(token, "Content-Length: 5");
+    let coming = || server.registry.files().unwrap().figures().1;
+    let (_first, _second) = (server.raw(&head(&ann)).await, server.raw(&head(&ann)).await);
+    eventually("who is alone has more than a quarter", || coming() == 2).await;
+    let _others = server.raw(&head(&zoe)).await;
+    eventually("there is a place for another", || coming() == 3).await;
+    let beyond = upload(&server, "ann", "room=lobby", b"hello").await;
+    assert_eq!((beyond.code(), &beyond.json()["limit"]), ("too_many_uploads".to_owned(), &json!("files.uploads")));
+}
+
+#[tokio::test]
+async fn uploads_whose_answers_were_lost_lock_nobody_out() {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let mut limits = Limits::lifted();
+    limits.files.uploads_per_user = 2;
+    let server = TestServer::with(Setup { clock: Arc::clone(&clock) as _, limits, ..Setup::default() });
+    server.client("ann").await.ask(create_channel("lobby")).await;
+    let begun = create(&server, "ann", "lobby", 10).await.header("location").to_owned();
+    assert_eq!(patch(&server, "ann", &begun, 0, b"hello").await.status, 204);
+    let lost = create(&server, "ann", "lobby", 10).await.header("location").to_owned();
+    clock.advance(Duration::from_secs(59));
+    assert_eq!(create(&server, "ann", "lobby", 10).await.code(), "too_many_uploads", "it may be about to begin");
+    clock.advance(Duration::from_secs(1));
+    let another = create(&server, "ann", "lobby", 10).await;
+    assert_eq!(another.status, 201);
+    assert_eq!(patch(&server, "ann", &lost, 0, b"hello").await.code(), "file_not_found");
+    assert_eq!(patch(&server, "ann", &begun, 5, b"hello").await.status, 204);
+    // The same for an upload in one request.
+    create(&server, "ann", "lobby", 10).await;
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(upload(&server, "ann", "room=lobby", b"hello").await.status, 201);
+}
+
+#[tokio::test]
 async fn a_round_of_collecting_looks_at_a_bounded_number_of_files() {
     let server = TestServer::start();
     let filed = |number: u128| {
@@ -940,6 +1040,11 @@ fn principal(user: &str) -> Principal {
 
 fn attach(room: &str, files: &[&str]) -> Value {
     json!({ "type": "post", "room": room, "attachments": files })
+}
+
+/// The head of an upload in one request, of which nothing has been sent yet.
+fn upload_head(token: &str, length: &str) -> String {
+    format!("POST /v1/files?room=lobby HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{length}\r\n\r\n")
 }
 
 fn metadata(room: &str) -> String {

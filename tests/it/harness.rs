@@ -20,7 +20,7 @@ use chinwag::http::origin::Origins;
 use chinwag::reset_hook::ResetHookOptions;
 use chinwag::server::{Parts, Server};
 use chinwag::store::Store;
-use chinwag::store::files::FileStore;
+use chinwag::store::files::{FileStore, Free};
 use chinwag::store::memory::MemoryStore;
 use chinwag::tls::Certificate;
 use chinwag::wire::Sealer;
@@ -45,6 +45,8 @@ pub struct Setup {
     pub store: Arc<dyn Store>,
     /// Where files are kept; a server that is started again finds those of before.
     pub files: Arc<TempDir>,
+    /// How much is free on their disk, where that is to be another figure than the real one.
+    pub free: Option<Free>,
     pub clock: Arc<dyn Clock>,
     pub limits: Limits,
     pub accounts: Options,
@@ -67,6 +69,7 @@ impl Default for Setup {
         Self {
             store: Arc::new(MemoryStore::new()),
             files: temporary(),
+            free: None,
             clock: Arc::new(SystemClock),
             limits: Limits { sweep: Duration::from_millis(50), ..Limits::lifted() },
             accounts: Options::default(),
@@ -113,6 +116,11 @@ impl TestServer {
         let clock = Arc::clone(&setup.clock);
         let own = || Identity::new(&IdentityOptions::default(), secret, clock).expect("the defaults are right");
         let gate = setup.gate.unwrap_or_else(|| Arc::new(own()) as Arc<dyn Gate>);
+        let store = FileStore::open(setup.files.path(), 0).expect("the folder is ours");
+        let store = match setup.free {
+            Some(free) => store.measured_by(free),
+            None => store,
+        };
         let files = Arc::clone(&setup.files);
         let signing = Keyring::clone(&keyring);
         let thread = std::thread::spawn(move || {
@@ -120,7 +128,7 @@ impl TestServer {
                 let listener = TcpListener::bind(setup.listen).expect("loopback has a free port");
                 let parts = Parts {
                     store: setup.store,
-                    files: FileStore::open(setup.files.path(), 0).expect("the folder is ours"),
+                    files: store,
                     clock: setup.clock,
                     gate,
                     origins: setup.origins,

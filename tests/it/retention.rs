@@ -178,7 +178,8 @@ async fn who_is_behind_when_it_happens_is_told_and_goes_on() {
                 _ => {}
             }
         }
-        assert_eq!(gaps, [head - 1]);
+        // In one part, or in several where it reads on meanwhile.
+        assert_eq!(gaps.last(), Some(&(head - 1)), "{gaps:?}");
     }
 }
 

@@ -3,6 +3,7 @@
 //! When all of it is on disk its row is committed, and then it is put in its place. Whatever ends the process between
 //! these, the next start finds either nothing that counts, an upload that goes on where it was acknowledged, or a file.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::Files;
 use crate::actors::failure::commit_failed;
-use crate::actors::limits::{Limits, names};
+use crate::actors::limits::{Files as FileLimits, Limits, names};
 use crate::actors::registry::{BUSY, Registry};
 use crate::clock::random_wide;
 use crate::domain::file::{Hash, fits};
@@ -23,6 +24,12 @@ use crate::wire::Refusal;
 
 /// How many uploads may be unfinished in all: each has a row, and a place in memory.
 const UNFINISHED_MAX: usize = 10_000;
+
+/// For how long an upload of which nothing has come is left alone although its user wants to begin another.
+const EMPTY_MS: u64 = 60 * 1000;
+
+/// Of what there is for all tenants, each gets one part of so many where there are others.
+const SHARES: usize = 4;
 
 /// How much of an upload that may go on is acknowledged at once while it comes in.
 const ACKNOWLEDGED_BYTES: u64 = 8 * 1024 * 1024;
@@ -58,6 +65,8 @@ pub struct Upload {
     quota: Option<u64>,
     /// Away while a piece is written.
     writing: Option<Writing>,
+    /// Space on the disk for what has been announced and not been written.
+    space: Reserved,
     /// Bytes that have been promised to it; an upload that may go on has all of its own.
     promised: u64,
     /// Of one that may go on: how much of it has been acknowledged.
@@ -75,9 +84,48 @@ struct Writing {
     _busy: Option<Busy>,
 }
 
+/// Space on the disk that nobody else is given, until it is used or this is dropped.
+struct Reserved {
+    files: Arc<Files>,
+    bytes: u64,
+}
+
+impl Reserved {
+    fn nothing(files: &Arc<Files>) -> Self {
+        Self { files: Arc::clone(files), bytes: 0 }
+    }
+
+    /// Reserves more, unless too little would be free then, whatever others have reserved.
+    async fn extend(&mut self, bytes: u64) -> Result<(), Refusal> {
+        let mut more = Self { files: Arc::clone(&self.files), bytes };
+        let reserved = {
+            let mut table = self.files.table();
+            table.reserved += bytes;
+            table.reserved
+        };
+        self.files.has_space(reserved).await?;
+        self.bytes += std::mem::take(&mut more.bytes);
+        Ok(())
+    }
+
+    /// So much of it has been written.
+    fn used(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.files.table().reserved -= bytes;
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.used(self.bytes);
+    }
+}
+
 /// A place among the uploads that come in.
 struct Place {
     files: Arc<Files>,
+    tenant: TenantId,
     /// For whom it is counted; an upload that may go on is counted as long as it is unfinished.
     user: Option<(TenantId, UserId)>,
 }
@@ -86,6 +134,12 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut table = self.files.table();
         table.coming -= 1;
+        if let Entry::Occupied(mut count) = table.coming_of.entry(self.tenant.clone()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
         if let Some(user) = &self.user {
             table.uncount(user);
         }
@@ -117,22 +171,22 @@ impl Files {
         wanted: Wanted,
     ) -> Result<Upload, Refusal> {
         let limits = registry.limits().files;
-        let (bytes_max, quota) = self.admit(registry, by, &wanted).await?;
+        let (bytes_max, quota) = self.admit(registry, by, &wanted)?;
         let size = wanted.size.unwrap_or_default();
         let user = (by.tenant.clone(), by.user.clone());
+        self.make_place(&user, limits.uploads_per_user, registry.now()).await?;
+        let mut space = Reserved::nothing(self);
+        space.extend(size).await?;
         let place = {
             let mut table = self.table();
             let of_user = table.of_users.get(&user).copied().unwrap_or_default();
             if of_user >= limits.uploads_per_user {
                 return Err(Refusal::too_many_uploads(names::UPLOADS_PER_USER));
             }
-            if table.coming >= limits.uploads {
-                return Err(Refusal::too_many_uploads(names::UPLOADS));
-            }
+            table.has_place(&by.tenant, &limits)?;
             table.promise(&by.tenant, size, quota)?;
-            table.coming += 1;
             *table.of_users.entry(user.clone()).or_default() += 1;
-            Place { files: Arc::clone(self), user: Some(user) }
+            table.take_place(self, by.tenant.clone(), Some(user))
         };
         let mut upload = Upload {
             files: Arc::clone(self),
@@ -144,6 +198,7 @@ impl Files {
             bytes_max,
             quota,
             writing: None,
+            space,
             promised: size,
             acknowledged: None,
             give_way: Arc::default(),
@@ -165,7 +220,11 @@ impl Files {
         size: u64,
     ) -> Result<Unfinished, Refusal> {
         let limits = registry.limits().files;
-        let (_, quota) = self.admit(registry, by, &Wanted { size: Some(size), ..wanted.clone() }).await?;
+        let (_, quota) = self.admit(registry, by, &Wanted { size: Some(size), ..wanted.clone() })?;
+        let user = (by.tenant.clone(), by.user.clone());
+        self.make_place(&user, limits.uploads_per_user, registry.now()).await?;
+        // Nothing is kept for it before it comes: it may never.
+        Reserved::nothing(self).extend(size).await?;
         let upload = Unfinished {
             id: FileId::new(registry.now(), random_wide()),
             tenant: by.tenant.clone(),
@@ -178,13 +237,11 @@ impl Files {
         };
         let committed = {
             let mut table = self.table();
-            let of_user = table.of_users.get(&(by.tenant.clone(), by.user.clone())).copied().unwrap_or_default();
+            let of_user = table.of_users.get(&user).copied().unwrap_or_default();
             if of_user >= limits.uploads_per_user {
                 return Err(Refusal::too_many_uploads(names::UPLOADS_PER_USER));
             }
-            if table.unfinished.len() >= UNFINISHED_MAX {
-                return Err(Refusal::busy(BUSY));
-            }
+            table.has_room_for_another(&by.tenant)?;
             table.check(&by.tenant, size, quota)?;
             table.take_up(upload.clone());
             self.commit(vec![(rows::upload(upload.id), Some(upload.encode()))])
@@ -238,7 +295,8 @@ impl Files {
         }
         self.take_over(by, id).await?;
         let upload = self.unfinished(by, id).ok_or(Rejection::FileNotFound)?;
-        self.has_space(upload.size - upload.offset).await?;
+        let mut space = Reserved::nothing(self);
+        space.extend(upload.size - upload.offset).await?;
         let give_way = Arc::new(Notify::new());
         let (upload, busy, place) = {
             let mut table = self.table();
@@ -250,12 +308,9 @@ impl Files {
             if upload.offset != offset {
                 return Err(Refusal::offset_mismatch(upload.offset));
             }
-            if table.coming >= registry.limits().files.uploads {
-                return Err(Refusal::too_many_uploads(names::UPLOADS));
-            }
-            table.coming += 1;
+            table.has_place(&by.tenant, &registry.limits().files)?;
             table.busy.insert(id, Arc::clone(&give_way));
-            (upload, Busy { files: Arc::clone(self), id }, Place { files: Arc::clone(self), user: None })
+            (upload, Busy { files: Arc::clone(self), id }, table.take_place(self, by.tenant.clone(), None))
         };
         let (incoming, busy) = self.on_disk(move |disk| Ok((disk.resume(id, offset)?, busy))).await?;
         Ok(Upload {
@@ -268,6 +323,7 @@ impl Files {
             bytes_max: upload.size,
             quota: None,
             writing: Some(Writing { incoming, _busy: Some(busy) }),
+            space,
             promised: upload.size,
             acknowledged: Some(offset),
             give_way,
@@ -328,7 +384,7 @@ impl Files {
     }
 
     /// Refuses what cannot be taken; how large it may be, and how much the tenant's files may have.
-    async fn admit(&self, registry: &Registry, by: &Principal, wanted: &Wanted) -> Result<(u64, Option<u64>), Refusal> {
+    fn admit(&self, registry: &Registry, by: &Principal, wanted: &Wanted) -> Result<(u64, Option<u64>), Refusal> {
         if let Some(refusal) = registry.unready() {
             return Err(refusal);
         }
@@ -337,8 +393,38 @@ impl Files {
         if size > bytes_max {
             return Err(Refusal::file_too_large(names::FILE_BYTES));
         }
-        self.has_space(size).await?;
         Ok((bytes_max, quota))
+    }
+
+    /// Gives up the oldest upload of a user who has as many as may be, where nothing has come of it for a while: its answer
+    /// was lost, as a rule, and nobody knows of it.
+    async fn make_place(
+        self: &Arc<Self>,
+        user: &(TenantId, UserId),
+        most: usize,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let id = {
+            let mut table = self.table();
+            if table.of_users.get(user).copied().unwrap_or_default() < most {
+                return Ok(());
+            }
+            let own = table.unfinished.values().filter(|upload| (&upload.tenant, &upload.owner) == (&user.0, &user.1));
+            let empty = own.filter(|upload| upload.offset == 0 && upload.at.is_past(EMPTY_MS, now));
+            let idle = empty.filter(|upload| !table.busy.contains_key(&upload.id));
+            let Some(id) = idle.min_by_key(|upload| (upload.at, upload.id)).map(|upload| upload.id) else {
+                return Ok(());
+            };
+            table.busy.insert(id, Arc::default());
+            id
+        };
+        let (files, busy) = (Arc::clone(self), Busy { files: Arc::clone(self), id });
+        to_the_end(async move {
+            let dropped = files.drop_unfinished(id).await;
+            drop(busy);
+            dropped
+        })
+        .await
     }
 
     async fn has_space(&self, bytes: u64) -> Result<(), Refusal> {
@@ -366,6 +452,34 @@ impl super::Table {
         self.check(tenant, bytes, quota)?;
         self.amounts.entry(tenant.clone()).or_default().promised += bytes;
         Ok(())
+    }
+
+    /// How many of `all` a tenant gets.
+    fn share(&self, tenant: &TenantId, all: usize) -> usize {
+        let alone = self.amounts.keys().chain(self.coming_of.keys()).all(|other| other == tenant);
+        if alone { all } else { all.div_ceil(SHARES) }
+    }
+
+    /// Refuses an upload for which there is no place among those that come in.
+    fn has_place(&self, tenant: &TenantId, limits: &FileLimits) -> Result<(), Refusal> {
+        let own = self.coming_of.get(tenant).copied().unwrap_or_default();
+        if self.coming < limits.uploads && own < self.share(tenant, limits.uploads) {
+            return Ok(());
+        }
+        Err(Refusal::too_many_uploads(names::UPLOADS))
+    }
+
+    fn take_place(&mut self, files: &Arc<Files>, tenant: TenantId, user: Option<(TenantId, UserId)>) -> Place {
+        self.coming += 1;
+        *self.coming_of.entry(tenant.clone()).or_default() += 1;
+        Place { files: Arc::clone(files), tenant, user }
+    }
+
+    /// Refuses an upload that would be one too many of those that are unfinished.
+    fn has_room_for_another(&self, tenant: &TenantId) -> Result<(), Refusal> {
+        let (all, share) = (self.unfinished.len(), self.share(tenant, UNFINISHED_MAX));
+        let own = || self.unfinished.values().filter(|upload| upload.tenant == *tenant).count();
+        if all < share || all < UNFINISHED_MAX && own() < share { Ok(()) } else { Err(Refusal::busy(BUSY)) }
     }
 
     fn check(&self, tenant: &TenantId, bytes: u64, quota: Option<u64>) -> Result<(), Refusal> {
@@ -406,11 +520,14 @@ impl Upload {
             });
         }
         if bytes > self.promised {
-            self.files.has_space(bytes - self.promised).await?;
+            self.space.extend(bytes - self.promised).await?;
             self.files.table().promise(&self.tenant, bytes - self.promised, self.quota)?;
             self.promised = bytes;
         }
-        self.with_disk(move |incoming, _| incoming.write(&piece)).await
+        let written = piece.len() as u64;
+        self.with_disk(move |incoming, _| incoming.write(&piece)).await?;
+        self.space.used(written);
+        Ok(())
     }
 
     /// Acknowledges what has come of an upload that may go on, when that is much.
@@ -550,5 +667,44 @@ impl Drop for Upload {
             // The next start throws away what is not thrown away here.
             tokio::task::spawn_blocking(move || files.disk.abandon(id));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::actors::files::Table;
+
+    #[test]
+    fn no_tenant_has_all_the_uploads_that_are_unfinished_where_there_are_others() {
+        let mut table = Table::default();
+        let (acme, other) = (TenantId::new("acme").unwrap(), TenantId::new("other").unwrap());
+        let mut id = 0;
+        let mut take_up = |table: &mut Table, tenant: &TenantId| {
+            id += 1;
+            table.take_up(Unfinished {
+                id: FileId(Uuid::from_u128(id)),
+                tenant: tenant.clone(),
+                owner: UserId::new("ann").unwrap(),
+                purpose: Purpose::Avatar,
+                name: FileName::unnamed(),
+                size: 1,
+                offset: 0,
+                at: Timestamp(0),
+            });
+        };
+        for _ in 0..UNFINISHED_MAX / 4 {
+            take_up(&mut table, &acme);
+        }
+        assert!(table.has_room_for_another(&acme).is_ok(), "it is alone");
+        take_up(&mut table, &other);
+        assert!(table.has_room_for_another(&acme).is_err());
+        assert!(table.has_room_for_another(&other).is_ok());
+        for _ in 0..UNFINISHED_MAX * 3 / 4 {
+            take_up(&mut table, &acme);
+        }
+        assert!(table.has_room_for_another(&other).is_err(), "there is no place at all");
     }
 }

@@ -16,6 +16,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use uuid::Uuid;
@@ -37,11 +38,21 @@ const READ_BYTES: usize = 256 * 1024;
 /// How many folders content is spread over.
 pub const SHARDS: usize = 256;
 
+/// Says how many bytes are free.
+pub type Free = Arc<dyn Fn() -> u64 + Send + Sync>;
+
 /// The folder of files in one data directory.
-#[derive(Debug)]
 pub struct FileStore {
     folder: PathBuf,
     free_bytes_min: u64,
+    /// Where tests take the place of the disk.
+    free: Option<Free>,
+}
+
+impl std::fmt::Debug for FileStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileStore").field("folder", &self.folder).finish_non_exhaustive()
+    }
 }
 
 /// An upload as far as it has come. Held by one at a time.
@@ -92,13 +103,23 @@ impl FileStore {
 
     /// The folder as it is, if it is there.
     fn at(data: &Path, free_bytes_min: u64) -> Self {
-        Self { folder: data.join(FOLDER), free_bytes_min }
+        Self { folder: data.join(FOLDER), free_bytes_min, free: None }
+    }
+
+    /// The same, on a disk of which `free` says how much is free.
+    pub fn measured_by(self, free: Free) -> Self {
+        Self { free: Some(free), ..self }
     }
 
     /// Whether there is space for so many bytes more.
     pub fn has_space(&self, bytes: u64) -> io::Result<bool> {
-        let stat = rustix::fs::statvfs(&self.folder)?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let free = match &self.free {
+            Some(free) => free(),
+            None => {
+                let stat = rustix::fs::statvfs(&self.folder)?;
+                stat.f_bavail.saturating_mul(stat.f_frsize)
+            }
+        };
         Ok(free >= self.free_bytes_min.saturating_add(bytes))
     }
 
