@@ -180,6 +180,15 @@ impl Tells {
     }
 }
 
+/// A command that has been decided, as far as what follows from it is recorded and answered.
+struct Decided {
+    by: Principal,
+    client_id: Option<ClientId>,
+    asker: Asker,
+    tells: Tells,
+    events: Vec<RoomEvent>,
+}
+
 /// What one relay has been sent.
 #[derive(Default)]
 struct RelayLink {
@@ -257,10 +266,14 @@ impl RoomActor {
         match self.room.decide(&submit.by, submit.command, now) {
             Err(rejection) => self.answer(submit.asker, Err(rejection.into()), tells),
             Ok(events) if events.is_empty() => self.answer(submit.asker, self.unchanged(), tells),
-            Ok(events) => match self.nums.take(events.len()) {
-                Some(num) => self.record(submit.by, submit.client_id, submit.asker, events, num, now),
-                None => self.lease(submit.by, submit.client_id, submit.asker, events, ctx),
-            },
+            Ok(events) => {
+                let Submission { by, client_id, asker, .. } = submit;
+                let decided = Decided { by, client_id, asker, tells, events };
+                match self.nums.take(decided.events.len()) {
+                    Some(num) => self.record(decided, num, now),
+                    None => self.lease(decided, ctx),
+                }
+            }
         }
     }
 
@@ -276,19 +289,12 @@ impl RoomActor {
     }
 
     /// Gets nums from the directory, and goes on where `consider` left off; nothing else happens meanwhile.
-    fn lease(
-        &mut self,
-        by: Principal,
-        client_id: Option<ClientId>,
-        asker: Asker,
-        events: Vec<RoomEvent>,
-        ctx: &mut Context<Self>,
-    ) {
+    fn lease(&mut self, decided: Decided, ctx: &mut Context<Self>) {
         let (nums, directory) = self.registry.nums(&self.key.tenant);
         self.nums = nums;
         let lease = tokio::time::timeout(
             self.registry.limits().answer_timeout,
-            directory.send(LeaseNums { count: events.len() }),
+            directory.send(LeaseNums { count: decided.events.len() }),
         );
         self.held = true;
         ctx.wait(lease.into_actor(self).map(move |leased, room, ctx| {
@@ -296,10 +302,10 @@ impl RoomActor {
             match leased {
                 Ok(Ok(Ok(num))) => {
                     let now = room.now();
-                    room.record(by, client_id, asker, events, num, now);
+                    room.record(decided, num, now);
                 }
-                Ok(Ok(Err(refusal))) => room.answer(asker, Err(refusal), Tells::default()),
-                Ok(Err(_)) | Err(_) => room.answer(asker, Err(Refusal::unavailable()), Tells::default()),
+                Ok(Ok(Err(refusal))) => room.answer(decided.asker, Err(refusal), Tells::default()),
+                Ok(Err(_)) | Err(_) => room.answer(decided.asker, Err(Refusal::unavailable()), Tells::default()),
             }
             room.going = None;
             room.work(ctx);
@@ -307,19 +313,11 @@ impl RoomActor {
     }
 
     /// Stamps the events, takes note of them, and puts them up for the next commit.
-    fn record(
-        &mut self,
-        by: Principal,
-        client_id: Option<ClientId>,
-        asker: Asker,
-        events: Vec<RoomEvent>,
-        first_num: Num,
-        at: Timestamp,
-    ) {
+    fn record(&mut self, decided: Decided, first_num: Num, at: Timestamp) {
         let epoch = self.registry.store().epoch();
-        let mut client_id = client_id;
+        let Decided { by, mut client_id, asker, tells, events } = decided;
         let mut receipt = None;
-        let (mut removing, mut joins, mut after) = (false, false, Seq::ZERO);
+        let (mut removing, mut joins) = (false, false);
         let authors = authors(&by.user, &events);
         for (index, (num, event)) in (first_num.0..).zip(events).enumerate() {
             let seq = self.room.head().map_or(Seq::ZERO, |head| head.seq).next();
@@ -341,7 +339,6 @@ impl RoomActor {
             let decision = self.room.owes(self.key.room, &record, read);
             if decision.as_ref().and_then(|decision| decision.reading.as_ref()).is_some_and(|reading| !reading.reads) {
                 self.owed.narrows(seq);
-                after = seq;
             }
             self.gathering.add(&self.key, &self.room, record, decision.as_ref());
             if let Some(going) = self.going.take() {
@@ -355,15 +352,21 @@ impl RoomActor {
             to: asker,
             answer: Ok(Done { receipt, duplicate: false, may }),
             waits: if removing { Waits::Removal } else { Waits::Nothing },
-            after,
+            after: self.after(tells),
         });
+    }
+
+    /// What the audit room has to have taken before the answer of a command that `tells` this may be relied on: also what
+    /// commands before it have led to, for it may say of them that they hold.
+    fn after(&self, tells: Tells) -> Seq {
+        if tells.readers { self.owed.narrowed() } else { Seq::ZERO }
     }
 
     /// Answers at once, or, where something is applied that is not on disk yet, after it is: an answer may depend on
     /// it. That of a command that `tells` of removals may depend on one that has not reached everybody.
     fn answer(&mut self, to: Asker, answer: Answer, tells: Tells) {
         let waits = if tells.removals { Waits::Removals } else { Waits::Nothing };
-        let after = if tells.readers { self.owed.narrowed() } else { Seq::ZERO };
+        let after = self.after(tells);
         let reply = Reply { to, answer, waits, after };
         if self.in_flight.is_none() && self.gathering.records.is_empty() {
             self.settle(vec![reply]);

@@ -229,6 +229,24 @@ async fn who_takes_the_right_away_is_not_told_so_before_the_audit_room_has_let_g
 }
 
 #[tokio::test]
+async fn another_command_that_takes_the_right_away_waits_for_what_the_first_has_taken() {
+    let store = MemoryStore::new();
+    let server = TestServer::with(Setup { store: Arc::new(store.clone()), ..Setup::default() });
+    let (mut ann, mut bob, _cas) = lobby(&server).await;
+    ann.ask(role("bob", "admin")).await;
+    let audit = audit_of(&mut ann, "lobby").await;
+    gained(&mut bob, &audit).await;
+    bob.ask(follow(&audit, "start")).await;
+    refuse(&store, &audit);
+    assert_eq!(ann.refused(role("bob", "member")).await, "unavailable");
+    assert_eq!(ann.refused(rights("bob", &[], &["audit"])).await, "unavailable", "he reads it still");
+    assert_eq!(ann.refused(kick(&json!("lobby"), "bob")).await, "unavailable", "he reads it still");
+    store.faults().clear();
+    assert_eq!(ann.refused(kick(&json!("lobby"), "bob")).await, "no_such_member");
+    assert_eq!(bob.refused(json!({ "type": "history", "room": audit })).await, "room_not_found");
+}
+
+#[tokio::test]
 async fn what_was_decided_before_the_end_arrives_once_after_the_next_start() {
     for (fault, struck) in [
         (Fault::Fail(CommitError::Failed), Struck::Taking),
