@@ -676,7 +676,9 @@ async fn space_that_an_upload_has_announced_is_given_to_nobody_else() {
         assert_eq!(answer.status, if size > 100 { 507 } else { 201 }, "nothing is reserved any more");
     }
     free.store(59, Ordering::SeqCst);
-    drop(server.raw(&upload_head(&server.token("ann"), "Content-Length: 50")).await);
+    let broken_off = server.raw(&upload_head(&server.token("ann"), "Content-Length: 50")).await;
+    eventually("it comes in", || coming() == 1).await;
+    drop(broken_off);
     eventually("it has gone", || coming() == 0).await;
     assert_eq!(upload(&server, "ann", "room=lobby", &[2; 59]).await.status, 201);
 }
