@@ -810,11 +810,16 @@ pub async fn message(store: &dyn Store, reader: &Rc<Follower>, message: RecordId
     visit.still()
 }
 
-/// Whether the user does not want to see a message.
+/// Whether the user does not want to see a message, or did not while there was one.
 pub async fn is_hidden(store: &dyn Store, reader: &Rc<Follower>, message: RecordId) -> Result<bool, Refusal> {
     let own = StreamId::User(reader.room().tenant.clone(), reader.user().clone());
     let row = store.get(&own, &rows::hidden(reader.room().room, message.seq())).await;
-    Ok(row.map_err(|error| read_failed(&error))?.is_some())
+    if row.map_err(|error| read_failed(&error))?.is_some() {
+        return Ok(true);
+    }
+    // Of what has been trimmed it may have been forgotten.
+    let visit = Visit::begin(store, reader).await?;
+    Ok(message.seq() < visit.insider.header.kept_from())
 }
 
 /// Which messages of a room the user does not want to see, in their order.
