@@ -59,6 +59,7 @@ fn twin(command: &Value) -> (&'static str, String) {
         "typing" => ("PUT", format!("/v1/rooms/{room}/typing")),
         "inbox_update" => ("PATCH", format!("/v1/rooms/{room}/inbox")),
         "settings_update" => ("PATCH", "/v1/me/settings".to_owned()),
+        "room" => ("GET", format!("/v1/rooms/{room}")),
         "profile_update" => ("PATCH", "/v1/me/profile".to_owned()),
         "users" => {
             let users = command["users"].as_array().into_iter().flatten().filter_map(Value::as_str);

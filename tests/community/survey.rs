@@ -60,28 +60,52 @@ impl Asker {
     }
 }
 
-/// The logs of all rooms, read from their start by their owners.
+/// The logs of all rooms, read from their start by their owners; behind them those of the audit rooms that there are.
 pub async fn logs(stage: &Stage, plan: &Plan) -> Vec<Log> {
     let reads = plan.rooms.iter().enumerate().map(|(n, room)| async move {
         let mut owner = Asker::new(stage, room.owner).await;
-        let (room, mut after) = (stage.rooms[n].clone(), "start".to_owned());
-        let kind = plan.rooms[n].kind.as_str().to_owned();
-        let hidden = u64::from(plan.rooms[n].from_join);
-        let mut log = Log { room: room.clone(), kind, hidden, records: Vec::new(), shown: Vec::new() };
-        loop {
-            let path = format!("/v1/rooms/{room}/events?limit=100&after={after}");
-            let page = owner.http.get(&path).await.ok();
-            for record in page["records"].as_array().into_iter().flatten() {
-                log.shown.push(stage.texts.shown(record.clone()));
-                log.records.push(record.clone());
+        let log = Log {
+            room: stage.rooms[n].clone(),
+            kind: room.kind.as_str().to_owned(),
+            hidden: u64::from(room.from_join),
+            records: Vec::new(),
+            shown: Vec::new(),
+        };
+        let log = read(stage, &mut owner, log).await.expect("its owner may read it");
+        let about = owner.ask(json!({ "type": "room", "room": log.room })).await;
+        let audit = match about["audit"].as_str() {
+            Some(room) => {
+                let (room, kind) = (room.to_owned(), "audit".to_owned());
+                read(stage, &mut owner, Log { room, kind, hidden: 0, records: Vec::new(), shown: Vec::new() }).await
             }
-            text(&page, "cursor").clone_into(&mut after);
-            if page["complete"] == true {
-                return log;
-            }
-        }
+            None => None,
+        };
+        (log, audit)
     });
-    stream::iter(reads).buffered(AT_ONCE).collect().await
+    let (mut logs, audits): (Vec<Log>, Vec<_>) = stream::iter(reads).buffered(AT_ONCE).unzip().await;
+    logs.extend(audits.into_iter().flatten());
+    logs
+}
+
+/// The log of a room to its end; `None` where there is no such room.
+async fn read(stage: &Stage, reader: &mut Asker, mut log: Log) -> Option<Log> {
+    let mut after = "start".to_owned();
+    loop {
+        let path = format!("/v1/rooms/{}/events?limit=100&after={after}", log.room);
+        let page = reader.http.get(&path).await;
+        if page.status == 404 {
+            return None;
+        }
+        let page = page.ok();
+        for record in page["records"].as_array().into_iter().flatten() {
+            log.shown.push(stage.texts.shown(record.clone()));
+            log.records.push(record.clone());
+        }
+        text(&page, "cursor").clone_into(&mut after);
+        if page["complete"] == true {
+            return Some(log);
+        }
+    }
 }
 
 /// Everything about rooms that their owners are told.
