@@ -2,14 +2,17 @@
 //!
 //! A commit has records of one room, so what a room decides files a row in its own commit, and the room hands that on
 //! afterwards, as often as it takes. The audit room keeps in its own commit how far it has taken, so that each arrives once.
-//! Entries are read from their rows, so that however many there are they take no memory.
+//! Entries are read from their rows, some at a time, so that however many there are they take little memory.
+//!
+//! Who reads is told by itself, and first: as it is on disk, not as it has come about.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::TryFutureExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -21,7 +24,7 @@ use super::worker::Follower;
 use crate::domain::command::{Audit, Begin, Decision, Report};
 use crate::domain::room::{Header, Member};
 use crate::domain::{
-    Capability, Command, FileId, Name, Principal, RecordId, Rejection, Rights, RoomId, RoomKey, Seq, StreamId,
+    Capability, Command, FileId, Name, Num, Principal, RecordId, Rejection, Rights, RoomId, RoomKey, Seq, StreamId,
     TenantId, Timestamp, UserId,
 };
 use crate::store::rows::{self, Row};
@@ -47,26 +50,68 @@ const WAKING_PACE: Duration = Duration::from_millis(5);
 pub struct Owed {
     /// The last record that is owed and on disk.
     filed: Seq,
-    /// The last by which somebody reads no more what is decided, on disk or on its way there.
-    narrowed: Seq,
     /// Up to here everything has been taken.
-    taken: watch::Sender<Seq>,
-    /// Something is being handed over, or will be again.
+    taken: Seq,
+    /// The last by which somebody reads no more what is decided, on disk or on its way there; and on disk.
+    narrowed: Seq,
+    lost: Seq,
+    /// Who has done that himself, and at which record.
+    left: BTreeMap<UserId, Seq>,
+    /// Whoever read no more at this record is out of the audit room. That has not been told who reads, where it is 0.
+    out: watch::Sender<Seq>,
+    pub letting_go: Turn,
+    pub handing_on: Turn,
+}
+
+/// Something that is done again and again until it has come to pass.
+#[derive(Default)]
+pub struct Turn {
     under_way: bool,
     failures: u32,
 }
 
 impl Default for Owed {
     fn default() -> Self {
-        let (taken, _) = watch::channel(Seq::ZERO);
-        Self { filed: Seq::ZERO, narrowed: Seq::ZERO, taken, under_way: false, failures: 0 }
+        let (out, _) = watch::channel(Seq::ZERO);
+        Self {
+            filed: Seq::ZERO,
+            taken: Seq::ZERO,
+            narrowed: Seq::ZERO,
+            lost: Seq::ZERO,
+            left: BTreeMap::new(),
+            out,
+            letting_go: Turn::default(),
+            handing_on: Turn::default(),
+        }
+    }
+}
+
+impl Turn {
+    fn begin(&mut self, due: bool) -> bool {
+        let begins = due && !self.under_way;
+        self.under_way |= begins;
+        begins
+    }
+
+    fn done(&mut self) {
+        *self = Self::default();
+    }
+
+    /// It did not come to pass; after how long to try again, and whether that is the first time.
+    pub fn failed(&mut self) -> (Duration, bool) {
+        self.failures += 1;
+        (RETRY_FIRST * 2_u32.pow((self.failures - 1).min(RETRY_DOUBLINGS_MAX)), self.failures == 1)
+    }
+
+    pub fn again(&mut self) {
+        self.under_way = false;
     }
 }
 
 impl Owed {
     /// A room that was woken at `head` finds that it owes something: anything of it may take from somebody what he reads.
     pub fn found(&mut self, head: Seq) {
-        (self.filed, self.narrowed) = (head, head);
+        (self.filed, self.narrowed, self.lost) = (head, head, head);
     }
 
     /// By the record at `seq`, which is about to be committed, somebody reads no more.
@@ -74,7 +119,7 @@ impl Owed {
         self.narrowed = self.narrowed.max(seq);
     }
 
-    /// The record up to which all has to be taken before an answer tells that somebody reads no more.
+    /// Up to which record those who read no more have to be out before an answer tells of it.
     pub fn narrowed(&self) -> Seq {
         self.narrowed
     }
@@ -84,49 +129,65 @@ impl Owed {
         self.filed = self.filed.max(seq);
     }
 
+    /// By the record at `seq`, which is on disk, somebody reads no more; those who have `left` did it themselves.
+    pub fn lost(&mut self, seq: Seq, left: Vec<UserId>) {
+        self.lost = self.lost.max(seq);
+        self.left.extend(left.into_iter().map(|user| (user, seq)));
+    }
+
     /// Whether something is on its way, or has to be.
     pub fn is_open(&self) -> bool {
-        self.under_way || self.filed > *self.taken.borrow()
+        self.letting_go.under_way || self.handing_on.under_way || self.lets_go() || self.filed > self.taken
     }
 
-    /// Whether something has to be handed over now; from then on it is under way.
-    pub fn begin(&mut self) -> bool {
-        let begins = !self.under_way && self.is_open();
-        self.under_way |= begins;
-        begins
+    /// The audit room has to be told who reads: somebody does not any more, or it may not know from before this room woke.
+    fn lets_go(&self) -> bool {
+        let out = *self.out.borrow();
+        self.lost > out || (out == Seq::ZERO && self.filed > self.taken)
     }
 
-    /// Up to where everything is on disk, and up to where it has been taken.
-    pub fn stretch(&self) -> (Seq, Seq) {
-        (self.filed, *self.taken.borrow())
+    /// Whether it has to be told now; from then on that is under way.
+    pub fn begins_letting_go(&mut self) -> bool {
+        let due = self.lets_go();
+        self.letting_go.begin(due)
+    }
+
+    /// Who of those that read no more has seen to it himself.
+    pub fn left(&self) -> BTreeSet<UserId> {
+        self.left.keys().cloned().collect()
+    }
+
+    /// Whoever read no more at `seq` is out.
+    pub fn out(&mut self, seq: Seq) {
+        self.letting_go.done();
+        self.left.retain(|_, at| *at > seq);
+        self.out.send_replace(seq);
+    }
+
+    /// Behind which record and up to which something has to be handed over now; from then on that is under way. Nobody is
+    /// told of a decision by which he reads no more: nothing of what is behind that goes before he is out.
+    pub fn begins_handing_on(&mut self) -> Option<(Seq, Seq)> {
+        let out = *self.out.borrow();
+        let until = if self.lets_go() { out } else { self.filed };
+        self.handing_on.begin(until > self.taken).then_some((self.taken, until))
     }
 
     /// Everything up to `seq` has been taken.
     pub fn taken(&mut self, seq: Seq) {
-        (self.under_way, self.failures) = (false, 0);
-        self.taken.send_modify(|taken| *taken = seq.max(*taken));
+        self.handing_on.done();
+        self.taken = seq.max(self.taken);
     }
 
-    /// It was not taken; after how long to try again.
-    pub fn failed(&mut self) -> Duration {
-        self.failures += 1;
-        RETRY_FIRST * 2_u32.pow((self.failures - 1).min(RETRY_DOUBLINGS_MAX))
-    }
-
-    pub fn again(&mut self) {
-        self.under_way = false;
-    }
-
-    /// Answers as soon as everything up to `after` has been taken; when that has not happened by `due`, nobody may rely on
+    /// Answers as soon as whoever read no more at `after` is out; when that has not happened by `due`, nobody may rely on
     /// who reads what is decided.
     pub fn tell(&self, asker: Asker, answer: Answer, after: Seq, due: Instant) {
-        if after <= *self.taken.borrow() {
+        if after <= *self.out.borrow() {
             return asker.tell(answer);
         }
-        let mut taken = self.taken.subscribe();
+        let mut out = self.out.subscribe();
         actix::spawn(async move {
-            let taken = timeout_at(due, taken.wait_for(|taken| *taken >= after)).await;
-            asker.tell(if matches!(taken, Ok(Ok(_))) { answer } else { Err(Refusal::unavailable()) });
+            let out = timeout_at(due, out.wait_for(|out| *out >= after)).await;
+            asker.tell(if matches!(out, Ok(Ok(_))) { answer } else { Err(Refusal::unavailable()) });
         });
     }
 }
@@ -139,20 +200,20 @@ pub struct Taken {
     pub rows: Vec<Bytes>,
 }
 
-/// Hands the oldest of what `room` owes behind `after` to its audit room, which is made where there is none; `None` where
-/// nothing is owed.
-pub async fn hand_on(registry: Arc<Registry>, room: RoomKey, after: Seq) -> Result<Option<Taken>, Refusal> {
+/// The audit room of `room`.
+pub fn audit_of(room: &RoomKey) -> RoomKey {
+    RoomKey { tenant: room.tenant.clone(), room: RoomId::audit(&room.tenant, room.room) }
+}
+
+/// The num of an audit room that is to begin; `None` where it has begun.
+pub async fn num_to_begin(registry: Arc<Registry>, audit: RoomKey) -> Result<Option<Num>, Refusal> {
     if let Some(refusal) = registry.unready() {
         return Err(refusal);
     }
-    let owed = owed(&**registry.store(), &room, after).await.map_err(|error| read_failed(&error))?;
-    let Some(last) = owed.last() else { return Ok(None) };
-    let through = last.1.audited.position.seq;
-    let audit = RoomKey { tenant: room.tenant.clone(), room: RoomId::audit(&room.tenant, room.room) };
-    begin(&registry, &room, &audit).await?;
-    let (rows, decisions) = owed.into_iter().unzip();
-    write_down(&registry, &audit, Audit { begin: None, decisions }).await?;
-    Ok(Some(Taken { through, rows }))
+    match registry.store().head(&audit.stream()).await.map_err(|error| read_failed(&error))? {
+        Some(_) => Ok(None),
+        None => registry.reserve_beside(&audit).await.map(|reserved| Some(reserved.num)),
+    }
 }
 
 /// Takes a report of a message that `reader` may read: whoever answers for the room finds it in the audit room, with what
@@ -169,7 +230,7 @@ pub async fn report(
     if kind.policy().moderate.is_none() {
         return Err(Rejection::KindForbids.into());
     }
-    let audit = RoomKey { tenant: room.tenant.clone(), room: RoomId::audit(&room.tenant, room.room) };
+    let audit = audit_of(room);
     let before = store.get(&audit.stream(), &rows::report(message, &by.user)).await;
     let before = before.map_err(|error| read_failed(&error))?.is_some();
     let files: Vec<FileId> = reported.attachments.iter().map(|attachment| attachment.id).collect();
@@ -188,17 +249,23 @@ pub async fn report(
     Ok(Reply::Reported { room: room.clone(), message })
 }
 
-/// What can be handed over together: no two of it are about the same reading.
-async fn owed(store: &dyn Store, room: &RoomKey, after: Seq) -> Result<Vec<(Bytes, Decision)>, StoreError> {
+/// The oldest of what `room` owes behind one record and up to another, as much of it as is handed over at once.
+pub async fn owed(
+    registry: Arc<Registry>,
+    room: RoomKey,
+    (after, until): (Seq, Seq),
+) -> Result<Vec<(Bytes, Decision)>, Refusal> {
+    if let Some(refusal) = registry.unready() {
+        return Err(refusal);
+    }
     // What was taken lies there until the next commit.
-    let after = (after > Seq::ZERO).then(|| rows::owed(room, after));
-    let found = store.scan(&StreamId::Owed, &rows::owed_by(room), after.as_deref(), ENTRIES_MAX).await?;
-    let (mut owed, mut readers, mut bytes) = (Vec::new(), BTreeSet::new(), 0);
-    for (key, row) in found {
-        let entry = Decision::decode(&row)?;
+    let after = (after > Seq::ZERO).then(|| rows::owed(&room, after));
+    let found = registry.store().scan(&StreamId::Owed, &rows::owed_by(&room), after.as_deref(), ENTRIES_MAX).await;
+    let (mut owed, mut bytes) = (Vec::new(), 0);
+    for (key, row) in found.map_err(|error| read_failed(&error))? {
+        let entry = Decision::decode(&row).map_err(|error| read_failed(&error))?;
         bytes += row.len();
-        let again = entry.reading.as_ref().is_some_and(|reading| !readers.insert(reading.user.clone()));
-        if again || (bytes > ENTRIES_BYTES_MAX && !owed.is_empty()) {
+        if entry.audited.position.seq > until || (bytes > ENTRIES_BYTES_MAX && !owed.is_empty()) {
             break;
         }
         owed.push((key, entry));
@@ -208,20 +275,21 @@ async fn owed(store: &dyn Store, room: &RoomKey, after: Seq) -> Result<Vec<(Byte
 
 /// Makes the audit room of `room` where there is none.
 async fn begin(registry: &Arc<Registry>, room: &RoomKey, audit: &RoomKey) -> Result<(), Refusal> {
-    let store = &**registry.store();
-    if store.head(&audit.stream()).await.map_err(|error| read_failed(&error))?.is_some() {
-        return Ok(());
-    }
-    let num = registry.reserve_beside(audit).await?.num;
+    let Some(num) = num_to_begin(Arc::clone(registry), audit.clone()).await? else { return Ok(()) };
     // As they are on disk: who comes and goes meanwhile is owed, too.
-    let readers = readers(store, room).await.map_err(|error| read_failed(&error))?;
+    let readers = readers(&**registry.store(), room).await.map_err(|error| read_failed(&error))?;
     let begin = Some(Begin { num, audits: room.room, readers });
-    write_down(registry, audit, Audit { begin, decisions: Vec::new() }).await
+    write_down(registry, audit, Audit { begin, ..Audit::default() }).await
 }
 
-async fn write_down(registry: &Arc<Registry>, audit: &RoomKey, what: Audit) -> Result<(), Refusal> {
+/// Hands something to an audit room, which has it when this returns; the future is its answer.
+pub fn write_down(
+    registry: &Arc<Registry>,
+    audit: &RoomKey,
+    what: Audit,
+) -> impl Future<Output = Result<(), Refusal>> + use<> {
     let by = server(&audit.tenant, registry.now());
-    registry.submit(audit, by, Command::Audit(what), None).await.map(drop)
+    registry.submit(audit, by, Command::Audit(what), None).map_ok(drop)
 }
 
 /// Who reads what is decided in `room`.

@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use futures_util::future::Either;
 use tokio::sync::{mpsc, oneshot};
 
-use super::auditing::{self, Owed, Taken};
+use super::auditing::{self, Owed, Taken, Turn};
 use super::batch::{Batch, DialectSet, Pending, removal_of};
 use super::blocking::blocks_between;
 use super::directory::{LeaseNums, Nums};
@@ -27,7 +27,7 @@ use super::registry::{Admission, Registry, RelayId, fingerprint};
 use super::relay::Publication;
 use super::retention::{Going, going};
 use crate::clock::random_wide;
-use crate::domain::command::Decision;
+use crate::domain::command::{Audit, Begin, Decision, Readers, Reading};
 use crate::domain::policy::{History, Standing};
 use crate::domain::recent::{AGE_MAX_MS, Receipt, Recent, Seen};
 use crate::domain::room::{Ban, Header, Member, Message, Mute, PINS_MAX, Pin, Snapshot};
@@ -143,8 +143,12 @@ struct Gathered {
     erase: Vec<Seq>,
     trim: Option<Seq>,
     replies: Vec<Reply>,
-    /// The last of the records that the audit room is owed.
+    /// The last of the records that the audit room is owed; and of those by which somebody reads no more.
     owed: Option<Seq>,
+    lost: Option<Seq>,
+    /// Who reads what is decided, or does not any more, from these records on; and who has seen to that himself.
+    readings: Vec<Reading>,
+    left: Vec<UserId>,
 }
 
 /// An answer that waits for a commit.
@@ -152,7 +156,7 @@ struct Reply {
     to: Asker,
     answer: Answer,
     waits: Waits,
-    /// What the audit room has to have taken before it is told: up to this record.
+    /// Whoever reads no more from this record on has to be out of the audit room before it is told.
     after: Seq,
 }
 
@@ -336,9 +340,12 @@ impl RoomActor {
             removing |= removes(&record);
             joins |= matches!(&record.event, Event::Room(RoomEvent::MemberJoined { user, .. }) if *user == by.user);
             receipt.get_or_insert_with(|| Receipt::of(&record));
+            self.gathering.readings.extend(self.room.reading_after(&record, read));
             let decision = self.room.owes(self.key.room, &record, read);
-            if decision.as_ref().and_then(|decision| decision.reading.as_ref()).is_some_and(|reading| !reading.reads) {
+            if let Some(Reading { user, .. }) = decision.as_ref().and_then(Decision::loses) {
                 self.owed.narrows(seq);
+                self.gathering.lost = Some(seq);
+                self.gathering.left.extend(Some(user).filter(|user| **user == by.user).cloned());
             }
             self.gathering.add(&self.key, &self.room, record, decision.as_ref());
             if let Some(going) = self.going.take() {
@@ -356,8 +363,8 @@ impl RoomActor {
         });
     }
 
-    /// What the audit room has to have taken before the answer of a command that `tells` this may be relied on: also what
-    /// commands before it have led to, for it may say of them that they hold.
+    /// At which record whoever reads no more has to be out of the audit room before the answer of a command that `tells`
+    /// this may be relied on: also by commands before it, for it may say of them that they hold.
     fn after(&self, tells: Tells) -> Seq {
         if tells.readers { self.owed.narrowed() } else { Seq::ZERO }
     }
@@ -452,7 +459,10 @@ impl RoomActor {
         if let Some(seq) = gathered.owed {
             self.owed.filed(seq);
         }
-        self.hand_on(ctx);
+        if let Some(seq) = gathered.lost {
+            self.owed.lost(seq, gathered.left);
+        }
+        self.see_to_audits(ctx);
         let (removals, others): (Vec<_>, Vec<_>) =
             gathered.replies.into_iter().partition(|reply| reply.waits == Waits::Removal);
         if !removals.is_empty() {
@@ -564,35 +574,114 @@ impl RoomActor {
         }));
     }
 
-    /// Hands what has been decided to the audit room, as long as there is something.
-    fn hand_on(&mut self, ctx: &mut Context<Self>) {
-        if !self.owed.begin() {
+    /// Sees to it that the audit room has what has been decided, and only those who read it.
+    fn see_to_audits(&mut self, ctx: &mut Context<Self>) {
+        self.let_go(ctx);
+        self.hand_on(ctx);
+        let uncommitted = self.in_flight.iter().chain([&self.gathering]).any(|gathered| gathered.owed.is_some());
+        self.watch.owes = uncommitted || self.owed.is_open();
+    }
+
+    /// Tells the audit room who reads it still, before and beside what is handed on to it.
+    fn let_go(&mut self, ctx: &mut Context<Self>) {
+        if !self.owed.begins_letting_go() {
             return;
         }
-        self.watch.owes = true;
-        let (on_disk, taken) = self.owed.stretch();
-        let handed = auditing::hand_on(Arc::clone(&self.registry), self.key.clone(), taken);
-        ctx.spawn(handed.into_actor(self).map(move |handed, room, ctx| match handed {
-            Ok(Some(Taken { through, rows })) => {
+        let num = auditing::num_to_begin(Arc::clone(&self.registry), auditing::audit_of(&self.key));
+        let told = num.into_actor(self).then(|num, room, _| {
+            let at = room.committed.map_or(Seq::ZERO, |head| head.seq);
+            let told = num.map(|num| room.tell_readers(num));
+            async move { told?.await.map(|()| at) }.into_actor(room)
+        });
+        ctx.spawn(told.map(|told, room, ctx| match told {
+            Ok(at) => {
+                room.owed.out(at);
+                room.see_to_audits(ctx);
+            }
+            Err(refusal) => room.try_again(|owed| &mut owed.letting_go, &refusal, ctx),
+        }));
+    }
+
+    /// The audit room has what it is told when this returns: whoever reads no more from then on is told of behind it.
+    fn tell_readers(&self, num: Option<Num>) -> impl Future<Output = Result<(), Refusal>> + use<> {
+        let now = self.readers_on_disk();
+        let begin = num.map(|num| Begin { num, audits: self.key.room, readers: now.iter().cloned().collect() });
+        let readers = Some(Readers { now, left: self.owed.left() });
+        auditing::write_down(
+            &self.registry,
+            &auditing::audit_of(&self.key),
+            Audit { begin, readers, decisions: Vec::new() },
+        )
+    }
+
+    /// Who reads what is decided, as far as that is on disk.
+    fn readers_on_disk(&self) -> BTreeSet<UserId> {
+        let mut readers = self.room.audit_readers();
+        let uncommitted = self.in_flight.iter().chain([&self.gathering]).flat_map(|gathered| &gathered.readings);
+        for Reading { user, reads } in uncommitted.rev() {
+            if *reads {
+                readers.remove(user);
+            } else {
+                readers.insert(user.clone());
+            }
+        }
+        readers
+    }
+
+    /// Hands what has been decided to the audit room, as long as there is something.
+    fn hand_on(&mut self, ctx: &mut Context<Self>) {
+        let Some((after, until)) = self.owed.begins_handing_on() else { return };
+        let owed = auditing::owed(Arc::clone(&self.registry), self.key.clone(), (after, until));
+        let handed = owed.into_actor(self).then(|owed, room, _| {
+            let handed = owed.map(|owed| room.hand_over(owed));
+            async move { handed?.await }.into_actor(room)
+        });
+        ctx.spawn(handed.map(move |handed, room, ctx| match handed {
+            Ok(taken) => {
+                let Taken { through, rows } = taken.unwrap_or(Taken { through: until, rows: Vec::new() });
                 room.owed.taken(through);
-                room.watch.owes = room.owed.is_open();
                 room.gathering.puts.extend(rows.into_iter().map(settled));
                 room.flush(ctx);
-                room.hand_on(ctx);
+                room.see_to_audits(ctx);
             }
-            Ok(None) => {
-                room.owed.taken(on_disk);
-                room.watch.owes = room.owed.is_open();
-            }
-            Err(refusal) => {
-                tracing::warn!(room = %room.key.room, code = refusal.code(), "an audit room did not take what was decided");
-                let wait = room.owed.failed();
-                ctx.run_later(wait, |room, ctx| {
-                    room.owed.again();
-                    room.hand_on(ctx);
-                });
-            }
+            Err(refusal) => room.try_again(|owed| &mut owed.handing_on, &refusal, ctx),
         }));
+    }
+
+    /// The audit room has it when this returns, so that who is let in reads now, and is let go of behind it.
+    fn hand_over(&self, owed: Vec<(Bytes, Decision)>) -> impl Future<Output = Result<Option<Taken>, Refusal>> + use<> {
+        let through = owed.last().map(|(_, last)| last.audited.position.seq);
+        let (rows, mut decisions): (Vec<_>, Vec<_>) = owed.into_iter().unzip();
+        if decisions.iter().any(|decision| decision.reading.is_some()) {
+            let mut readers = self.readers_on_disk();
+            for decision in &mut decisions {
+                decision.reading.take_if(|reading| !(reading.reads && readers.remove(&reading.user)));
+            }
+        }
+        let audit = Audit { decisions, ..Audit::default() };
+        let taken = through.map(|through| {
+            let taken = auditing::write_down(&self.registry, &auditing::audit_of(&self.key), audit);
+            async move { taken.await.map(|()| Taken { through, rows }) }
+        });
+        async move {
+            match taken {
+                Some(taken) => taken.await.map(Some),
+                None => Ok(None),
+            }
+        }
+    }
+
+    /// Does again what an audit room has not taken.
+    fn try_again(&mut self, turn: fn(&mut Owed) -> &mut Turn, refusal: &Refusal, ctx: &mut Context<Self>) {
+        let (wait, first) = turn(&mut self.owed).failed();
+        if first {
+            let code = refusal.code();
+            tracing::warn!(room = %self.key.room, code, "an audit room does not take what was decided; it is tried again");
+        }
+        ctx.run_later(wait, move |room, ctx| {
+            turn(&mut room.owed).again();
+            room.see_to_audits(ctx);
+        });
     }
 
     /// Publishes what a predecessor had committed when it ended. Where somebody was removed by that, no command is
@@ -798,9 +887,6 @@ fn concerns(record: &Record) -> Option<&UserId> {
 /// Who is the author of each of `events`, where that is not who asks for them: what an audit room is told has been done by
 /// others, and so has what follows from it, which stands before it.
 fn authors(by: &UserId, events: &[RoomEvent]) -> Vec<UserId> {
-    if !matches!(events.last(), Some(RoomEvent::Audited(_))) {
-        return Vec::new();
-    }
     let mut author = by;
     let mut authors: Vec<_> = events
         .iter()
@@ -809,7 +895,7 @@ fn authors(by: &UserId, events: &[RoomEvent]) -> Vec<UserId> {
             if let RoomEvent::Audited(audited) = event {
                 author = &audited.by;
             }
-            author.clone()
+            if let RoomEvent::MemberLeft { user, .. } = event { user.clone() } else { author.clone() }
         })
         .collect();
     authors.reverse();
@@ -835,7 +921,7 @@ impl Actor for RoomActor {
                 room.last_at = last_at;
                 if let Some(head) = head.filter(|_| owes) {
                     room.owed.found(head.seq);
-                    room.hand_on(ctx);
+                    room.see_to_audits(ctx);
                 }
                 room.make_up_for(&unpublished, ctx);
             }

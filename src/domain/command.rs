@@ -1,5 +1,7 @@
 //! What is asked. Commands are imperative; what they lead to is in [`super::event`].
 
+use std::collections::BTreeSet;
+
 use super::event::{Audited, Reported};
 use super::policy::History;
 use super::recent::fnv;
@@ -134,8 +136,18 @@ pub struct Found {
 pub struct Audit {
     /// Begins the room, where there is none yet.
     pub begin: Option<Begin>,
-    /// In the order of their positions. None of two is about the same reader.
+    /// From now on nobody else reads it.
+    pub readers: Option<Readers>,
+    /// In the order of their positions. Whoever reads more by one of them is let in before it; no two let in the same.
     pub decisions: Vec<Decision>,
+}
+
+/// Who reads what is decided in a room.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Readers {
+    pub now: BTreeSet<UserId>,
+    /// Who has seen to it himself that he reads it no more, as far as that is known.
+    pub left: BTreeSet<UserId>,
 }
 
 /// What a new audit room is to be. `num` has been reserved in the tenant's directory.
@@ -151,6 +163,13 @@ pub struct Begin {
 pub struct Decision {
     pub audited: Audited,
     pub reading: Option<Reading>,
+}
+
+impl Decision {
+    /// Who does no longer.
+    pub fn loses(&self) -> Option<&Reading> {
+        self.reading.as_ref().filter(|reading| !reading.reads)
+    }
 }
 
 /// Whether a user reads what is decided in a room.

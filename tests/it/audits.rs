@@ -8,7 +8,7 @@ use chinwag::actors::Limits;
 use chinwag::actors::limits::{Rate, Rates};
 use chinwag::actors::retention::Sweep;
 use chinwag::clock::{Clock, ManualClock, SystemClock};
-use chinwag::domain::{FileId, RoomId, RoomKey, StreamId, TenantId, Timestamp};
+use chinwag::domain::{Event, FileId, Record, RoomEvent, RoomId, RoomKey, StreamId, TenantId, Timestamp};
 use chinwag::store::memory::{Fault, MemoryStore};
 use chinwag::store::{Commit, CommitError, Store, rows};
 use futures_util::FutureExt;
@@ -244,6 +244,58 @@ async fn another_command_that_takes_the_right_away_waits_for_what_the_first_has_
     store.faults().clear();
     assert_eq!(ann.refused(kick(&json!("lobby"), "bob")).await, "no_such_member");
     assert_eq!(bob.refused(json!({ "type": "history", "room": audit })).await, "room_not_found");
+}
+
+#[tokio::test]
+async fn who_reads_no_more_is_out_however_much_is_still_to_be_written_down() {
+    let store = MemoryStore::new();
+    let server = TestServer::with(Setup { store: Arc::new(store.clone()), ..Setup::default() });
+    let (mut ann, mut bob, _cas) = lobby(&server).await;
+    ann.ask(role("bob", "admin")).await;
+    let audit = audit_of(&mut ann, "lobby").await;
+    gained(&mut bob, &audit).await;
+    eventually("it is written down", || records_of(&store, &audit) == 4).await;
+    refuse_entries(&store, &audit);
+    for _ in 0..8 {
+        ann.ask(rights("cas", &["audit"], &[])).await;
+        ann.ask(rights("cas", &[], &["audit"])).await;
+    }
+    ann.ask(role("bob", "member")).await;
+    assert_eq!(bob.refused(json!({ "type": "history", "room": audit })).await, "room_not_found");
+    assert_eq!(log(&mut ann, &audit).await.len(), 1);
+    store.faults().clear();
+    let written = async {
+        while log(&mut ann, &audit).await.len() < 18 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    patiently(written).await;
+    let seqs: Vec<_> =
+        log(&mut ann, &audit).await.iter().map(|entry| entry["decided"]["seq"].as_u64().unwrap()).collect();
+    assert!(seqs.is_sorted(), "{seqs:?}");
+    let joined = of(&history(&mut ann, &audit).await, "member_joined");
+    assert!(joined.iter().all(|record| record["user"] != "cas"), "he reads it no more when it is written down");
+}
+
+#[tokio::test]
+async fn who_has_read_only_meanwhile_is_never_let_in() {
+    let store = MemoryStore::new();
+    let server = TestServer::with(Setup { store: Arc::new(store.clone()), ..Setup::default() });
+    let (mut ann, _bob, mut cas) = lobby(&server).await;
+    ann.ask(kick(&json!("lobby"), "bob")).await;
+    let audit = audit_of(&mut ann, "lobby").await;
+    gained(&mut ann, &audit).await;
+    refuse(&store, &audit);
+    ann.ask(role("cas", "admin")).await;
+    ann.ask(kick(&json!("lobby"), "cas")).await;
+    store.faults().clear();
+    eventually("it is written down", || records_of(&store, &audit) >= 5).await;
+    assert_eq!(log(&mut ann, &audit).await.len(), 3);
+    let joined = of(&history(&mut ann, &audit).await, "member_joined");
+    assert!(joined.iter().all(|record| record["user"] == "ann"), "{joined:?}");
+    cas.hears_back().await;
+    let gained = cas.take_aside().into_iter().filter(|frame| frame["type"] == "room_gained");
+    assert_eq!(gained.filter(|frame| frame["room"] == *audit).count(), 0);
 }
 
 #[tokio::test]
@@ -484,6 +536,15 @@ enum Struck {
 fn refuse(store: &MemoryStore, audit: &str) {
     let audit = RoomId(Uuid::parse_str(audit).unwrap());
     store.faults().when(Fault::Fail(CommitError::Failed), move |commit| is_of(commit, audit));
+}
+
+/// Has every commit of the audit room fail that writes down what was decided.
+fn refuse_entries(store: &MemoryStore, audit: &str) {
+    let audit = RoomId(Uuid::parse_str(audit).unwrap());
+    let decided = |record: &Record| matches!(record.event, Event::Room(RoomEvent::Audited(_)));
+    store.faults().when(Fault::Fail(CommitError::Failed), move |commit| {
+        is_of(commit, audit) && commit.records.iter().any(decided)
+    });
 }
 
 fn is_of(commit: &Commit, room: RoomId) -> bool {

@@ -1,8 +1,10 @@
 //! What is written down of what members decide about others, and who reads it: a room that is moderated says what it owes
 //! its audit room, and an audit room takes it, each once.
 
+use std::collections::BTreeSet;
+
 use super::{Asked, Header, Room};
-use crate::domain::command::{Audit, Begin, Decision, Found, Reading, Report};
+use crate::domain::command::{Audit, Begin, Decision, Found, Readers, Reading, Report};
 use crate::domain::{
     Audited, Capability, Event, Name, Record, RecordId, Rejection, Role, RoomEvent, RoomId, RoomKind, UserId,
 };
@@ -25,30 +27,42 @@ impl Room {
         header.allows(member.role, self.rights(user)).has(Capability::Audit)
     }
 
+    /// Everybody who does.
+    pub fn audit_readers(&self) -> BTreeSet<UserId> {
+        self.members.keys().filter(|user| self.reads_audit(user)).cloned().collect()
+    }
+
+    /// Whether the user that a record is about reads more or less because of it, which has been applied; `read` says
+    /// whether he read before.
+    pub fn reading_after(&self, record: &Record, read: bool) -> Option<Reading> {
+        let Event::Room(event) = &record.event else { return None };
+        let reading = event.concerns().map(|user| Reading { user: user.clone(), reads: self.reads_audit(user) });
+        reading.filter(|reading| reading.reads != read)
+    }
+
     /// What the audit room of `room`, which this is, has to be told of a record that has been applied. `read` says whether
     /// the user that the record is about read what is decided before. Until the first decision there is nobody to tell of
     /// readers who come and go: whoever reads then is told from the beginning.
     pub fn owes(&self, room: RoomId, record: &Record, read: bool) -> Option<Decision> {
         let (Event::Room(event), Some(header)) = (&record.event, &self.header) else { return None };
-        let reading = event.concerns().map(|user| Reading { user: user.clone(), reads: self.reads_audit(user) });
-        let reading = reading.filter(|reading| reading.reads != read);
+        let reading = self.reading_after(record, read);
         let matters = header.is_audited_for(record) || (header.audited && reading.is_some());
         let (position, id, at, by) = (record.position, record.id, record.at, record.author.clone());
         matters.then(|| Decision { audited: Audited { room, position, id, at, by, decided: event.clone() }, reading })
     }
 
-    /// What follows from decisions that this audit room has not taken yet. Who reads no more is out before the entry that
-    /// says so.
+    /// What follows from who reads it, and from decisions that this audit room has not taken yet.
     pub(super) fn written_down(&self, asked: &Asked, audit: Audit) -> Result<Vec<RoomEvent>, Rejection> {
         if asked.header.kind != RoomKind::Audit {
             return Err(self.existence(asked, Rejection::KindForbids));
         }
-        let mut events = Vec::new();
+        let mut events: Vec<_> = audit.readers.iter().flat_map(|readers| self.let_go(readers)).collect();
         for Decision { audited, reading } in audit.decisions {
             if self.taken.is_some_and(|taken| audited.position <= taken) {
                 continue;
             }
-            events.extend(reading.and_then(|reading| self.reading_changed(reading, &audited.by)));
+            let let_in = reading.filter(|reading| reading.reads && !self.members.contains_key(&reading.user));
+            events.extend(let_in.map(|Reading { user, .. }| RoomEvent::MemberJoined { user, role: Role::Viewer }));
             events.push(RoomEvent::Audited(Box::new(audited)));
         }
         Ok(events)
@@ -113,13 +127,16 @@ impl Room {
         }
     }
 
-    fn reading_changed(&self, Reading { user, reads }: Reading, by: &UserId) -> Option<RoomEvent> {
-        match self.members.get(&user) {
-            None => reads.then_some(RoomEvent::MemberJoined { user, role: Role::Viewer }),
-            Some(_) if reads => None,
-            Some(member) if user == *by => Some(RoomEvent::MemberLeft { user, joined: member.joined }),
-            Some(member) => Some(RoomEvent::MemberKicked { user, joined: member.joined, reason: None }),
-        }
+    fn let_go(&self, Readers { now, left }: &Readers) -> Vec<RoomEvent> {
+        let out = self.members.iter().filter(|(user, _)| !now.contains(*user));
+        let gone = out.map(|(user, member)| {
+            let (user, joined) = (user.clone(), member.joined);
+            match left.contains(&user) {
+                true => RoomEvent::MemberLeft { user, joined },
+                false => RoomEvent::MemberKicked { user, joined, reason: None },
+            }
+        });
+        gone.collect()
     }
 }
 
