@@ -174,13 +174,16 @@ enum Waits {
 #[derive(Clone, Copy, Default)]
 struct Tells {
     removals: bool,
+    /// That of others than it removes itself.
+    others: bool,
     /// That somebody does not read any more what is decided.
     readers: bool,
 }
 
 impl Tells {
     fn of(command: &Command) -> Self {
-        Self { removals: command.removes(), readers: command.narrows() }
+        let others = matches!(command, Command::Audit(_));
+        Self { removals: command.removes(), others, readers: command.narrows() }
     }
 }
 
@@ -355,10 +358,15 @@ impl RoomActor {
         self.last_at = at;
         let receipt = receipt.expect("there is at least one event");
         let may = joins.then(|| self.room.may(&by.user)).flatten();
+        let waits = match tells.others {
+            true => Waits::Removals,
+            false if removing => Waits::Removal,
+            false => Waits::Nothing,
+        };
         self.gathering.replies.push(Reply {
             to: asker,
             answer: Ok(Done { receipt, duplicate: false, may }),
-            waits: if removing { Waits::Removal } else { Waits::Nothing },
+            waits,
             after: self.after(tells),
         });
     }
@@ -465,7 +473,7 @@ impl RoomActor {
         self.see_to_audits(ctx);
         let (removals, others): (Vec<_>, Vec<_>) =
             gathered.replies.into_iter().partition(|reply| reply.waits == Waits::Removal);
-        if !removals.is_empty() {
+        if gathered.records.iter().any(removes) {
             self.removals.insert(before);
         }
         // First, so that who follows as well gets answer and record in one.

@@ -12,7 +12,7 @@ use super::*;
 use crate::actors::relay::{CutAll, RelayActor};
 use crate::actors::{Cut, Limits, Link, Worker};
 use crate::clock::SystemClock;
-use crate::domain::{Alias, Content, Create, RoomId, RoomKind, TenantId};
+use crate::domain::{Alias, Audited, Content, Create, Epoch, RoomId, RoomKind, TenantId};
 use crate::store::memory::{Faults, MemoryStore};
 use crate::wire::{CloseReason, Dialect};
 
@@ -126,6 +126,35 @@ fn the_successor_of_a_room_that_died_before_a_removal_was_confirmed_sees_to_it_f
         let refused = ask(&successor, kick("bob")).await.unwrap().unwrap_err();
         assert_eq!(refused.code(), Rejection::NoSuchMember.code());
         assert!(cut.get(), "bob may still be shown something");
+    });
+}
+
+#[test]
+fn an_audit_room_tells_of_no_removal_that_has_not_reached_everybody_whatever_follows() {
+    actix::System::new().block_on(async {
+        let registry = registry();
+        let worker = Worker::start(Arc::clone(&registry));
+        let cut = Rc::new(Cell::new(false));
+        let noted = Rc::clone(&cut);
+        let _link = connect(&worker, "bob", move || noted.set(true));
+        let room = RoomActor::new(registry, key(5), Arc::default()).start();
+        let readers = ["ann", "bob"].map(user).to_vec();
+        let begin = Begin { num: Num(1), audits: RoomId(Uuid::from_u128(4)), readers };
+        answered(ask(&room, Command::Audit(Audit { begin: Some(begin), ..Audit::default() }))).await;
+        let only =
+            |names: &[&str]| Readers { now: names.iter().map(|name| user(name)).collect(), ..Readers::default() };
+        let told = |readers| Command::Audit(Audit { readers: Some(readers), ..Audit::default() });
+        let first = ask(&room, told(only(&["ann"])));
+        room.send(Known).await.unwrap();
+        // As its successor does who has died before the answer came: with something else that removes nobody from it.
+        let (position, at, by) = (Position { epoch: Epoch(1), seq: Seq(9) }, Timestamp(1), user("ann"));
+        let id = RecordId::new(at, position.seq, 0);
+        let audited = Audited { room: key(4).room, position, id, at, by, decided: RoomEvent::RoomArchived };
+        let decisions = vec![Decision { audited, reading: None }];
+        let again = Audit { begin: None, readers: Some(only(&["ann"])), decisions };
+        answered(ask(&room, Command::Audit(again))).await;
+        assert!(cut.get(), "bob may still be shown something");
+        answered(first).await;
     });
 }
 
