@@ -43,8 +43,12 @@ const ROWS_PER_SCAN: usize = 1000;
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_DOUBLINGS_MAX: u32 = 5;
 
-/// How long a start waits from one room that owes something to the next: each is woken, and hands over what it owes.
-const WAKING_PACE: Duration = Duration::from_millis(5);
+/// How many rooms that owe something are woken before they have handed it over, how long they are waited for and how often
+/// is looked whether they have; and how long after all have been woken that begins again.
+const WAKING_MAX: usize = 64;
+const WAKING_TIME: Duration = Duration::from_secs(10);
+const WAKING_LOOK: Duration = Duration::from_millis(10);
+const WAKING_PAUSE: Duration = Duration::from_secs(60);
 
 /// How far a room is with what it owes its audit room.
 pub struct Owed {
@@ -321,27 +325,51 @@ fn server(tenant: &TenantId, now: Timestamp) -> Principal {
     Principal { tenant, user, token: None, login: None, issued_at: now, expires_at }
 }
 
-/// Wakes every room that owes something, one after the other: after a kill nobody else might.
+/// Wakes every room that owes something: after a kill nobody else might, nor after it has died too often or could not be
+/// read. From then on it looks again and again.
 pub async fn wake_who_owes(registry: Arc<Registry>) {
-    let mut after = None::<Bytes>;
-    while !registry.draining() {
-        let found = registry.store().scan(&StreamId::Owed, &[], after.as_deref(), 1).await;
-        let room = match found.as_deref() {
-            Ok([(key, _), ..]) => rows::owing_room(key),
-            Ok([]) => return,
-            Err(error) => Err(error.clone()),
-        };
-        match room {
+    loop {
+        if let Err(error) = wake_each(&registry).await {
+            tracing::error!(%error, "what is owed to audit rooms could not be read; it is tried again");
+        }
+        tokio::time::sleep(WAKING_PAUSE).await;
+    }
+}
+
+/// Some at a time, so that not all are in memory at once, and none while nothing could be committed.
+async fn wake_each(registry: &Arc<Registry>) -> Result<(), StoreError> {
+    let (mut after, mut woken) = (None::<Bytes>, Vec::new());
+    while registry.unready().is_none() {
+        let found = registry.store().scan(&StreamId::Owed, &[], after.as_deref(), 1).await?;
+        let Some((key, _)) = found.first() else { break };
+        after = Some(match rows::owing_room(key) {
             Ok(room) => {
                 registry.wake(&room);
-                // Behind all of its rows.
-                after = Some(rows::owed(&room, Seq(u64::MAX)));
+                let behind = rows::owed(&room, Seq(u64::MAX));
+                woken.push(room);
+                behind
             }
             Err(error) => {
-                tracing::error!(%error, "what is owed to audit rooms could not be read; rooms hand it on when they wake");
-                return;
+                tracing::error!(%error, "a row says of no room what it owes");
+                key.clone()
             }
+        });
+        if woken.len() == WAKING_MAX {
+            handed_on(registry, &std::mem::take(&mut woken)).await?;
         }
-        tokio::time::sleep(WAKING_PACE).await;
     }
+    Ok(())
+}
+
+/// Waits until none of these rooms owes anything, a while at most.
+async fn handed_on(registry: &Arc<Registry>, rooms: &[RoomKey]) -> Result<(), StoreError> {
+    let due = Instant::now() + WAKING_TIME;
+    for room in rooms {
+        while Instant::now() < due
+            && !registry.store().scan(&StreamId::Owed, &rows::owed_by(room), None, 1).await?.is_empty()
+        {
+            tokio::time::sleep(WAKING_LOOK).await;
+        }
+    }
+    Ok(())
 }

@@ -345,6 +345,8 @@ impl RoomActor {
             receipt.get_or_insert_with(|| Receipt::of(&record));
             self.gathering.readings.extend(self.room.reading_after(&record, read));
             let decision = self.room.owes(self.key.room, &record, read);
+            // Whoever comes after it finds it if it dies while that is on its way to the disk.
+            self.watch.owes |= decision.is_some();
             if let Some(Reading { user, .. }) = decision.as_ref().and_then(Decision::loses) {
                 self.owed.narrows(seq);
                 self.gathering.lost = Some(seq);

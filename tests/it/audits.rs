@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use chinwag::actors::Limits;
 use chinwag::actors::limits::{Rate, Rates};
 use chinwag::actors::retention::Sweep;
 use chinwag::clock::{Clock, ManualClock, SystemClock};
 use chinwag::domain::{Event, FileId, Record, RoomEvent, RoomId, RoomKey, StreamId, TenantId, Timestamp};
 use chinwag::store::memory::{Fault, MemoryStore};
-use chinwag::store::{Commit, CommitError, Store, rows};
+use chinwag::store::{Commit, CommitError, Put, Store, rows};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -348,6 +349,27 @@ async fn what_was_decided_before_the_end_arrives_once_after_the_next_start() {
         let kicked: Vec<_> = log(&mut ann, &audit).await.iter().map(|entry| entry["decided"]["user"].clone()).collect();
         assert_eq!(kicked, ["bob", "cas"], "{fault:?}");
     }
+}
+
+#[tokio::test]
+async fn a_row_of_no_room_does_not_keep_others_from_being_woken() {
+    let store = MemoryStore::new();
+    let mut server = TestServer::with(Setup { store: Arc::new(store.clone()), ..Setup::default() });
+    let (mut ann, _bob, _cas) = lobby(&server).await;
+    let audit = audit_of(&mut ann, "lobby").await;
+    refuse(&store, &audit);
+    ann.try_ask(kick(&json!("lobby"), "cas")).await;
+    drop(ann);
+    server.stop();
+    store.faults().clear();
+    let stream = StreamId::Room(RoomKey { tenant: TenantId::default_tenant(), room: RoomId(Uuid::from_u128(1)) });
+    let put = Put { under: StreamId::Owed, key: Bytes::from_static(&[0]), value: Some(Bytes::new()) };
+    let (records, erase) = (Vec::new(), Vec::new());
+    let store = store.in_epoch(MemoryStore::EPOCH);
+    store.commit(Commit { stream, expected: None, records, puts: vec![put], erase, trim: None }).await.unwrap();
+    let server = TestServer::with(Setup { store: Arc::new(store.clone()), ..Setup::default() });
+    eventually("it is written down", || records_of(&store, &audit) >= 3).await;
+    drop(server);
 }
 
 #[tokio::test]

@@ -159,6 +159,30 @@ fn an_audit_room_tells_of_no_removal_that_has_not_reached_everybody_whatever_fol
 }
 
 #[test]
+fn a_decision_that_was_on_its_way_to_the_disk_when_its_room_died_is_handed_on() {
+    actix::System::new().block_on(async {
+        let store = MemoryStore::new();
+        let faults = store.faults();
+        let registry = registry_over(store);
+        let room = RoomActor::new(Arc::clone(&registry), key(5), Arc::default()).start();
+        open(&room, &["bob"]).await;
+        faults.hold();
+        let kicked = ask(&room, kick("bob"));
+        held(&faults).await;
+        assert!(room.send(Die).await.is_err());
+        kicked.await.expect_err("it died with the room");
+        faults.release();
+        let audit = auditing::audit_of(&key(5)).stream();
+        let begun = tokio::time::timeout(Duration::from_secs(5), async {
+            while registry.store().head(&audit).await.unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        begun.await.expect("somebody wakes the room");
+    });
+}
+
+#[test]
 fn no_removal_is_answered_before_the_connections_of_a_relay_that_died_are_cut() {
     actix::System::new().block_on(async {
         let registry = registry();
