@@ -196,6 +196,13 @@ struct Decided {
     events: Vec<RoomEvent>,
 }
 
+impl Tells {
+    /// Who may not do it is told so at once: of who reads only that somebody is no member says something.
+    fn of_refusal(self, rejection: Rejection) -> Self {
+        Self { readers: self.readers && rejection == Rejection::NoSuchMember, ..self }
+    }
+}
+
 /// What one relay has been sent.
 #[derive(Default)]
 struct RelayLink {
@@ -271,7 +278,7 @@ impl RoomActor {
         }
         self.room.abide(Arc::clone(self.registry.limits().rules.of(&self.key.tenant)));
         match self.room.decide(&submit.by, submit.command, now) {
-            Err(rejection) => self.answer(submit.asker, Err(rejection.into()), tells),
+            Err(rejection) => self.answer(submit.asker, Err(rejection.into()), tells.of_refusal(rejection)),
             Ok(events) if events.is_empty() => self.answer(submit.asker, self.unchanged(), tells),
             Ok(events) => {
                 let Submission { by, client_id, asker, .. } = submit;

@@ -300,6 +300,20 @@ async fn who_has_read_only_meanwhile_is_never_let_in() {
 }
 
 #[tokio::test]
+async fn who_is_refused_for_himself_does_not_wait_for_the_audit_room() {
+    let store = MemoryStore::new();
+    let server = TestServer::with(Setup { store: Arc::new(store.clone()), ..Setup::default() });
+    let (mut ann, mut bob, mut cas) = lobby(&server).await;
+    ann.ask(role("bob", "admin")).await;
+    let audit = audit_of(&mut ann, "lobby").await;
+    gained(&mut bob, &audit).await;
+    refuse(&store, &audit);
+    assert_eq!(ann.refused(role("bob", "member")).await, "unavailable");
+    assert_eq!(cas.refused(kick(&json!("lobby"), "bob")).await, "forbidden");
+    assert_eq!(server.client("zoe").await.refused(kick(&json!("lobby"), "bob")).await, "not_member");
+}
+
+#[tokio::test]
 async fn what_was_decided_before_the_end_arrives_once_after_the_next_start() {
     for (fault, struck) in [
         (Fault::Fail(CommitError::Failed), Struck::Taking),
