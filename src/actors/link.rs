@@ -12,7 +12,7 @@ use super::batch::Pending;
 use super::connections::{Address, ConnectionGuard};
 use super::limits::Limits;
 use super::outbox::{CONTROL_BYTES_MAX, Outbox};
-use crate::domain::{Principal, RoomId};
+use crate::domain::{Principal, RoomId, RoomKey};
 use crate::wire::frame;
 use crate::wire::{CloseReason, Dialect, Notice, Refusal, Reply};
 
@@ -444,9 +444,11 @@ impl Link {
         self.leaving.set(room);
     }
 
-    /// Whether a removal of its user from `room` is by its own request.
-    pub fn is_leaving(&self, room: RoomId) -> bool {
-        self.leaving.get() == Some(room)
+    /// Whether a removal of its user from `room` is by its own request: also one from the audit room of the room that it
+    /// leaves.
+    pub fn is_leaving(&self, room: &RoomKey) -> bool {
+        let is_left = |left: RoomId| left == room.room || RoomId::audit(&room.tenant, left) == room.room;
+        self.leaving.get().is_some_and(is_left)
     }
 
     /// Whether all that was sent by it has arrived, or never will.

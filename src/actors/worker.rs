@@ -506,7 +506,7 @@ impl Worker {
         let due = Instant::now() + self.registry.limits().proof;
         let cutting =
             |link: &Rc<Link>| Cutting { token: link.prove(removal.pending.clone()), link: Rc::clone(link), due };
-        let by_itself = |link: &&Rc<Link>| !removal.kicked && link.is_leaving(room.room);
+        let by_itself = |link: &&Rc<Link>| !removal.kicked && link.is_leaving(room);
         let links = links.into_iter().flatten().filter(|link| link.kind().shows_rooms());
         links.filter(|link| !by_itself(link)).map(cutting).collect()
     }

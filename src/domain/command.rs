@@ -323,6 +323,15 @@ impl Command {
     pub fn frees(&self) -> bool {
         matches!(self, Self::Delete { .. } | Self::Trim { .. })
     }
+
+    /// Whether by it `user`, who asks for it, leaves the room or its audit room, or may.
+    pub fn leaves(&self, user: &UserId) -> bool {
+        match self {
+            Self::ChangeRole { user: whose, .. } | Self::ChangeRights { user: whose, .. } => whose == user,
+            command => *command == Self::Leave,
+        }
+    }
+
     /// Whether it takes from somebody the right to read what is decided in the room, or may.
     pub fn narrows(&self) -> bool {
         self.removes() || matches!(self, Self::ChangeRole { .. } | Self::ChangeRights { .. })

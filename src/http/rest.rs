@@ -12,7 +12,6 @@ use super::routes::Route;
 use super::visit::Visit;
 use super::{Edge, address, credentials};
 use crate::actors::{asking, paging};
-use crate::domain::Command;
 use crate::wire::{Ask, Dialect, Kind, Refusal, Reply, decode_request};
 
 /// How a client that sends again says that it does (draft-ietf-httpapi-idempotency-key-header, section 2).
@@ -89,7 +88,7 @@ async fn carry_out(
 
 async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
     let leaving = match &ask {
-        Ask::Command { room, command: Command::Leave, .. } => {
+        Ask::Command { room, command, .. } if command.leaves(&visit.by().user) => {
             let room = visit.worker().registry().resolve(&visit.by().tenant, room).await;
             room.ok().map(|room| visit.leaving(room.room))
         }

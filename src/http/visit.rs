@@ -191,6 +191,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::domain::{RoomKey, TenantId};
 
     struct Uncut;
 
@@ -208,6 +209,6 @@ mod tests {
         };
         let leave = tokio::time::timeout(Duration::from_millis(10), leave);
         assert!(leave.await.is_err());
-        assert!(!link.is_leaving(room));
+        assert!(!link.is_leaving(&RoomKey { tenant: TenantId::default_tenant(), room }));
     }
 }

@@ -314,6 +314,28 @@ async fn who_is_refused_for_himself_does_not_wait_for_the_audit_room() {
 }
 
 #[tokio::test]
+async fn who_leaves_by_a_request_is_answered_though_the_connection_showed_him_the_audit_room() {
+    let server = TestServer::start();
+    let (mut ann, mut bob, _cas) = lobby(&server).await;
+    ann.ask(role("bob", "admin")).await;
+    let audit = audit_of(&mut ann, "lobby").await;
+    gained(&mut bob, &audit).await;
+    drop(bob);
+    for (method, path, body) in [
+        ("PUT", "/v1/rooms/lobby/members/bob/role", Some(json!({ "role": "member" }))),
+        ("POST", "/v1/rooms/lobby/leave", None),
+    ] {
+        ann.ask(role("bob", "owner")).await;
+        let mut http = server.http("bob").await;
+        patiently(async { while http.get(&format!("/v1/rooms/{audit}/events?after=start")).await.status != 200 {} })
+            .await;
+        let answer = http.request(method, path, body.as_ref()).await.expect("it is answered");
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        assert_eq!(http.get(&format!("/v1/rooms/{audit}/events?after=start")).await.status, 404);
+    }
+}
+
+#[tokio::test]
 async fn what_was_decided_before_the_end_arrives_once_after_the_next_start() {
     for (fault, struck) in [
         (Fault::Fail(CommitError::Failed), Struck::Taking),
