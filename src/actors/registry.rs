@@ -421,8 +421,9 @@ impl Registry {
             }
             return Err(refusal);
         }
-        let admission =
-            Admission::new(&slot.in_flight, limits.in_flight_per_room).ok_or_else(|| Refusal::busy(BUSY))?;
+        // A room has at most two of these under way for its audit room, which its readers must not keep out.
+        let max = if matches!(command, Command::Audit(_)) { usize::MAX } else { limits.in_flight_per_room };
+        let admission = Admission::new(&slot.in_flight, max).ok_or_else(|| Refusal::busy(BUSY))?;
         let admission = Arc::new(admission);
         let addr = slot.awake(|published| self.start_room(room, published));
         let (reply, answer) = oneshot::channel();

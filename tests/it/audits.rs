@@ -9,14 +9,15 @@ use chinwag::actors::Limits;
 use chinwag::actors::limits::{Rate, Rates};
 use chinwag::actors::retention::Sweep;
 use chinwag::clock::{Clock, ManualClock, SystemClock};
-use chinwag::domain::{Event, FileId, Record, RoomEvent, RoomId, RoomKey, StreamId, TenantId, Timestamp};
+use chinwag::domain::command::Audit;
+use chinwag::domain::{Command, Event, FileId, Record, RoomEvent, RoomId, RoomKey, StreamId, TenantId, Timestamp};
 use chinwag::store::memory::{Fault, MemoryStore};
 use chinwag::store::{Commit, CommitError, Put, Store, rows};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::files::uploaded;
+use crate::files::{principal, uploaded};
 use crate::harness::{Client, Setup, TestServer, create_channel, eventually, follow, join, kick, patiently, post};
 use crate::listening::Listening;
 use crate::support::listeners::Events;
@@ -406,6 +407,27 @@ async fn a_row_of_no_room_does_not_keep_others_from_being_woken() {
     let server = TestServer::with(Setup { store: Arc::new(store.clone()), ..Setup::default() });
     eventually("it is written down", || records_of(&store, &audit) >= 3).await;
     drop(server);
+}
+
+#[tokio::test]
+async fn who_fills_an_audit_room_with_commands_keeps_nothing_out_of_it() {
+    let limits = Limits { in_flight_per_room: 1, ..Setup::default().limits };
+    let store = MemoryStore::new();
+    let server = TestServer::with(Setup { store: Arc::new(store.clone()), limits, ..Setup::default() });
+    let (mut ann, _bob, _cas) = lobby(&server).await;
+    let audit = audit_of(&mut ann, "lobby").await;
+    ann.ask(kick(&json!("lobby"), "bob")).await;
+    gained(&mut ann, &audit).await;
+    let room = RoomKey { tenant: TenantId::default_tenant(), room: RoomId(Uuid::parse_str(&audit).unwrap()) };
+    let audited = |command| server.registry.submit(&room, principal("ann"), command, None);
+    let held = RoomId(Uuid::parse_str(&audit).unwrap());
+    store.faults().when(Fault::Hold, move |commit| is_of(commit, held));
+    ann.ask(kick(&json!("lobby"), "cas")).await;
+    eventually("it is being written down", || store.faults().held() > 0).await;
+    let busy = audited(Command::Leave).now_or_never().expect("it is refused at once").unwrap_err();
+    assert_eq!(busy.code(), "busy");
+    assert!(audited(Command::Audit(Audit::default())).now_or_never().is_none(), "it waits for what is held");
+    store.faults().release();
 }
 
 #[tokio::test]

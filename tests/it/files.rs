@@ -1029,7 +1029,7 @@ async fn open_link(server: &TestServer, path: &str) -> Answer {
     Request::new("GET", path).send(server).await
 }
 
-fn principal(user: &str) -> Principal {
+pub fn principal(user: &str) -> Principal {
     Principal {
         tenant: TenantId::default_tenant(),
         user: UserId::new(user).unwrap(),
