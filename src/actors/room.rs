@@ -487,20 +487,9 @@ impl RoomActor {
         }
         // First, so that who follows as well gets answer and record in one.
         self.settle(others);
-        if gathered.records.is_empty() {
-            return self.flush(ctx);
+        if !gathered.records.is_empty() {
+            self.show(&gathered.records, removals, before, ctx);
         }
-        if let Some(removed) = self.publish(&gathered.records, ctx) {
-            self.answer_when_removed(removed, removals, before, ctx);
-        }
-        self.has_published();
-        self.tell_inboxes(&gathered.records);
-        for record in &gathered.records {
-            if let Some(user) = ends_typing(record) {
-                self.registry.typed(&self.key, user);
-            }
-        }
-        self.registry.digests().committed(&self.key, &gathered.records);
         if self.waiting.is_empty() {
             self.forget();
             self.flush(ctx);
@@ -508,6 +497,21 @@ impl RoomActor {
             // One of these may have waited for nothing to be on its way to the disk.
             self.work(ctx);
         }
+    }
+
+    /// Has everybody know of records that are on disk, and answers those that remove somebody when they have done so.
+    fn show(&mut self, records: &[Record], removals: Vec<Reply>, before: Seq, ctx: &mut Context<Self>) {
+        if let Some(removed) = self.publish(records, ctx) {
+            self.answer_when_removed(removed, removals, before, ctx);
+        }
+        self.has_published();
+        self.tell_inboxes(records);
+        for record in records {
+            if let Some(user) = ends_typing(record) {
+                self.registry.typed(&self.key, user);
+            }
+        }
+        self.registry.digests().committed(&self.key, records);
     }
 
     /// Frames the records for whoever follows and sends them on their way. With a removal among them there is a receiver,
@@ -904,6 +908,9 @@ fn concerns(record: &Record) -> Option<&UserId> {
 /// Who is the author of each of `events`, where that is not who asks for them: what an audit room is told has been done by
 /// others, and so has what follows from it, which stands before it.
 fn authors(by: &UserId, events: &[RoomEvent]) -> Vec<UserId> {
+    if !events.iter().any(|event| matches!(event, RoomEvent::Audited(_) | RoomEvent::MemberLeft { .. })) {
+        return Vec::new();
+    }
     let mut author = by;
     let mut authors: Vec<_> = events
         .iter()

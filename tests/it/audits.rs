@@ -418,6 +418,9 @@ async fn who_fills_an_audit_room_with_commands_keeps_nothing_out_of_it() {
     let audit = audit_of(&mut ann, "lobby").await;
     ann.ask(kick(&json!("lobby"), "bob")).await;
     gained(&mut ann, &audit).await;
+    // All of it is on disk: what is held from now on holds up everything behind it.
+    ann.ask(follow(&audit, "start")).await;
+    entries(&mut ann, 1).await;
     let room = RoomKey { tenant: TenantId::default_tenant(), room: RoomId(Uuid::parse_str(&audit).unwrap()) };
     let audited = |command| server.registry.submit(&room, principal("ann"), command, None);
     let held = RoomId(Uuid::parse_str(&audit).unwrap());

@@ -8,12 +8,12 @@ use chinwag::actors::Limits;
 use chinwag::actors::retention::{Sweep, Trimmed};
 use chinwag::clock::{Clock, ManualClock, SystemClock};
 use chinwag::domain::{RoomId, RoomKey, Seq, StreamId, TenantId, UserId};
-use chinwag::store::memory::MemoryStore;
+use chinwag::store::memory::{Fault, MemoryStore};
 use chinwag::store::{Store, rows};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{Client, Setup, TestServer, create_channel, follow, join, post};
+use crate::harness::{Client, Setup, TestServer, create_channel, eventually, follow, join, patiently, post};
 use crate::support::listeners::{Events, Http};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -346,6 +346,27 @@ async fn a_room_with_more_than_a_round_takes_has_its_turn_again_at_once() {
     assert_eq!(rounds, [true, false]);
     let kept = lobby.client("bob").await.ask(json!({ "type": "history", "room": "lobby" })).await;
     assert!(!kept.to_string().contains("xxx"));
+}
+
+#[tokio::test]
+async fn a_room_is_trimmed_as_soon_as_nothing_else_of_it_is_on_its_way_to_the_disk() {
+    let lobby = Lobby::open().await;
+    let mut ann = lobby.client("ann").await;
+    ann.ask(post("lobby", "old")).await;
+    lobby.clock.advance(DAY);
+    let mut ann = lobby.client("ann").await;
+    // When its audit room has taken this, a commit of rows alone takes it away.
+    lobby.store.faults().when(Fault::Hold, |commit| {
+        commit.records.is_empty() && commit.puts.iter().any(|put| put.under == StreamId::Owed)
+    });
+    ann.ask(json!({ "type": "mute", "room": "lobby", "user": "bob" })).await;
+    eventually("it is taken away", || lobby.store.faults().held() > 0).await;
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        lobby.store.faults().release();
+    };
+    let (trimmed, ()) = patiently(async { tokio::join!(lobby.sweep(), release) }).await;
+    assert!(trimmed.records > 0);
 }
 
 /// A room of ann's and bob's, and a clock.
