@@ -185,6 +185,11 @@ impl Tells {
         let others = matches!(command, Command::Audit(_));
         Self { removals: command.removes(), others, readers: command.narrows() }
     }
+
+    /// Who may not do it is told so at once: of who reads only that somebody is no member says something.
+    fn of_refusal(self, rejection: Rejection) -> Self {
+        Self { readers: self.readers && rejection == Rejection::NoSuchMember, ..self }
+    }
 }
 
 /// A command that has been decided, as far as what follows from it is recorded and answered.
@@ -194,13 +199,6 @@ struct Decided {
     asker: Asker,
     tells: Tells,
     events: Vec<RoomEvent>,
-}
-
-impl Tells {
-    /// Who may not do it is told so at once: of who reads only that somebody is no member says something.
-    fn of_refusal(self, rejection: Rejection) -> Self {
-        Self { readers: self.readers && rejection == Rejection::NoSuchMember, ..self }
-    }
 }
 
 /// What one relay has been sent.
@@ -350,8 +348,9 @@ impl RoomActor {
             removing |= removes(&record);
             joins |= matches!(&record.event, Event::Room(RoomEvent::MemberJoined { user, .. }) if *user == by.user);
             receipt.get_or_insert_with(|| Receipt::of(&record));
-            self.gathering.readings.extend(self.room.reading_after(&record, read));
-            let decision = self.room.owes(self.key.room, &record, read);
+            let reading = self.room.reading_after(&record, read);
+            self.gathering.readings.extend(reading.clone());
+            let decision = self.room.owes(self.key.room, &record, reading);
             // Whoever comes after it finds it if it dies while that is on its way to the disk.
             self.watch.owes |= decision.is_some();
             if let Some(Reading { user, .. }) = decision.as_ref().and_then(Decision::loses) {

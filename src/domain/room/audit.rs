@@ -40,15 +40,16 @@ impl Room {
         reading.filter(|reading| reading.reads != read)
     }
 
-    /// What the audit room of `room`, which this is, has to be told of a record that has been applied. `read` says whether
-    /// the user that the record is about read what is decided before. Until the first decision there is nobody to tell of
-    /// readers who come and go: whoever reads then is told from the beginning.
-    pub fn owes(&self, room: RoomId, record: &Record, read: bool) -> Option<Decision> {
+    /// What the audit room of `room`, which this is, has to be told of a record that has been applied, and of the `reading`
+    /// that follows from it. Until the first decision there is nobody to tell of readers who come and go: whoever reads
+    /// then is told from the beginning.
+    pub fn owes(&self, room: RoomId, record: &Record, reading: Option<Reading>) -> Option<Decision> {
         let (Event::Room(event), Some(header)) = (&record.event, &self.header) else { return None };
-        let reading = self.reading_after(record, read);
-        let matters = header.is_audited_for(record) || (header.audited && reading.is_some());
+        if !(header.is_audited_for(record) || (header.audited && reading.is_some())) {
+            return None;
+        }
         let (position, id, at, by) = (record.position, record.id, record.at, record.author.clone());
-        matters.then(|| Decision { audited: Audited { room, position, id, at, by, decided: event.clone() }, reading })
+        Some(Decision { audited: Audited { room, position, id, at, by, decided: event.clone() }, reading })
     }
 
     /// What follows from who reads it, and from decisions that this audit room has not taken yet.

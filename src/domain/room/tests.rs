@@ -884,7 +884,7 @@ fn owed(given: &Given, by: &str, command: Command) -> Option<Decision> {
     let record = after.records.last().unwrap();
     let Event::Room(event) = &record.event else { panic!("a room's") };
     let read = event.concerns().is_some_and(|user| before.reads_audit(user));
-    after.room.owes(WATCHED, record, read)
+    after.room.owes(WATCHED, record, after.room.reading_after(record, read))
 }
 
 fn reading(name: &str, reads: bool) -> Option<Reading> {
