@@ -18,8 +18,8 @@ use crate::domain::command::Found;
 use crate::domain::policy::Standing;
 use crate::domain::room::{Ban, Header, Member, Message, Mute, PINS_MAX, Pin};
 use crate::domain::{
-    Capabilities, Capability, Emoji, Event, Name, Original, Position, Presence, Record, RecordId, Rejection, Reported,
-    Rights, Role, RoomEvent, RoomId, RoomKey, RoomKind, Rules, Seq, StreamId, Timestamp, UserId,
+    Capabilities, Capability, Content, Emoji, Event, Name, Original, Position, Presence, Record, RecordId, Rejection,
+    Reported, Rights, Role, RoomEvent, RoomId, RoomKey, RoomKind, Rules, Seq, StreamId, Timestamp, UserId,
 };
 use crate::store::rows::{self, Progress, Row};
 use crate::store::{PAGE_BYTES, Store, StoreError};
@@ -461,28 +461,34 @@ pub async fn original(store: &dyn Store, key: &RoomKey, user: &UserId, message: 
     if known.deleted {
         return Err(Rejection::MessageDeleted.into());
     }
-    let posted = record_at(store, &stream, message.seq()).await.map_err(failed)?;
-    let edited = match known.edits.last() {
-        Some(edit) => record_at(store, &stream, *edit).await.map_err(failed)?,
-        None => None,
-    };
+    let now = as_it_is(store, &stream, &known).await;
     // Nobody shows anything of this room: it is enough that the membership outlasted the reading.
     if Insider::of(store, key, user).await?.member.joined != insider.member.joined {
         return Err(Rejection::NotMember.into());
     }
-    let said = if known.edits.is_empty() { &posted } else { &edited };
-    // It may have been deleted or trimmed meanwhile.
-    let (Some(posted), Some(said)) = (&posted, said) else {
-        return Err(Rejection::MessageNotFound.into());
+    let (posted, content) = now?;
+    let Event::Room(RoomEvent::MessagePosted { forwarded, attachments, .. }) = posted.event else {
+        return Err(Rejection::MessageDeleted.into());
     };
-    match (&posted.event, &said.event) {
-        (Event::Room(RoomEvent::MessagePosted { forwarded, attachments, .. }), Event::Room(event)) => {
-            let (content, _) = event.said().ok_or(Rejection::MessageDeleted)?;
-            let (by, at) = forwarded.as_ref().map_or((&posted.author, posted.at), |before| (&before.by, before.at));
-            Ok(Original { content: content.clone(), attachments: attachments.clone(), by: by.clone(), at })
-        }
-        (Event::Room(_) | Event::Directory(_) | Event::Inbox(_), _) => Err(Rejection::MessageDeleted.into()),
-    }
+    let (by, at) = forwarded.map_or((posted.author, posted.at), |before| (before.by, before.at));
+    Ok(Original { content, attachments, by, at })
+}
+
+/// The record by which a message was posted, and what it says now.
+async fn as_it_is(store: &dyn Store, stream: &StreamId, known: &Message) -> Result<(Record, Content), Refusal> {
+    let failed = |error: StoreError| read_failed(&error);
+    let posted = record_at(store, stream, known.id.seq()).await.map_err(failed)?;
+    let edited = match known.edits.last() {
+        Some(edit) => record_at(store, stream, *edit).await.map_err(failed)?,
+        None => None,
+    };
+    // It may have been deleted or trimmed meanwhile, and its edits with it: then it does not say again what it said before.
+    let said = if known.edits.is_empty() { posted.as_ref() } else { edited.as_ref() };
+    let content = match &said.ok_or(Rejection::MessageNotFound)?.event {
+        Event::Room(event) => event.said().map(|(content, _)| content.clone()),
+        Event::Directory(_) | Event::Inbox(_) => None,
+    };
+    Ok((posted.ok_or(Rejection::MessageNotFound)?, content.ok_or(Rejection::MessageDeleted)?))
 }
 
 /// A message that a member reports, as it is now.
@@ -502,18 +508,10 @@ pub async fn evidence(
 ) -> Result<Evidence, Refusal> {
     let visit = Visit::begin(store, reader).await?;
     let known = visit.standing(message).await?;
-    let posted = visit.record(message.seq()).await?.ok_or(Rejection::MessageNotFound)?;
-    let edited = match known.edits.last() {
-        Some(edit) => visit.record(*edit).await?,
-        None => None,
-    };
+    let now = as_it_is(store, &visit.stream, &known).await;
     visit.still()?;
-    let said = match &edited.as_ref().unwrap_or(&posted).event {
-        Event::Room(event) => event.said().map(|(content, _)| content.clone()),
-        Event::Directory(_) | Event::Inbox(_) => None,
-    };
-    // It may have been deleted meanwhile.
-    let (Some(content), Event::Room(RoomEvent::MessagePosted { attachments, .. })) = (said, posted.event) else {
+    let (posted, content) = now?;
+    let Event::Room(RoomEvent::MessagePosted { attachments, .. }) = posted.event else {
         return Err(Rejection::MessageDeleted.into());
     };
     let (room, by, at) = (visit.key().room, posted.author, posted.at);
@@ -587,10 +585,11 @@ pub async fn room(store: &dyn Store, reader: &Rc<Follower>) -> Result<Reply, Ref
         }
         Err(refusal) => return Err(refusal),
     };
-    let (head, may) = (visit.head().await?, visit.may().await?);
-    let audits = visit.check(Capability::Audit).await.is_ok();
+    let (head, rights) = (visit.head().await?, rights(store, key, user).await?);
     visit.still()?;
-    let place = (visit.insider.member.role, Standing::Member);
+    let Insider { member, header } = &visit.insider;
+    let (place, may) = ((member.role, Standing::Member), header.may(member.role, rights));
+    let audits = header.allows(member.role, rights).has(Capability::Audit);
     let audit = audits.then(|| RoomId::audit(&key.tenant, key.room));
     let about = about(visit.insider.header, Some(place), Some(head), may, audit);
     Ok(Reply::Room { room: key.clone(), about })

@@ -1,5 +1,6 @@
 //! What only a store with a disk has to keep: when things are synced, what is seen before, what happens when it fails.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -171,12 +172,7 @@ fn a_scan_sees_all_of_a_commit_or_nothing_while_others_write() {
 #[tokio::test]
 async fn a_nearly_full_disk_takes_what_frees_space() {
     let dir = tempfile::tempdir().unwrap();
-    let free = Arc::new(AtomicU64::new(u64::MAX));
-    let mut options = Options { space_check_every: Duration::ZERO, ..options() };
-    let hook = free.clone();
-    options.hooks.free_bytes = Some(Arc::new(move || hook.load(Ordering::SeqCst)));
-    let limit = options.free_bytes_min;
-    let store = SledStore::open(dir.path(), options).unwrap();
+    let (store, free, limit) = open_measured(dir.path());
     let mut first = posts(store.epoch(), &room(1), 0, &["one", "two", "three", "four"]);
     first.puts = vec![put(&room(1), "row", Some("value"))];
     store.commit(first).await.unwrap();
@@ -353,12 +349,7 @@ async fn a_panic_of_the_committer_breaks_the_store() {
 #[tokio::test]
 async fn a_full_disk_refuses_commits_until_there_is_space_again() {
     let dir = tempfile::tempdir().unwrap();
-    let free = Arc::new(AtomicU64::new(u64::MAX));
-    let mut options = Options { space_check_every: Duration::ZERO, ..options() };
-    let hook = free.clone();
-    options.hooks.free_bytes = Some(Arc::new(move || hook.load(Ordering::SeqCst)));
-    let limit = options.free_bytes_min;
-    let store = SledStore::open(dir.path(), options).unwrap();
+    let (store, free, limit) = open_measured(dir.path());
     let mut health = store.watch();
     post(&store, &room(1), 0, &["one"]).await.unwrap();
 
@@ -554,4 +545,14 @@ async fn seen(store: &SledStore) -> [Vec<String>; 2] {
     let utf8 = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let rows = rows.iter().map(|(key, value)| format!("{}={}", utf8(key), utf8(value)));
     [said(&all(store, &room(1)).await), rows.collect()]
+}
+
+/// A store on a disk of which the test says how many bytes are free, looked at with every write; and how many have to be.
+fn open_measured(dir: &Path) -> (SledStore, Arc<AtomicU64>, u64) {
+    let free = Arc::new(AtomicU64::new(u64::MAX));
+    let mut options = Options { space_check_every: Duration::ZERO, ..options() };
+    let hook = free.clone();
+    options.hooks.free_bytes = Some(Arc::new(move || hook.load(Ordering::SeqCst)));
+    let limit = options.free_bytes_min;
+    (SledStore::open(dir, options).unwrap(), free, limit)
 }
