@@ -75,6 +75,11 @@ pub fn random_wide() -> u128 {
     uuid::Uuid::new_v4().as_u128()
 }
 
+/// A name that nobody guesses (RFC 9562, section 5.4).
+pub fn random_uuid() -> uuid::Uuid {
+    uuid::Uuid::new_v4()
+}
+
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -29,6 +29,7 @@ use crate::auth::options::IdentityOptions;
 use crate::domain::account::Registration;
 use crate::domain::rules::Links;
 use crate::domain::{Rules, TenantId};
+use crate::http::staticbackend::PublicKeys;
 use crate::outgoing;
 use crate::platform::{Places, PlatformOptions};
 use crate::reset_hook::ResetHookOptions;
@@ -50,6 +51,7 @@ pub struct Config {
     pub profiles: Option<PlatformOptions>,
     pub accounts: accounts::Options,
     pub reset_hook: Option<ResetHookOptions>,
+    pub public_keys: PublicKeys,
     pub metrics: Metrics,
     pub log: Log,
     /// What all this was read from, by the names of the settings.
@@ -143,13 +145,14 @@ impl Config {
         let auth = settings.auth(&listed, &mut mistakes);
         let profiles = settings.profiles(&mut mistakes);
         let reset_hook = settings.reset_hook(&mut mistakes);
+        let public_keys = settings.public_keys(&mut mistakes);
         if !mistakes.is_empty() {
             return Err(Mistakes(mistakes));
         }
         let (server, tls, store) = (settings.server(), settings.tls(), settings.store());
         let (limits, metrics, log) = (settings.limits(), settings.metrics(), settings.log());
         let accounts = settings.accounts(auth.lifetime_max);
-        Ok(Self { server, tls, store, limits, auth, profiles, accounts, reset_hook, metrics, log, stated })
+        Ok(Self { server, tls, store, limits, auth, profiles, accounts, reset_hook, public_keys, metrics, log, stated })
     }
 
     /// The settings that `other` has differently and that a running server cannot change.
@@ -169,6 +172,10 @@ struct Settings<'a> {
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
+
+/// What StaticBackend's own server takes in its development mode.
+const PUBLIC_KEY_DEV: &str = "dev_memory_pk";
+
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 impl Settings<'_> {
@@ -283,6 +290,25 @@ impl Settings<'_> {
                 evidence: self.count_or_off("moderation.evidence_days").map(|days| days as u64 * DAY_MS),
             },
         }
+    }
+
+    /// Whose clients of StaticBackend show which public key. In dev mode there is the one that these have by default.
+    fn public_keys(&self, mistakes: &mut Vec<String>) -> PublicKeys {
+        let name = "staticbackend.public_keys";
+        let texts = self.texts(name);
+        if texts.is_empty() && self.flag("server.dev") {
+            return PublicKeys::new([(PUBLIC_KEY_DEV.to_owned(), TenantId::default_tenant())]);
+        }
+        let keys = texts.iter().filter_map(|text| {
+            let (key, tenant) = text.split_once('=').unwrap_or((text, "default"));
+            let tenant = TenantId::new(tenant).ok().filter(|_| !key.is_empty());
+            if tenant.is_none() {
+                let why = format!("{name}: {text:?} is not a public key, `=` and the name of its tenant");
+                mistakes.push(self.origin(name).mistake(&why));
+            }
+            Some((key.to_owned(), tenant?))
+        });
+        PublicKeys::new(keys)
     }
 
     /// The tenants that are named and have a section with this setting.
@@ -654,10 +680,22 @@ mod tests {
 
     /// What the parts of the server are given.
     fn differing(config: &Config) -> String {
-        let Config { server, tls, store, limits, auth, accounts, reset_hook, profiles, metrics, log, stated: _ } =
-            config;
+        let Config {
+            server,
+            tls,
+            store,
+            limits,
+            auth,
+            accounts,
+            reset_hook,
+            profiles,
+            public_keys,
+            metrics,
+            log,
+            stated: _,
+        } = config;
         format!(
-            "{server:?} {tls:?} {store:?} {limits:?} {auth:?} {accounts:?} {reset_hook:?} {profiles:?} {metrics:?} {log:?}"
+            "{server:?} {tls:?} {store:?} {limits:?} {auth:?} {accounts:?} {reset_hook:?} {profiles:?} {public_keys:?} {metrics:?} {log:?}"
         )
     }
 

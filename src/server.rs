@@ -32,6 +32,7 @@ use crate::domain::{TenantId, Timestamp};
 use crate::http::accounts::Reception;
 use crate::http::listener::{self, Serving};
 use crate::http::origin::Origins;
+use crate::http::staticbackend::PublicKeys;
 use crate::http::{self, Desk, Door, tickets};
 use crate::logs::Logs;
 use crate::platform::Platform;
@@ -99,6 +100,8 @@ pub struct Parts {
     pub gate: Arc<dyn Gate>,
     /// The web pages that may connect. The operator may change them while the server runs.
     pub origins: Arc<Origins>,
+    /// By which StaticBackend's clients say which tenant's they are.
+    pub public_keys: PublicKeys,
     pub limits: Limits,
     /// What signs the tokens of logins; without it nobody logs in here.
     pub keyring: Option<Keyring>,
@@ -175,6 +178,7 @@ impl Server {
             door: door.clone(),
             tickets: tickets::shared(),
             origins: parts.origins,
+            public_keys: Arc::new(parts.public_keys),
             tls: tls.transpose().map_err(io::Error::other)?,
         };
         let workers = parts.workers.max(1);
@@ -522,6 +526,7 @@ pub fn run(config: &Config, process: &Process<'_>, ready: impl FnOnce(&Started))
         clock: Arc::new(SystemClock),
         gate: Arc::clone(&identity) as Arc<dyn Gate>,
         origins: Arc::clone(&origins),
+        public_keys: config.public_keys.clone(),
         limits: config.limits.clone(),
         keyring,
         accounts: config.accounts.clone(),

@@ -537,7 +537,7 @@ fn sent() -> Vec<Value> {
     };
     let shown = UserProfile { profile: profile.profile.clone().without_contacts(), ..profile.clone() };
     let replies = [
-        (Some("1"), Reply::Authenticated { principal }),
+        (Some("1"), Reply::Authenticated { principal, token: String::new() }),
         (Some("9"), Reply::Refused(Rejection::NotMember.into())),
         (None, Reply::Refused(Refusal::too_deep())),
         (Some("2"), Reply::Created { room: room.clone(), num: Num(3), alias, may: about.may, receipt: receipt(1) }),
@@ -646,7 +646,7 @@ fn sent() -> Vec<Value> {
         (Some("11"), Reply::Rooms { rooms: vec![listed_room], after: Some(room.room) }),
     ];
     let notices = [
-        Notice::Hello { epoch: Epoch(3), heartbeat: Duration::from_secs(25), authenticated: false },
+        Notice::Hello { epoch: Epoch(3), heartbeat: Duration::from_secs(25), authenticated: false, socket: None },
         Notice::Removed { room: room.room, reason: Removal::Kicked },
         Notice::RoomGained { room: room.room, standing: Standing::Invited, role: Role::Guest },
         Notice::RoomLost { room: room.room },
@@ -659,7 +659,11 @@ fn sent() -> Vec<Value> {
         },
         Notice::Signal {
             room: room.room,
-            signal: Signal::Progress { user: bob, delivered_to: Seq(5), read_to: Seq(5) },
+            signal: Signal::Progress { user: bob.clone(), delivered_to: Seq(5), read_to: Seq(5) },
+        },
+        Notice::Signal {
+            room: room.room,
+            signal: Signal::Entered { user: bob, channel: Alias::new("lobby").unwrap(), handle: posted.id.0 },
         },
         Notice::UserUpdated(Box::new(shown)),
         Notice::UserBlocked { user: UserId::new("bob").unwrap(), blocked: true },
@@ -704,6 +708,7 @@ fn is_from_server(example: &Value) -> bool {
         "typing",
         "progress",
         "presence",
+        "entered",
         "gap",
         "follow_failed",
         "restarting",

@@ -217,6 +217,7 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
         }
         Ask::Auth { .. } => Err(Refusal::already_authenticated()),
         Ask::NotYet => Err(Refusal::unauthenticated()),
+        Ask::Channel(_) => Err(Refusal::unknown_command("channel")),
         Ask::Follow { .. } => Err(Refusal::unknown_command("follow")),
         Ask::Unfollow { .. } => Err(Refusal::unknown_command("unfollow")),
         Ask::FollowAll { .. } => Err(Refusal::unknown_command("follow_all")),

@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
 use crate::domain::policy::History;
-use crate::domain::{Event, Position, Record, RoomEvent, RoomKey, Seq, UserId};
-use crate::wire::Dialect;
+use crate::domain::{Event, Position, Record, RoomEvent, Seq, UserId};
+use crate::wire::{Dialect, Label};
 
 /// Consecutive records of one room that were committed together.
 pub struct Batch {
@@ -42,7 +42,7 @@ pub type Pending = mpsc::Sender<std::convert::Infallible>;
 impl Batch {
     /// Frames `records`, which are consecutive and at least one, in each of `dialects`. `pending` is held by every
     /// removal among them; there is one where there are any.
-    pub fn new(room: &RoomKey, records: &[Record], dialects: DialectSet, pending: Option<&Pending>) -> Arc<Self> {
+    pub fn new(room: Label<'_>, records: &[Record], dialects: DialectSet, pending: Option<&Pending>) -> Arc<Self> {
         let (first, last) = match records {
             [first, .., last] => (first, last),
             [only] => (only, only),
@@ -85,7 +85,7 @@ impl Batch {
 
 impl Frames {
     /// Frames `records`, of which the first, if there is any, is at `first`.
-    pub fn new(dialect: Dialect, room: &RoomKey, first: Seq, records: &[Record]) -> Self {
+    pub fn new(dialect: Dialect, room: Label<'_>, first: Seq, records: &[Record]) -> Self {
         let mut bytes = BytesMut::with_capacity(records.iter().map(|record| dialect.record_bytes(record)).sum());
         let ends = records
             .iter()

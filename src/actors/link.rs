@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use actix::{Message, Recipient};
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::batch::Pending;
 use super::connections::{Address, ConnectionGuard};
 use super::limits::Limits;
 use super::outbox::{CONTROL_BYTES_MAX, Outbox};
+use crate::clock::random_uuid;
 use crate::domain::{Principal, RoomId, RoomKey};
 use crate::wire::frame;
 use crate::wire::{CloseReason, Dialect, Notice, Refusal, Reply};
@@ -105,6 +107,7 @@ pub struct Link {
     pub outbox: Outbox,
     kind: Kind,
     dialect: Dialect,
+    socket: Option<Uuid>,
     cut: Box<dyn Cut>,
     is_cut: Cell<bool>,
     /// The room that its user is leaving by a request on this connection.
@@ -149,8 +152,8 @@ impl Link {
     }
 
     /// A stream of events.
-    pub fn events(cut: Box<dyn Cut>) -> Self {
-        Self::of(Kind::Events, Dialect::NativeSse, cut)
+    pub fn events(dialect: Dialect, cut: Box<dyn Cut>) -> Self {
+        Self::of(Kind::Events, dialect, cut)
     }
 
     /// A connection while it is asked one thing.
@@ -169,6 +172,7 @@ impl Link {
             outbox: Outbox::default(),
             kind,
             dialect,
+            socket: dialect.names_sockets().then(random_uuid),
             cut,
             is_cut: Cell::new(false),
             leaving: Cell::new(None),
@@ -245,7 +249,12 @@ impl Link {
 
     /// Whether what comes in is left where it is.
     pub fn is_paused(&self) -> bool {
-        self.pauses.get() > 0 || self.outbox.control_bytes() > CONTROL_BYTES_MAX
+        self.pauses.get() > 0 || self.is_congested()
+    }
+
+    /// Whether its replies pile up.
+    pub fn is_congested(&self) -> bool {
+        self.outbox.control_bytes() > CONTROL_BYTES_MAX
     }
 
     pub fn resume_reading(&self) {
@@ -496,14 +505,26 @@ impl Link {
         }
     }
 
-    /// Adds a notice to the control lane.
+    /// Adds a notice to the control lane, where its dialect has a word for it.
     pub fn notify(&self, notice: &Notice) {
-        self.outbox.push_control(self.dialect.frame_notice(notice));
+        self.push_control(self.dialect.frame_notice(notice));
     }
 
-    /// Adds the reply to the request `id` to the control lane.
+    /// Adds the reply to the request `id` to the control lane. Where connections have names, replies go by those.
     pub fn reply(&self, id: Option<&str>, reply: &Reply) {
-        self.outbox.push_control(self.dialect.frame_reply(id, reply));
+        let socket = self.socket.map(|socket| socket.to_string());
+        self.push_control(self.dialect.frame_reply(socket.as_deref().or(id), reply));
+    }
+
+    fn push_control(&self, frame: Bytes) {
+        if !frame.is_empty() {
+            self.outbox.push_control(frame);
+        }
+    }
+
+    /// What its dialect calls it, where it calls connections anything.
+    pub fn socket(&self) -> Option<Uuid> {
+        self.socket
     }
 }
 

@@ -18,9 +18,11 @@ use futures_util::future::{LocalBoxFuture, Shared, WeakShared};
 
 use super::batch::{Frames, removal_of};
 use super::registry::Registry;
-use crate::domain::{Position, RoomKey, Seq, UserId};
+use crate::domain::room::Header;
+use crate::domain::{Alias, Position, RoomKey, Seq, UserId};
+use crate::store::rows::{self, Row};
 use crate::store::{Page, StoreError};
-use crate::wire::Dialect;
+use crate::wire::{Dialect, Label};
 
 /// How many records a follower that is behind is handed at once.
 const PULL_RECORDS: usize = 256;
@@ -72,14 +74,14 @@ struct Kept {
 }
 
 impl FramedPage {
-    fn new(of: Of, after: Seq, head: Option<Position>, page: &Page) -> Self {
+    fn new(of: Of, alias: Option<&Alias>, after: Seq, head: Option<Position>, page: &Page) -> Self {
         let removed = |(user, kicked): (&UserId, bool), seq| (user.clone(), seq, kicked);
         let removals = page.records.iter();
         let removals = removals.filter_map(|record| Some(removed(removal_of(record)?, record.position.seq))).collect();
         let first = page.records.first().map_or(after.next(), |record| record.position.seq);
         Self {
             first,
-            frames: Frames::new(of.1, &of.0, first, &page.records),
+            frames: Frames::new(of.1, Label { key: &of.0, alias }, first, &page.records),
             positions: page.records.iter().map(|record| record.position).collect(),
             complete: page.complete,
             read: Instant::now(),
@@ -183,7 +185,8 @@ impl Pages {
         let read = async move {
             let page = page.await;
             let UnderWay { pages, of, after } = &under_way;
-            let page = Rc::new(FramedPage::new(of.clone(), *after, head, &page?));
+            let alias = pages.alias(of).await?;
+            let page = Rc::new(FramedPage::new(of.clone(), alias.as_ref(), *after, head, &page?));
             pages.keep(&page);
             Ok(page)
         };
@@ -192,6 +195,15 @@ impl Pages {
             self.reading.borrow_mut().insert((of, after), weak);
         }
         reading
+    }
+
+    /// The room's alias, where the dialect has a use for it.
+    async fn alias(&self, (room, dialect): &Of) -> Result<Option<Alias>, StoreError> {
+        if !dialect.names_rooms() {
+            return Ok(None);
+        }
+        let header = self.registry.store().get(&room.stream(), rows::HEADER).await?;
+        Ok(header.map(|header| Header::decode(&header)).transpose()?.and_then(|header| header.alias))
     }
 
     fn keep(&self, page: &Rc<FramedPage>) {
@@ -256,7 +268,7 @@ mod tests {
         assert!(page.removals(&user("bob"), Seq(4)).eq([(Seq(5), true)]));
         assert_eq!(page.removals(&user("bob"), Seq(5)).count() + page.removals(&user("ann"), Seq(3)).count(), 0);
         let mut alone = bytes::BytesMut::new();
-        Dialect::NativeJson.put_record(&mut alone, &room(), &records[2]);
+        Dialect::NativeJson.put_record(&mut alone, Label::plain(&room()), &records[2]);
         assert_eq!(page.frames(Seq(5), Seq(6)), alone);
         assert!(page.frames(Seq(3), Seq(6)).ends_with(&alone));
     }
@@ -284,7 +296,7 @@ mod tests {
 
     fn framed(after: Seq, records: &[Record]) -> FramedPage {
         let page = Page { records: records.to_vec(), complete: true };
-        FramedPage::new((room(), Dialect::NativeJson), after, Some(at(9)), &page)
+        FramedPage::new((room(), Dialect::NativeJson), None, after, Some(at(9)), &page)
     }
 
     fn posted(seq: u64, text: &str) -> Record {

@@ -31,6 +31,7 @@ use super::reading;
 use super::relay::{Announce, RelayAddr, Signaled, Updated};
 use super::room::{Answer, Asker, RoomActor, Submission, Submit};
 use super::signals::Typists;
+use super::sockets::Sockets;
 use crate::clock::Clock;
 use crate::domain::exclusion::Exclusions;
 use crate::domain::{
@@ -50,6 +51,7 @@ pub struct Registry {
     connections: Connections,
     meters: Meters,
     metrics: Metrics,
+    sockets: Sockets,
     /// The thread that started all this; hosts what is started before any has connections.
     home: ArbiterHandle,
     hosts: RwLock<Vec<ArbiterHandle>>,
@@ -177,6 +179,7 @@ impl Registry {
             connections: Connections::default(),
             meters: Meters::new(Arc::clone(&clock)),
             metrics: Metrics::default(),
+            sockets: Sockets::default(),
             clock,
             home: Arbiter::current(),
             hosts: RwLock::default(),
@@ -235,6 +238,11 @@ impl Registry {
     }
 
     /// What is counted for the operator.
+    /// The connections that are called something.
+    pub fn sockets(&self) -> &Sockets {
+        &self.sockets
+    }
+
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }

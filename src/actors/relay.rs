@@ -274,7 +274,7 @@ mod tests {
         Content, Event, Num, Position, Principal, Record, RecordId, RoomEvent, RoomId, Seq, TenantId, Timestamp, UserId,
     };
     use crate::store::memory::MemoryStore;
-    use crate::wire::Dialect;
+    use crate::wire::{Dialect, Label};
 
     #[test]
     fn what_waits_of_an_ended_follow_is_taken_out_with_the_word_that_it_has_ended() {
@@ -311,7 +311,7 @@ mod tests {
             let relay = || registry.relay(registry.relays()[0]).unwrap();
             let room = room(1);
             let (pending, _removed) = mpsc::channel(1);
-            let batch = Batch::new(&room, &[kick_of(&bob.user)], DialectSet::default(), Some(&pending));
+            let batch = Batch::new(Label::plain(&room), &[kick_of(&bob.user)], DialectSet::default(), Some(&pending));
             assert!(relay().send(Publication { room, batches: vec![batch] }).await.is_err());
             while !relay().connected() {
                 tokio::task::yield_now().await;
@@ -427,7 +427,7 @@ mod tests {
             let ((removed, link), (_, last)) = (&followers[followers.len() - 1], &followers[0]);
             worker.authenticated(link, &principal(removed.user()));
             let (pending, mut confirmed) = mpsc::channel(1);
-            let kick = Batch::new(&room, &[kick_of(removed.user())], dialects(), Some(&pending));
+            let kick = Batch::new(Label::plain(&room), &[kick_of(removed.user())], dialects(), Some(&pending));
             drop(pending);
             let published = publish(&worker, &room, vec![kick, batch(&room, 4)]);
             while !published.is_finished() {
@@ -515,7 +515,7 @@ mod tests {
     fn batch(room: &RoomKey, seq: u64) -> Arc<Batch> {
         let mut record = kick_of(&UserId::new("nobody").unwrap());
         record.position.seq = Seq(seq);
-        Batch::new(room, &[record], dialects(), None)
+        Batch::new(Label::plain(room), &[record], dialects(), None)
     }
 
     fn long_batch(room: &RoomKey, seq: u64) -> Arc<Batch> {
@@ -524,7 +524,7 @@ mod tests {
         let content = Content::text(&"x".repeat(LOG_BYTES_MAX / 2));
         let (reply, mentions, forwarded, attachments) = (None, Box::default(), None, Box::default());
         record.event = Event::Room(RoomEvent::MessagePosted { content, reply, mentions, forwarded, attachments });
-        Batch::new(room, &[record], dialects(), None)
+        Batch::new(Label::plain(room), &[record], dialects(), None)
     }
 
     fn frames_of(batch: &Batch) -> Bytes {

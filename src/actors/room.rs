@@ -37,7 +37,7 @@ use crate::domain::{
 };
 use crate::store::rows::{self, Row};
 use crate::store::{Commit, CommitError, Put, Store, StoreError};
-use crate::wire::Refusal;
+use crate::wire::{Label, Refusal};
 
 /// What came of a command.
 #[derive(Clone, Debug)]
@@ -527,7 +527,8 @@ impl RoomActor {
         if relays.is_empty() {
             return removed;
         }
-        let batch = Batch::new(&self.key, records, dialects, pending.as_ref());
+        let alias = self.room.header().and_then(|header| header.alias.as_ref());
+        let batch = Batch::new(Label { key: &self.key, alias }, records, dialects, pending.as_ref());
         for relay in relays {
             let link = self.relays.entry(relay).or_default();
             let matters = |batch: &Arc<Batch>| !batch.removals().is_empty() || batch.narrows();

@@ -21,6 +21,7 @@ use futures_util::{StreamExt, stream};
 
 use super::asking::{self, done, publishes};
 use super::batch::Batch;
+use super::channels::Channels;
 use super::connections;
 use super::failure::read_failed;
 use super::inbox::{Attach, Detach, InboxActor, RoomsChanged};
@@ -34,13 +35,15 @@ use super::rates::Limiter;
 use super::reading::{Admitted, open};
 use super::registry::{Registry, Sheaf};
 use super::room::Answer;
-use super::worker::{Follower, Worker};
+use super::worker::{Follower, Registration, Worker};
 use super::world::{Opened, WorldFollow, follow_all};
 use crate::domain::session::Generation;
-use crate::domain::{Position, Principal, Profile, RoomId, RoomKey, RoomName, Timestamp};
+use crate::domain::{Position, Principal, Profile, RoomId, RoomKey, RoomName, TenantId, Timestamp, UserId};
 use crate::store::StoreError;
 use crate::wire::frame::{self, Opcode};
-use crate::wire::{Ask, CloseReason, From as Since, Incoming, Notice, Refusal, Reply, Request, UserProfile};
+use crate::wire::{
+    Ask, ChannelAsk, CloseReason, From as Since, Incoming, Notice, Refusal, Reply, Request, UserProfile,
+};
 
 /// How many frames that cannot be understood a connection may send in all.
 const BAD_FRAMES_MAX: u32 = 16;
@@ -107,6 +110,9 @@ pub struct SessionActor {
     /// How many commands that change a room it has sent, and how many frames of any kind.
     messages: Limiter,
     frames: Limiter,
+    /// The tenant that its users are of, where that was settled before anybody said who it is.
+    tenant: Option<TenantId>,
+    pub(super) channels: Channels,
 }
 
 impl SessionActor {
@@ -130,7 +136,21 @@ impl SessionActor {
             own_bytes: Cell::new(0),
             messages: Limiter::default(),
             frames: Limiter::default(),
+            tenant: None,
+            channels: Channels::default(),
         }
+    }
+
+    /// A session that takes tokens of one tenant alone.
+    pub fn of_tenant(mut self, tenant: Option<TenantId>) -> Self {
+        self.tenant = tenant;
+        self
+    }
+
+    /// A session of a client that has come back, and had come to `cursor`.
+    pub fn resuming(mut self, cursor: Option<String>) -> Self {
+        self.channels.resume = cursor;
+        self
     }
 
     /// A session over an event stream: no command comes by it, and it brings what `followers`, which have been
@@ -162,11 +182,49 @@ impl SessionActor {
         session
     }
 
-    fn registry(&self) -> &Arc<Registry> {
+    pub(super) fn registry(&self) -> &Arc<Registry> {
         self.worker.registry()
     }
 
-    fn reply(&self, id: &str, reply: &Reply) {
+    pub(super) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    pub(super) fn link(&self) -> &Rc<Link> {
+        &self.link
+    }
+
+    pub(super) fn principal(&self) -> Option<&Principal> {
+        self.principal.as_ref()
+    }
+
+    pub(super) fn user(&self) -> Option<UserId> {
+        self.principal.as_ref().map(|by| by.user.clone())
+    }
+
+    pub(super) fn knows(&self, room: &RoomName) -> bool {
+        self.names.contains_key(room)
+    }
+
+    /// Puts a command before all that wait.
+    pub(super) fn first(&mut self, request: Request) {
+        self.queue.push_front(request);
+    }
+
+    /// Something that was said beside the connection.
+    pub(super) fn said(&mut self, payload: &Bytes, ctx: &mut Context<Self>) -> Result<(), Refusal> {
+        if !self.link.outbox.is_open() {
+            return Err(Refusal::unavailable());
+        }
+        if self.link.is_congested() {
+            return Err(Refusal::busy(BUSY));
+        }
+        self.frame(payload, ctx);
+        self.pump(ctx);
+        Ok(())
+    }
+
+    pub(super) fn reply(&self, id: &str, reply: &Reply) {
         if let Reply::Refused(refusal) = reply {
             tracing::info!(target: super::TRAFFIC, code = refusal.code(), "command refused");
             self.registry().metrics().refused(refusal);
@@ -175,7 +233,7 @@ impl SessionActor {
         self.own_bytes.set(self.link.outbox.control_bytes());
     }
 
-    fn refuse(&self, id: &str, refusal: Refusal) {
+    pub(super) fn refuse(&self, id: &str, refusal: Refusal) {
         self.reply(id, &Reply::Refused(refusal));
     }
 
@@ -196,6 +254,7 @@ impl SessionActor {
                 self.refuse(&request.id, Refusal::busy(BUSY));
             }
             Ok(request) => match self.count(&request.ask) {
+                Ok(()) if self.principal.is_none() && self.waits(&request.ask) => self.keep_early(request, ctx),
                 Ok(()) => self.queue.push_back(request),
                 Err(refusal) => self.refuse(&request.id, refusal),
             },
@@ -209,6 +268,15 @@ impl SessionActor {
                 }
             }
         }
+    }
+
+    /// Whether something waits for the token that comes beside it.
+    fn waits(&self, ask: &Ask) -> bool {
+        self.link.dialect().waits_for_a_token()
+            && match ask {
+                Ask::Channel(ask) => !ask.needs_nobody(),
+                _ => false,
+            }
     }
 
     /// Whoever sends more than any client needs to, refused or not, is not answered as fast as it sends: what it sends
@@ -238,6 +306,7 @@ impl SessionActor {
             | Ask::ProfileUpdate { .. }
             | Ask::Report { .. }
             | Ask::ResolveReport { .. }
+            | Ask::Channel(ChannelAsk::Enter { .. } | ChannelAsk::Say { .. })
             | Ask::Hide { .. } => {
                 let registry = self.worker.registry();
                 let rate = registry.limits().rates.messages_per_session;
@@ -271,6 +340,7 @@ impl SessionActor {
             | Ask::Hidden { .. }
             | Ask::Inbox { .. }
             | Ask::InboxChanges { .. }
+            | Ask::Channel(ChannelAsk::Echo { .. } | ChannelAsk::Count { .. } | ChannelAsk::Failed { .. })
             | Ask::NotYet => Ok(()),
         }
     }
@@ -335,6 +405,7 @@ impl SessionActor {
                 self.queue.clear();
             }
             let request = self.queue.pop_front()?;
+            let request = self.as_command(request);
             let Some(by) = self.principal.clone() else {
                 self.authenticate(request, ctx);
                 continue;
@@ -362,11 +433,13 @@ impl SessionActor {
     }
 
     fn authenticate(&mut self, request: Request, ctx: &mut Context<Self>) {
-        let Ask::Auth { token } = request.ask else {
-            return self.refuse(&request.id, Refusal::unauthenticated());
+        let token = match request.ask {
+            Ask::Auth { token } => token,
+            Ask::Channel(ask) => return self.answer_anybody(&request.id, ask),
+            _ => return self.refuse(&request.id, Refusal::unauthenticated()),
         };
         let (registry, link, this) = (Arc::clone(self.registry()), Rc::clone(&self.link), ctx.address());
-        let whose = self.whose(token);
+        let whose = self.whose(token.clone());
         let admit = async move {
             let principal = whose.await?;
             link.counts_for(&registry.limits(), &principal)?;
@@ -378,11 +451,17 @@ impl SessionActor {
             Ok(principal) => {
                 session.link.resume_reading();
                 session.admit(principal.clone(), this);
-                session.reply(&request.id, &Reply::Authenticated { principal });
+                session.reply(&request.id, &Reply::Authenticated { principal, token });
+                for early in session.channels.take_early().into_iter().rev() {
+                    session.first(early);
+                }
             }
             Err(refusal) => {
                 let limited = refusal.limit().is_some();
                 session.refuse(&request.id, refusal);
+                if !limited && session.link.dialect().waits_for_a_token() {
+                    return session.link.resume_reading();
+                }
                 session.link.close(if limited { CloseReason::LimitReached } else { CloseReason::Unauthenticated });
             }
         });
@@ -391,10 +470,15 @@ impl SessionActor {
     /// Says whose token it is, unless its address has sent too many that were no good.
     fn whose(&self, token: String) -> impl Future<Output = Result<Principal, Refusal>> + use<> {
         let (gate, registry, link) = (Arc::clone(&self.gate), Arc::clone(self.registry()), Rc::clone(&self.link));
+        let tenant = self.tenant.clone();
         async move {
-            match link.address() {
-                Some(address) => connections::authenticate(&registry, &*gate, &token, address).await,
-                None => gate.admit(&token, registry.now()).await,
+            let principal = match link.address() {
+                Some(address) => connections::authenticate(&registry, &*gate, &token, address).await?,
+                None => gate.admit(&token, registry.now()).await?,
+            };
+            match tenant.is_none_or(|tenant| tenant == principal.tenant) {
+                true => Ok(principal),
+                false => Err(Refusal::token_invalid()),
             }
         }
     }
@@ -408,14 +492,14 @@ impl SessionActor {
     /// The user brings a new token: the connection stands on that one from now on. Another user's is refused, and one that
     /// is no good changes nothing.
     fn refresh(&mut self, id: String, by: Principal, token: String, ctx: &mut Context<Self>) {
-        self.exclusively(ctx, self.whose(token), move |session, admitted| {
+        self.exclusively(ctx, self.whose(token.clone()), move |session, admitted| {
             match admitted.and_then(|admitted| admitted) {
                 Ok(principal) if (&principal.tenant, &principal.user) != (&by.tenant, &by.user) => {
                     session.refuse(&id, Refusal::already_authenticated());
                 }
                 Ok(principal) => {
                     session.principal = Some(principal.clone());
-                    session.reply(&id, &Reply::Authenticated { principal: principal.clone() });
+                    session.reply(&id, &Reply::Authenticated { principal: principal.clone(), token });
                     session.worker.refreshed(&session.link, &principal);
                 }
                 Err(refusal) => session.refuse(&id, refusal),
@@ -443,7 +527,7 @@ impl SessionActor {
         });
     }
 
-    fn remember(&mut self, name: RoomName, key: RoomKey) {
+    pub(super) fn remember(&mut self, name: RoomName, key: RoomKey) {
         if self.names.len() >= NAMES_MAX {
             self.names.clear();
         }
@@ -451,7 +535,7 @@ impl SessionActor {
     }
 
     /// Does something that the commands behind it wait for, within a time limit.
-    fn exclusively<T: 'static>(
+    pub(super) fn exclusively<T: 'static>(
         &mut self,
         ctx: &mut Context<Self>,
         work: impl Future<Output = T> + 'static,
@@ -476,6 +560,7 @@ impl SessionActor {
         match ask {
             Ask::Auth { token } => self.refresh(id, by, token, ctx),
             Ask::NotYet => self.refuse(&id, Refusal::unauthenticated()),
+            Ask::Channel(ask) => self.channel(id, by, ask, ctx),
             Ask::Command { .. } => unreachable!("commands are handed to their rooms"),
             Ask::Follow { room, from } => self.follow(id, by, room, from, ctx),
             Ask::Unfollow { room } => {
@@ -563,30 +648,45 @@ impl SessionActor {
         self.exclusively(ctx, open, move |session, opened| {
             let opened = opened.and_then(|opened| opened);
             session.registry().metrics().command("follow", &opened);
-            let (registration, Admitted { at, head, gap }) = match opened {
-                Ok(opened) => opened,
-                Err(refusal) => return session.refuse(&id, refusal),
+            let greet = |session: &Self, room: &RoomKey, admitted: &Admitted| {
+                let Admitted { at, head, .. } = *admitted;
+                session.reply(&id, &Reply::Following { room: room.clone(), at, head });
             };
-            let room = registration.follower().room().room;
-            if let Some(older) = session.follows.remove(&room) {
-                // What waits of it, also that it has ended, must not come behind the reply to this one.
-                session.worker.unregister(&older);
-            }
-            session.forget_ended();
-            if session.follows.len() >= session.registry().limits().follows_per_session {
-                return session.refuse(&id, Refusal::too_many_follows());
-            }
-            let follower = registration.keep();
-            session.reply(&id, &Reply::Following { room: follower.room().clone(), at, head });
-            if let Some(gap) = gap {
-                session.link.notify(&Notice::Gap { room, gap });
-            }
-            session.worker.greet(&follower);
-            session.follows.insert(room, Rc::clone(&follower));
-            if follower.follow().borrow().wants_page_after().is_some() {
-                session.link.outbox.want_pull();
+            let followed =
+                opened.and_then(|(registration, admitted)| session.take_follow(registration, admitted, greet));
+            if let Err(refusal) = followed {
+                session.refuse(&id, refusal);
             }
         });
+    }
+
+    /// Follows from now on what has been opened; `greet` replies before anything of it.
+    pub(super) fn take_follow(
+        &mut self,
+        registration: Registration,
+        admitted: Admitted,
+        greet: impl FnOnce(&Self, &RoomKey, &Admitted),
+    ) -> Result<RoomKey, Refusal> {
+        let key = registration.follower().room().clone();
+        if let Some(older) = self.follows.remove(&key.room) {
+            // What waits of it, also that it has ended, must not come behind the reply to this one.
+            self.worker.unregister(&older);
+        }
+        self.forget_ended();
+        if self.follows.len() >= self.registry().limits().follows_per_session {
+            return Err(Refusal::too_many_follows());
+        }
+        let follower = registration.keep();
+        greet(self, &key, &admitted);
+        if let Some(gap) = admitted.gap {
+            self.link.notify(&Notice::Gap { room: key.room, gap });
+        }
+        self.worker.greet(&follower);
+        if follower.follow().borrow().wants_page_after().is_some() {
+            self.link.outbox.want_pull();
+        }
+        self.follows.insert(key.room, follower);
+        Ok(key)
     }
 
     /// Follows all rooms of the user. A follow of single rooms beside it would send their records twice, on one
@@ -707,6 +807,7 @@ impl Actor for SessionActor {
         self.link.attach(ctx.address().recipient());
         match self.link.kind() {
             Kind::Socket => self.greet(ctx),
+            Kind::Events if self.link.socket().is_some() => self.greet(ctx),
             // It has been opened, and told where it stands; it only did not read yet.
             Kind::Events | Kind::Request | Kind::Command => {
                 if self.world.is_some()
@@ -730,7 +831,11 @@ impl SessionActor {
             epoch: self.registry().store().epoch(),
             heartbeat: limits.heartbeat,
             authenticated: self.principal.is_some(),
+            socket: self.link.socket(),
         });
+        if let Some(socket) = self.link.socket() {
+            self.registry().sockets().open(socket, ctx.address().recipient());
+        }
         if let Some(principal) = self.principal.take() {
             self.admit(principal, ctx.address());
         }
@@ -743,6 +848,9 @@ impl Drop for SessionActor {
     fn drop(&mut self) {
         for follower in std::mem::take(&mut self.follows).into_values() {
             self.worker.unregister(&follower);
+        }
+        if let Some(socket) = self.link.socket() {
+            self.registry().sockets().close(socket);
         }
         self.worker.closed(&self.link, self.principal.as_ref());
         self.link.gone();

@@ -578,7 +578,7 @@ impl Worker {
             let Some(frame) = &frames[follower.dialect.index()] else { continue };
             // A page that is waited for would gather them all.
             if follower.link.kind().lasts() && follower.follow.borrow().at().is_some() {
-                follower.link.outbox.push_state(key, frame.clone());
+                push_state(follower, key, frame.clone());
             }
         }
     }
@@ -593,7 +593,7 @@ impl Worker {
         for follower in rooms.iter().filter_map(|room| followed.get(room)).flat_map(|followers| &followers.list) {
             let waits = follower.follow.borrow().at().is_some() && follower.link.kind().lasts();
             if follower.user != *user && waits && told.insert(Rc::as_ptr(&follower.link)) {
-                follower.link.outbox.push_state(key, frames[follower.dialect.index()].clone());
+                push_state(follower, key, frames[follower.dialect.index()].clone());
             }
         }
     }
@@ -611,7 +611,7 @@ impl Worker {
             let signal = Signal::Typing { user, typing: true };
             let key = self.state_key(&follower.room, &signal);
             let notice = Notice::Signal { room: follower.room.room, signal };
-            follower.link.outbox.push_state(key, follower.dialect.frame_notice(&notice));
+            push_state(follower, key, follower.dialect.frame_notice(&notice));
         }
     }
 
@@ -746,6 +746,13 @@ fn frames_for(follower: &Follower, batch: &Batch, after: Seq, until: Seq) -> Opt
         track.put(&mut out, dialect, follower.room.room, seq.next(), &framed);
     }
     Some(out.freeze())
+}
+
+/// Tells a follower what its dialect has a word for.
+fn push_state(follower: &Follower, key: StateKey, frame: Bytes) {
+    if !frame.is_empty() {
+        follower.link.outbox.push_state(key, frame);
+    }
 }
 
 fn want_pull(follower: &Rc<Follower>) {

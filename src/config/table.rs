@@ -477,6 +477,18 @@ pub const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        name: "staticbackend",
+        shape: Shape::Once,
+        doc: "Clients of StaticBackend, under /staticbackend",
+        settings: &[setting(
+            "public_keys",
+            Texts,
+            "[]",
+            "Public keys, each as `KEY=TENANT`, or alone for the tenant `default`; in dev mode, where there are none, `dev_memory_pk`",
+            Restart,
+        )],
+    },
+    Section {
         name: "profiles",
         shape: Shape::Once,
         doc: "Who users are, as a platform of yours says over HTTP; what it says stands before what they say",

@@ -1,6 +1,8 @@
 //! What is told to those who follow a room now, and never recorded.
 
-use super::{Presence, Seq, Timestamp, UserId};
+use uuid::Uuid;
+
+use super::{Alias, Presence, Seq, Timestamp, UserId};
 
 /// Something that holds for the moment. A later one of the same kind and user takes the place of an earlier one.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -11,13 +13,18 @@ pub enum Signal {
     Progress { user: UserId, delivered_to: Seq, read_to: Seq },
     /// Whether `user`, a member, is there; who is not was, at `last_seen`.
     Presence { user: UserId, presence: Option<Presence>, last_seen: Option<Timestamp> },
+    /// `user` has begun to listen to `channel` by a connection that the others know by `handle`, which opens nothing.
+    Entered { user: UserId, channel: Alias, handle: Uuid },
 }
 
 impl Signal {
     /// Whom it is about.
     pub fn user(&self) -> &UserId {
         match self {
-            Self::Typing { user, .. } | Self::Progress { user, .. } | Self::Presence { user, .. } => user,
+            Self::Typing { user, .. }
+            | Self::Progress { user, .. }
+            | Self::Presence { user, .. }
+            | Self::Entered { user, .. } => user,
         }
     }
 
@@ -25,7 +32,7 @@ impl Signal {
     pub fn ends_another(&self) -> bool {
         match self {
             Self::Typing { typing, .. } => !typing,
-            Self::Progress { .. } | Self::Presence { .. } => false,
+            Self::Progress { .. } | Self::Presence { .. } | Self::Entered { .. } => false,
         }
     }
 
@@ -35,6 +42,7 @@ impl Signal {
             Self::Typing { .. } => 0,
             Self::Progress { .. } => 1,
             Self::Presence { .. } => 2,
+            Self::Entered { .. } => 3,
         }
     }
 }

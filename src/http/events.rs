@@ -106,10 +106,15 @@ pub(super) fn takes_events(request: &HttpRequest) -> bool {
 /// Where a client that was here before wants to go on. Only a cursor says that, and anything else is refused: a client
 /// that took it for the beginning, or for now, would miss something or read it twice.
 pub(super) fn resumed(request: &HttpRequest) -> Result<Option<Since>, Problem> {
+    Ok(last_event_id(request)?.map(|cursor| Since::Cursor(cursor.to_owned())))
+}
+
+/// The id of the last event that a client had that comes back.
+pub(super) fn last_event_id(request: &HttpRequest) -> Result<Option<&str>, Problem> {
     let mut ids = request.headers().get_all(LAST_EVENT_ID);
     let Some(id) = ids.next() else { return Ok(None) };
     match (id.to_str(), ids.next()) {
-        (Ok(cursor), None) => Ok(Some(Since::Cursor(cursor.to_owned()))),
+        (Ok(cursor), None) => Ok(Some(cursor)),
         (Ok(_) | Err(_), _) => Err(Problem::of(Refusal::cursor_invalid())),
     }
 }

@@ -22,6 +22,7 @@ use super::accounts::Reception;
 use super::kill::{self, KillSwitch, REQUEST_HEAD, Watch};
 use super::origin::{self, Origins};
 use super::socket::{Io, Lent, Socket};
+use super::staticbackend::PublicKeys;
 use super::tickets::Tickets;
 use super::visit::Visitors;
 use super::{Door, Edge, access, headers, mount, timed};
@@ -50,6 +51,7 @@ pub struct Serving {
     pub door: Door,
     pub tickets: Arc<Tickets>,
     pub origins: Arc<Origins>,
+    pub public_keys: Arc<PublicKeys>,
     pub reception: Option<Arc<Reception>>,
     /// Where TLS is spoken.
     pub tls: Option<Arc<ServerConfig>>,
@@ -67,10 +69,10 @@ pub fn serve(
     let tls = serving.tls.clone().map(TlsAcceptor::from);
     let request = serving.registry.limits().request;
     let service = move || {
-        let Serving { registry, gate, door, tickets, origins, reception, .. } = serving.clone();
+        let Serving { registry, gate, door, tickets, origins, public_keys, reception, .. } = serving.clone();
         registry.host_here();
         let worker = Worker::start(registry);
-        let edge = Edge { worker, gate, door: door.clone(), tickets, origins, reception };
+        let edge = Edge { worker, gate, door: door.clone(), tickets, origins, public_keys, reception };
         let app = App::new()
             .app_data(web::ThinData(edge))
             .wrap(from_fn(origin::guard))

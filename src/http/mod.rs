@@ -26,6 +26,7 @@ mod rest;
 pub mod routes;
 mod socket;
 mod sse;
+pub mod staticbackend;
 pub mod tickets;
 mod uploads;
 mod visit;
@@ -47,6 +48,7 @@ use crate::actors::accounts::Accounts;
 use crate::actors::{Gate, Registry, Worker};
 use origin::Origins;
 use problem::Problem;
+use staticbackend::PublicKeys;
 use tickets::Tickets;
 
 /// What every handler of a worker thread has at hand.
@@ -57,6 +59,8 @@ pub struct Edge {
     pub door: Door,
     pub tickets: Arc<Tickets>,
     pub origins: Arc<Origins>,
+    /// Of StaticBackend's clients.
+    pub public_keys: Arc<PublicKeys>,
     /// `None` where the server takes no tokens of its own.
     pub reception: Option<Arc<accounts::Reception>>,
 }
@@ -73,6 +77,7 @@ pub fn mount(config: &mut web::ServiceConfig) {
     config
         .app_data(web::ThinData(openapi::Description::default()))
         .configure(routes::mount)
+        .configure(staticbackend::mount)
         .default_service(web::to(unknown));
 }
 

@@ -34,7 +34,7 @@ const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 
 /// What a page may send besides what every page may.
 const REQUEST_HEADERS: &str = "Authorization, Content-Digest, Content-Type, Idempotency-Key, If-None-Match, If-Range, \
-                               Last-Event-ID, Range, Tus-Resumable, Upload-Checksum, Upload-Length, Upload-Metadata, \
+                               Last-Event-ID, Range, SB-Public-Key, Tus-Resumable, Upload-Checksum, Upload-Length, Upload-Metadata, \
                                Upload-Offset, X-Auth-Token";
 
 /// What a page may read besides what every page may.

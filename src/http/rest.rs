@@ -76,7 +76,7 @@ async fn carry_out(
     // The body may have taken its time.
     visit.is_good().map_err(Problem::of)?;
     if kind == Kind::Auth {
-        let reply = Reply::Authenticated { principal: visit.by().clone() };
+        let reply = Reply::Authenticated { principal: visit.by().clone(), token: String::new() };
         return Ok(visit.end(encoded(StatusCode::OK, &reply)));
     }
     let given: Vec<_> = members.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -130,6 +130,7 @@ async fn carried_out(visit: &Visit, ask: Ask) -> Reply {
         | Ask::FollowAll { .. }
         | Ask::UnfollowAll
         | Ask::Rooms { .. }
+        | Ask::Channel(_)
         | Ask::NotYet => None,
     };
     let reply = asking::answer(visit.worker(), visit.link(), visit.by().clone(), ask).await;
@@ -212,6 +213,7 @@ fn answered(kind: Kind, reply: &Reply) -> Result<HttpResponse, Problem> {
         }
         Reply::Published { duplicate: false, .. } if kind == Kind::Post => Ok(encoded(StatusCode::CREATED, reply)),
         Reply::Authenticated { .. }
+        | Reply::Channel(_)
         | Reply::Joined { .. }
         | Reply::Changed { .. }
         | Reply::Published { .. }

@@ -11,7 +11,7 @@ use super::listener::Connection;
 use super::problem::Problem;
 use crate::actors::{ConnectionGuard, Link, streaming};
 use crate::domain::{Principal, RoomName};
-use crate::wire::From as Since;
+use crate::wire::{Dialect, From as Since};
 
 /// Streams what happens in a room. `guard` is the stream's place among the connections that may be open.
 pub async fn stream_room(
@@ -22,7 +22,7 @@ pub async fn stream_room(
     since: Since,
     guard: ConnectionGuard,
 ) -> Result<HttpResponse, Problem> {
-    let link = Rc::new(Link::events(Box::new(connection.kill.clone())));
+    let link = Rc::new(Link::events(Dialect::NativeSse, Box::new(connection.kill.clone())));
     link.counts_as(guard);
     let opened = streaming::stream_room(&edge.worker, &link, Arc::clone(&edge.gate), by, room, since).await;
     opened.map_err(Problem::of)?;
@@ -37,7 +37,7 @@ pub async fn stream_world(
     since: Since,
     guard: ConnectionGuard,
 ) -> Result<HttpResponse, Problem> {
-    let link = Rc::new(Link::events(Box::new(connection.kill.clone())));
+    let link = Rc::new(Link::events(Dialect::NativeSse, Box::new(connection.kill.clone())));
     link.counts_as(guard);
     let opened = streaming::stream_world(&edge.worker, &link, Arc::clone(&edge.gate), by, since).await;
     opened.map_err(Problem::of)?;
@@ -45,7 +45,7 @@ pub async fn stream_world(
 }
 
 /// An answer behind which comes what `link` is sent, until the connection ends.
-fn answer(edge: &Edge, connection: &Connection, link: Rc<Link>) -> HttpResponse {
+pub(super) fn answer(edge: &Edge, connection: &Connection, link: Rc<Link>) -> HttpResponse {
     let head = HttpResponse::Ok()
         .content_type("text/event-stream")
         // Neither kept nor changed on the way; compression would hold events back.

@@ -23,8 +23,9 @@ use super::listener::Connection;
 use super::problem::Problem;
 use super::socket::Socket;
 use crate::actors::{Arrived, Link, SessionActor};
+use crate::domain::{Principal, TenantId};
 use crate::wire::guard::Limits;
-use crate::wire::{Assembler, CloseReason, InboundError, Incoming, Refusal, frame};
+use crate::wire::{Assembler, CloseReason, Dialect, InboundError, Incoming, Refusal, frame};
 
 /// Opens a WebSocket.
 pub async fn open(request: HttpRequest, payload: web::Payload, edge: web::ThinData<Edge>) -> HttpResponse {
@@ -32,29 +33,55 @@ pub async fn open(request: HttpRequest, payload: web::Payload, edge: web::ThinDa
 }
 
 async fn upgrade(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> Result<HttpResponse, Problem> {
-    let Handshake { dialect, subprotocol, token } = handshake::check(request)?;
-    let registry = edge.worker.registry();
-    if registry.draining() {
+    let handshake = handshake::check(request)?;
+    if edge.worker.registry().draining() {
         return Err(Problem::unavailable(&Refusal::shutting_down()));
     }
-    let principal = credentials::presented(request, edge, token.as_deref()).await?;
+    let principal = credentials::presented(request, edge, handshake.token.as_deref()).await?;
+    start(request, payload, edge, &handshake, principal, |session| session)
+}
+
+/// Opens a WebSocket of StaticBackend's channels; `tenant` is that of the public key, where there is one.
+pub fn open_channels(
+    request: &HttpRequest,
+    payload: web::Payload,
+    edge: &Edge,
+    tenant: Option<TenantId>,
+) -> Result<HttpResponse, Problem> {
+    let handshake = Handshake { dialect: Dialect::StaticBackend, ..handshake::check(request)? };
+    if edge.worker.registry().draining() {
+        return Err(Problem::unavailable(&Refusal::shutting_down()));
+    }
+    start(request, payload, edge, &handshake, None, |session| session.of_tenant(tenant))
+}
+
+/// Starts the session of a connection; `settled` adds what has been settled before.
+fn start(
+    request: &HttpRequest,
+    payload: web::Payload,
+    edge: &Edge,
+    handshake: &Handshake,
+    principal: Option<Principal>,
+    settled: impl FnOnce(SessionActor) -> SessionActor + 'static,
+) -> Result<HttpResponse, Problem> {
+    let registry = edge.worker.registry();
     let guard = edge.door.admit(request, principal.as_ref())?;
     let connection = request.conn_data::<Connection>();
     let connection = connection.ok_or_else(|| Problem::unavailable(&Refusal::unavailable()))?;
     let mut response = actix_ws::handshake(request)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, Refusal::bad_handshake(error)))?;
-    if let Some(subprotocol) = subprotocol {
+    if let Some(subprotocol) = handshake.subprotocol {
         response.insert_header(("Sec-WebSocket-Protocol", subprotocol));
     }
 
-    let link = Rc::new(Link::new(dialect, Box::new(connection.kill.clone())));
+    let link = Rc::new(Link::new(handshake.dialect, Box::new(connection.kill.clone())));
     link.counts_as(guard);
     let socket = Rc::clone(connection.kill.socket());
     let inbound = Inbound::new(payload, socket, Rc::clone(&link), registry.limits().frame_bytes_max);
     let (worker, gate, its_link) = (Rc::clone(&edge.worker), edge.gate.clone(), Rc::clone(&link));
     SessionActor::create(move |ctx| {
         ctx.add_stream(inbound);
-        SessionActor::new(worker, its_link, gate, principal)
+        settled(SessionActor::new(worker, its_link, gate, principal))
     });
     Ok(Carrier::take_over(response.finish(), connection, link, Arc::clone(edge.worker.registry())))
 }

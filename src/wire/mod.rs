@@ -19,6 +19,7 @@ pub mod reply;
 pub mod request;
 mod splice;
 pub mod sse;
+mod staticbackend;
 pub mod world_cursor;
 
 use std::time::Duration;
@@ -31,15 +32,17 @@ pub use inbound::{Assembler, InboundError, Incoming};
 pub use native::{DEPTH_MAX, Kind, decode_request};
 pub use refusal::{Refusal, Retry};
 pub use reply::{
-    About, Absence, Activity, Beside, Change, Changes, Edited, Gap, Inbox, InboxRoom, Listed, ListedMember, Notice,
-    Pinned, Presences, Present, Reader, Readers, Removal, Reply, Tally, UserProfile, Version,
+    About, Absence, Activity, Beside, Change, Changes, ChannelReply, Edited, Gap, Inbox, InboxRoom, Listed,
+    ListedMember, Notice, Pinned, Presences, Present, Reader, Readers, Removal, Reply, Tally, UserProfile, Version,
 };
-pub use request::{Ask, DecodeError, From, Request};
+pub use request::{Ask, ChannelAsk, DecodeError, From, Request};
+pub use staticbackend::is_database;
 pub use world_cursor::Sealer;
 
-use crate::domain::{Record, RoomKey};
+use crate::domain::{Alias, Record, RoomKey};
 use frame::Opcode;
 use native::{Json, Msgpack};
+use staticbackend::Carried;
 
 /// Most replies and notices take less.
 const MESSAGE_BYTES: usize = 512;
@@ -59,14 +62,32 @@ pub fn world_page(records: &[Bytes], notices: &[Bytes], cursor: &str, complete: 
     out.freeze()
 }
 
+/// A room as it is named to clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Label<'a> {
+    pub key: &'a RoomKey,
+    /// For the dialects that name rooms by it ([`Dialect::names_rooms`]).
+    pub alias: Option<&'a Alias>,
+}
+
+impl<'a> Label<'a> {
+    /// Of a room that is named by its id.
+    pub fn plain(key: &'a RoomKey) -> Self {
+        Self { key, alias: None }
+    }
+}
+
 /// One wire language.
-#[allow(clippy::enum_variant_names, reason = "there will be others than the native ones")]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Dialect {
     NativeJson,
     NativeMsgpack,
     /// The native objects in JSON, as events of a stream that only the server speaks on.
     NativeSse,
+    /// StaticBackend's channels over a WebSocket.
+    StaticBackend,
+    /// The same as an event stream, whose client speaks by requests beside it.
+    StaticBackendSse,
 }
 
 /// What carries a connection: for who watches the server.
@@ -97,7 +118,8 @@ impl Transport {
 }
 
 impl Dialect {
-    pub const ALL: [Self; 3] = [Self::NativeJson, Self::NativeMsgpack, Self::NativeSse];
+    pub const ALL: [Self; 5] =
+        [Self::NativeJson, Self::NativeMsgpack, Self::NativeSse, Self::StaticBackend, Self::StaticBackendSse];
     pub const COUNT: usize = Self::ALL.len();
 
     /// The dialect's place in [`Dialect::ALL`], for tables with one entry per dialect.
@@ -106,6 +128,8 @@ impl Dialect {
             Self::NativeJson => 0,
             Self::NativeMsgpack => 1,
             Self::NativeSse => 2,
+            Self::StaticBackend => 3,
+            Self::StaticBackendSse => 4,
         }
     }
 
@@ -114,22 +138,49 @@ impl Dialect {
         match self {
             Self::NativeJson => Some("chinwag.v1.json"),
             Self::NativeMsgpack => Some("chinwag.v1.msgpack"),
-            Self::NativeSse => None,
+            Self::NativeSse | Self::StaticBackend | Self::StaticBackendSse => None,
         }
     }
 
     /// What carries it.
     pub fn transport(self) -> Transport {
         match self {
-            Self::NativeJson | Self::NativeMsgpack => Transport::WebSocket,
-            Self::NativeSse => Transport::EventStream,
+            Self::NativeJson | Self::NativeMsgpack | Self::StaticBackend => Transport::WebSocket,
+            Self::NativeSse | Self::StaticBackendSse => Transport::EventStream,
+        }
+    }
+
+    /// Whether its records say the alias of their room.
+    pub fn names_rooms(self) -> bool {
+        self.names_sockets()
+    }
+
+    /// Whether its connections have names, by which requests reach them.
+    pub fn names_sockets(self) -> bool {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack | Self::NativeSse => false,
+            Self::StaticBackend | Self::StaticBackendSse => true,
+        }
+    }
+
+    /// Whether commands may come before the token that they need, and a token that is no good is only answered.
+    pub fn waits_for_a_token(self) -> bool {
+        self.names_sockets()
+    }
+
+    /// How what the channels of StaticBackend say is carried, where the dialect is one of these.
+    fn carried(self) -> Option<Carried> {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack | Self::NativeSse => None,
+            Self::StaticBackend => Some(Carried::Frames),
+            Self::StaticBackendSse => Some(Carried::Events),
         }
     }
 
     /// Whether messages are text frames; otherwise they are binary ones, in both directions.
     pub fn is_text(self) -> bool {
         match self {
-            Self::NativeJson | Self::NativeSse => true,
+            Self::NativeJson | Self::NativeSse | Self::StaticBackend | Self::StaticBackendSse => true,
             Self::NativeMsgpack => false,
         }
     }
@@ -137,8 +188,8 @@ impl Dialect {
     /// Frames a message of this dialect.
     pub fn frame(self, payload: &[u8]) -> Bytes {
         match self {
-            Self::NativeJson | Self::NativeMsgpack => frame::frame(self.opcode(), payload),
-            Self::NativeSse => sse::event("message", None, payload),
+            Self::NativeJson | Self::NativeMsgpack | Self::StaticBackend => frame::frame(self.opcode(), payload),
+            Self::NativeSse | Self::StaticBackendSse => sse::event("message", None, payload),
         }
     }
 
@@ -147,15 +198,30 @@ impl Dialect {
         match self {
             Self::NativeJson | Self::NativeMsgpack => self.framed(|out| self.put_reply(out, id, reply)),
             Self::NativeSse => self.frame(&self.encode_reply(id, reply)),
+            Self::StaticBackend | Self::StaticBackendSse => {
+                self.in_channels(|out, carried| staticbackend::reply(out, carried, id.unwrap_or_default(), reply))
+            }
         }
     }
 
-    /// Encodes and frames a notice.
+    /// Encodes and frames a notice; nothing, where the dialect has no word for it.
     pub fn frame_notice(self, notice: &Notice) -> Bytes {
         match self {
             Self::NativeJson | Self::NativeMsgpack => self.framed(|out| self.put_notice(out, notice)),
             Self::NativeSse => sse::notice(notice),
+            Self::StaticBackend | Self::StaticBackendSse => {
+                self.in_channels(|out, carried| staticbackend::notice(out, carried, notice))
+            }
         }
+    }
+
+    /// What `write` writes in the dialect of StaticBackend's channels: nothing, in another one.
+    fn in_channels(self, write: impl FnOnce(&mut BytesMut, Carried)) -> Bytes {
+        let mut out = BytesMut::new();
+        if let Some(carried) = self.carried() {
+            write(&mut out, carried);
+        }
+        out.freeze()
     }
 
     /// A message of a WebSocket that `write` writes.
@@ -169,15 +235,17 @@ impl Dialect {
     /// is a way to say it.
     pub fn frame_close(self, reason: CloseReason, pause: Duration) -> Bytes {
         match self {
-            Self::NativeJson | Self::NativeMsgpack => reason.frame(),
+            Self::NativeJson | Self::NativeMsgpack | Self::StaticBackend => reason.frame(),
             Self::NativeSse => sse::close(reason, pause),
+            // Its clients come back by themselves, and are told then what there is to tell.
+            Self::StaticBackendSse => Bytes::new(),
         }
     }
 
     /// Whether its last words say when to come back. A close frame of a WebSocket has no place for that.
     pub fn closes_with_a_time(self) -> bool {
         match self {
-            Self::NativeJson | Self::NativeMsgpack => false,
+            Self::NativeJson | Self::NativeMsgpack | Self::StaticBackend | Self::StaticBackendSse => false,
             Self::NativeSse => true,
         }
     }
@@ -185,8 +253,8 @@ impl Dialect {
     /// A sign of life that the client need not do anything about.
     pub fn frame_heartbeat(self) -> Bytes {
         match self {
-            Self::NativeJson | Self::NativeMsgpack => frame::frame(Opcode::Ping, &[]),
-            Self::NativeSse => Bytes::from_static(sse::COMMENT),
+            Self::NativeJson | Self::NativeMsgpack | Self::StaticBackend => frame::frame(Opcode::Ping, &[]),
+            Self::NativeSse | Self::StaticBackendSse => Bytes::from_static(sse::COMMENT),
         }
     }
 
@@ -200,19 +268,23 @@ impl Dialect {
         match self {
             Self::NativeJson | Self::NativeMsgpack => frame::HEADER_BYTES_MAX + native::record_bytes(record),
             Self::NativeSse => sse::EVENT_BYTES + native::record_bytes(record),
+            Self::StaticBackend | Self::StaticBackendSse => staticbackend::record_bytes(record),
         }
     }
 
-    /// Appends a record of `room` to `out` as a framed message.
-    pub fn put_record(self, out: &mut BytesMut, room: &RoomKey, record: &Record) {
+    /// Appends a record of `room` to `out` as a framed message; nothing, where the dialect has no word for it.
+    pub fn put_record(self, out: &mut BytesMut, room: Label<'_>, record: &Record) {
+        let Label { key, .. } = room;
         match self {
             Self::NativeJson => {
-                frame::put_frame_with(out, Opcode::Text, |out| native::record(&mut Json::to(out), room, record));
+                frame::put_frame_with(out, Opcode::Text, |out| native::record(&mut Json::to(out), key, record));
             }
             Self::NativeMsgpack => {
-                frame::put_frame_with(out, Opcode::Binary, |out| native::record(&mut Msgpack::to(out), room, record));
+                frame::put_frame_with(out, Opcode::Binary, |out| native::record(&mut Msgpack::to(out), key, record));
             }
-            Self::NativeSse => sse::put_record(out, room, record),
+            Self::NativeSse => sse::put_record(out, key, record),
+            Self::StaticBackend => staticbackend::record(out, Carried::Frames, room, record),
+            Self::StaticBackendSse => staticbackend::record(out, Carried::Events, room, record),
         }
     }
 
@@ -222,6 +294,8 @@ impl Dialect {
             Self::NativeJson => splice::json(out, framed, cursor),
             Self::NativeMsgpack => splice::msgpack(out, framed, cursor),
             Self::NativeSse => splice::event(out, framed, cursor),
+            // They follow no worlds.
+            Self::StaticBackend | Self::StaticBackendSse => out.extend_from_slice(framed),
         }
     }
 
@@ -239,6 +313,9 @@ impl Dialect {
         match self {
             Self::NativeJson | Self::NativeSse => native::record(&mut Json::to(&mut out), room, record),
             Self::NativeMsgpack => native::record(&mut Msgpack::to(&mut out), room, record),
+            Self::StaticBackend | Self::StaticBackendSse => {
+                staticbackend::record(&mut out, Carried::Lines, Label::plain(room), record);
+            }
         }
         out.freeze()
     }
@@ -254,6 +331,9 @@ impl Dialect {
         match self {
             Self::NativeJson | Self::NativeSse => native::reply(&mut Json::to(out), id, reply),
             Self::NativeMsgpack => native::reply(&mut Msgpack::to(out), id, reply),
+            Self::StaticBackend | Self::StaticBackendSse => {
+                staticbackend::reply(out, Carried::Lines, id.unwrap_or_default(), reply);
+            }
         }
     }
 
@@ -261,7 +341,9 @@ impl Dialect {
     pub fn encode_body(self, reply: &Reply) -> Bytes {
         let mut out = BytesMut::new();
         match self {
-            Self::NativeJson | Self::NativeSse => native::body(&mut Json::to(&mut out), reply),
+            Self::NativeJson | Self::NativeSse | Self::StaticBackend | Self::StaticBackendSse => {
+                native::body(&mut Json::to(&mut out), reply);
+            }
             Self::NativeMsgpack => native::body(&mut Msgpack::to(&mut out), reply),
         }
         out.freeze()
@@ -277,6 +359,7 @@ impl Dialect {
         match self {
             Self::NativeJson | Self::NativeSse => native::notice(&mut Json::to(out), notice),
             Self::NativeMsgpack => native::notice(&mut Msgpack::to(out), notice),
+            Self::StaticBackend | Self::StaticBackendSse => staticbackend::notice(out, Carried::Lines, notice),
         }
     }
 
@@ -285,6 +368,7 @@ impl Dialect {
         match self {
             Self::NativeJson | Self::NativeSse => native::decode_json(payload),
             Self::NativeMsgpack => native::decode_msgpack(payload),
+            Self::StaticBackend | Self::StaticBackendSse => staticbackend::decode(payload),
         }
     }
 
@@ -294,6 +378,8 @@ impl Dialect {
         match self {
             Self::NativeJson | Self::NativeSse => native::decode_json_before_auth(payload),
             Self::NativeMsgpack => native::decode_msgpack_before_auth(payload),
+            // What is before it waits for the token, and the frames of a stranger are short.
+            Self::StaticBackend | Self::StaticBackendSse => staticbackend::decode(payload),
         }
     }
 }

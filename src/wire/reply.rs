@@ -21,6 +21,8 @@ use super::Refusal;
 pub enum Reply {
     Authenticated {
         principal: Principal,
+        /// By which it was proved.
+        token: String,
     },
     Created {
         room: RoomKey,
@@ -202,7 +204,22 @@ pub enum Reply {
         change: Change,
         unread: Unread,
     },
+    /// To a client of channels.
+    Channel(ChannelReply),
     Refused(Refusal),
+}
+
+/// What a client of channels is told, whose dialect has no rooms.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ChannelReply {
+    /// What it has sent.
+    Echoed { data: String, channel: String, token: String },
+    /// It listens to `channel` from `at` on.
+    Entered { channel: String, room: RoomKey, at: Position },
+    /// How many listen.
+    Counted { count: u32 },
+    /// It has asked for something that there is not.
+    Failed { why: String },
 }
 
 /// A user's rooms, the one with the latest message first.
@@ -439,6 +456,8 @@ pub enum Notice {
         /// How often the server pings.
         heartbeat: Duration,
         authenticated: bool,
+        /// What the connection is called, where its dialect calls it anything.
+        socket: Option<Uuid>,
     },
     /// The first event of a stream: `room` follows after `at`, and its log reaches to `head` now.
     Streaming {

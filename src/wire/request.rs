@@ -220,8 +220,52 @@ pub enum Ask {
         room: RoomName,
         update: Update,
     },
+    /// What a client of channels asks.
+    Channel(ChannelAsk),
     /// A command that has to wait until the client has said who it is. What it says has not been looked at.
     NotYet,
+}
+
+/// What a client of channels asks, whose dialect has no rooms: where there is none of a channel's name, it is made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ChannelAsk {
+    /// To hear what it has sent, authenticated or not.
+    Echo {
+        data: String,
+        channel: String,
+        token: String,
+    },
+    /// To listen; `since` is a cursor, read once the room is known.
+    Enter {
+        channel: String,
+        since: Option<String>,
+    },
+    Say {
+        channel: String,
+        data: String,
+    },
+    /// How many listen.
+    Count {
+        channel: String,
+    },
+    /// Something that there is not: what to say of it.
+    Failed {
+        why: String,
+    },
+}
+
+impl ChannelAsk {
+    pub(super) fn failed(why: &str) -> Self {
+        Self::Failed { why: why.to_owned() }
+    }
+
+    /// Whether it is answered to anybody.
+    pub fn needs_nobody(&self) -> bool {
+        match self {
+            Self::Echo { .. } | Self::Failed { .. } => true,
+            Self::Enter { .. } | Self::Say { .. } | Self::Count { .. } => false,
+        }
+    }
 }
 
 /// Where a follow starts.

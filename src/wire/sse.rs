@@ -24,11 +24,17 @@ pub(super) const EVENT_BYTES: usize = 96;
 
 /// Appends an event with the data that `write` appends. `name` and `id` are words of ours: they hold no line break.
 fn put_event_with(out: &mut BytesMut, name: &str, id: Option<&str>, write: impl FnOnce(&mut BytesMut)) {
+    put_named_with(out, Some(name), id, write);
+}
+
+fn put_named_with(out: &mut BytesMut, name: Option<&str>, id: Option<&str>, write: impl FnOnce(&mut BytesMut)) {
     out.reserve(EVENT_BYTES);
     if let Some(id) = id {
         put_line(out, b"id: ", id.as_bytes());
     }
-    put_line(out, b"event: ", name.as_bytes());
+    if let Some(name) = name {
+        put_line(out, b"event: ", name.as_bytes());
+    }
     out.put_slice(DATA);
     let start = out.len();
     write(out);
@@ -41,6 +47,11 @@ fn put_event_with(out: &mut BytesMut, name: &str, id: Option<&str>, write: impl 
     } else {
         out.put_slice(b"\n\n");
     }
+}
+
+/// Appends an event without a name, which is a message to its reader, with the data that `write` appends.
+pub(super) fn put_message_with(out: &mut BytesMut, id: Option<&str>, write: impl FnOnce(&mut BytesMut)) {
+    put_named_with(out, None, id, write);
 }
 
 /// Appends a record of `room`; its id is the cursor behind it.
@@ -66,6 +77,7 @@ pub(super) fn notice(notice: &Notice) -> Bytes {
         Notice::Signal { signal: Signal::Typing { .. }, .. } => ("typing", None),
         Notice::Signal { signal: Signal::Progress { .. }, .. } => ("progress", None),
         Notice::Signal { signal: Signal::Presence { .. }, .. } => ("presence", None),
+        Notice::Signal { signal: Signal::Entered { .. }, .. } => ("entered", None),
         Notice::MessageHidden { .. } => ("message_hidden", None),
         Notice::InboxUpdated { .. } => ("inbox_updated", None),
         Notice::FollowFailed { .. } => ("follow_failed", None),

@@ -17,6 +17,7 @@ use chinwag::auth::{Claims, Identity, IdentityOptions, Keyring, Secret};
 use chinwag::clock::{Clock, SystemClock};
 use chinwag::domain::{TenantId, Timestamp, UserId};
 use chinwag::http::origin::Origins;
+use chinwag::http::staticbackend::PublicKeys;
 use chinwag::reset_hook::ResetHookOptions;
 use chinwag::server::{Parts, Server};
 use chinwag::store::Store;
@@ -131,6 +132,7 @@ impl TestServer {
                     files: store,
                     clock: setup.clock,
                     gate,
+                    public_keys: PublicKeys::new([("pk".to_owned(), TenantId::default_tenant())]),
                     origins: setup.origins,
                     limits: setup.limits,
                     keyring: Some(signing),

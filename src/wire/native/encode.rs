@@ -53,7 +53,7 @@ pub fn notice(out: &mut impl Writer, notice: &Notice) {
     out.reserve(FRAME_BYTES);
     let open = out.open_map();
     match notice {
-        Notice::Hello { epoch, heartbeat, authenticated } => {
+        Notice::Hello { epoch, heartbeat, authenticated, socket: _ } => {
             out.member("type", "hello");
             out.member("protocol", PROTOCOL);
             out.member("epoch", &format!("{:x}", epoch.0));
@@ -116,6 +116,12 @@ pub fn notice(out: &mut impl Writer, notice: &Notice) {
             out.member("type", "presence");
             put_room(out, "room", *room);
             put_present(out, user, *presence, *last_seen);
+        }
+        Notice::Signal { room, signal: Signal::Entered { user, channel: _, handle } } => {
+            out.member("type", "entered");
+            put_room(out, "room", *room);
+            out.member("user", user.as_str());
+            out.member("handle", &handle.to_string());
         }
         Notice::MessageHidden { room, message, hidden } => {
             out.member("type", "message_hidden");
@@ -212,6 +218,7 @@ fn reply_bytes(reply: &Reply) -> usize {
         | Reply::Following { .. }
         | Reply::Unfollowed { .. }
         | Reply::Signaled { .. }
+        | Reply::Channel(_)
         | Reply::Present { .. }
         | Reply::Settings(_)
         | Reply::Profile(_)
@@ -436,7 +443,7 @@ fn put_reported(out: &mut impl Writer, reported: &Reported) {
 
 fn put_result(out: &mut impl Writer, reply: &Reply) {
     match reply {
-        Reply::Authenticated { principal } => {
+        Reply::Authenticated { principal, token: _ } => {
             out.member("user", principal.user.as_str());
             out.member("tenant", principal.tenant.as_str());
             out.member("expires_at", &principal.expires_at.0);
@@ -483,7 +490,7 @@ fn put_result(out: &mut impl Writer, reply: &Reply) {
             out.member("cursor", cursor);
             out.member("rooms", rooms);
         }
-        Reply::UnfollowedAll => {}
+        Reply::UnfollowedAll | Reply::Channel(_) => {}
         Reply::History { room, records, beside, before, gap } => {
             put_room(out, "room", room.room);
             put_records(out, room, records);

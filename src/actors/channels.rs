@@ -1,0 +1,225 @@
+//! Channels: rooms that whoever asks for is in, made when somebody asks first.
+//!
+//! Their clients know neither rooms nor members. Who listens to a channel becomes a member of the room, and stays one, so
+//! that whatever holds for members holds for them, too; the server is its only owner.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{AsyncContext, Context, Handler, ResponseFuture};
+use uuid::Uuid;
+
+use super::asking;
+use super::reading::{Admitted, Insider, open};
+use super::registry::Registry;
+use super::session::SessionActor;
+use super::sockets::Said;
+use super::worker::Registration;
+use crate::clock::random_uuid;
+use crate::domain::command::Create;
+use crate::domain::{Alias, Command, Content, Principal, Rejection, Role, RoomKey, RoomKind, RoomName, Signal, UserId};
+use crate::wire::{Ask, ChannelAsk, ChannelReply, Cursor, From as Since, Refusal, Reply, Request};
+
+/// How long what comes before the token waits for it: requests that are sent together arrive in any order.
+const TOKEN_WAIT: Duration = Duration::from_secs(3);
+
+/// How many commands wait for it at most.
+const EARLY_MAX: usize = 16;
+
+/// What a session holds for a client of channels.
+#[derive(Default)]
+pub(super) struct Channels {
+    /// What came before the token.
+    early: VecDeque<Request>,
+    /// By what the others know the connection.
+    handle: Option<Uuid>,
+    /// Where it had come to when it broke the last time: a cursor of one of its channels.
+    pub resume: Option<String>,
+}
+
+impl Channels {
+    /// What came before the token, which has come.
+    pub fn take_early(&mut self) -> VecDeque<Request> {
+        std::mem::take(&mut self.early)
+    }
+}
+
+impl SessionActor {
+    /// Keeps a command that came before the token for a while.
+    pub(super) fn keep_early(&mut self, request: Request, ctx: &mut Context<Self>) {
+        if self.channels.early.len() >= EARLY_MAX {
+            return self.refuse(&request.id, Refusal::unauthenticated());
+        }
+        self.channels.early.push_back(request);
+        if self.channels.early.len() == 1 {
+            ctx.run_later(TOKEN_WAIT, |session, _| {
+                for request in session.channels.take_early() {
+                    session.refuse(&request.id, Refusal::unauthenticated());
+                }
+            });
+        }
+    }
+
+    /// Answers what needs nobody.
+    pub(super) fn answer_anybody(&self, id: &str, ask: ChannelAsk) {
+        let reply = match ask {
+            ChannelAsk::Echo { data, channel, token } => ChannelReply::Echoed { data, channel, token },
+            ChannelAsk::Failed { why } => ChannelReply::Failed { why },
+            ChannelAsk::Enter { .. } | ChannelAsk::Say { .. } | ChannelAsk::Count { .. } => {
+                return self.refuse(id, Refusal::unauthenticated());
+            }
+        };
+        self.reply(id, &Reply::Channel(reply));
+    }
+
+    /// Carries out what a client of channels asks.
+    pub(super) fn channel(&mut self, id: String, by: Principal, ask: ChannelAsk, ctx: &mut Context<Self>) {
+        match ask {
+            ChannelAsk::Echo { .. } | ChannelAsk::Failed { .. } => self.answer_anybody(&id, ask),
+            ChannelAsk::Enter { channel, since } => match alias_of(&channel) {
+                Ok(alias) => self.enter(id, by, alias, since, ctx),
+                Err(refusal) => self.refuse(&id, refusal),
+            },
+            ChannelAsk::Say { channel, data } => match alias_of(&channel) {
+                Ok(alias) => self.say(id, by, alias, data, ctx),
+                Err(refusal) => self.refuse(&id, refusal),
+            },
+            ChannelAsk::Count { channel } => match alias_of(&channel) {
+                Ok(alias) => self.count_listeners(id, by, alias, ctx),
+                Err(refusal) => self.refuse(&id, refusal),
+            },
+        }
+    }
+
+    /// A message for a channel that is known already, as what it is.
+    pub(super) fn as_command(&self, request: Request) -> Request {
+        let Ask::Channel(ChannelAsk::Say { channel, data }) = &request.ask else { return request };
+        let Ok(alias) = alias_of(channel) else { return request };
+        let room = RoomName::Alias(alias);
+        if self.knows(&room) { Request { ask: posted(room, data), ..request } } else { request }
+    }
+
+    fn enter(&mut self, id: String, by: Principal, alias: Alias, since: Option<String>, ctx: &mut Context<Self>) {
+        let (worker, link) = (Rc::clone(self.worker()), Rc::clone(self.link()));
+        let (resume, channel) = (self.channels.resume.clone(), alias.clone());
+        let opened = async move {
+            let registry = worker.registry();
+            let key = let_in(registry, &by, &alias).await?;
+            let since = since.or(resume.filter(|cursor| Cursor::parse(cursor, &key).is_ok()));
+            let registration = worker.register(key, by.user.clone(), &link);
+            let since = since.map_or(Since::Now, Since::Cursor);
+            let admitted = open(registry, registration.follower(), since).await?;
+            Ok((registration, admitted))
+        };
+        self.exclusively(ctx, opened, move |session, opened| {
+            let opened: Result<(Registration, Admitted), Refusal> = opened.and_then(|opened| opened);
+            session.registry().metrics().command("enter", &opened);
+            let greet = |session: &Self, room: &RoomKey, admitted: &Admitted| {
+                let (room, at) = (room.clone(), admitted.at);
+                let channel = channel.as_str().to_owned();
+                session.reply(&id, &Reply::Channel(ChannelReply::Entered { channel, room, at }));
+            };
+            match opened.and_then(|(registration, admitted)| session.take_follow(registration, admitted, greet)) {
+                Ok(room) => session.entered(room, channel.clone()),
+                Err(refusal) => session.refuse(&id, refusal),
+            }
+        });
+    }
+
+    /// Tells the others of a channel that somebody has come.
+    fn entered(&mut self, room: RoomKey, channel: Alias) {
+        self.remember(RoomName::Alias(channel.clone()), room.clone());
+        let handle = *self.channels.handle.get_or_insert_with(random_uuid);
+        if let Some(user) = self.user() {
+            self.registry().signal(&room, &Signal::Entered { user, channel, handle });
+        }
+    }
+
+    fn say(&mut self, id: String, by: Principal, alias: Alias, data: String, ctx: &mut Context<Self>) {
+        let (registry, name) = (Arc::clone(self.registry()), RoomName::Alias(alias.clone()));
+        let let_in = async move { let_in(&registry, &by, &alias).await };
+        self.exclusively(ctx, let_in, move |session, room| match room.and_then(|room| room) {
+            Ok(room) => {
+                let ask = posted(name.clone(), &data);
+                session.remember(name, room);
+                session.first(Request { id, ask });
+            }
+            Err(refusal) => session.refuse(&id, refusal),
+        });
+    }
+
+    fn count_listeners(&mut self, id: String, by: Principal, alias: Alias, ctx: &mut Context<Self>) {
+        let (worker, link) = (Rc::clone(self.worker()), Rc::clone(self.link()));
+        let ask = Ask::Presences { room: RoomName::Alias(alias), after: None, limit: 1 };
+        let answer = async move { asking::answer(&worker, &link, by, ask).await };
+        self.exclusively(ctx, answer, move |session, answered| {
+            let reply = match answered.unwrap_or_else(Reply::Refused) {
+                Reply::Presences { presences, .. } => {
+                    Reply::Channel(ChannelReply::Counted { count: presences.online + presences.away })
+                }
+                refused => refused,
+            };
+            session.reply(&id, &reply);
+        });
+    }
+}
+
+impl Handler<Said> for SessionActor {
+    type Result = ResponseFuture<Result<(), Refusal>>;
+
+    fn handle(&mut self, said: Said, ctx: &mut Self::Context) -> Self::Result {
+        let whose = |principal: &Principal| (principal.tenant.clone(), principal.user.clone());
+        let foreign = match (self.principal(), &said.by) {
+            (Some(own), Some(by)) => whose(own) != whose(by),
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        let taken = if foreign { Err(Refusal::token_invalid()) } else { self.said(&said.payload, ctx) };
+        Box::pin(std::future::ready(taken))
+    }
+}
+
+fn posted(room: RoomName, data: &str) -> Ask {
+    let (reply_to, mentions, attachments) = (None, Vec::new(), Vec::new());
+    let command = Command::Post { content: Content::text(data), reply_to, mentions, attachments };
+    Ask::Command { room, command, client_id: None }
+}
+
+fn alias_of(channel: &str) -> Result<Alias, Refusal> {
+    Alias::forced(channel).map_err(Refusal::bad_request)
+}
+
+/// The room of a channel, of which `by` is a member from now on; it is made where there is none.
+async fn let_in(registry: &Arc<Registry>, by: &Principal, alias: &Alias) -> Result<RoomKey, Refusal> {
+    let name = RoomName::Alias(alias.clone());
+    let found = match registry.find(by, &name).await {
+        Err(refusal) if refusal.code() == Rejection::RoomNotFound.code() => make(registry, by, alias).await,
+        found => found,
+    };
+    let key = match found {
+        // Somebody else has made it meanwhile.
+        Err(refusal) if refusal.code() == Rejection::RoomExists.code() => registry.find(by, &name).await?,
+        found => found?,
+    };
+    if Insider::of(&**registry.store(), &key, &by.user).await.is_ok() {
+        return Ok(key);
+    }
+    match registry.submit(&key, by.clone(), Command::Join, None).await {
+        Err(refusal) if refusal.code() == Rejection::AlreadyMember.code() => Ok(key),
+        Err(refusal) => Err(refusal),
+        Ok(_) => Ok(key),
+    }
+}
+
+/// Makes the room of a channel, and `by` a member of it.
+async fn make(registry: &Arc<Registry>, by: &Principal, alias: &Alias) -> Result<RoomKey, Refusal> {
+    let reserved = registry.reserve(by, Some(alias.clone()), None).await?;
+    let room = RoomKey { tenant: by.tenant.clone(), room: reserved.room };
+    let owner = Principal { user: UserId::server(), token: None, login: None, ..by.clone() };
+    let members = vec![(by.user.clone(), Role::Member)];
+    let create = Create { kind: RoomKind::Channel, num: reserved.num, alias: Some(alias.clone()), name: None, members };
+    registry.submit(&room, owner, Command::Create(create), None).await?;
+    Ok(room)
+}
