@@ -21,7 +21,7 @@ use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref,
 
 use super::join::Part;
 use super::rest::{IDEMPOTENCY_KEY, json, takes_client_id};
-use super::routes::{EVERYWHERE, ROUTES, Route, Serves, Shape, Verb, WITH_TOKEN};
+use super::routes::{self, EVERYWHERE, Route, Serves, Shape, Verb, WITH_TOKEN};
 use super::uploads::Tus;
 use crate::domain::account::{INVITE_LIFE_MAX_MS, INVITE_USES_MAX, Rank};
 use crate::domain::event::MENTIONS_MAX;
@@ -54,7 +54,7 @@ impl Default for Description {
 
 fn document() -> OpenApi {
     let mut paths = PathsBuilder::new();
-    for route in ROUTES {
+    for route in routes::all() {
         let item = utoipa::openapi::PathItem::new(method(route.verb), operation(route));
         paths = paths.path(route.path, item);
     }
@@ -677,7 +677,7 @@ mod tests {
     #[test]
     fn every_shape_that_a_route_names_is_described() {
         let known: BTreeSet<_> = schemas().into_iter().map(|(name, _)| name).collect();
-        for route in ROUTES {
+        for route in routes::all() {
             let answers = route.success.iter().filter_map(|(_, shape)| match shape {
                 Shape::Json(name) => Some(*name),
                 Shape::Events(page) => Some(page),

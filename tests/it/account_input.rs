@@ -1,6 +1,6 @@
 //! What the requests about accounts, invites and bans get for input that is wrong or hostile, comes twice or too late.
 
-use chinwag::http::routes::{ROUTES, Route, Serves};
+use chinwag::http::routes::{self, Route, Serves};
 use serde_json::{Value, json};
 
 use crate::accounts::{PASSWORD, log_in, open, owner, refused, register, send, text};
@@ -15,10 +15,10 @@ async fn every_body_that_is_none_is_refused_before_anything_is_done() {
     let owner = owner(&server).await;
     let large = format!(r#"{{"name":"{}"}}"#, "a".repeat(9 * 1024));
     let mut walked = 0;
-    for route in ROUTES.iter().filter(|route| matches!(route.serves, Serves::Accounts(_))) {
+    for route in routes::all().filter(|route| matches!(route.serves, Serves::Accounts(_))) {
         let Some(body) = route.body else {
             let (_, code) = raw(&server, route, &owner, "application/json", b"{}".to_vec()).await;
-            assert!(route.verb == chinwag::http::routes::Verb::Get || code == "bad_request", "{} {code}", route.path);
+            assert!(route.verb == routes::Verb::Get || code == "bad_request", "{} {code}", route.path);
             continue;
         };
         walked += 1;
