@@ -290,7 +290,8 @@ async fn joined(store: &dyn Store, stream: &StreamId, room: RoomId) -> Result<Se
 
 async fn entries_of(store: &dyn Store, stream: &StreamId) -> Result<HashMap<RoomId, Kept>, StoreError> {
     let entries = all(store, stream, rows::ENTRIES).await?;
-    entries.iter().map(|(key, row)| Ok((rows::room_of(key)?, Kept::decode(row)?))).collect()
+    let entries = entries.iter().filter(|(key, _)| **key != *rows::INTRODUCTION);
+    entries.map(|(key, row)| Ok((rows::room_of(key)?, Kept::decode(row)?))).collect()
 }
 
 /// The messages that the user does not want to see.

@@ -96,7 +96,7 @@ pub const PINS: &[u8] = b"f";
 /// Under a user's stream: before the key of every [`Place`].
 pub const PLACES: &[u8] = b"p";
 
-/// Under a user's stream: before the key of every [`Kept`] entry of the inbox.
+/// Under a user's stream: before the key of every [`Kept`] entry of the inbox. By itself it is [`INTRODUCTION`].
 pub const ENTRIES: &[u8] = b"k";
 
 /// Under a room's stream: before the key of how far each user has got, a [`Progress`].
@@ -161,7 +161,7 @@ pub const LAST_SEEN: &[u8] = b"z";
 /// Under a user's stream: the [`Profile`].
 pub const PROFILE: &[u8] = b"n";
 
-/// Under a user's stream: what tokens have said of the user, an [`Introduction`].
+/// Under a user's stream: what tokens have said of the user, an [`Introduction`]. Whoever reads [`ENTRIES`] meets it.
 pub const INTRODUCTION: &[u8] = b"k";
 
 /// An entry of a user's inbox as it is kept.

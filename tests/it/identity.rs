@@ -513,6 +513,7 @@ async fn what_tokens_say_of_their_bearers_goes_into_profiles_once_and_leaves_wha
     assert_eq!((&own["avatar"], &own["email"]), (&json!(picture), &json!("ann@example.org")));
     assert_eq!(own["telephone"], Value::Null, "it is none");
     ann.ask(join("lobby")).await;
+    assert_eq!(ann.ask(json!({ "type": "inbox" })).await["rooms"][0]["alias"], "lobby");
     let before = head().await;
     for _ in 0..5 {
         server.client_with(&token(id, "ann", said.clone()), None).await.hears_back().await;
