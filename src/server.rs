@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use crate::actors::accounts::{self, Accounts, By};
+use crate::actors::accounts::{self, Accounts};
 use crate::actors::auditing::wake_who_owes;
 use crate::actors::files::{Collected, Files};
 use crate::actors::profiles::{self, Introductions, ProfileSource};
@@ -27,7 +27,7 @@ use crate::auth::codes;
 use crate::auth::{AuthError, Identity, IdentityError, Keyring, Secrets, SecretsError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mistakes};
-use crate::domain::account::{Rank, Registration};
+use crate::domain::account::Registration;
 use crate::domain::{TenantId, Timestamp};
 use crate::http::accounts::Reception;
 use crate::http::listener::{self, Serving};
@@ -483,7 +483,7 @@ impl Server {
         let (id, code, digest) = codes::invite().ok()?;
         let tenant = TenantId::default_tenant();
         let life_ms = i64::try_from(OWNER_LINK.as_millis()).expect("half an hour");
-        let made = self.accounts.invite_to(By::Operator, tenant, (id, digest), Rank::Owner, (1, life_ms)).await;
+        let made = self.accounts.invite_first(tenant, (id, digest), life_ms).await;
         if let Err(refusal) = made {
             tracing::warn!(%refusal, "there is no link for the first owner; `chinwag invite create --rank owner` makes one");
             return None;

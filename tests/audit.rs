@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -62,6 +63,74 @@ fn a_kill_leaves_each_decision_written_down_once_and_in_order() {
     };
     println!("{} decisions, {answered} answered, {KILLS} kills", decided.len());
     assert_eq!(seqs(entries, "/decided/seq"), seqs(decided, "/seq"));
+}
+
+#[test]
+fn a_kill_leaves_what_was_decided_about_an_account_and_its_entry_or_neither() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut random = Random::seeded_by("CHINWAG_AUDIT_SEED");
+    let mut server = Server::start(&data);
+    chinwag(&data, &["user", "add", "ann", "--rank", "owner"]);
+    chinwag(&data, &["user", "add", "bob"]);
+    let (mut decided, mut answered) = (0, 0);
+    for round in 0..KILLS {
+        let until = Instant::now() + Duration::from_micros(random.below(60_000));
+        let deciding = std::thread::spawn({
+            let (port, token) = (server.port, server.token.clone());
+            move || {
+                let ranks = (decided..).map(|n| json!({ "rank": rank(n) }).to_string());
+                ranks.map_while(|rank| ask(port, &token, "PATCH", "/v1/accounts/bob", &rank)).count()
+            }
+        });
+        while Instant::now() < until {
+            std::thread::yield_now();
+        }
+        server.broker.kill();
+        let here = deciding.join().unwrap();
+        broker::verify(&data).unwrap_or_else(|damage| panic!("round {round}: {damage}"));
+        server = Server::start(&data);
+        let there = entries(&server, &data);
+        // What was on its way may be there, and may not.
+        assert!(
+            (decided + here..=decided + here + 1).contains(&there),
+            "round {round}: {there} of {decided} and {here}"
+        );
+        (decided, answered) = (there, answered + here);
+    }
+    println!("{decided} decisions, {answered} answered, {KILLS} kills");
+    assert!(answered > 0, "a kill is to meet something");
+    assert_eq!(chinwag(&data, &["room", "audit", "--tenant", "hill"]), "", "of another tenant there is nothing");
+}
+
+/// What bob is made by which decision.
+fn rank(n: usize) -> &'static str {
+    if n.is_multiple_of(2) { "admin" } else { "member" }
+}
+
+/// How many entries there are of what was decided about bob: each once, the last of them says what he is, and by that he
+/// reads them.
+fn entries(server: &Server, data: &Path) -> usize {
+    let printed = chinwag(data, &["room", "audit"]);
+    let entries = printed.lines().filter(|line| line.contains("\taccount_changed\tbob\t"));
+    let shown: Vec<_> = entries.map(|line| line.rsplit('\t').next().unwrap()).collect();
+    assert_eq!(shown, (0..shown.len()).map(rank).collect::<Vec<_>>(), "{printed}");
+    let listed = chinwag(data, &["user", "list"]);
+    let is = listed.lines().find_map(|line| line.strip_prefix("bob\t")).unwrap().split('\t').next().unwrap();
+    assert_eq!(is, shown.last().copied().unwrap_or("member"), "{printed}");
+    let rooms = server.get("/v1/rooms");
+    let audit = rooms["rooms"].as_array().unwrap().iter().find(|room| room["kind"] == "audit").unwrap();
+    let members = server.get(&format!("/v1/rooms/{}/members", audit["room"].as_str().unwrap()));
+    let reads = members["members"].as_array().unwrap().iter().any(|member| member["user"] == "bob");
+    assert_eq!(reads, is == "admin", "{printed}");
+    shown.len()
+}
+
+/// What the command line prints that is asked of the server on `data`.
+fn chinwag(data: &Path, args: &[&str]) -> String {
+    let done = Command::new(env!("CARGO_BIN_EXE_chinwag")).args(args).arg("--data").arg(data).output().unwrap();
+    assert!(done.status.success(), "{args:?}: {done:?}");
+    String::from_utf8(done.stdout).unwrap()
 }
 
 struct Server {

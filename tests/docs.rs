@@ -9,6 +9,7 @@ use chinwag::actors;
 use chinwag::actors::limits::{self, Rate};
 use chinwag::config::table::{self, Reload};
 use chinwag::config::{Config, Flags};
+use chinwag::domain::account::Rank;
 use chinwag::domain::file::{ATTACHMENTS_MAX, AVATAR_BYTES_MAX};
 use chinwag::domain::inbox::{BLOCKS_MAX, Entry as InboxEntry, Last, Reached, Settings, Unread};
 use chinwag::domain::policy::{Entry, Leave, Role, RoomKind, Standing};
@@ -17,9 +18,9 @@ use chinwag::domain::recent::{self, Receipt};
 use chinwag::domain::room::{BANS_MAX, Ban, MUTES_MAX, Mute, RIGHTS_MAX, Settings as RoomSettings};
 use chinwag::domain::rules::{HOSTS_MAX, Links, WORD_BYTES_MAX, WORDS_MAX};
 use chinwag::domain::{
-    Alias, Attachment, Audited, Capabilities, Capability, ClientId, Content, Emoji, Epoch, Event, FileId, FileName,
-    InReplyTo, MediaType, Num, Position, Presence, Principal, Profile, Record, RecordId, Rejection, Rights, RoomEvent,
-    RoomId, RoomKey, Rules, Seq, Signal, TenantId, Timestamp, UserId,
+    Alias, Attachment, Audited, Capabilities, Capability, ClientId, Content, Deed, Emoji, Epoch, Event, FileId,
+    FileName, InReplyTo, MediaType, Num, Position, Presence, Principal, Profile, Record, RecordId, Rejection, Rights,
+    RoomEvent, RoomId, RoomKey, Rules, Seq, Signal, TenantId, Timestamp, UserId,
 };
 use chinwag::http::routes::{self, Serves};
 use chinwag::wire::close::CloseReason;
@@ -161,6 +162,7 @@ fn the_page_of_the_protocol_lists_every_event() {
         "reported",
         "report_resolved",
         "audited",
+        "administered",
     ];
     assert_eq!(rows, events);
 }
@@ -449,6 +451,17 @@ fn sent() -> Vec<Value> {
         event: Event::Room(RoomEvent::Audited(Box::new(kicked))),
         ..posted.clone()
     };
+    let of_tenant = RoomKey { tenant: room.tenant.clone(), room: RoomId::audit_of_tenant(&room.tenant) };
+    let bob = UserId::new("bob").unwrap();
+    let deed = Deed::AccountChanged { user: bob, rank: Rank::Admin, disabled: false };
+    let administered = Record {
+        position: position(6),
+        id: RecordId(uuid("0192f0c1-2345-7abc-8def-000000000006")),
+        num: Num(14),
+        client_id: None,
+        event: Event::Room(RoomEvent::Administered(Box::new(deed))),
+        ..posted.clone()
+    };
     let principal = Principal {
         tenant: room.tenant.clone(),
         user,
@@ -676,7 +689,7 @@ fn sent() -> Vec<Value> {
         .map(|(id, reply)| json.encode_reply(*id, reply))
         .chain(notices.iter().map(|notice| json.encode_notice(notice)))
         .chain([json.encode_record(&room, &posted), json.encode_record(&room, &attached)])
-        .chain([json.encode_record(&audit, &audited)]);
+        .chain([json.encode_record(&audit, &audited), json.encode_record(&of_tenant, &administered)]);
     frames.map(|frame| serde_json::from_slice(&frame).unwrap()).collect()
 }
 

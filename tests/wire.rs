@@ -8,15 +8,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use chinwag::domain::account::Rank;
 use chinwag::domain::policy::{History, Role, RoomKind, Standing};
 use chinwag::domain::recent::Receipt;
 use chinwag::domain::room::Settings;
 use chinwag::domain::rules::Links;
 use chinwag::domain::{
-    Alias, Attachment, Audited, Capabilities, Capability, ClientId, Command, Content, DirectoryEvent, Epoch, Event,
-    FileId, FileName, Forwarded, InReplyTo, MediaType, Name, Num, Position, Principal, Record, RecordId, Rejection,
-    Reported, Rights, RoomEvent, RoomId, RoomKey, RoomName, Rules, RulesChange, Seq, TenantId, Timestamp, Update,
-    UserId,
+    Alias, Attachment, Audited, Capabilities, Capability, ClientId, Command, Content, Deed, DirectoryEvent, Epoch,
+    Event, FileId, FileName, Forwarded, InReplyTo, MediaType, Name, Num, Position, Principal, Record, RecordId,
+    Rejection, Reported, Rights, RoomEvent, RoomId, RoomKey, RoomName, Rules, RulesChange, Seq, TenantId, Timestamp,
+    Update, UserId,
 };
 use chinwag::wire::frame::{self, Opcode};
 use chinwag::wire::guard::{FrameGuard, Limits};
@@ -489,7 +490,7 @@ fn every_event_has_its_shape() {
             ),
         ),
     ];
-    for (event, members) in cases {
+    for (event, members) in cases.into_iter().chain(deeds()) {
         let members = members.replace("\"M\"", &format!("{POST:?}"));
         let expected = format!("{{{},{members}}}", head(r#""client_id":"c-1","#));
         let record = Record { event: Event::Room(event), ..record() };
@@ -501,6 +502,47 @@ fn every_event_has_its_shape() {
     let unnamed = Record { client_id: None, event: Event::Room(RoomEvent::RoomArchived), ..record() };
     let expected = format!(r#"{{{},"event":"room_archived"}}"#, head(""));
     check(&expected, |dialect| dialect.encode_record(&room(), &unnamed));
+}
+
+/// What is decided in a tenant, as members.
+fn deeds() -> [(RoomEvent, &'static str); 9] {
+    let (bob, invite) = (user("bob"), Uuid::from_u128(9));
+    [
+        (
+            Deed::AccountAdded { user: bob.clone(), rank: Rank::Owner },
+            r#""event":"administered","deed":"account_added","user":"bob","rank":"owner""#,
+        ),
+        (
+            Deed::AccountChanged { user: bob.clone(), rank: Rank::Member, disabled: true },
+            r#""event":"administered","deed":"account_changed","user":"bob","rank":"member","disabled":true"#,
+        ),
+        (Deed::ResetMade { user: bob.clone() }, r#""event":"administered","deed":"reset_made","user":"bob""#),
+        (
+            Deed::InviteMade { invite, rank: Rank::Admin },
+            concat!(
+                r#""event":"administered","deed":"invite_made","invite":"00000000-0000-0000-0000-000000000009","#,
+                r#""rank":"admin""#
+            ),
+        ),
+        (
+            Deed::InviteTakenBack { invite },
+            r#""event":"administered","deed":"invite_taken_back","invite":"00000000-0000-0000-0000-000000000009""#,
+        ),
+        (
+            Deed::Banned { user: bob.clone(), until: Some(Timestamp(9)), reason: Some(name("spam")) },
+            r#""event":"administered","deed":"user_banned","user":"bob","until":9,"reason":"spam""#,
+        ),
+        (Deed::Unbanned { user: bob.clone() }, r#""event":"administered","deed":"user_unbanned","user":"bob""#),
+        (
+            Deed::TokensRevoked { user: Some(bob), since: Timestamp(9) },
+            r#""event":"administered","deed":"tokens_revoked","user":"bob","since":9"#,
+        ),
+        (
+            Deed::TokensRevoked { user: None, since: Timestamp(9) },
+            r#""event":"administered","deed":"tokens_revoked","user":null,"since":9"#,
+        ),
+    ]
+    .map(|(deed, members)| (RoomEvent::Administered(Box::new(deed)), members))
 }
 
 #[test]

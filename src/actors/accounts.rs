@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use uuid::Uuid;
 
+use super::auditing;
 use super::excluding;
 use super::failure::{commit_failed, read_failed};
 use super::registry::{BUSY, Registry};
@@ -18,9 +19,10 @@ use super::revoking::TOKEN_LIFE_MAX;
 use crate::domain::account::{
     self, Account, AccountRejection, Digest, INVITES_MAX, Invite, Login, Rank, Refreshing, Registration, Shown,
 };
+use crate::domain::command::{Administer, Reading};
 use crate::domain::exclusion::Exclusion;
 use crate::domain::revocation::Subject;
-use crate::domain::{LoginId, Name, StreamId, TenantId, Timestamp, UserId};
+use crate::domain::{Deed, LoginId, Name, StreamId, TenantId, Timestamp, UserId};
 use crate::store::rows::accounts as keys;
 use crate::store::rows::{self, Row};
 use crate::store::{Commit, Put, StoreError};
@@ -98,18 +100,6 @@ impl By {
             Self::User(user) => user.clone(),
         }
     }
-}
-
-/// What somebody has decided about others.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Deed {
-    AccountAdded { user: UserId, rank: Rank },
-    AccountChanged { user: UserId, rank: Rank, disabled: bool },
-    ResetMade { user: UserId },
-    InviteMade { invite: Uuid, rank: Rank },
-    InviteTakenBack { invite: Uuid },
-    Banned { user: UserId, until: Option<Timestamp> },
-    Unbanned { user: UserId },
 }
 
 /// A login that is to be.
@@ -198,12 +188,18 @@ impl Accounts {
                 // For how long and why is for who has shown to be the user.
                 return Err(AccountRejection::TenantBanned.into());
             }
-            let mut puts = vec![put(&tenant, keys::account(&user), &Account::new(rank, Some(password), now))];
+            let account = Account::new(rank, Some(password), now);
+            let mut puts = vec![put(&tenant, keys::account(&user), &account)];
             puts.extend(accounts.opened(&tenant, &user, login));
             if let (Some(invite), Some((id, _))) = (invite, shown) {
                 puts.push(changed(&tenant, keys::invite(id), invite.used().as_ref()));
             }
-            accounts.commit(&tenant, puts).await?;
+            if account.administers() {
+                let comes = Administer { deed: None, reading: Some(reading(&user, &account)) };
+                accounts.administer(&tenant, &By::User(user), comes, puts).await?.await?;
+            } else {
+                accounts.commit(&tenant, puts).await?;
+            }
             Ok(rank)
         })
         .await
@@ -224,7 +220,9 @@ impl Accounts {
             account::register(Registration::Open, &user, taken, None, now)?;
             let account = Account::new(rank, None, now).to_reset(code, now);
             let puts = vec![put(&tenant, keys::account(&user), &account)];
-            accounts.commit_by(&tenant, &By::Operator, Deed::AccountAdded { user, rank }, puts).await?;
+            let reading = Some(reading(&user, &account));
+            let added = Administer { deed: Some(Deed::AccountAdded { user, rank }), reading };
+            accounts.administer(&tenant, &By::Operator, added, puts).await?.await?;
             Ok(Timestamp(now.0 + account::RESET_LIFE_MS))
         })
         .await
@@ -432,10 +430,14 @@ impl Accounts {
             let owners =
                 if accounts.owns(&tenant, &user, &before) { accounts.owners(&tenant).await? } else { usize::MAX };
             let account = before.changed(their, rank, disabled, owners)?;
-            if account.disabled {
-                accounts.disable(&tenant, &user, &account, &by, lock).await?;
+            let (rank, disabled) = (account.rank, account.disabled);
+            let deed = (account != before).then(|| Deed::AccountChanged { user: user.clone(), rank, disabled });
+            // Also where nothing changes: it may be asked again because it was not known to hold.
+            let changed = Administer { deed, reading: Some(reading(&user, &account)) };
+            if disabled {
+                accounts.disable(&tenant, &user, &account, (&by, changed), lock).await?;
             } else {
-                accounts.enable(&tenant, &user, &account, &by).await?;
+                accounts.enable(&tenant, &user, &account, (&by, changed), lock).await?;
             }
             Ok(account)
         })
@@ -481,6 +483,21 @@ impl Accounts {
             puts.extend(over.into_iter().map(|(id, _)| changed::<Invite>(&tenant, keys::invite(id), None)));
             accounts.commit_by(&tenant, &by, Deed::InviteMade { invite: id, rank }, puts).await?;
             Ok(invite)
+        })
+        .await
+    }
+
+    /// Makes the invite by which the first owner comes: the server does so by itself, and nobody has decided it.
+    pub async fn invite_first(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        (id, code): (Uuid, Digest),
+        life_ms: i64,
+    ) -> Result<(), Refusal> {
+        self.undertake(async move |accounts| {
+            let _lock = accounts.lock(&tenant).await?;
+            let invite = Invite::new(code, UserId::operator(), Rank::Owner, 1, accounts.now(), life_ms);
+            accounts.commit(&tenant, vec![put(&tenant, keys::invite(id), &invite)]).await
         })
         .await
     }
@@ -659,11 +676,22 @@ impl Accounts {
         self.registry.store().commit(commit).await.map_err(commit_failed)
     }
 
-    /// Writes what somebody has decided about others. Everything of that kind goes through here.
+    /// Writes what somebody has decided about others, and that it was decided. Nobody comes to decide, or does no longer.
     async fn commit_by(&self, tenant: &TenantId, by: &By, deed: Deed, puts: Vec<Put>) -> Result<(), Refusal> {
-        self.commit(tenant, puts).await?;
-        tracing::debug!(%tenant, by = %by.user(), ?deed, "somebody has decided about others");
-        Ok(())
+        self.administer(tenant, by, Administer { deed: Some(deed), reading: None }, puts).await?.await
+    }
+
+    /// The same for everything by which somebody comes to decide about others, or may do so no longer: all of it goes
+    /// through the tenant's audit room. Called under the tenant's lock, which may be given back when this returns: `puts` are
+    /// on disk then, and the future waits for those who have been let go of.
+    async fn administer(
+        &self,
+        tenant: &TenantId,
+        by: &By,
+        what: Administer,
+        puts: Vec<Put>,
+    ) -> Result<impl Future<Output = Result<(), Refusal>> + use<>, Refusal> {
+        auditing::administer(&self.registry, tenant, by.user(), what, puts).await
     }
 
     /// Writes an account that is disabled, and ends all that its user has: the logins, and tokens from elsewhere.
@@ -672,7 +700,7 @@ impl Accounts {
         tenant: &TenantId,
         user: &UserId,
         account: &Account,
-        by: &By,
+        (by, changed): (&By, Administer),
         lock: tokio::sync::MutexGuard<'_, ()>,
     ) -> Result<(), Refusal> {
         let exclusion = Exclusion { disabled: true, ..self.exclusion(tenant, user)? };
@@ -685,12 +713,10 @@ impl Accounts {
         denied.push((Subject::User(tenant.clone(), user.clone()), until));
         let written = self.registry.deny(&denied)?;
         self.registry.exclude(tenant, user, &exclusion);
-        let (rank, disabled) = (account.rank, true);
-        let deed = Deed::AccountChanged { user: user.clone(), rank, disabled };
         let committed = async {
-            let committed = self.commit_by(tenant, by, deed, puts).await;
+            let committed = self.administer(tenant, by, changed, puts).await;
             drop(lock);
-            committed
+            committed?.await
         };
         // The logins' connections are among the user's, and so are those of tokens that say to be of later.
         let ended = self.registry.end_excluded(tenant, user, CloseReason::TokenRevoked);
@@ -699,17 +725,24 @@ impl Accounts {
     }
 
     /// Writes an account that is not disabled, or not any more.
-    async fn enable(&self, tenant: &TenantId, user: &UserId, account: &Account, by: &By) -> Result<(), Refusal> {
+    async fn enable(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        account: &Account,
+        (by, changed): (&By, Administer),
+        lock: tokio::sync::MutexGuard<'_, ()>,
+    ) -> Result<(), Refusal> {
         let known = self.known_exclusion(tenant, user);
         let exclusion = Exclusion { disabled: false, ..known.clone() };
         let mut puts = vec![put(tenant, keys::account(user), account)];
         if known != exclusion {
             puts.push(excluding::put(tenant, user, &exclusion));
         }
-        let deed = Deed::AccountChanged { user: user.clone(), rank: account.rank, disabled: false };
-        self.commit_by(tenant, by, deed, puts).await?;
+        let told = self.administer(tenant, by, changed, puts).await?;
         self.registry.exclude(tenant, user, &exclusion);
-        Ok(())
+        drop(lock);
+        told.await
     }
 
     /// Writes an account, and ends its logins but `keep`.
@@ -758,6 +791,10 @@ impl Which {
             Self::AllBut(keep) => keep != Some(id),
         }
     }
+}
+
+fn reading(user: &UserId, account: &Account) -> Reading {
+    Reading { user: user.clone(), reads: account.administers() }
 }
 
 fn ended(logins: &[(LoginId, Login)], is: impl Fn(LoginId) -> bool) -> Ended {

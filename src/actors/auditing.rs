@@ -21,14 +21,16 @@ use super::reading::{self, Evidence};
 use super::registry::Registry;
 use super::room::{Answer, Asker};
 use super::worker::Follower;
-use crate::domain::command::{Audit, Begin, Decision, Report};
+use crate::domain::account::Account;
+use crate::domain::command::{Administer, Audit, Begin, Decision, Report};
 use crate::domain::room::{Header, Member};
 use crate::domain::{
-    Capability, Command, FileId, Name, Num, Principal, RecordId, Rejection, Rights, RoomId, RoomKey, Seq, StreamId,
-    TenantId, Timestamp, UserId,
+    Capability, Command, FileId, Name, Num, Principal, RecordId, Rejection, Rights, RoomId, RoomKey, RoomKind, Seq,
+    StreamId, TenantId, Timestamp, UserId,
 };
+use crate::store::rows::accounts as account_rows;
 use crate::store::rows::{self, Row};
-use crate::store::{Store, StoreError};
+use crate::store::{Put, Store, StoreError};
 use crate::wire::{Refusal, Reply};
 
 /// How much an audit room is handed at once.
@@ -209,6 +211,11 @@ pub fn audit_of(room: &RoomKey) -> RoomKey {
     RoomKey { tenant: room.tenant.clone(), room: RoomId::audit(&room.tenant, room.room) }
 }
 
+/// The audit room of a tenant.
+pub fn audit_of_tenant(tenant: &TenantId) -> RoomKey {
+    RoomKey { tenant: tenant.clone(), room: RoomId::audit_of_tenant(tenant) }
+}
+
 /// The num of an audit room that is to begin; `None` where it has begun.
 pub async fn num_to_begin(registry: Arc<Registry>, audit: RoomKey) -> Result<Option<Num>, Refusal> {
     if let Some(refusal) = registry.unready() {
@@ -231,10 +238,12 @@ pub async fn report(
 ) -> Result<Reply, Refusal> {
     let (store, room) = (&**registry.store(), reader.room());
     let Evidence { kind, audited, reported } = reading::evidence(store, reader, message, reason).await?;
-    if kind.policy().moderate.is_none() {
-        return Err(Rejection::KindForbids.into());
-    }
-    let audit = audit_of(room);
+    let audit = match kind {
+        RoomKind::Channel | RoomKind::Group | RoomKind::Box | RoomKind::Canvas => audit_of(room),
+        // Nobody answers for it but those who answer for all.
+        RoomKind::Direct => audit_of_tenant(&room.tenant),
+        RoomKind::Audit => return Err(Rejection::KindForbids.into()),
+    };
     let before = store.get(&audit.stream(), &rows::report(message, &by.user)).await;
     let before = before.map_err(|error| read_failed(&error))?.is_some();
     let files: Vec<FileId> = reported.attachments.iter().map(|attachment| attachment.id).collect();
@@ -243,14 +252,36 @@ pub async fn report(
         // It was deleted meanwhile, and what it had attached is gone.
         false => Some(registry.files()?.hold_all(files).await?.ok_or(Rejection::MessageDeleted)?),
     };
-    if !audited {
-        let watched = registry.submit(room, server(&room.tenant, registry.now()), Command::Watch, None);
-        watched.await?;
+    if kind == RoomKind::Direct {
+        begin_of_tenant(registry, &room.tenant).await?;
+    } else {
+        begin_of(registry, room, audited).await?;
     }
-    begin(registry, room, &audit).await?;
     let report = Command::Report(Report { reported, before });
     registry.submit_holding(&audit, by.clone(), report, None, hold).await?;
     Ok(Reply::Reported { room: room.clone(), message })
+}
+
+/// Writes what `by` has decided in a tenant, and that it was decided, in one commit: `puts` are on disk exactly where the
+/// entry is. Returns as soon as they are, or it is known that they are not. The future is done when nothing of the audit
+/// room reaches those any more who do not read it from then on.
+pub async fn administer(
+    registry: &Arc<Registry>,
+    tenant: &TenantId,
+    by: UserId,
+    what: Administer,
+    puts: Vec<Put>,
+) -> Result<impl Future<Output = Result<(), Refusal>> + use<>, Refusal> {
+    begin_of_tenant(registry, tenant).await?;
+    let (audit, by) = (audit_of_tenant(tenant), asker(tenant, by, registry.now()));
+    let (written, answer) = registry.submit_beside(&audit, by, Command::Administer(what), puts)?;
+    if written.await.is_ok() {
+        return Ok(answer.map_ok(drop));
+    }
+    let refusal = answer.await.err().unwrap_or_else(Refusal::unavailable);
+    // A room that has died may have left a commit on its way to the disk.
+    registry.store().settle(&audit.stream()).await.map_err(|error| read_failed(&error))?;
+    Err(refusal)
 }
 
 /// The oldest of what `room` owes behind one record and up to another, as much of it as is handed over at once.
@@ -277,13 +308,30 @@ pub async fn owed(
     Ok(owed)
 }
 
-/// Makes the audit room of `room` where there is none.
-async fn begin(registry: &Arc<Registry>, room: &RoomKey, audit: &RoomKey) -> Result<(), Refusal> {
+/// Makes the audit room of a tenant where there is none.
+pub async fn begin_of_tenant(registry: &Arc<Registry>, tenant: &TenantId) -> Result<(), Refusal> {
+    let audit = audit_of_tenant(tenant);
+    let Some(num) = num_to_begin(Arc::clone(registry), audit.clone()).await? else { return Ok(()) };
+    // As they are on disk: whatever changes that meanwhile has to go through the audit room, too, and begins it first.
+    let readers = administrators(&**registry.store(), tenant).await.map_err(|error| read_failed(&error))?;
+    begin(registry, &audit, Begin { num, audits: None, readers }).await
+}
+
+/// Makes the audit room of `room` where there is none, which then is told who reads it, if it is not already.
+async fn begin_of(registry: &Arc<Registry>, room: &RoomKey, audited: bool) -> Result<(), Refusal> {
+    if !audited {
+        let watched = registry.submit(room, server(&room.tenant, registry.now()), Command::Watch, None);
+        watched.await?;
+    }
+    let audit = audit_of(room);
     let Some(num) = num_to_begin(Arc::clone(registry), audit.clone()).await? else { return Ok(()) };
     // As they are on disk: who comes and goes meanwhile is owed, too.
     let readers = readers(&**registry.store(), room).await.map_err(|error| read_failed(&error))?;
-    let begin = Some(Begin { num, audits: room.room, readers });
-    write_down(registry, audit, Audit { begin, ..Audit::default() }).await
+    begin(registry, &audit, Begin { num, audits: Some(room.room), readers }).await
+}
+
+async fn begin(registry: &Arc<Registry>, audit: &RoomKey, begin: Begin) -> Result<(), Refusal> {
+    write_down(registry, audit, Audit { begin: Some(begin), ..Audit::default() }).await
 }
 
 /// Hands something to an audit room, which has it when this returns; the future is its answer.
@@ -319,9 +367,30 @@ async fn readers(store: &dyn Store, room: &RoomKey) -> Result<Vec<UserId>, Store
     }
 }
 
+/// Who decides in a tenant, and so reads what is decided there.
+async fn administrators(store: &dyn Store, tenant: &TenantId) -> Result<Vec<UserId>, StoreError> {
+    let (mut found, mut after) = (Vec::new(), None::<Bytes>);
+    let stream = StreamId::Accounts(tenant.clone());
+    loop {
+        let accounts = store.scan(&stream, account_rows::ACCOUNTS, after.as_deref(), ROWS_PER_SCAN).await?;
+        let Some((last, _)) = accounts.last() else { return Ok(found) };
+        after = Some(last.clone());
+        for (key, row) in &accounts {
+            if Account::decode(row)?.administers() {
+                found.push(account_rows::user_of(key)?);
+            }
+        }
+    }
+}
+
 /// Whoever asks for what nobody asked for.
 fn server(tenant: &TenantId, now: Timestamp) -> Principal {
-    let (tenant, user, expires_at) = (tenant.clone(), UserId::server(), Timestamp(i64::MAX));
+    asker(tenant, UserId::server(), now)
+}
+
+/// Somebody who has shown already that he may ask.
+fn asker(tenant: &TenantId, user: UserId, now: Timestamp) -> Principal {
+    let (tenant, expires_at) = (tenant.clone(), Timestamp(i64::MAX));
     Principal { tenant, user, token: None, login: None, issued_at: now, expires_at }
 }
 

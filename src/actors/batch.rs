@@ -153,6 +153,7 @@ pub fn removal_of(record: &Record) -> Option<(&UserId, bool)> {
         | RoomEvent::HistoryTrimmed { .. }
         | RoomEvent::MessageErased
         | RoomEvent::Audited(_)
+        | RoomEvent::Administered(_)
         | RoomEvent::Reported(_)
         | RoomEvent::ReportResolved { .. } => None,
     }

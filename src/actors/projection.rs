@@ -99,6 +99,8 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
         RoomEvent::Audited(audited) => puts.push(rows.own(rows::TAKEN.into(), Some(audited.position.encode()))),
         // Of blocks the lists of the two users tell.
         RoomEvent::MemberBlocked { .. } | RoomEvent::MemberUnblocked { .. } | RoomEvent::MessageErased => {}
+        // The rows that go with a deed are those of accounts and bans: they come with the command.
+        RoomEvent::Administered(_) => {}
     }
 }
 

@@ -29,7 +29,7 @@ use super::profiles::ProfileSource;
 use super::rates::{Limiter, Meters};
 use super::reading;
 use super::relay::{Announce, RelayAddr, Signaled, Updated};
-use super::room::{Answer, Asker, RoomActor, Submission, Submit};
+use super::room::{Answer, Asker, Beside, RoomActor, Submission, Submit};
 use super::signals::Typists;
 use super::sockets::Sockets;
 use crate::clock::Clock;
@@ -40,7 +40,7 @@ use crate::domain::{
 };
 use crate::metrics::Metrics;
 use crate::store::rows::{self, Reservation, Row};
-use crate::store::{Health, Store};
+use crate::store::{Health, Put, Store};
 use crate::wire::{Refusal, Sealer};
 
 /// The threads' common address book.
@@ -338,8 +338,24 @@ impl Registry {
         client_id: Option<ClientId>,
         hold: Option<Hold>,
     ) -> impl Future<Output = Answer> + use<> {
-        let asked = self.submit_with(&mut Sheaf::default(), room, by, command, client_id, hold);
+        let asked = self.submit_with(&mut Sheaf::default(), room, by, command, client_id, With::from(hold));
         async move { asked?.await }
+    }
+
+    /// As [`Registry::submit`]; `puts` are written in one commit with what follows from the command, or nothing is. The
+    /// receiver is told when that is on disk, before the answer, which waits for those whom the command removes, and however
+    /// long after it, which has a limit; it ends where the room does not know that it is.
+    pub fn submit_beside(
+        self: &Arc<Self>,
+        room: &RoomKey,
+        by: Principal,
+        command: Command,
+        puts: Vec<Put>,
+    ) -> Result<(oneshot::Receiver<()>, impl Future<Output = Answer> + use<>), Refusal> {
+        let (written, on_disk) = oneshot::channel();
+        let with = With { hold: None, beside: Some(Beside { puts, written }) };
+        let answer = self.submit_with(&mut Sheaf::default(), room, by, command, None, with)?;
+        Ok((on_disk, answer))
     }
 
     /// As [`Registry::submit`], and the room has it when the sheaf has been handed over; or why it will not.
@@ -350,10 +366,10 @@ impl Registry {
         by: Principal,
         command: Command,
         client_id: Option<ClientId>,
-        hold: Option<Hold>,
+        with: With,
     ) -> Result<impl Future<Output = Answer> + use<>, Refusal> {
         let (asker, kind) = (by.clone(), command.kind());
-        let asked = match self.hand_over(sheaf, room, by, command, client_id, hold) {
+        let asked = match self.hand_over(sheaf, room, by, command, client_id, with) {
             Ok(asked) => asked,
             Err(refusal) => {
                 self.metrics.command(kind, &Err::<(), _>(refusal.clone()));
@@ -400,7 +416,7 @@ impl Registry {
         by: Principal,
         command: Command,
         client_id: Option<ClientId>,
-        hold: Option<Hold>,
+        With { hold, beside }: With,
     ) -> Result<Asked, Refusal> {
         if let Some(refusal) = self.unready().filter(|_| self.draining() || !self.frees(&command)) {
             return Err(refusal);
@@ -409,7 +425,10 @@ impl Registry {
         // These have been counted where they were asked for.
         let reserved = matches!(command, Command::Create(_) | Command::Block { .. } | Command::Unblock { .. });
         // What the server does by itself uses up nothing of anybody's; reports have a rate of their own.
-        let own = matches!(command, Command::Trim { .. } | Command::Audit(_) | Command::Watch | Command::Report(_));
+        let own = matches!(
+            command,
+            Command::Trim { .. } | Command::Audit(_) | Command::Administer(_) | Command::Watch | Command::Report(_)
+        );
         if !(reserved || own) {
             self.meters.user(&limits.rates, &by)?;
         }
@@ -429,14 +448,19 @@ impl Registry {
             }
             return Err(refusal);
         }
-        // A room has at most two of these under way for its audit room, which its readers must not keep out.
-        let max = if matches!(command, Command::Audit(_)) { usize::MAX } else { limits.in_flight_per_room };
+        // A room has at most two of these under way for its audit room, and a tenant one of those: readers must not keep
+        // them out.
+        let max = if matches!(command, Command::Audit(_) | Command::Administer(_)) {
+            usize::MAX
+        } else {
+            limits.in_flight_per_room
+        };
         let admission = Admission::new(&slot.in_flight, max).ok_or_else(|| Refusal::busy(BUSY))?;
         let admission = Arc::new(admission);
         let addr = slot.awake(|published| self.start_room(room, published));
         let (reply, answer) = oneshot::channel();
         let asker = Asker::new(reply, Arc::clone(&admission), hold);
-        sheaf.add(addr, Submission { by, command, client_id, asker });
+        sheaf.add(addr, Submission { by, command, client_id, beside, asker });
         Ok(Asked { answer, room: addr.clone(), admission })
     }
 
@@ -885,6 +909,20 @@ pub fn fingerprint(by: &Principal, command: &Command) -> u64 {
     by.user.hash(&mut hasher);
     format!("{command:?}").hash(&mut hasher);
     std::hash::Hasher::finish(&hasher)
+}
+
+/// What goes with a command besides what it says.
+#[derive(Default)]
+pub struct With {
+    /// The files that it attaches.
+    pub hold: Option<Hold>,
+    pub beside: Option<Beside>,
+}
+
+impl From<Option<Hold>> for With {
+    fn from(hold: Option<Hold>) -> Self {
+        Self { hold, beside: None }
+    }
 }
 
 /// A command that its room has.

@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::auditing;
 use super::failure::commit_failed;
 use super::registry::{Registry, RelayId};
 use super::relay::Revoke;
 use super::session::{Admission, Gate};
+use crate::domain::command::Administer;
 use crate::domain::revocation::Subject;
-use crate::domain::{Principal, Revocation, Revocations, StreamId, Timestamp};
+use crate::domain::{Deed, Principal, Revocation, Revocations, StreamId, Timestamp, UserId};
 use crate::store::rows::{self, Row};
 use crate::store::{Commit, Put, StoreError};
 use crate::wire::{CloseReason, Refusal};
@@ -88,9 +90,22 @@ impl Registry {
             list
         });
         let ended = self.end_connections(&subject, revocation, CloseReason::TokenRevoked);
-        let (written, ended) = tokio::join!(self.write(std::slice::from_ref(&subject)), ended);
+        let (written, ended) = tokio::join!(self.write_down(&subject, revocation.since), ended);
         written?;
         Ok(Revoked { revocation, connections: ended? })
+    }
+
+    /// Brings the row of a subject that the operator has revoked to what the list says of it; the audit room of the tenant
+    /// has that in the same commit, where one is named.
+    async fn write_down(self: &Arc<Self>, subject: &Subject, since: Timestamp) -> Result<(), Refusal> {
+        let subjects = std::slice::from_ref(subject);
+        let (tenant, user) = match subject {
+            Subject::Token(_) | Subject::Login(_) => return self.write(subjects).await,
+            Subject::User(tenant, user) => (tenant, Some(user.clone())),
+            Subject::Tenant(tenant) => (tenant, None),
+        };
+        let revoked = Administer { deed: Some(Deed::TokensRevoked { user, since }), reading: None };
+        auditing::administer(self, tenant, UserId::operator(), revoked, self.rows(subjects)).await?.await
     }
 
     /// Denies the tokens of `subjects`, each until the time that stands with it, from when this is called on; has that on
@@ -162,6 +177,14 @@ impl Registry {
     /// Brings the rows of `subjects` to what the list says of them. Commits of one stream are carried out in the order
     /// of their calls, and the list is read when this is called, so the last word on disk is that of the list.
     fn write(&self, subjects: &[Subject]) -> impl Future<Output = Result<(), Refusal>> + use<> {
+        let (puts, stream) = (self.rows(subjects), StreamId::Server);
+        let commit = Commit { stream, expected: None, records: Vec::new(), puts, erase: Vec::new(), trim: None };
+        let commit = self.store().commit(commit);
+        async move { commit.await.map_err(commit_failed) }
+    }
+
+    /// The rows of `subjects`, as the list is now.
+    fn rows(&self, subjects: &[Subject]) -> Vec<Put> {
         let list = self.revocations.load();
         let put = |subject: &Subject| {
             let revocation = list.iter().find(|(known, _)| *known == subject).map(|(_, revocation)| *revocation);
@@ -171,17 +194,7 @@ impl Registry {
                 value: revocation.map(|revocation| revocation.encode()),
             }
         };
-        let puts = subjects.iter().map(put).collect();
-        let commit = Commit {
-            stream: StreamId::Server,
-            expected: None,
-            records: Vec::new(),
-            puts,
-            erase: Vec::new(),
-            trim: None,
-        };
-        let commit = self.store().commit(commit);
-        async move { commit.await.map_err(commit_failed) }
+        subjects.iter().map(put).collect()
     }
 
     /// Ends what stands on the tokens of `subject`, on every thread; returns when it is gone.
@@ -239,7 +252,7 @@ mod tests {
     use crate::actors::link::{Cut, Link};
     use crate::actors::{Limits, Worker};
     use crate::clock::{Clock, SystemClock};
-    use crate::domain::{TenantId, UserId};
+    use crate::domain::TenantId;
     use crate::store::Store;
     use crate::store::memory::MemoryStore;
     use crate::wire::Dialect;

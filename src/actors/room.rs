@@ -63,7 +63,16 @@ pub struct Submission {
     pub by: Principal,
     pub command: Command,
     pub client_id: Option<ClientId>,
+    pub beside: Option<Beside>,
     pub asker: Asker,
+}
+
+/// Rows that are not the room's own, and are written in one commit with what a command leads to, also where that is
+/// nothing. Where the command is refused they are not written.
+pub struct Beside {
+    pub puts: Vec<Put>,
+    /// Is told when they are on disk; dropped where they are not, or nobody knows.
+    pub written: oneshot::Sender<()>,
 }
 
 /// Whoever waits for the answer to a command.
@@ -143,6 +152,8 @@ struct Gathered {
     erase: Vec<Seq>,
     trim: Option<Seq>,
     replies: Vec<Reply>,
+    /// Who is told that it is on disk before it is shown to anybody.
+    written: Vec<oneshot::Sender<()>>,
     /// The last of the records that the audit room is owed; and of those by which somebody reads no more.
     owed: Option<Seq>,
     lost: Option<Seq>,
@@ -182,7 +193,10 @@ struct Tells {
 
 impl Tells {
     fn of(command: &Command) -> Self {
-        let others = matches!(command, Command::Audit(_));
+        let others = match command {
+            Command::Administer(administer) => administer.lets_go(),
+            command => matches!(command, Command::Audit(_)),
+        };
         Self { removals: command.removes(), others, readers: command.narrows() }
     }
 
@@ -196,6 +210,7 @@ impl Tells {
 struct Decided {
     by: Principal,
     client_id: Option<ClientId>,
+    beside: Option<Beside>,
     asker: Asker,
     tells: Tells,
     events: Vec<RoomEvent>,
@@ -277,10 +292,13 @@ impl RoomActor {
         self.room.abide(Arc::clone(self.registry.limits().rules.of(&self.key.tenant)));
         match self.room.decide(&submit.by, submit.command, now) {
             Err(rejection) => self.answer(submit.asker, Err(rejection.into()), tells.of_refusal(rejection)),
-            Ok(events) if events.is_empty() => self.answer(submit.asker, self.unchanged(), tells),
+            Ok(events) if events.is_empty() => {
+                self.gathering.put_beside(submit.beside);
+                self.answer(submit.asker, self.unchanged(), tells);
+            }
             Ok(events) => {
-                let Submission { by, client_id, asker, .. } = submit;
-                let decided = Decided { by, client_id, asker, tells, events };
+                let Submission { by, client_id, beside, asker, .. } = submit;
+                let decided = Decided { by, client_id, beside, asker, tells, events };
                 match self.nums.take(decided.events.len()) {
                     Some(num) => self.record(decided, num, now),
                     None => self.lease(decided, ctx),
@@ -327,7 +345,7 @@ impl RoomActor {
     /// Stamps the events, takes note of them, and puts them up for the next commit.
     fn record(&mut self, decided: Decided, first_num: Num, at: Timestamp) {
         let epoch = self.registry.store().epoch();
-        let Decided { by, mut client_id, asker, tells, events } = decided;
+        let Decided { by, mut client_id, beside, asker, tells, events } = decided;
         let mut receipt = None;
         let (mut removing, mut joins) = (false, false);
         let authors = authors(&by.user, &events);
@@ -363,6 +381,7 @@ impl RoomActor {
                 self.gathering.trim(going);
             }
         }
+        self.gathering.put_beside(beside);
         self.last_at = at;
         let receipt = receipt.expect("there is at least one event");
         let may = joins.then(|| self.room.may(&by.user)).flatten();
@@ -391,7 +410,7 @@ impl RoomActor {
         let waits = if tells.removals { Waits::Removals } else { Waits::Nothing };
         let after = self.after(tells);
         let reply = Reply { to, answer, waits, after };
-        if self.in_flight.is_none() && self.gathering.records.is_empty() {
+        if self.in_flight.is_none() && self.gathering.records.is_empty() && self.gathering.written.is_empty() {
             self.settle(vec![reply]);
         } else {
             self.gathering.replies.push(reply);
@@ -479,6 +498,10 @@ impl RoomActor {
             self.owed.lost(seq, gathered.left);
         }
         self.see_to_audits(ctx);
+        for written in gathered.written {
+            // Whoever waited may be gone.
+            let _ = written.send(());
+        }
         let (removals, others): (Vec<_>, Vec<_>) =
             gathered.replies.into_iter().partition(|reply| reply.waits == Waits::Removal);
         if gathered.records.iter().any(removes) {
@@ -626,7 +649,7 @@ impl RoomActor {
     /// The audit room has what it is told when this returns: whoever reads no more from then on is told of behind it.
     fn tell_readers(&self, num: Option<Num>) -> impl Future<Output = Result<(), Refusal>> + use<> {
         let now = self.readers_on_disk();
-        let begin = num.map(|num| Begin { num, audits: self.key.room, readers: now.iter().cloned().collect() });
+        let begin = num.map(|num| Begin { num, audits: Some(self.key.room), readers: now.iter().cloned().collect() });
         let readers = Some(Readers { now, left: self.owed.left() });
         auditing::write_down(
             &self.registry,
@@ -762,6 +785,7 @@ impl RoomActor {
                 // Who was neither must not learn from it that there is such a room.
                 RoomEvent::MemberBanned { .. } => continue,
                 RoomEvent::Audited(_)
+                | RoomEvent::Administered(_)
                 | RoomEvent::Reported(_)
                 | RoomEvent::ReportResolved { .. }
                 | RoomEvent::MemberUnbanned { .. }
@@ -848,6 +872,14 @@ impl Gathered {
             }
         }
         self.records.push(record);
+    }
+
+    /// Puts up rows of others that go with a command.
+    fn put_beside(&mut self, beside: Option<Beside>) {
+        if let Some(Beside { puts, written }) = beside {
+            self.puts.extend(puts);
+            self.written.push(written);
+        }
     }
 
     /// Puts up what goes with the records that the last one has trimmed.

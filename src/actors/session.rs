@@ -33,7 +33,7 @@ use super::pages::FramedPage;
 use super::profiles::Introductions;
 use super::rates::Limiter;
 use super::reading::{Admitted, open};
-use super::registry::{Registry, Sheaf};
+use super::registry::{Registry, Sheaf, With};
 use super::room::Answer;
 use super::worker::{Follower, Registration, Worker};
 use super::world::{Opened, WorldFollow, follow_all};
@@ -362,7 +362,7 @@ impl SessionActor {
                 self.reply_in_order(before, std::mem::take(&mut asked), ctx);
             }
             let publishes = publishes(&command);
-            match self.registry().submit_with(&mut sheaf, &key, by, command, client_id, None) {
+            match self.registry().submit_with(&mut sheaf, &key, by, command, client_id, With::default()) {
                 Ok(answer) => {
                     self.in_flight += 1;
                     if publishes {

@@ -1,5 +1,6 @@
 //! What the operator sees of a tenant's rooms, without waking any.
 
+use super::auditing;
 use super::failure::read_failed;
 use super::registry::Registry;
 use crate::domain::room::{Header, Member};
@@ -76,8 +77,25 @@ pub async fn audit(
             RoomKey { tenant: key.tenant.clone(), room: RoomId::audit(&key.tenant, key.room) }
         }
     };
-    let page = store.read(&audit.stream(), after, limit).await.map_err(|error| read_failed(&error))?;
-    Ok((audit, page.records, !page.complete))
+    let (records, more) = page(store, &audit, after, limit).await?;
+    Ok((audit, records, more))
+}
+
+/// The same of what has been decided in a tenant, and reported of its direct rooms.
+pub async fn audit_of_tenant(
+    registry: &Registry,
+    tenant: &TenantId,
+    after: Seq,
+    limit: usize,
+) -> Result<(RoomKey, Vec<Record>, bool), Refusal> {
+    let audit = auditing::audit_of_tenant(tenant);
+    let (records, more) = page(&**registry.store(), &audit, after, limit).await?;
+    Ok((audit, records, more))
+}
+
+async fn page(store: &dyn Store, room: &RoomKey, after: Seq, limit: usize) -> Result<(Vec<Record>, bool), Refusal> {
+    let page = store.read(&room.stream(), after, limit).await.map_err(|error| read_failed(&error))?;
+    Ok((page.records, !page.complete))
 }
 
 async fn look(store: &dyn Store, key: &RoomKey) -> Result<Option<Surveyed>, StoreError> {

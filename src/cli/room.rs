@@ -76,20 +76,22 @@ pub struct Archive {
     at: Where,
 }
 
-/// Print what has been decided in a room, and reported of it.
+/// Print what has been decided in a room, and reported of it; without a room, in the tenant and its direct rooms.
 #[derive(clap::Args)]
 #[command(after_help = "\
-A line per entry of the room's audit room: when, who, what, and about whom or what, with tabs between; the time is in
-milliseconds since 1970 UTC. --json prints the records as the room's readers see them, an object per line, and all of
-them.
+A line per entry of the room's audit room: when, who, what, about whom or what, and why or to which rank, with tabs
+between; the time is in milliseconds since 1970 UTC. Without a room these are the entries of the tenant's: what has been
+decided about its accounts, invites and bans. --json prints the records as the room's readers see them, an object per line,
+and all of them.
 
 Examples:
   chinwag room audit lobby
+  chinwag room audit --tenant harbour
   chinwag room audit lobby --json | jq -c 'select(.event == \"reported\").reported'")]
 pub struct Audit {
     /// The room, or its audit room: its alias, its number or its uuid
     #[arg(value_name = "ROOM", value_parser = room)]
-    room: String,
+    room: Option<String>,
     #[command(flatten)]
     at: Where,
     /// Print each record as an object of JSON
@@ -118,9 +120,10 @@ pub fn run(command: Command) -> Result<(), Failure> {
 
 async fn audit(args: &Audit) -> Result<(), Failure> {
     let desk = Desk::of(&args.at.data)?;
+    let of = args.room.as_ref().map_or_else(|| args.at.tenant_path(), |room| args.at.path(room));
     let mut after = 0;
     loop {
-        let page = desk.get(&format!("{}/audit?limit=1000&after={after}", args.at.path(&args.room))).await?;
+        let page = desk.get(&format!("{of}/audit?limit=1000&after={after}")).await?;
         for record in page["records"].as_array().into_iter().flatten() {
             match entry(record) {
                 _ if args.json => print(&record.to_string())?,
@@ -141,6 +144,14 @@ fn entry(record: &Value) -> Option<String> {
             let decided = &record["decided"];
             let about = ["user", "message"].into_iter().find_map(|member| decided[member].as_str());
             (word(&decided["event"]), about.unwrap_or("-").to_owned(), word(&decided["reason"]))
+        }
+        "administered" => {
+            let about = ["user", "invite"].into_iter().find_map(|member| record[member].as_str());
+            let mut why = word(&record[if record["rank"].is_null() { "reason" } else { "rank" }]);
+            if record["disabled"] == true {
+                why.push_str(", disabled");
+            }
+            (word(&record["deed"]), about.unwrap_or("-").to_owned(), why)
         }
         "reported" => ("reported".to_owned(), word(&record["reported"]["message"]), word(&record["reason"])),
         "report_resolved" => ("report_resolved".to_owned(), word(&record["report"]), word(&record["note"])),
@@ -181,8 +192,12 @@ fn line(room: &Value) -> String {
 }
 
 impl Where {
+    fn tenant_path(&self) -> String {
+        format!("/tenants/{}", self.tenant)
+    }
+
     fn path(&self, room: &str) -> String {
-        format!("/tenants/{}/rooms/{}", self.tenant, escaped(room))
+        format!("{}/rooms/{}", self.tenant_path(), escaped(room))
     }
 }
 
@@ -217,6 +232,15 @@ mod tests {
         assert_eq!(entry(&reported).unwrap(), "8\tcas\treported\tm\t-");
         let resolved = json!({ "event": "report_resolved", "at": 9, "author": "ann", "report": "r", "note": "seen" });
         assert_eq!(entry(&resolved).unwrap(), "9\tann\treport_resolved\tr\tseen");
+        let disabled = json!({ "event": "administered", "at": 9, "author": "ann", "deed": "account_changed", "user": "bob",
+            "rank": "member", "disabled": true });
+        assert_eq!(entry(&disabled).unwrap(), "9\tann\taccount_changed\tbob\tmember, disabled");
+        let banned = json!({ "event": "administered", "at": 9, "author": "ann", "deed": "user_banned", "user": "bob",
+            "until": null, "reason": "spam" });
+        assert_eq!(entry(&banned).unwrap(), "9\tann\tuser_banned\tbob\tspam");
+        let revoked = json!({ "event": "administered", "at": 9, "author": "chinwag:operator", "deed": "tokens_revoked",
+            "user": null, "since": 8 });
+        assert_eq!(entry(&revoked).unwrap(), "9\tchinwag:operator\ttokens_revoked\t-\t-");
         assert_eq!(entry(&json!({ "event": "member_joined", "at": 9, "author": "ann", "user": "bob" })), None);
     }
 

@@ -233,6 +233,11 @@ impl Account {
         Self { rank, disabled: false, since: now, password, reset: None }
     }
 
+    /// Whether it decides about others, and reads what is decided so.
+    pub fn administers(&self) -> bool {
+        self.rank >= Rank::Admin && !self.disabled
+    }
+
     /// Whether a device may log in that has shown the password of which `verified` is the digest: what was verified is
     /// the account's still.
     pub fn admits(&self, verified: &str) -> Result<(), AccountRejection> {

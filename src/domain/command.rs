@@ -7,7 +7,7 @@ use super::policy::History;
 use super::recent::fnv;
 use super::room::Settings;
 use super::{
-    Alias, Attachment, Attachments, Content, Emoji, FileId, Name, Num, Position, RecordId, Rights, Role, RoomId,
+    Alias, Attachment, Attachments, Content, Deed, Emoji, FileId, Name, Num, Position, RecordId, Rights, Role, RoomId,
     RoomKind, RulesChange, Timestamp, UserId,
 };
 
@@ -106,6 +106,8 @@ pub enum Command {
     },
     /// Of an audit room: writes down what was decided elsewhere. The server asks this, and nobody else.
     Audit(Audit),
+    /// Of a tenant's audit room: writes down what was decided there. The server asks this for who has decided it.
+    Administer(Administer),
     /// Of a room that is moderated: its audit room is told from now on who reads it. The server asks this.
     Watch,
     /// Of an audit room: takes a report. Whoever reports asks it by way of the server.
@@ -142,6 +144,21 @@ pub struct Audit {
     pub decisions: Vec<Decision>,
 }
 
+/// What has been decided in a tenant, and who decides there from then on, or does no longer.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Administer {
+    /// Nothing, where somebody has only come in.
+    pub deed: Option<Deed>,
+    pub reading: Option<Reading>,
+}
+
+impl Administer {
+    /// Whether somebody does no longer.
+    pub fn lets_go(&self) -> bool {
+        self.reading.as_ref().is_some_and(|reading| !reading.reads)
+    }
+}
+
 /// Who reads what is decided in a room.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Readers {
@@ -154,7 +171,8 @@ pub struct Readers {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Begin {
     pub num: Num,
-    pub audits: RoomId,
+    /// The room that it is about; that of a tenant is about none.
+    pub audits: Option<RoomId>,
     pub readers: Vec<UserId>,
 }
 
@@ -172,7 +190,7 @@ impl Decision {
     }
 }
 
-/// Whether a user reads what is decided in a room.
+/// Whether a user reads what is decided in a room, or in a tenant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reading {
     pub user: UserId,
@@ -281,6 +299,7 @@ impl Command {
             Self::Unpin { .. } => "unpin",
             Self::Trim { .. } => "trim",
             Self::Audit(_) => "audit",
+            Self::Administer(_) => "administer",
             Self::Watch => "watch",
             Self::Report(_) => "report",
             Self::ResolveReport { .. } => "resolve_report",
@@ -291,6 +310,7 @@ impl Command {
     pub fn removes(&self) -> bool {
         match self {
             Self::Leave | Self::Kick { .. } | Self::Ban { .. } | Self::Audit(_) => true,
+            Self::Administer(administer) => administer.lets_go(),
             Self::Create(_)
             | Self::Update(_)
             | Self::Archive
@@ -370,6 +390,7 @@ impl Command {
             | Self::Unblock { .. }
             | Self::Trim { .. }
             | Self::Audit(_)
+            | Self::Administer(_)
             | Self::Watch
             | Self::Report(_)
             | Self::ResolveReport { .. } => None,

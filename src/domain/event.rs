@@ -3,7 +3,7 @@
 
 use super::room::Settings;
 use super::{
-    Alias, Attachments, Capabilities, ClientId, Content, DirectoryEvent, Emoji, InboxEvent, Name, Num, Position,
+    Alias, Attachments, Capabilities, ClientId, Content, Deed, DirectoryEvent, Emoji, InboxEvent, Name, Num, Position,
     RecordId, Rights, Role, RoomId, RoomKind, Rules, Timestamp, UserId,
 };
 
@@ -63,7 +63,7 @@ pub enum RoomEvent {
         alias: Option<Alias>,
         num: Num,
         name: Option<Name>,
-        /// Of an audit room: the room whose decisions it holds.
+        /// Of an audit room: the room whose decisions it holds; that of the tenant has none.
         audits: Option<RoomId>,
     },
     /// What it is from then on, changed or not.
@@ -184,6 +184,8 @@ pub enum RoomEvent {
     MessageErased,
     /// Of an audit room: the author has decided something in the room that it is about.
     Audited(Box<Audited>),
+    /// Of the tenant's audit room: the author has decided something about others.
+    Administered(Box<Deed>),
     /// Of an audit room: the author has reported a message.
     Reported(Box<Reported>),
     /// Of an audit room: the author has seen to a report.
@@ -260,6 +262,7 @@ impl RoomEvent {
             | Self::HistoryTrimmed { .. }
             | Self::MessageErased
             | Self::Audited(_)
+            | Self::Administered(_)
             | Self::Reported(_)
             | Self::ReportResolved { .. } => None,
         }

@@ -233,8 +233,8 @@ impl fmt::Display for Alias {
     }
 }
 
-/// A room. Version 7 for those made here, version 5 of the pair for direct rooms and of the room for audit rooms; any
-/// version is understood.
+/// A room. Version 7 for those made here, version 5 of the pair for direct rooms and of the room or the tenant for audit
+/// rooms; any version is understood.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoomId(pub Uuid);
 
@@ -255,6 +255,11 @@ impl RoomId {
     /// The one audit room of a room.
     pub fn audit(tenant: &TenantId, room: Self) -> Self {
         Self(Uuid::new_v5(&Self::AUDITS, format!("{tenant}\n{room}").as_bytes()))
+    }
+
+    /// The one audit room of a tenant. No room's audit room has this name: it has no separator.
+    pub fn audit_of_tenant(tenant: &TenantId) -> Self {
+        Self(Uuid::new_v5(&Self::AUDITS, tenant.as_str().as_bytes()))
     }
 
     /// A new room's id (RFC 9562, section 5.7).
@@ -506,6 +511,8 @@ mod tests {
         let others =
             [RoomId::audit(&tenant, other), RoomId::audit(&elsewhere, one), RoomId::audit(&tenant, audit), one];
         assert!(!others.contains(&audit));
+        let of_tenant = RoomId::audit_of_tenant(&tenant);
+        assert!(of_tenant != audit && of_tenant != RoomId::audit_of_tenant(&elsewhere));
     }
 
     #[test]

@@ -330,6 +330,7 @@ impl Digest {
             | RoomEvent::MessageUnpinned { .. }
             | RoomEvent::MessageErased
             | RoomEvent::Audited(_)
+            | RoomEvent::Administered(_)
             | RoomEvent::Reported(_)
             | RoomEvent::ReportResolved { .. } => {}
         }

@@ -139,6 +139,7 @@ fn asked(command: &Command) -> Option<Said> {
         | Command::React { .. }
         | Command::Unreact { .. }
         | Command::Audit(_)
+        | Command::Administer(_)
         | Command::Watch
         | Command::Report(_)
         | Command::ResolveReport { .. }
@@ -187,6 +188,7 @@ fn said(event: &RoomEvent) -> Option<Said> {
         | RoomEvent::MessageUnpinned { .. }
         | RoomEvent::HistoryTrimmed { .. }
         | RoomEvent::Audited(_)
+        | RoomEvent::Administered(_)
         | RoomEvent::Reported(_)
         | RoomEvent::ReportResolved { .. } => None,
     }

@@ -51,7 +51,7 @@ pub struct Header {
     /// The last record that has been trimmed; at seq 0 none has.
     pub trimmed: Position,
     pub settings: Settings,
-    /// Of an audit room: the room whose decisions it holds.
+    /// Of an audit room: the room whose decisions it holds; that of the tenant has none.
     pub audits: Option<RoomId>,
     /// Something has been decided in it that its audit room is told of.
     pub audited: bool,
@@ -473,6 +473,7 @@ impl Room {
                 | Command::Pin { .. }
                 | Command::Unpin { .. }
                 | Command::Trim { .. }
+                | Command::Administer(_)
                 | Command::Watch
                 | Command::Report(_)
                 | Command::ResolveReport { .. } => Err(Rejection::RoomNotFound),
@@ -484,6 +485,7 @@ impl Room {
         let event = match command {
             Command::Create(_) => return Err(self.existence(&asked, Rejection::RoomExists)),
             Command::Audit(audit) => return self.written_down(&asked, audit),
+            Command::Administer(administer) => return self.administered(&asked, administer),
             // Its host does it: nothing is recorded.
             Command::Watch => return Ok(Vec::new()),
             Command::Report(report) => return self.report_taken(&asked, report),
@@ -751,7 +753,7 @@ impl Room {
             RoomEvent::HistoryTrimmed { until } => self.forget_up_to(*until),
             RoomEvent::Audited(audited) => self.taken = Some(audited.position),
             RoomEvent::Reported(_) | RoomEvent::ReportResolved { .. } => self.note_report(record),
-            RoomEvent::MessageErased => {}
+            RoomEvent::Administered(_) | RoomEvent::MessageErased => {}
         }
     }
 

@@ -27,7 +27,7 @@ use crate::auth::passwords::{NotHashed, Password, Passwords};
 use crate::auth::{Claims, Keyring};
 use crate::domain::account::{self, Account, AccountRejection, INVITE_LIFE_MS, Invite, Rank};
 use crate::domain::exclusion::TenantBan;
-use crate::domain::{LoginId, Name, Principal, TenantId, Timestamp, UserId};
+use crate::domain::{LoginId, Name, Principal, RoomId, TenantId, Timestamp, UserId};
 use crate::wire::Refusal;
 
 /// The largest body: names and passwords.
@@ -218,7 +218,12 @@ async fn of_somebody(
             Act::EndOthers => reception.end(by, Which::AllBut(by.login)).await,
             Act::Password => reception.password(&counted, by, read(&body)?).await,
             Act::List => reception.list(by, place("after"), place("limit")).await,
-            Act::Change => reception.change(by, place("user"), read(&body)?).await,
+            Act::Change => {
+                // Who gives up his own rank is let go of by the tenant's audit room.
+                let own = place("user") == Some(by.user.as_str());
+                let _leaving = own.then(|| visit.leaving(RoomId::audit_of_tenant(&by.tenant)));
+                reception.change(by, place("user"), read(&body)?).await
+            }
             Act::MakeReset => reception.make_reset(by, place("user")).await,
             Act::Invite => reception.invite(by, read(&body)?).await,
             Act::Invites => reception.invites(by).await,

@@ -10,6 +10,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
+use self::deed::StoredDeed;
 use super::StoreError;
 use crate::domain::command::{Decision, Reading};
 use crate::domain::inbox::{Reached, Settings};
@@ -22,6 +23,8 @@ use crate::domain::{
     RecordId, Reported, Rights, Role, RoomEvent, RoomId, RoomKey, RoomKind, Rules, Seq, StreamId, TenantId, Timestamp,
     UserId,
 };
+
+mod deed;
 
 /// The version of the shapes below. A new one gets a new number, and the old stays readable.
 const VERSION: u8 = 1;
@@ -88,6 +91,7 @@ pub(super) fn erased(record: &Record) -> Option<Record> {
             | RoomEvent::HistoryTrimmed { .. }
             | RoomEvent::MessageErased
             | RoomEvent::Audited(_)
+            | RoomEvent::Administered(_)
             | RoomEvent::Reported(_)
             | RoomEvent::ReportResolved { .. },
         )
@@ -335,6 +339,8 @@ enum StoredEvent<'a> {
     HistoryTrimmed { epoch: u64, seq: u64 },
     #[serde(rename = "au")]
     Audited { room: Id, epoch: u64, seq: u64, id: Id, at: i64, by: &'a str, decided: Box<Self> },
+    #[serde(rename = "ad")]
+    Administered(StoredDeed<'a>),
     #[serde(rename = "re")]
     Reported {
         room: Id,
@@ -564,6 +570,7 @@ impl<'a> StoredEvent<'a> {
             RoomEvent::MessageErased => Self::MessageErased,
             RoomEvent::HistoryTrimmed { until } => Self::HistoryTrimmed { epoch: until.epoch.0, seq: until.seq.0 },
             RoomEvent::Audited(audited) => Self::of_audited(audited),
+            RoomEvent::Administered(deed) => Self::Administered(StoredDeed::of(deed)),
             RoomEvent::Reported(reported) => Self::Reported {
                 room: Id(reported.room.0),
                 message: Id(reported.message.0),
@@ -694,6 +701,7 @@ impl<'a> StoredEvent<'a> {
                 let position = Position { epoch: Epoch(epoch), seq: Seq(seq) };
                 RoomEvent::Audited(Box::new(Audited { room, position, id, at, by, decided }))
             }
+            Self::Administered(deed) => RoomEvent::Administered(Box::new(deed.into_domain()?)),
             Self::Reported { room, message, by, at, text, body, attachments, reason } => {
                 let attachments = attachments.into_iter().map(StoredAttachment::into_domain);
                 RoomEvent::Reported(Box::new(Reported {
@@ -999,6 +1007,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::Deed;
+    use crate::domain::account::Rank;
     use crate::domain::{Epoch, Seq};
 
     #[test]
@@ -1143,6 +1153,23 @@ mod tests {
         Audited { room: RoomId(Uuid::from_u128(4)), position: PLACE, id, at: Timestamp(-1), by, decided }
     }
 
+    fn deeds(rank: Rank) -> [Deed; 10] {
+        let (user, invite) = (UserId::new("bob").unwrap(), Uuid::from_u128(7));
+        let reason = Some(Name::new("spam").unwrap());
+        [
+            Deed::AccountAdded { user: user.clone(), rank },
+            Deed::AccountChanged { user: user.clone(), rank, disabled: true },
+            Deed::ResetMade { user: user.clone() },
+            Deed::InviteMade { invite, rank },
+            Deed::InviteTakenBack { invite },
+            Deed::Banned { user: user.clone(), until: Some(Timestamp(i64::MAX)), reason },
+            Deed::Banned { user: user.clone(), until: None, reason: None },
+            Deed::Unbanned { user: user.clone() },
+            Deed::TokensRevoked { user: Some(user), since: Timestamp(-1) },
+            Deed::TokensRevoked { user: None, since: Timestamp(7) },
+        ]
+    }
+
     fn every_event() -> Vec<Event> {
         let reached = Reached(PLACE);
         let user = UserId::new("bob").unwrap();
@@ -1264,6 +1291,9 @@ mod tests {
             events.push(Event::Room(RoomEvent::MemberJoined { user: user.clone(), role }));
             events.push(Event::Room(RoomEvent::MemberInvited { user: user.clone(), role }));
             events.push(Event::Room(RoomEvent::RoleChanged { user, role, was: Role::Guest }));
+        }
+        for rank in Rank::ALL {
+            events.extend(deeds(rank).map(|deed| Event::Room(RoomEvent::Administered(Box::new(deed)))));
         }
         let room = RoomId(Uuid::from_u128(9));
         events.push(Event::Directory(DirectoryEvent::RoomReserved { room, num: Num(1), alias }));

@@ -141,6 +141,7 @@ fn said(record: &Record) -> Option<Said<'_>> {
         | RoomEvent::HistoryTrimmed { .. }
         | RoomEvent::MessageErased
         | RoomEvent::Audited(_)
+        | RoomEvent::Administered(_)
         | RoomEvent::Reported(_)
         | RoomEvent::ReportResolved { .. } => None,
     }

@@ -9,6 +9,7 @@ mod blocks;
 mod channels;
 mod compacting;
 mod conversations;
+mod deeds;
 mod edits;
 mod event_streams;
 mod files;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Accounts, By, Deed, Part};
+use super::{Accounts, By, Part};
 use crate::actors::excluding;
 use crate::domain::account::{self, Account, AccountRejection, Rank};
 use crate::domain::exclusion::{Exclusion, TenantBan};
-use crate::domain::{Name, Rejection, TenantId, Timestamp, UserId};
+use crate::domain::{Deed, Name, Rejection, TenantId, Timestamp, UserId};
 use crate::wire::{CloseReason, Refusal};
 
 impl Accounts {
@@ -31,10 +31,10 @@ impl Accounts {
             if until.is_some_and(|until| until <= now) {
                 return Err(Rejection::EndsTooSoon.into());
             }
+            let deed = Deed::Banned { user: user.clone(), until, reason: reason.clone() };
             let ban = TenantBan { by: by.user(), at: now, rank, until, reason };
             let exclusion = Exclusion { ban: Some(ban.clone()), ..accounts.exclusion(&tenant, &user)? };
             accounts.registry.exclude(&tenant, &user, &exclusion);
-            let deed = Deed::Banned { user: user.clone(), until };
             let puts = vec![excluding::put(&tenant, &user, &exclusion)];
             let written = async {
                 let written = accounts.commit_by(&tenant, &by, deed, puts).await;

@@ -139,7 +139,7 @@ fn an_audit_room_tells_of_no_removal_that_has_not_reached_everybody_whatever_fol
         let _link = connect(&worker, "bob", move || noted.set(true));
         let room = RoomActor::new(registry, key(5), Arc::default()).start();
         let readers = ["ann", "bob"].map(user).to_vec();
-        let begin = Begin { num: Num(1), audits: RoomId(Uuid::from_u128(4)), readers };
+        let begin = Begin { num: Num(1), audits: Some(RoomId(Uuid::from_u128(4))), readers };
         answered(ask(&room, Command::Audit(Audit { begin: Some(begin), ..Audit::default() }))).await;
         let only =
             |names: &[&str]| Readers { now: names.iter().map(|name| user(name)).collect(), ..Readers::default() };
@@ -254,7 +254,7 @@ fn ask_by(by: &str, room: &Addr<RoomActor>, command: Command) -> Answered {
     let (to, answer) = oneshot::channel();
     let admission = Admission::new(&Arc::new(AtomicUsize::new(0)), 1).expect("there is room for one");
     let asker = Asker::new(to, Arc::new(admission), None);
-    let submission = Submission { by: principal(by), command, client_id: None, asker };
+    let submission = Submission { by: principal(by), command, client_id: None, beside: None, asker };
     room.try_send(Submit(vec![submission])).unwrap();
     answer
 }

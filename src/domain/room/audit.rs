@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Asked, Header, Room};
-use crate::domain::command::{Audit, Begin, Decision, Found, Readers, Reading, Report};
+use super::{Asked, Header, Member, Room};
+use crate::domain::command::{Administer, Audit, Begin, Decision, Found, Readers, Reading, Report};
 use crate::domain::{
     Audited, Capability, Event, Name, Record, RecordId, Rejection, Role, RoomEvent, RoomId, RoomKind, UserId,
 };
@@ -67,6 +67,25 @@ impl Room {
             events.push(RoomEvent::Audited(Box::new(audited)));
         }
         Ok(events)
+    }
+
+    /// Who reads it is let in before, and let go of before: it is told of behind that.
+    pub(super) fn administered(&self, asked: &Asked, administer: Administer) -> Result<Vec<RoomEvent>, Rejection> {
+        if asked.header.kind != RoomKind::Audit || asked.header.audits.is_some() {
+            return Err(self.existence(asked, Rejection::KindForbids));
+        }
+        let Administer { deed, reading } = administer;
+        let changed = reading.and_then(|Reading { user, reads }| match self.members.get(&user) {
+            None if reads => Some(RoomEvent::MemberJoined { user, role: Role::Viewer }),
+            Some(Member { joined, .. }) if !reads && user == *asked.user => {
+                Some(RoomEvent::MemberLeft { user, joined: *joined })
+            }
+            Some(Member { joined, .. }) if !reads => {
+                Some(RoomEvent::MemberKicked { user, joined: *joined, reason: None })
+            }
+            None | Some(_) => None,
+        });
+        Ok(changed.into_iter().chain(deed.map(|deed| RoomEvent::Administered(Box::new(deed)))).collect())
     }
 
     /// From now on whoever comes and goes that reads what is decided is owed. Not told by the log: a row says so.
@@ -144,7 +163,7 @@ impl Room {
 /// The first events of an audit room.
 pub(super) fn begun(audit: Audit) -> Result<Vec<RoomEvent>, Rejection> {
     let Begin { num, audits, readers } = audit.begin.ok_or(Rejection::RoomNotFound)?;
-    let created = RoomEvent::RoomCreated { kind: RoomKind::Audit, alias: None, num, name: None, audits: Some(audits) };
+    let created = RoomEvent::RoomCreated { kind: RoomKind::Audit, alias: None, num, name: None, audits };
     let joined = readers.into_iter().map(|user| RoomEvent::MemberJoined { user, role: Role::Viewer });
     Ok(std::iter::once(created).chain(joined).collect())
 }
@@ -179,6 +198,7 @@ impl RoomEvent {
             | Self::HistoryTrimmed { .. }
             | Self::MessageErased
             | Self::Audited(_)
+            | Self::Administered(_)
             | Self::Reported(_)
             | Self::ReportResolved { .. } => false,
         }
@@ -214,6 +234,7 @@ impl RoomEvent {
             | Self::HistoryTrimmed { .. }
             | Self::MessageErased
             | Self::Audited(_)
+            | Self::Administered(_)
             | Self::Reported(_)
             | Self::ReportResolved { .. } => None,
         }

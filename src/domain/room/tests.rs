@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::command::Report;
 use crate::domain::{Audit, Epoch, Reported, RoomId, Source, TenantId, Update};
+use audit::administer;
 
 proptest! {
     #[test]
@@ -268,6 +269,7 @@ fn everything(other: &str) -> Vec<Command> {
         Command::Pin { message },
         Command::Unpin { message },
         Command::Audit(Audit::default()),
+        administer(Some(other), Some((other, false))),
         Command::Report(reported(message, false)),
         Command::ResolveReport { report: message, note: None, found: None },
     ]

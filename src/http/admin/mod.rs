@@ -31,6 +31,7 @@ pub fn mount(config: &mut web::ServiceConfig) {
         .route("/tenants/{tenant}/rooms/{room}", web::get().to(rooms::show))
         .route("/tenants/{tenant}/rooms/{room}/archive", web::post().to(rooms::archive))
         .route("/tenants/{tenant}/rooms/{room}/audit", web::get().to(rooms::audit))
+        .route("/tenants/{tenant}/audit", web::get().to(rooms::audit_of_tenant))
         .route("/tenants/{tenant}/accounts", web::get().to(accounts::list))
         .route("/tenants/{tenant}/accounts", web::post().to(accounts::add))
         .route("/tenants/{tenant}/accounts/{user}", web::post().to(accounts::change))

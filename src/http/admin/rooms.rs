@@ -4,7 +4,9 @@ use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
 use crate::actors::survey::{self, Surveyed};
-use crate::domain::{Alias, Command, Name, Principal, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId};
+use crate::domain::{
+    Alias, Command, Name, Principal, Record, RoomId, RoomKey, RoomName, Seq, TenantId, Timestamp, UserId,
+};
 use crate::http::Desk;
 use crate::http::problem::Problem;
 use crate::wire::{Dialect, Refusal};
@@ -120,6 +122,12 @@ pub struct After {
     limit: Option<usize>,
 }
 
+impl After {
+    fn bounds(&self) -> (Seq, usize) {
+        (Seq(self.after.unwrap_or(0)), self.limit.unwrap_or(100).clamp(1, PAGE_MAX))
+    }
+}
+
 /// `GET /tenants/{tenant}/rooms/{room}/audit`
 pub async fn audit(
     desk: web::ThinData<Desk>,
@@ -128,16 +136,32 @@ pub async fn audit(
 ) -> HttpResponse {
     let read = async {
         let key = find(&desk, &path).await?;
-        let (after, limit) = (Seq(page.after.unwrap_or(0)), page.limit.unwrap_or(100).clamp(1, PAGE_MAX));
-        let (audit, records, more) = survey::audit(&desk.registry, &key, after, limit).await?;
-        let next = records.last().filter(|_| more).map(|record| record.position.seq.0);
-        let records = records.iter().map(|record| Dialect::NativeJson.encode_record(&audit, record));
-        let records: Vec<serde_json::Value> = records
-            .map(|record| serde_json::from_slice(&record).expect("what was written as JSON is read as JSON"))
-            .collect();
-        Ok(HttpResponse::Ok().json(serde_json::json!({ "records": records, "after": next })))
+        let (after, limit) = page.bounds();
+        survey::audit(&desk.registry, &key, after, limit).await
     };
-    answered(read.await)
+    answered(read.await.map(entries))
+}
+
+/// `GET /tenants/{tenant}/audit`
+pub async fn audit_of_tenant(
+    desk: web::ThinData<Desk>,
+    path: web::Path<String>,
+    page: web::Query<After>,
+) -> HttpResponse {
+    let read = async {
+        let (after, limit) = page.bounds();
+        survey::audit_of_tenant(&desk.registry, &tenant(&path)?, after, limit).await
+    };
+    answered(read.await.map(entries))
+}
+
+fn entries((audit, records, more): (RoomKey, Vec<Record>, bool)) -> HttpResponse {
+    let next = records.last().filter(|_| more).map(|record| record.position.seq.0);
+    let records = records.iter().map(|record| Dialect::NativeJson.encode_record(&audit, record));
+    let records: Vec<serde_json::Value> = records
+        .map(|record| serde_json::from_slice(&record).expect("what was written as JSON is read as JSON"))
+        .collect();
+    HttpResponse::Ok().json(serde_json::json!({ "records": records, "after": next }))
 }
 
 async fn find(desk: &Desk, (tenant_id, room): &(String, String)) -> Result<RoomKey, Refusal> {

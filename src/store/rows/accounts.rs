@@ -207,7 +207,7 @@ struct StoredInvite<'a> {
 }
 
 #[derive(Serialize, Deserialize, Clone, Copy)]
-pub(super) enum StoredRank {
+pub(in crate::store) enum StoredRank {
     #[serde(rename = "m")]
     Member,
     #[serde(rename = "a")]

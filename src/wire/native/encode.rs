@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use uuid::Uuid;
+
 use super::PROTOCOL;
 use super::decode::AVATAR_FILE;
 use super::writer::{Plain, Writer};
@@ -9,9 +11,9 @@ use crate::domain::inbox::{Entry, Last, Settings, Unread};
 use crate::domain::profile::Avatar;
 use crate::domain::room::{Ban, Mute, Settings as RoomSettings};
 use crate::domain::{
-    Alias, Attachment, Audited, Capabilities, Capability, Content, DirectoryEvent, Emoji, Event, Forwarded, InReplyTo,
-    InboxEvent, Name, Position, Presence, Profile, Record, RecordId, Reported, Rights, RoomEvent, RoomId, RoomKey,
-    Rules, Signal, Timestamp, UserId,
+    Alias, Attachment, Audited, Capabilities, Capability, Content, Deed, DirectoryEvent, Emoji, Event, Forwarded,
+    InReplyTo, InboxEvent, Name, Position, Presence, Profile, Record, RecordId, Reported, Rights, RoomEvent, RoomId,
+    RoomKey, Rules, Signal, Timestamp, UserId,
 };
 use crate::wire::{
     About, Activity, Beside, Change, Changes, Cursor, Edited, Gap, Inbox, InboxRoom, Listed, ListedMember, Notice,
@@ -403,6 +405,10 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
         }
         RoomEvent::MessageErased => out.member("event", "message_erased"),
         RoomEvent::Audited(audited) => put_audited(out, audited),
+        RoomEvent::Administered(deed) => {
+            out.member("event", "administered");
+            put_deed(out, deed);
+        }
         RoomEvent::Reported(reported) => put_reported(out, reported),
         RoomEvent::ReportResolved { report, note } => {
             out.member("event", "report_resolved");
@@ -423,6 +429,50 @@ fn put_audited(out: &mut impl Writer, Audited { room, position, id, at, by: _, d
     put_time(out, *at);
     put_event(out, decided);
     out.close_map(open);
+}
+
+/// What somebody has decided about others in the tenant.
+fn put_deed(out: &mut impl Writer, deed: &Deed) {
+    match deed {
+        Deed::AccountAdded { user, rank } => {
+            out.member("deed", "account_added");
+            out.member("user", user.as_str());
+            out.member("rank", rank.as_str());
+        }
+        Deed::AccountChanged { user, rank, disabled } => {
+            out.member("deed", "account_changed");
+            out.member("user", user.as_str());
+            out.member("rank", rank.as_str());
+            out.member("disabled", disabled);
+        }
+        Deed::ResetMade { user } => {
+            out.member("deed", "reset_made");
+            out.member("user", user.as_str());
+        }
+        Deed::InviteMade { invite, rank } => {
+            out.member("deed", "invite_made");
+            put_uuid(out, "invite", *invite);
+            out.member("rank", rank.as_str());
+        }
+        Deed::InviteTakenBack { invite } => {
+            out.member("deed", "invite_taken_back");
+            put_uuid(out, "invite", *invite);
+        }
+        Deed::Banned { user, until, reason } => {
+            out.member("deed", "user_banned");
+            out.member("user", user.as_str());
+            put_ban(out, *until, reason.as_ref());
+        }
+        Deed::Unbanned { user } => {
+            out.member("deed", "user_unbanned");
+            out.member("user", user.as_str());
+        }
+        Deed::TokensRevoked { user, since } => {
+            out.member("deed", "tokens_revoked");
+            out.member("user", &user.as_ref().map(UserId::as_str));
+            out.member("since", &since.0);
+        }
+    }
 }
 
 /// The message as it was when it was reported.
@@ -1157,9 +1207,13 @@ fn put_time(out: &mut impl Writer, at: Timestamp) {
 }
 
 fn put_room(out: &mut impl Writer, name: &str, RoomId(id): RoomId) {
-    out.member(name, &*id.hyphenated().encode_lower(&mut [0; UUID_BYTES]));
+    put_uuid(out, name, id);
 }
 
 fn put_record_id(out: &mut impl Writer, name: &str, RecordId(id): RecordId) {
+    put_uuid(out, name, id);
+}
+
+fn put_uuid(out: &mut impl Writer, name: &str, id: Uuid) {
     out.member(name, &*id.hyphenated().encode_lower(&mut [0; UUID_BYTES]));
 }

@@ -1,9 +1,9 @@
 //! What is owed to audit rooms, what these take, and reports.
 
 use super::*;
-use crate::domain::command::{Begin, Decision, Found, Readers, Reading};
+use crate::domain::command::{Administer, Begin, Decision, Found, Readers, Reading};
 use crate::domain::rules::Links;
-use crate::domain::{Audited, RulesChange};
+use crate::domain::{Audited, Deed, RulesChange};
 
 #[test]
 fn what_is_decided_about_others_is_owed_and_what_people_do_by_themselves_is_not() {
@@ -105,19 +105,58 @@ fn an_audit_room_takes_each_decision_once_and_lets_go_of_who_reads_it_no_more() 
 #[test]
 fn nobody_does_anything_in_an_audit_room_but_the_server() {
     given(vec![]).when("ann", create(RoomKind::Audit, None, &[])).refused(Rejection::KindForbids);
-    let audit = given(vec![(SERVER, begin(&["ann", "bob"]))]);
-    for command in everything("bob") {
-        let begins = matches!(command, Command::Audit(_) | Command::Report(_));
-        for by in ["ann", "bob"] {
-            assert!(begins || audit.clone().when(by, command.clone()).0.is_err(), "{by}: {command:?}");
+    for begin in [begin, begin_of_tenant] {
+        let audit = given(vec![(SERVER, begin(&["ann", "bob"]))]);
+        let of_tenant = audit.room.header().unwrap().audits.is_none();
+        for command in everything("bob") {
+            let begins = matches!(command, Command::Audit(_) | Command::Report(_))
+                || (of_tenant && matches!(command, Command::Administer(_)));
+            for by in ["ann", "bob"] {
+                assert!(begins || audit.clone().when(by, command.clone()).0.is_err(), "{by}: {command:?}");
+            }
+            if !begins {
+                audit.clone().when("zoe", command).refused(Rejection::RoomNotFound);
+            }
         }
-        if !begins {
-            audit.clone().when("zoe", command).refused(Rejection::RoomNotFound);
-        }
+        audit.when("chinwag:operator", Command::Archive).refused(Rejection::KindForbids);
     }
-    audit.when("chinwag:operator", Command::Archive).refused(Rejection::KindForbids);
     let lobby = given(channel("ann"));
     lobby.when("ann", write_down(&[&decided(5, "ann", None)])).refused(Rejection::KindForbids);
+}
+
+#[test]
+fn the_audit_room_of_a_tenant_has_each_deed_and_just_those_who_do_them() {
+    let tenant = given(vec![(SERVER, begin_of_tenant(&["ann"]))]);
+    let created = RoomEvent::RoomCreated { kind: RoomKind::Audit, alias: None, num: Num(1), name: None, audits: None };
+    assert_eq!(tenant.records[0].event, Event::Room(created));
+    let out = |given: &Given, name: &str| RoomEvent::MemberKicked {
+        user: user(name),
+        joined: given.room.member(&user(name)).unwrap().joined,
+        reason: None,
+    };
+    let cas = RoomEvent::Administered(Box::new(reset("cas")));
+    tenant.clone().when("ann", administer(Some("cas"), None)).then([cas.clone()]);
+    tenant.clone().when("ann", administer(Some("cas"), Some(("cas", false)))).then([cas.clone()]);
+    let let_in = tenant.clone().and("ann", administer(Some("cas"), Some(("cas", true))));
+    tenant
+        .clone()
+        .when("ann", administer(Some("cas"), Some(("cas", true))))
+        .then([joined("cas", Role::Viewer), cas.clone()]);
+    let_in.clone().when("ann", administer(Some("cas"), Some(("cas", true)))).then([cas.clone()]);
+    let_in.clone().when("ann", administer(Some("cas"), Some(("cas", false)))).then([out(&let_in, "cas"), cas]);
+    let left = RoomEvent::MemberLeft { user: user("ann"), joined: tenant.last_id() };
+    let own = RoomEvent::Administered(Box::new(reset("ann")));
+    tenant.clone().when("ann", administer(Some("ann"), Some(("ann", false)))).then([left, own]);
+    // Who has come by himself; and what is asked again, because nobody knew whether it holds.
+    tenant.clone().when("zoe", administer(None, Some(("zoe", true)))).then([joined("zoe", Role::Viewer)]);
+    tenant.clone().when("ann", administer(None, Some(("zoe", false)))).then([]);
+    // Of a room that there is not yet nobody could be told.
+    given(vec![]).when("ann", administer(Some("cas"), None)).refused(Rejection::RoomNotFound);
+    let room = given(vec![(SERVER, begin(&["ann"]))]);
+    room.when("ann", administer(Some("cas"), None)).refused(Rejection::KindForbids);
+    given(channel("ann")).when("ann", administer(Some("cas"), None)).refused(Rejection::KindForbids);
+    assert!(administer(None, Some(("zoe", false))).removes() && administer(None, Some(("zoe", false))).narrows());
+    assert!(!administer(Some("cas"), Some(("zoe", true))).removes() && !administer(Some("cas"), None).removes());
 }
 
 #[test]
@@ -166,7 +205,22 @@ const SERVER: &str = "chinwag:server";
 
 fn begin(readers: &[&str]) -> Command {
     let readers = readers.iter().map(|name| user(name)).collect();
-    Command::Audit(Audit { begin: Some(Begin { num: Num(1), audits: WATCHED, readers }), ..Audit::default() })
+    Command::Audit(Audit { begin: Some(Begin { num: Num(1), audits: Some(WATCHED), readers }), ..Audit::default() })
+}
+
+fn begin_of_tenant(readers: &[&str]) -> Command {
+    let readers = readers.iter().map(|name| user(name)).collect();
+    Command::Audit(Audit { begin: Some(Begin { num: Num(1), audits: None, readers }), ..Audit::default() })
+}
+
+fn reset(name: &str) -> Deed {
+    Deed::ResetMade { user: user(name) }
+}
+
+/// Something is done to somebody, and somebody reads of such from then on, or does no longer.
+pub(super) fn administer(done_to: Option<&str>, reads: Option<(&str, bool)>) -> Command {
+    let reading = reads.map(|(name, reads)| Reading { user: user(name), reads });
+    Command::Administer(Administer { deed: done_to.map(reset), reading })
 }
 
 fn write_down(decisions: &[&Decision]) -> Command {
