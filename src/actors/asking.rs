@@ -441,7 +441,7 @@ async fn create(
     let id = match (kind, members.as_slice()) {
         (RoomKind::Direct, [(other, _)]) => Some(RoomId::direct(&by.tenant, &by.user, other)),
         (RoomKind::Direct, _) => return Err(Rejection::NotAPair.into()),
-        (RoomKind::Audit, _) => return Err(Rejection::KindForbids.into()),
+        (RoomKind::Collection | RoomKind::Audit, _) => return Err(Rejection::KindForbids.into()),
         (RoomKind::Channel, _) if alias.is_none() => return Err(Rejection::AliasRequired.into()),
         (RoomKind::Channel | RoomKind::Group | RoomKind::Box | RoomKind::Canvas, _) => None,
     };
@@ -461,9 +461,12 @@ async fn create(
             let made = actix::spawn(create_direct(Arc::clone(registry), room.clone(), by, create));
             made.await.unwrap_or_else(|_| Err(Refusal::unavailable()))
         }
-        RoomKind::Channel | RoomKind::Group | RoomKind::Box | RoomKind::Canvas | RoomKind::Audit => {
-            registry.submit(&room, by, create, None).await
-        }
+        RoomKind::Channel
+        | RoomKind::Group
+        | RoomKind::Box
+        | RoomKind::Canvas
+        | RoomKind::Collection
+        | RoomKind::Audit => registry.submit(&room, by, create, None).await,
     };
     let (receipt, may) = match made {
         Ok(done) => (done.receipt, done.may.unwrap_or_default()),

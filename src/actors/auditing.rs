@@ -242,7 +242,7 @@ pub async fn report(
         RoomKind::Channel | RoomKind::Group | RoomKind::Box | RoomKind::Canvas => audit_of(room),
         // Nobody answers for it but those who answer for all.
         RoomKind::Direct => audit_of_tenant(&room.tenant),
-        RoomKind::Audit => return Err(Rejection::KindForbids.into()),
+        RoomKind::Audit | RoomKind::Collection => return Err(Rejection::KindForbids.into()),
     };
     let before = store.get(&audit.stream(), &rows::report(message, &by.user)).await;
     let before = before.map_err(|error| read_failed(&error))?.is_some();

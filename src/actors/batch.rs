@@ -132,6 +132,9 @@ pub fn removal_of(record: &Record) -> Option<(&UserId, bool)> {
         RoomEvent::RoomCreated { .. }
         | RoomEvent::RoomUpdated(_)
         | RoomEvent::RoomArchived
+        | RoomEvent::DocumentCreated { .. }
+        | RoomEvent::DocumentUpdated { .. }
+        | RoomEvent::DocumentDeleted { .. }
         | RoomEvent::MemberJoined { .. }
         | RoomEvent::MemberInvited { .. }
         | RoomEvent::RoleChanged { .. }

@@ -75,6 +75,8 @@ impl Keeping {
     pub fn of_room(&self, tenant: &TenantId, kind: RoomKind) -> Option<u64> {
         match kind {
             RoomKind::Audit => self.evidence,
+            // Its documents are kept as long as nobody deletes them.
+            RoomKind::Collection => None,
             RoomKind::Channel | RoomKind::Group | RoomKind::Direct | RoomKind::Box | RoomKind::Canvas => {
                 self.of(tenant)
             }

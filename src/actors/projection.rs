@@ -3,10 +3,12 @@
 use bytes::Bytes;
 
 use crate::domain::command::Decision;
+use crate::domain::document::{Document, Whose};
 use crate::domain::policy::Standing;
 use crate::domain::room::Message;
 use crate::domain::{Event, FileId, Record, RecordId, Role, Room, RoomEvent, RoomKey, RoomKind, Seq, StreamId, UserId};
 use crate::store::Put;
+use crate::store::rows::documents::{self, DocumentCount};
 use crate::store::rows::{self, Place, Row};
 
 /// Adds the rows that `record` changes, and the records whose content it erases. `room` has applied it.
@@ -58,6 +60,23 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
         }
         RoomEvent::MemberMuted { user, .. } | RoomEvent::MemberUnmuted { user } => {
             puts.push(rows.own(rows::mute(user), room.mute(user).map(Row::encode)));
+        }
+        RoomEvent::DocumentCreated { whose, .. } => {
+            let seq = record.position.seq;
+            let document = Document::of(record).expect("the record creates one");
+            puts.push(rows.own(documents::document(seq), Some(document.encode())));
+            puts.extend(Rows::places(whose, seq).map(|key| rows.own(key, Some(Bytes::new()))));
+            puts.push(rows.count(room));
+        }
+        RoomEvent::DocumentUpdated { document, .. } => {
+            let now = room.document(*document).map(Row::encode);
+            puts.push(rows.own(documents::document(document.seq()), now));
+        }
+        RoomEvent::DocumentDeleted { whose, document } => {
+            let seq = document.seq();
+            puts.push(rows.own(documents::document(seq), None));
+            puts.extend(Rows::places(whose, seq).map(|key| rows.own(key, None)));
+            puts.push(rows.count(room));
         }
         RoomEvent::MessageEdited { message, .. } => {
             let known = known(room, *message);
@@ -131,6 +150,16 @@ impl Rows<'_> {
     /// A row filed under the room.
     fn own(&self, key: Bytes, value: Option<Bytes>) -> Put {
         Put { under: self.key.stream(), key, value }
+    }
+
+    /// Where a document is found, besides where it lies.
+    fn places(whose: &Whose, seq: Seq) -> [Bytes; 3] {
+        [documents::listed(seq), documents::owned(&whose.owner, seq), documents::in_account(&whose.account, seq)]
+    }
+
+    /// How many documents there are now.
+    fn count(&self, room: &Room) -> Put {
+        self.own(documents::DOCUMENT_COUNT.into(), Some(DocumentCount(room.document_count()).encode()))
     }
 
     /// What was decided about a user, as it is now.

@@ -28,6 +28,7 @@ use super::relay::Publication;
 use super::retention::{Going, going};
 use crate::clock::random_wide;
 use crate::domain::command::{Audit, Begin, Decision, Readers, Reading};
+use crate::domain::document::{CHANGED_MAX, Document};
 use crate::domain::policy::{History, Standing};
 use crate::domain::recent::{AGE_MAX_MS, Receipt, Recent, Seen};
 use crate::domain::room::{Ban, Header, Member, Message, Mute, PINS_MAX, Pin, Snapshot};
@@ -35,6 +36,7 @@ use crate::domain::{
     Capabilities, Capability, ClientId, Command, Emoji, Event, Num, Position, Principal, Record, RecordId, Rejection,
     Rights, Role, Room, RoomEvent, RoomKey, RoomKind, Seq, StreamId, Timestamp, UserId,
 };
+use crate::store::rows::documents::DocumentCount;
 use crate::store::rows::{self, Row};
 use crate::store::{Commit, CommitError, Put, Store, StoreError};
 use crate::wire::{Label, Refusal};
@@ -48,6 +50,8 @@ pub struct Done {
     pub duplicate: bool,
     /// What its author may do from then on who has become a member by it.
     pub may: Option<Capabilities>,
+    /// How many records it led to.
+    pub records: usize,
 }
 
 /// What a command is answered.
@@ -103,6 +107,9 @@ const ROWS_PER_SCAN: usize = 1000;
 
 /// How many records are read at once when a room wakes.
 const RECORDS_PER_READ: usize = 1000;
+
+/// How many documents are read at once.
+const DOCUMENTS_PER_READ: usize = 64;
 
 /// How many messages a room keeps in mind of those that were edited or deleted of late.
 const KNOWN_MAX: usize = 256;
@@ -279,7 +286,7 @@ impl RoomActor {
             let seen = self.recent.seen(&submit.by.user, client_id, &submit.command, now);
             let answer = match seen {
                 Seen::Never => None,
-                Seen::Before(receipt) => Some(Ok(Done { receipt, duplicate: true, may: None })),
+                Seen::Before(receipt) => Some(Ok(Done { receipt, duplicate: true, may: None, records: 0 })),
                 Seen::Otherwise => Some(Err(Rejection::ClientIdReused.into())),
             };
             if let Some(answer) = answer {
@@ -348,6 +355,7 @@ impl RoomActor {
         let Decided { by, mut client_id, beside, asker, tells, events } = decided;
         let mut receipt = None;
         let (mut removing, mut joins) = (false, false);
+        let records = events.len();
         let authors = authors(&by.user, &events);
         for (index, (num, event)) in (first_num.0..).zip(events).enumerate() {
             let seq = self.room.head().map_or(Seq::ZERO, |head| head.seq).next();
@@ -392,7 +400,7 @@ impl RoomActor {
         };
         self.gathering.replies.push(Reply {
             to: asker,
-            answer: Ok(Done { receipt, duplicate: false, may }),
+            answer: Ok(Done { receipt, duplicate: false, may, records }),
             waits,
             after: self.after(tells),
         });
@@ -446,7 +454,8 @@ impl RoomActor {
     fn unchanged(&self) -> Answer {
         let position = self.room.head().ok_or_else(|| Refusal::from(Rejection::RoomNotFound))?;
         let id = RecordId::new(self.last_at, position.seq, 0);
-        Ok(Done { receipt: Receipt { position, id, num: Num(0), at: self.last_at }, duplicate: false, may: None })
+        let receipt = Receipt { position, id, num: Num(0), at: self.last_at };
+        Ok(Done { receipt, duplicate: false, may: None, records: 0 })
     }
 
     /// Commits what has gathered, unless a commit is in flight.
@@ -798,6 +807,9 @@ impl RoomActor {
                 | RoomEvent::RoomCreated { .. }
                 | RoomEvent::RoomUpdated(_)
                 | RoomEvent::RoomArchived
+                | RoomEvent::DocumentCreated { .. }
+                | RoomEvent::DocumentUpdated { .. }
+                | RoomEvent::DocumentDeleted { .. }
                 | RoomEvent::MessagePosted { .. }
                 | RoomEvent::MessageEdited { .. }
                 | RoomEvent::MessageDeleted { .. }
@@ -893,6 +905,17 @@ impl Gathered {
     /// by the same commit is not told apart any more, but then the deletion is there.
     fn changed_messages(&self) -> BTreeSet<Seq> {
         self.records.iter().filter_map(changes).collect()
+    }
+
+    /// The documents that these records change.
+    fn changed_documents(&self) -> BTreeSet<RecordId> {
+        let changed = self.records.iter().filter_map(|record| match &record.event {
+            Event::Room(RoomEvent::DocumentUpdated { document, .. } | RoomEvent::DocumentDeleted { document, .. }) => {
+                Some(*document)
+            }
+            Event::Room(_) | Event::Directory(_) | Event::Inbox(_) => None,
+        });
+        changed.collect()
     }
 }
 
@@ -1015,6 +1038,14 @@ impl RoomActor {
                 self.load_going(until, at, submit, ctx);
                 continue;
             }
+            if let Command::Write(write) = &submit.command {
+                let unknown = self.room.unknown_documents(write);
+                match unknown.is_empty() || unknown.len() > CHANGED_MAX {
+                    true => self.consider(submit, ctx),
+                    false => self.load_documents(unknown, submit, ctx),
+                }
+                continue;
+            }
             let unknown = !self.room.can_decide(&submit.by.user, &submit.command);
             match submit.command.target().filter(|_| unknown) {
                 None => self.consider(submit, ctx),
@@ -1030,15 +1061,40 @@ impl RoomActor {
         self.forget();
     }
 
-    /// Lets go of the messages that no record under way changes, when there are many. Not while a command is held: what
+    /// Lets go of the messages that no record under way changes, when there are many, and of all such documents. Not while a command is held: what
     /// follows from it has been decided and not been applied.
     fn forget(&mut self) {
-        if self.held || self.room.known_count() <= KNOWN_MAX {
+        if self.held {
             return;
         }
-        let under_way = self.in_flight.iter().chain([&self.gathering]);
-        let changed = under_way.flat_map(Gathered::changed_messages).collect();
-        self.room.forget_messages(&changed);
+        let under_way = || self.in_flight.iter().chain([&self.gathering]);
+        if self.room.known_count() > KNOWN_MAX {
+            let changed = under_way().flat_map(Gathered::changed_messages).collect();
+            self.room.forget_messages(&changed);
+        }
+        if self.room.knows_documents() {
+            let changed = under_way().flat_map(Gathered::changed_documents).collect();
+            self.room.forget_documents(&changed);
+        }
+    }
+
+    /// Gets the documents that a command is about; nothing else happens meanwhile.
+    fn load_documents(&mut self, ids: Vec<RecordId>, submit: Submission, ctx: &mut Context<Self>) {
+        let load = documents_at(Arc::clone(self.registry.store()), self.key.clone(), ids);
+        self.held = true;
+        ctx.wait(load.into_actor(self).map(move |loaded, room, ctx| {
+            room.held = false;
+            match loaded {
+                Ok(loaded) => {
+                    for (id, document) in loaded {
+                        room.room.know_document(id, document);
+                    }
+                    room.consider(submit, ctx);
+                }
+                Err(error) => room.answer(submit.asker, Err(read_failed(&error)), Tells::default()),
+            }
+            room.work(ctx);
+        }));
     }
 
     /// Gets the message that a command refers to, and what its sender feels about it where that matters; nothing else
@@ -1163,10 +1219,23 @@ async fn wake(store: Arc<dyn Store>, key: RoomKey, published: Seq, now: Timestam
     let owes = header.audited && !store.scan(&StreamId::Owed, &rows::owed_by(&key), None, 1).await?.is_empty();
     let taken = match header.kind {
         RoomKind::Audit => store.get(&stream, rows::TAKEN).await?,
-        RoomKind::Channel | RoomKind::Group | RoomKind::Direct | RoomKind::Box | RoomKind::Canvas => None,
+        RoomKind::Channel
+        | RoomKind::Group
+        | RoomKind::Direct
+        | RoomKind::Box
+        | RoomKind::Canvas
+        | RoomKind::Collection => None,
     };
+    let documents = match header.kind {
+        RoomKind::Collection => store.get(&stream, rows::documents::DOCUMENT_COUNT).await?,
+        RoomKind::Channel | RoomKind::Group | RoomKind::Direct | RoomKind::Box | RoomKind::Canvas | RoomKind::Audit => {
+            None
+        }
+    };
+    let DocumentCount(documents) = documents.map(|row| Row::decode(&row)).transpose()?.unwrap_or_default();
     let taken = taken.map(|row| Position::decode(&row)).transpose()?;
-    let snapshot = Snapshot { head, header, members, invited, bans, mutes, rights, blocks, rules, pins, taken };
+    let snapshot =
+        Snapshot { head, header, members, invited, bans, mutes, rights, blocks, rules, pins, taken, documents };
     let mut room = Room::restore(snapshot);
 
     let (mut recent, mut last_at, mut unpublished) = (Recent::default(), Timestamp(0), Vec::new());
@@ -1232,6 +1301,25 @@ async fn scan(
             None => return Ok(()),
         }
     }
+}
+
+/// The documents of these ids, each `None` where there is none.
+async fn documents_at(
+    store: Arc<dyn Store>,
+    key: RoomKey,
+    ids: Vec<RecordId>,
+) -> Result<Vec<(RecordId, Option<Document>)>, StoreError> {
+    let stream = key.stream();
+    let mut documents = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(DOCUMENTS_PER_READ) {
+        let keys: Vec<Bytes> = ids.iter().map(|id| rows::documents::document(id.seq())).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+        for (id, row) in ids.iter().zip(store.get_all(&stream, &keys).await?) {
+            let document = row.map(|row| Document::decode(&row)).transpose()?;
+            documents.push((*id, document.filter(|document| document.id == *id)));
+        }
+    }
+    Ok(documents)
 }
 
 /// Loads what the rules have to know of a message, and what `reactor` feels about it; `None` when there is none of this

@@ -73,9 +73,12 @@ pub async fn audit(
     let seen = look(store, key).await.map_err(|error| read_failed(&error))?;
     let audit = match seen.ok_or(Rejection::RoomNotFound)?.header.kind {
         RoomKind::Audit => key.clone(),
-        RoomKind::Channel | RoomKind::Group | RoomKind::Direct | RoomKind::Box | RoomKind::Canvas => {
-            RoomKey { tenant: key.tenant.clone(), room: RoomId::audit(&key.tenant, key.room) }
-        }
+        RoomKind::Channel
+        | RoomKind::Group
+        | RoomKind::Direct
+        | RoomKind::Box
+        | RoomKind::Canvas
+        | RoomKind::Collection => RoomKey { tenant: key.tenant.clone(), room: RoomId::audit(&key.tenant, key.room) },
     };
     let (records, more) = page(store, &audit, after, limit).await?;
     Ok((audit, records, more))

@@ -1,7 +1,9 @@
 //! What is asked. Commands are imperative; what they lead to is in [`super::event`].
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use super::document::Write;
 use super::event::{Audited, Reported};
 use super::policy::History;
 use super::recent::fnv;
@@ -104,6 +106,8 @@ pub enum Command {
         at: Timestamp,
         operator: Option<u64>,
     },
+    /// Of a collection: changes documents. Who writes is not who asks for it but who the command says.
+    Write(Arc<Write>),
     /// Of an audit room: writes down what was decided elsewhere. The server asks this, and nobody else.
     Audit(Audit),
     /// Of a tenant's audit room: writes down what was decided there. The server asks this for who has decided it.
@@ -298,6 +302,7 @@ impl Command {
             Self::Pin { .. } => "pin",
             Self::Unpin { .. } => "unpin",
             Self::Trim { .. } => "trim",
+            Self::Write(_) => "write",
             Self::Audit(_) => "audit",
             Self::Administer(_) => "administer",
             Self::Watch => "watch",
@@ -333,6 +338,7 @@ impl Command {
             | Self::Pin { .. }
             | Self::Unpin { .. }
             | Self::Trim { .. }
+            | Self::Write(_)
             | Self::Watch
             | Self::Report(_)
             | Self::ResolveReport { .. } => false,
@@ -389,6 +395,7 @@ impl Command {
             | Self::Block { .. }
             | Self::Unblock { .. }
             | Self::Trim { .. }
+            | Self::Write(_)
             | Self::Audit(_)
             | Self::Administer(_)
             | Self::Watch

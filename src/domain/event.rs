@@ -1,6 +1,9 @@
 //! What happened. Events are in the past tense and fat: whatever a dialect has to show is in the event, so that a
 //! frame is a function of one record, live or replayed.
 
+use std::sync::Arc;
+
+use super::document::{Fields, Whose};
 use super::room::Settings;
 use super::{
     Alias, Attachments, Capabilities, ClientId, Content, Deed, DirectoryEvent, Emoji, InboxEvent, Name, Num, Position,
@@ -69,6 +72,22 @@ pub enum RoomEvent {
     /// What it is from then on, changed or not.
     RoomUpdated(Settings),
     RoomArchived,
+    /// In a collection: its id is that of the record.
+    DocumentCreated {
+        whose: Box<Whose>,
+        fields: Arc<Fields>,
+    },
+    /// What a document is from then on. It was `created` then, and is whose it was.
+    DocumentUpdated {
+        whose: Box<Whose>,
+        document: RecordId,
+        created: Timestamp,
+        fields: Arc<Fields>,
+    },
+    DocumentDeleted {
+        whose: Box<Whose>,
+        document: RecordId,
+    },
     /// `user` is the author for who joined by itself, someone else for who was added.
     MemberJoined {
         user: UserId,
@@ -241,6 +260,9 @@ impl RoomEvent {
             Self::RoomCreated { .. }
             | Self::RoomUpdated(_)
             | Self::RoomArchived
+            | Self::DocumentCreated { .. }
+            | Self::DocumentUpdated { .. }
+            | Self::DocumentDeleted { .. }
             | Self::MemberJoined { .. }
             | Self::MemberInvited { .. }
             | Self::MemberLeft { .. }

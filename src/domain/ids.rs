@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::document::CollectionName;
+
 /// Why a text is not an id of the kind it was meant to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
@@ -102,6 +104,10 @@ text_id! {
 text_id! {
     /// A user within a tenant, as the token names it.
     UserId, "the user id", max 128, id_character
+}
+text_id! {
+    /// Users of a tenant who share what is in collections, as StaticBackend's accounts do. Not what somebody logs in with.
+    AccountId, "the account id", max 128, id_character
 }
 text_id! {
     /// A publisher's own id for what it sends, unique per author and room: the key of idempotent publishing.
@@ -233,8 +239,8 @@ impl fmt::Display for Alias {
     }
 }
 
-/// A room. Version 7 for those made here, version 5 of the pair for direct rooms and of the room or the tenant for audit
-/// rooms; any version is understood.
+/// A room. Version 7 for those made here, version 5 of the pair for direct rooms, of the room or the tenant for audit rooms
+/// and of the name for collections; any version is understood.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoomId(pub Uuid);
 
@@ -262,6 +268,11 @@ impl RoomId {
         Self(Uuid::new_v5(&Self::AUDITS, tenant.as_str().as_bytes()))
     }
 
+    /// The one collection of a name.
+    pub fn collection(tenant: &TenantId, name: &CollectionName) -> Self {
+        Self(Uuid::new_v5(&Self::COLLECTIONS, format!("{tenant}\n{name}").as_bytes()))
+    }
+
     /// A new room's id (RFC 9562, section 5.7).
     pub fn new(now: Timestamp, random: u128) -> Self {
         Self(uuid_v7(now, random))
@@ -272,6 +283,9 @@ impl RoomId {
 
     /// The namespace of audit rooms: drawn once, at random.
     const AUDITS: Uuid = Uuid::from_u128(0xd3a7_0f58_6c14_4be2_8d69_7e20_91cb_4a36);
+
+    /// The namespace of collections: drawn once, at random.
+    const COLLECTIONS: Uuid = Uuid::from_u128(0xb8f5_41d6_2e07_4c9a_a3d4_6f81_07e2_59bc);
 
     /// The namespace of inboxes: drawn once, at random.
     const INBOXES: Uuid = Uuid::from_u128(0x1c8e_6a94_50fd_4b39_8f22_c4b7_03d9_6e15);

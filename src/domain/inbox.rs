@@ -311,6 +311,9 @@ impl Digest {
             RoomEvent::RoomCreated { .. }
             | RoomEvent::RoomUpdated(_)
             | RoomEvent::RoomArchived
+            | RoomEvent::DocumentCreated { .. }
+            | RoomEvent::DocumentUpdated { .. }
+            | RoomEvent::DocumentDeleted { .. }
             | RoomEvent::MemberJoined { .. }
             | RoomEvent::MemberInvited { .. }
             | RoomEvent::MemberLeft { .. }

@@ -10,6 +10,7 @@ pub mod command;
 pub mod content;
 pub mod deed;
 pub mod directory;
+pub mod document;
 pub mod event;
 pub mod exclusion;
 pub mod file;
@@ -36,8 +37,8 @@ pub use directory::DirectoryEvent;
 pub use event::{Audited, Event, Forwarded, InReplyTo, Mentions, Record, Reported, RoomEvent};
 pub use file::{Attachment, Attachments, File, Purpose};
 pub use ids::{
-    Alias, ClientId, Emoji, Epoch, FileId, FileName, LoginId, Mark, MediaType, Name, Num, Position, RecordId, RoomId,
-    RoomKey, RoomName, Seq, StreamId, TenantId, Timestamp, TokenId, UserId,
+    AccountId, Alias, ClientId, Emoji, Epoch, FileId, FileName, LoginId, Mark, MediaType, Name, Num, Position,
+    RecordId, RoomId, RoomKey, RoomName, Seq, StreamId, TenantId, Timestamp, TokenId, UserId,
 };
 pub use inbox::InboxEvent;
 pub use policy::{Role, RoomKind};

@@ -24,13 +24,19 @@ pub enum RoomKind {
     Box,
     /// Members are added with a role; viewers only watch.
     Canvas,
+    /// Documents. Nobody is in it, and who reads and writes which is said by its name.
+    Collection,
     /// What has been decided in another room, for who answers for that one. The server makes it, writes in it and decides
     /// who is in it.
     Audit,
 }
 
 impl RoomKind {
-    pub const ALL: [Self; 6] = [Self::Channel, Self::Group, Self::Direct, Self::Box, Self::Canvas, Self::Audit];
+    pub const ALL: [Self; 7] =
+        [Self::Channel, Self::Group, Self::Direct, Self::Box, Self::Canvas, Self::Collection, Self::Audit];
+
+    /// Those that are made because somebody asks for one.
+    pub const MADE_BY_USERS: [Self; 5] = [Self::Channel, Self::Group, Self::Direct, Self::Box, Self::Canvas];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -39,6 +45,7 @@ impl RoomKind {
             Self::Direct => "direct",
             Self::Box => "box",
             Self::Canvas => "canvas",
+            Self::Collection => "collection",
             Self::Audit => "audit",
         }
     }
@@ -105,8 +112,8 @@ impl RoomKind {
                 pin: Role::Admin,
                 leave: Leave::UnlessLastOwner,
             },
-            // Its members are viewers, all of them.
-            Self::Audit => Policy {
+            // A collection has no members; those of an audit room are viewers, all of them.
+            Self::Collection | Self::Audit => Policy {
                 entry: Entry::Closed,
                 creator: Role::Viewer,
                 needs_alias: false,

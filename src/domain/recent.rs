@@ -138,6 +138,7 @@ fn asked(command: &Command) -> Option<Said> {
         | Command::Unblock { .. }
         | Command::React { .. }
         | Command::Unreact { .. }
+        | Command::Write(_)
         | Command::Audit(_)
         | Command::Administer(_)
         | Command::Watch
@@ -169,6 +170,9 @@ fn said(event: &RoomEvent) -> Option<Said> {
         RoomEvent::RoomCreated { .. }
         | RoomEvent::RoomUpdated(_)
         | RoomEvent::RoomArchived
+        | RoomEvent::DocumentCreated { .. }
+        | RoomEvent::DocumentUpdated { .. }
+        | RoomEvent::DocumentDeleted { .. }
         | RoomEvent::MemberJoined { .. }
         | RoomEvent::MemberInvited { .. }
         | RoomEvent::MemberLeft { .. }

@@ -81,6 +81,14 @@ pub enum Rejection {
     TooManyAttachments,
     #[error("there is no such report in this room")]
     ReportNotFound,
+    #[error("there is no such document, or it is not yours to see")]
+    DocumentNotFound,
+    #[error("a document has at most 61440 bytes as JSON in a string, and 16 levels")]
+    DocumentSize,
+    #[error("a change is of at most 1,000 documents, which have 2 MiB together")]
+    TooManyDocuments,
+    #[error("the field holds no number to which that can be added")]
+    NotANumber,
     #[error("an avatar has to be a picture: PNG, JPEG, GIF, WebP, AVIF or BMP")]
     NotAPicture,
     #[error("the room has not come so far: there is no record of this seq yet")]
@@ -90,7 +98,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 43] = [
         Self::RoomNotFound,
         Self::RoomExists,
         Self::RoomArchived,
@@ -127,6 +135,10 @@ impl Rejection {
         Self::FileNotFound,
         Self::TooManyAttachments,
         Self::ReportNotFound,
+        Self::DocumentNotFound,
+        Self::DocumentSize,
+        Self::TooManyDocuments,
+        Self::NotANumber,
         Self::NotAPicture,
         Self::NotThereYet,
         Self::ClientIdReused,
@@ -170,6 +182,10 @@ impl Rejection {
             | Self::FileNotFound
             | Self::TooManyAttachments
             | Self::ReportNotFound
+            | Self::DocumentNotFound
+            | Self::DocumentSize
+            | Self::TooManyDocuments
+            | Self::NotANumber
             | Self::NotAPicture
             | Self::NotThereYet
             | Self::ClientIdReused => None,
@@ -215,6 +231,10 @@ impl Rejection {
             Self::FileNotFound => "file_not_found",
             Self::TooManyAttachments => "too_many_attachments",
             Self::ReportNotFound => "report_not_found",
+            Self::DocumentNotFound => "document_not_found",
+            Self::DocumentSize => "document_size",
+            Self::TooManyDocuments => "too_many_documents",
+            Self::NotANumber => "not_a_number",
             Self::NotAPicture => "not_a_picture",
             Self::NotThereYet => "not_there_yet",
             Self::ClientIdReused => "client_id_reused",

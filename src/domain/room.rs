@@ -16,6 +16,7 @@ use super::{
 };
 
 mod audit;
+mod collection;
 mod moderation;
 
 /// The most members a room may have.
@@ -260,6 +261,8 @@ pub struct Room {
     /// Of an audit room, and not part of a snapshot: who has reported what of late, and which reports have been seen to.
     reported: BTreeMap<(RecordId, UserId), Seq>,
     resolved: BTreeSet<Seq>,
+    /// Of a collection.
+    documents: collection::Documents,
     /// The messages that commands referred to of late: see [`Room::know`].
     known: BTreeMap<Seq, Message>,
     /// What some users feel about some of these.
@@ -288,6 +291,8 @@ pub struct Snapshot {
     pub rules: Arc<Rules>,
     pub pins: BTreeMap<Seq, Pin>,
     pub taken: Option<Position>,
+    /// Of a collection: how many documents there are.
+    pub documents: u64,
 }
 
 impl Room {
@@ -309,6 +314,7 @@ impl Room {
             taken: snapshot.taken,
             reported: BTreeMap::new(),
             resolved: BTreeSet::new(),
+            documents: collection::Documents::counted(snapshot.documents),
             known: BTreeMap::new(),
             reacted: BTreeMap::new(),
         }
@@ -328,6 +334,7 @@ impl Room {
             rules: Arc::clone(&self.rules),
             pins: self.pins.clone(),
             taken: self.taken,
+            documents: self.document_count(),
         })
     }
 
@@ -449,6 +456,7 @@ impl Room {
             return match command {
                 Command::Create(create) => created(by, create),
                 Command::Audit(audit) => audit::begun(audit),
+                Command::Write(write) => collection::begun(&write),
                 Command::Update(_)
                 | Command::Archive
                 | Command::Join
@@ -486,6 +494,7 @@ impl Room {
             Command::Create(_) => return Err(self.existence(&asked, Rejection::RoomExists)),
             Command::Audit(audit) => return self.written_down(&asked, audit),
             Command::Administer(administer) => return self.administered(&asked, administer),
+            Command::Write(write) => return self.written(&asked, &write),
             // Its host does it: nothing is recorded.
             Command::Watch => return Ok(Vec::new()),
             Command::Report(report) => return self.report_taken(&asked, report),
@@ -671,6 +680,9 @@ impl Room {
                     self.spoken.clear();
                 }
             }
+            RoomEvent::DocumentCreated { .. }
+            | RoomEvent::DocumentUpdated { .. }
+            | RoomEvent::DocumentDeleted { .. } => self.note_document(record),
             RoomEvent::RoomArchived => {
                 if let Some(header) = &mut self.header {
                     header.archived = true;
@@ -939,7 +951,7 @@ impl Room {
 fn created(by: &Principal, create: Create) -> Result<Vec<RoomEvent>, Rejection> {
     let Create { kind, num, alias, name, members } = create;
     let policy = kind.policy();
-    if kind == RoomKind::Audit {
+    if !RoomKind::MADE_BY_USERS.contains(&kind) {
         return Err(Rejection::KindForbids);
     }
     if policy.needs_alias && alias.is_none() {
@@ -954,12 +966,15 @@ fn created(by: &Principal, create: Create) -> Result<Vec<RoomEvent>, Rejection> 
     }
     let joined = |(user, role)| match kind {
         RoomKind::Direct => RoomEvent::MemberJoined { user, role: policy.creator },
-        RoomKind::Channel | RoomKind::Group | RoomKind::Box | RoomKind::Canvas | RoomKind::Audit => {
-            match policy.entry {
-                Entry::Added => RoomEvent::MemberJoined { user, role },
-                Entry::Open | Entry::Invited | Entry::Closed => RoomEvent::MemberInvited { user, role },
-            }
-        }
+        RoomKind::Channel
+        | RoomKind::Group
+        | RoomKind::Box
+        | RoomKind::Canvas
+        | RoomKind::Collection
+        | RoomKind::Audit => match policy.entry {
+            Entry::Added => RoomEvent::MemberJoined { user, role },
+            Entry::Open | Entry::Invited | Entry::Closed => RoomEvent::MemberInvited { user, role },
+        },
     };
     let mut events = vec![
         RoomEvent::RoomCreated { kind, alias, num, name, audits: None },

@@ -615,7 +615,7 @@ fn one_of(words: impl IntoIterator<Item = &'static str>) -> ObjectBuilder {
 
 /// The kinds of room that somebody may create.
 fn made_by_users() -> impl Iterator<Item = RoomKind> {
-    RoomKind::ALL.into_iter().filter(|kind| *kind != RoomKind::Audit)
+    RoomKind::MADE_BY_USERS.into_iter()
 }
 
 fn kind() -> ObjectBuilder {

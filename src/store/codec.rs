@@ -4,6 +4,8 @@
 //! The shapes here are this module's own, so that a rename in the domain never changes a byte on disk. Decoding takes
 //! whatever a disk may hold and never panics.
 
+mod value;
+
 use std::sync::Arc;
 
 use serde::de::{self, Visitor};
@@ -11,17 +13,20 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use self::deed::StoredDeed;
+pub(super) use self::value::StoredFields;
+
 use super::StoreError;
 use crate::domain::command::{Decision, Reading};
+use crate::domain::document::{CollectionName, Whose};
 use crate::domain::inbox::{Reached, Settings};
 use crate::domain::policy::History;
 use crate::domain::room::Settings as RoomSettings;
 use crate::domain::rules::Links;
 use crate::domain::{
-    Alias, Attachment, Attachments, Audience, Audited, Capabilities, ClientId, Content, DirectoryEvent, Emoji, Epoch,
-    Event, FileId, FileName, Forwarded, InReplyTo, InboxEvent, MediaType, Mentions, Name, Num, Position, Record,
-    RecordId, Reported, Rights, Role, RoomEvent, RoomId, RoomKey, RoomKind, Rules, Seq, StreamId, TenantId, Timestamp,
-    UserId,
+    AccountId, Alias, Attachment, Attachments, Audience, Audited, Capabilities, ClientId, Content, DirectoryEvent,
+    Emoji, Epoch, Event, FileId, FileName, Forwarded, InReplyTo, InboxEvent, MediaType, Mentions, Name, Num, Position,
+    Record, RecordId, Reported, Rights, Role, RoomEvent, RoomId, RoomKey, RoomKind, Rules, Seq, StreamId, TenantId,
+    Timestamp, UserId,
 };
 
 mod deed;
@@ -70,6 +75,9 @@ pub(super) fn erased(record: &Record) -> Option<Record> {
             RoomEvent::RoomCreated { .. }
             | RoomEvent::RoomUpdated(_)
             | RoomEvent::RoomArchived
+            | RoomEvent::DocumentCreated { .. }
+            | RoomEvent::DocumentUpdated { .. }
+            | RoomEvent::DocumentDeleted { .. }
             | RoomEvent::MemberJoined { .. }
             | RoomEvent::MemberInvited { .. }
             | RoomEvent::MemberLeft { .. }
@@ -202,6 +210,10 @@ pub(super) fn user(text: &str) -> Result<UserId, StoreError> {
     UserId::new(text).map_err(damage)
 }
 
+pub(super) fn account(text: &str) -> Result<AccountId, StoreError> {
+    AccountId::new(text).map_err(damage)
+}
+
 pub(super) fn emoji(text: &str) -> Result<Emoji, StoreError> {
     Emoji::new(text).map_err(damage)
 }
@@ -262,6 +274,16 @@ enum StoredEvent<'a> {
     },
     #[serde(rename = "ra")]
     RoomArchived,
+    #[serde(rename = "dc")]
+    DocumentCreated {
+        #[serde(borrow)]
+        whose: StoredWhose<'a>,
+        fields: StoredFields,
+    },
+    #[serde(rename = "du")]
+    DocumentUpdated { whose: StoredWhose<'a>, document: Id, created: i64, fields: StoredFields },
+    #[serde(rename = "dd")]
+    DocumentDeleted { whose: StoredWhose<'a>, document: Id },
     #[serde(rename = "mj")]
     MemberJoined { user: &'a str, role: StoredRole },
     #[serde(rename = "mi")]
@@ -400,6 +422,25 @@ impl<'a> StoredDecision<'a> {
     }
 }
 
+/// In which collection a document is, and whose it is.
+#[derive(Serialize, Deserialize)]
+struct StoredWhose<'a> {
+    collection: &'a str,
+    owner: &'a str,
+    account: &'a str,
+}
+
+impl<'a> StoredWhose<'a> {
+    fn of(Whose { collection, owner, account }: &'a Whose) -> Self {
+        Self { collection: collection.as_str(), owner: owner.as_str(), account: account.as_str() }
+    }
+
+    fn into_domain(self) -> Result<Box<Whose>, StoreError> {
+        let collection = CollectionName::new(self.collection).map_err(damage)?;
+        Ok(Box::new(Whose { collection, owner: user(self.owner)?, account: account(self.account)? }))
+    }
+}
+
 /// Epoch and seq.
 #[derive(Serialize, Deserialize, Clone, Copy, Default)]
 pub(super) struct StoredReached(u64, u64);
@@ -482,6 +523,18 @@ impl<'a> StoredEvent<'a> {
                 }
             }
             RoomEvent::RoomArchived => Self::RoomArchived,
+            RoomEvent::DocumentCreated { whose, fields } => {
+                Self::DocumentCreated { whose: StoredWhose::of(whose), fields: StoredFields(Arc::clone(fields)) }
+            }
+            RoomEvent::DocumentUpdated { whose, document, created, fields } => Self::DocumentUpdated {
+                whose: StoredWhose::of(whose),
+                document: Id(document.0),
+                created: created.0,
+                fields: StoredFields(Arc::clone(fields)),
+            },
+            RoomEvent::DocumentDeleted { whose, document } => {
+                Self::DocumentDeleted { whose: StoredWhose::of(whose), document: Id(document.0) }
+            }
             RoomEvent::MemberJoined { user, role } => Self::MemberJoined { user: user.as_str(), role: (*role).into() },
             RoomEvent::MemberInvited { user, role } => {
                 Self::MemberInvited { user: user.as_str(), role: (*role).into() }
@@ -610,6 +663,18 @@ impl<'a> StoredEvent<'a> {
                 RoomEvent::RoomUpdated(RoomSettings { name, edit_history, slow_mode_ms, history, keep_ms })
             }
             Self::RoomArchived => RoomEvent::RoomArchived,
+            Self::DocumentCreated { whose, fields } => {
+                RoomEvent::DocumentCreated { whose: whose.into_domain()?, fields: fields.0 }
+            }
+            Self::DocumentUpdated { whose, document, created, fields } => RoomEvent::DocumentUpdated {
+                whose: whose.into_domain()?,
+                document: RecordId(document.0),
+                created: Timestamp(created),
+                fields: fields.0,
+            },
+            Self::DocumentDeleted { whose, document } => {
+                RoomEvent::DocumentDeleted { whose: whose.into_domain()?, document: RecordId(document.0) }
+            }
             Self::MemberJoined { user: who, role } => RoomEvent::MemberJoined { user: user(who)?, role: role.into() },
             Self::MemberInvited { user: who, role } => RoomEvent::MemberInvited { user: user(who)?, role: role.into() },
             Self::MemberLeft { user: who, joined } => {
@@ -821,6 +886,8 @@ pub(super) enum StoredKind {
     Box,
     #[serde(rename = "v")]
     Canvas,
+    #[serde(rename = "k")]
+    Collection,
     #[serde(rename = "a")]
     Audit,
 }
@@ -833,6 +900,7 @@ impl From<RoomKind> for StoredKind {
             RoomKind::Direct => Self::Direct,
             RoomKind::Box => Self::Box,
             RoomKind::Canvas => Self::Canvas,
+            RoomKind::Collection => Self::Collection,
             RoomKind::Audit => Self::Audit,
         }
     }
@@ -846,6 +914,7 @@ impl From<StoredKind> for RoomKind {
             StoredKind::Direct => Self::Direct,
             StoredKind::Box => Self::Box,
             StoredKind::Canvas => Self::Canvas,
+            StoredKind::Collection => Self::Collection,
             StoredKind::Audit => Self::Audit,
         }
     }
@@ -1009,7 +1078,9 @@ mod tests {
     use super::*;
     use crate::domain::Deed;
     use crate::domain::account::Rank;
+    use crate::domain::document::{DEPTH_MAX as NESTED_MAX, FIELDS_BYTES_MAX, Fields, Number, Value};
     use crate::domain::{Epoch, Seq};
+    use crate::store::RECORD_BYTES_MAX;
 
     #[test]
     fn every_kind_of_event_comes_back_as_it_was() {
@@ -1052,6 +1123,53 @@ mod tests {
         let posted = decode(PLACE, &bytes).unwrap().event;
         let Event::Room(RoomEvent::MessagePosted { attachments, mentions, .. }) = posted else { panic!("{posted:?}") };
         assert_eq!((attachments.len(), mentions.len()), (0, 1));
+    }
+
+    #[test]
+    fn the_largest_and_the_deepest_document_is_a_record() {
+        let name = |length: usize| "n".repeat(length);
+        let whose = Whose {
+            collection: CollectionName::new(&name(CollectionName::BYTES_MAX)).unwrap(),
+            owner: UserId::new(&name(UserId::BYTES_MAX)).unwrap(),
+            account: AccountId::new(&name(AccountId::BYTES_MAX)).unwrap(),
+        };
+        let of = |value: Value| Fields([("x".into(), value)].into());
+        let mut deep = of(Value::Null);
+        for _ in 1..NESTED_MAX {
+            deep = of(Value::Map(deep));
+        }
+        let text = |text: &str| Value::Text(text.into());
+        let many = |value: Value| Value::List(vec![value.clone(); FIELDS_BYTES_MAX / value.bytes() - 8]);
+        let number = |number: Number| many(Value::Number(number));
+        let largest = [
+            text(&name(FIELDS_BYTES_MAX - 64)),
+            many(text("")),
+            many(Value::Null),
+            many(Value::List(Vec::new())),
+            number(Number::whole(0)),
+            number(Number::whole(-33)),
+            number(Number::whole(128)),
+            number(Number::whole(256)),
+            number(Number::whole(65_536)),
+            number(Number::unsigned(1 << 32)),
+            number(Number::float(0.5).unwrap()),
+        ];
+        for fields in largest.map(of).into_iter().chain([deep]) {
+            let whose = Box::new(whose.clone());
+            let fields = fields.checked().unwrap();
+            let event = RoomEvent::DocumentUpdated {
+                whose,
+                document: RecordId(Uuid::nil()),
+                created: Timestamp(i64::MAX),
+                fields,
+            };
+            let mut record = record(Event::Room(event));
+            record.author = UserId::new(&name(UserId::BYTES_MAX)).unwrap();
+            let mut bytes = Vec::new();
+            encode(&record, &mut bytes);
+            assert!(bytes.len() <= RECORD_BYTES_MAX, "{}", bytes.len());
+            assert_eq!(decode(record.position, &bytes), Ok(record));
+        }
     }
 
     #[test]
@@ -1170,6 +1288,17 @@ mod tests {
         ]
     }
 
+    fn whose() -> Box<Whose> {
+        let collection = CollectionName::new("tasks_760_").unwrap();
+        let (owner, account) = (UserId::new("ann").unwrap(), AccountId::new("acme").unwrap());
+        Box::new(Whose { collection, owner, account })
+    }
+
+    fn fields() -> Arc<Fields> {
+        let list = Value::List(vec![Value::Number(Number::whole(-7)), Value::Text("x".into()), Value::Null]);
+        Arc::new(Fields([("list".into(), list), ("done".into(), Value::Bool(false))].into()))
+    }
+
     fn every_event() -> Vec<Event> {
         let reached = Reached(PLACE);
         let user = UserId::new("bob").unwrap();
@@ -1186,6 +1315,9 @@ mod tests {
                 keep_ms: 86_400_000,
             }),
             RoomEvent::RoomArchived,
+            RoomEvent::DocumentCreated { whose: whose(), fields: fields() },
+            RoomEvent::DocumentUpdated { whose: whose(), document: id, created: Timestamp(-1), fields: fields() },
+            RoomEvent::DocumentDeleted { whose: whose(), document: id },
             RoomEvent::MemberLeft { user: user.clone(), joined: id },
             RoomEvent::MemberKicked { user: user.clone(), joined: id, reason: None },
             RoomEvent::MemberBanned {

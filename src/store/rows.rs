@@ -4,6 +4,7 @@
 //! head. Keys and values are this module's; the domain's words go in and come out.
 
 pub mod accounts;
+pub mod documents;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

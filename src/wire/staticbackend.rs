@@ -142,6 +142,9 @@ fn said(record: &Record) -> Option<Said<'_>> {
         | RoomEvent::MessageErased
         | RoomEvent::Audited(_)
         | RoomEvent::Administered(_)
+        | RoomEvent::DocumentCreated { .. }
+        | RoomEvent::DocumentUpdated { .. }
+        | RoomEvent::DocumentDeleted { .. }
         | RoomEvent::Reported(_)
         | RoomEvent::ReportResolved { .. } => None,
     }

@@ -184,6 +184,9 @@ impl RoomEvent {
             | Self::MemberUnmuted { .. } => true,
             Self::MessageDeleted { by, .. } => by != author,
             Self::RoomCreated { .. }
+            | Self::DocumentCreated { .. }
+            | Self::DocumentUpdated { .. }
+            | Self::DocumentDeleted { .. }
             | Self::MemberJoined { .. }
             | Self::MemberInvited { .. }
             | Self::MemberLeft { .. }
@@ -216,6 +219,9 @@ impl RoomEvent {
             Self::RoomCreated { .. }
             | Self::RoomUpdated(_)
             | Self::RoomArchived
+            | Self::DocumentCreated { .. }
+            | Self::DocumentUpdated { .. }
+            | Self::DocumentDeleted { .. }
             | Self::MemberInvited { .. }
             | Self::RulesChanged(_)
             | Self::MemberBanned { joined: None, .. }

@@ -286,6 +286,10 @@ fn put_event(out: &mut impl Writer, event: &RoomEvent) {
             put_settings(out, settings);
         }
         RoomEvent::RoomArchived => out.member("event", "room_archived"),
+        // Nobody follows a collection in this dialect. Its place would be shown, and what it says kept.
+        RoomEvent::DocumentCreated { .. } | RoomEvent::DocumentUpdated { .. } | RoomEvent::DocumentDeleted { .. } => {
+            out.member("event", "hidden");
+        }
         RoomEvent::MemberJoined { user, role } => {
             out.member("event", "member_joined");
             out.member("user", user.as_str());

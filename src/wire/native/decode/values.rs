@@ -171,8 +171,7 @@ impl FromText for RoomKind {
     type Error = &'static str;
 
     fn from_text(text: &str) -> Result<Self, Self::Error> {
-        // An audit room is made by nobody.
-        let known = Self::ALL.into_iter().find(|kind| kind.as_str() == text && *kind != Self::Audit);
+        let known = Self::MADE_BY_USERS.into_iter().find(|kind| kind.as_str() == text);
         known.ok_or("a kind is one of channel, group, direct, box, canvas")
     }
 }
