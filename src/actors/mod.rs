@@ -14,6 +14,7 @@ mod channels;
 pub mod connections;
 mod digests;
 pub mod directory;
+pub mod documents;
 mod excluding;
 pub mod failure;
 pub mod files;

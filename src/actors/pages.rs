@@ -16,8 +16,9 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, Shared, WeakShared};
 
-use super::batch::{Frames, removal_of};
+use super::batch::{Frames, audiences, removal_of};
 use super::registry::Registry;
+use crate::domain::document::Reader;
 use crate::domain::room::Header;
 use crate::domain::{Alias, Position, RoomKey, Seq, UserId};
 use crate::store::rows::{self, Row};
@@ -81,7 +82,7 @@ impl FramedPage {
         let first = page.records.first().map_or(after.next(), |record| record.position.seq);
         Self {
             first,
-            frames: Frames::new(of.1, Label { key: &of.0, alias }, first, &page.records),
+            frames: Frames::new(of.1, Label { key: &of.0, alias }, first, &page.records, audiences(&page.records)),
             positions: page.records.iter().map(|record| record.position).collect(),
             complete: page.complete,
             read: Instant::now(),
@@ -111,9 +112,10 @@ impl FramedPage {
         self.positions.get(index).filter(|position| position.seq > after).copied()
     }
 
-    /// The frames of the records after `after`, up to and including `until`.
-    pub fn frames(&self, after: Seq, until: Seq) -> Bytes {
-        self.frames.between(after, until)
+    /// The frames of the records after `after`, up to and including `until`, that `reader` is told of, and how many these
+    /// are.
+    pub fn frames(&self, after: Seq, until: Seq, reader: Option<&Reader>) -> (Bytes, u64) {
+        self.frames.between(after, until, reader)
     }
 
     /// Where its records after `after` end a membership of `user`, and whether by a kick.
@@ -269,8 +271,8 @@ mod tests {
         assert_eq!(page.removals(&user("bob"), Seq(5)).count() + page.removals(&user("ann"), Seq(3)).count(), 0);
         let mut alone = bytes::BytesMut::new();
         Dialect::NativeJson.put_record(&mut alone, Label::plain(&room()), &records[2]);
-        assert_eq!(page.frames(Seq(5), Seq(6)), alone);
-        assert!(page.frames(Seq(3), Seq(6)).ends_with(&alone));
+        assert_eq!(page.frames(Seq(5), Seq(6), None), (alone.clone().freeze(), 1));
+        assert!(page.frames(Seq(3), Seq(6), None).0.ends_with(&alone));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::presences;
 use super::registry::Registry;
 use super::worker::Follower;
 use crate::domain::command::Found;
+use crate::domain::document as documents;
 use crate::domain::policy::Standing;
 use crate::domain::room::{Ban, Header, Member, Message, Mute, PINS_MAX, Pin};
 use crate::domain::{
@@ -56,6 +57,9 @@ pub struct Admitted {
 /// on.
 pub async fn admit(registry: &Registry, follower: &Rc<Follower>, since: Since) -> Result<Admitted, Refusal> {
     let store = &**registry.store();
+    if let Some(reader) = follower.reader() {
+        return admit_reader(store, follower, reader, since).await;
+    }
     let visit = Visit::begin(store, follower).await?;
     let head = visit.head().await?;
     let wanted = match since {
@@ -81,6 +85,38 @@ pub async fn admit(registry: &Registry, follower: &Rc<Follower>, since: Since) -
         return Err(Rejection::NotMember.into());
     }
     Ok(Admitted { at, head: head.seq, gap })
+}
+
+/// Admits whoever follows a collection: any user of the tenant, who is told of what he may read. There need be no such
+/// collection yet: then it begins before the first document.
+async fn admit_reader(
+    store: &dyn Store,
+    follower: &Follower,
+    reader: &documents::Reader,
+    since: Since,
+) -> Result<Admitted, Refusal> {
+    let (key, failed) = (follower.room(), |error: StoreError| read_failed(&error));
+    if reader.identity().is_none() {
+        return Err(Refusal::unauthenticated());
+    }
+    let header = store.get(&key.stream(), rows::HEADER).await.map_err(failed)?;
+    let header = header.map(|header| Header::decode(&header)).transpose().map_err(failed)?;
+    if header.as_ref().is_some_and(|header| header.kind != RoomKind::Collection) {
+        return Err(Rejection::RoomNotFound.into());
+    }
+    let start = Position::start(store.epoch());
+    let head = store.head(&key.stream()).await.map_err(failed)?.unwrap_or(start);
+    let at = match since {
+        Since::Start => start,
+        Since::Now => head,
+        Since::Cursor(text) => {
+            let trimmed = header.map_or(start, |header| header.trimmed);
+            position(store, key, &text, head, trimmed).await?
+        }
+    };
+    // Nobody is removed from a collection: it stands before every record.
+    follower.follow().borrow_mut().admit(at, Seq::ZERO);
+    Ok(Admitted { at, head: head.seq, gap: None })
 }
 
 /// What a member is in a room, and what the room is.

@@ -528,7 +528,7 @@ mod tests {
     }
 
     fn frames_of(batch: &Batch) -> Bytes {
-        batch.frames(Dialect::NativeJson, Seq(batch.first().0 - 1), batch.last().seq).unwrap()
+        batch.frames(Dialect::NativeJson, Seq(batch.first().0 - 1), batch.last().seq, None).unwrap().0
     }
 
     fn dialects() -> DialectSet {

@@ -20,7 +20,6 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
 use super::asking::{self, done, publishes};
-use super::batch::Batch;
 use super::channels::Channels;
 use super::connections;
 use super::failure::read_failed;
@@ -769,9 +768,11 @@ impl SessionActor {
         let seqs = removals.clone().map(|(seq, _)| seq);
         let handed = follower.follow().borrow_mut().page(generation, after.seq, last, page.is_complete(), seqs);
         if let Some((from, until)) = handed.records {
-            let (frames, records) = (page.frames(from.seq, until), Batch::count(from.seq, until));
-            // When that is too much after all, the follower has been set back and reads again.
-            let _ = self.link.outbox.push_log(frames, records, follower.clone(), from);
+            let (frames, records) = page.frames(from.seq, until, follower.reader());
+            if records > 0 {
+                // When that is too much after all, the follower has been set back and reads again.
+                let _ = self.link.outbox.push_log(frames, records, follower.clone(), from);
+            }
         }
         if let Some((_, kicked)) = handed.ended.and_then(|ended| removals.find(|(seq, _)| *seq == ended)) {
             self.worker.removed(follower, kicked);

@@ -27,6 +27,7 @@ use super::registry::{Registry, RelayId};
 use super::relay::{Announce, Publication, RelayActor, Revoke};
 use super::signals::{self, ROOMS_OF_ONE_MAX, TYPING};
 use super::world::Track;
+use crate::domain::document::Reader;
 use crate::domain::revocation::Subject;
 use crate::domain::session::{Follow, Generation};
 use crate::domain::{Position, Presence, Principal, RoomId, RoomKey, Seq, Signal, TenantId, UserId};
@@ -124,12 +125,14 @@ pub struct Follower {
     follow: RefCell<Follow>,
     room: RoomKey,
     user: UserId,
+    /// Of a follower of a collection: as whom it reads.
+    reader: Option<Box<Reader>>,
 }
 
 impl Follower {
     pub fn new(room: RoomKey, user: UserId, link: Rc<Link>, follow: Follow) -> Self {
         let dialect = link.dialect();
-        Self { room, user, link, track: None, dialect, follow: RefCell::new(follow) }
+        Self { room, user, link, track: None, dialect, follow: RefCell::new(follow), reader: None }
     }
 
     pub fn room(&self) -> &RoomKey {
@@ -138,6 +141,11 @@ impl Follower {
 
     pub fn user(&self) -> &UserId {
         &self.user
+    }
+
+    /// As whom it reads documents, where it does.
+    pub fn reader(&self) -> Option<&Reader> {
+        self.reader.as_deref()
     }
 
     /// Has the processor fetch what a publication is going to look at.
@@ -389,7 +397,18 @@ impl Worker {
 
     /// Registers a follower for publications and removals, before anything is known about its rights.
     pub fn register(self: &Rc<Self>, room: RoomKey, user: UserId, link: &Rc<Link>) -> Registration {
-        self.register_in(room, user, link, None)
+        self.register_as(room, user, link, None, None)
+    }
+
+    /// As [`Worker::register`], for a follower of a collection: it is handed what `reader` is told of.
+    pub fn register_reader(
+        self: &Rc<Self>,
+        room: RoomKey,
+        user: UserId,
+        link: &Rc<Link>,
+        reader: Reader,
+    ) -> Registration {
+        self.register_as(room, user, link, None, Some(Box::new(reader)))
     }
 
     /// As [`Worker::register`], for a follower that belongs to a world.
@@ -400,9 +419,20 @@ impl Worker {
         link: &Rc<Link>,
         track: Option<Rc<Track>>,
     ) -> Registration {
+        self.register_as(room, user, link, track, None)
+    }
+
+    fn register_as(
+        self: &Rc<Self>,
+        room: RoomKey,
+        user: UserId,
+        link: &Rc<Link>,
+        track: Option<Rc<Track>>,
+        reader: Option<Box<Reader>>,
+    ) -> Registration {
         self.generations.set(self.generations.get() + 1);
         let follow = Follow::opening(Generation(self.generations.get()));
-        let follower = Follower { track, ..Follower::new(room.clone(), user, Rc::clone(link), follow) };
+        let follower = Follower { track, reader, ..Follower::new(room.clone(), user, Rc::clone(link), follow) };
         let follower = Rc::new(follower);
         let mut rooms = self.rooms.borrow_mut();
         let followers = rooms.entry(room.clone()).or_default();
@@ -714,8 +744,10 @@ fn hand_over<'a>(follower: &Rc<Follower>, batch: &'a Batch, more: bool) -> Hande
     let handed = follower.follow.borrow_mut().publication(batch.first(), batch.last(), seqs);
     if let Some((from, until)) = handed.records {
         match frames_for(follower, batch, from.seq, until) {
-            Some(frames) => {
-                records = Batch::count(from.seq, until);
+            // Of a collection: it is told of none of them.
+            Some((_, 0)) => {}
+            Some((frames, told)) => {
+                records = told;
                 let (pushed, bytes) = if more {
                     outbox.lay_log(frames, records, follower.clone(), from)
                 } else {
@@ -736,16 +768,17 @@ fn hand_over<'a>(follower: &Rc<Follower>, batch: &'a Batch, more: bool) -> Hande
     Handed { records, sent, overflowed, removal }
 }
 
-/// The frames of the records after `after` up to `until`; in a world each with the cursor behind it.
-fn frames_for(follower: &Follower, batch: &Batch, after: Seq, until: Seq) -> Option<Bytes> {
+/// The frames of the records after `after` up to `until` that the follower is told of, and how many these are; in a world
+/// each with the cursor behind it.
+fn frames_for(follower: &Follower, batch: &Batch, after: Seq, until: Seq) -> Option<(Bytes, u64)> {
     let dialect = follower.dialect;
-    let Some(track) = &follower.track else { return batch.frames(dialect, after, until) };
+    let Some(track) = &follower.track else { return batch.frames(dialect, after, until, follower.reader()) };
     let mut out = BytesMut::new();
     for seq in (after.0..until.0).map(Seq) {
-        let framed = batch.frames(dialect, seq, seq.next())?;
+        let (framed, _) = batch.frames(dialect, seq, seq.next(), None)?;
         track.put(&mut out, dialect, follower.room.room, seq.next(), &framed);
     }
-    Some(out.freeze())
+    Some((out.freeze(), Batch::count(after, until)))
 }
 
 /// Tells a follower what its dialect has a word for.

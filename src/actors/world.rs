@@ -579,7 +579,7 @@ impl WorldActor {
             let dialect = self.link.dialect();
             let mut frames = BytesMut::new();
             for seq in (from.seq.0..until.0).map(Seq) {
-                self.track.put(&mut frames, dialect, room, seq.next(), &page.frames(seq, seq.next()));
+                self.track.put(&mut frames, dialect, room, seq.next(), &page.frames(seq, seq.next(), None).0);
             }
             // When that is too much after all, the follower has been set back and reads again.
             let _ = self.link.outbox.push_log(frames.freeze(), Batch::count(from.seq, until), follower.clone(), from);

@@ -113,42 +113,52 @@ impl CollectionName {
     }
 }
 
+impl RoomEvent {
+    /// Whose the document is that it is about.
+    pub fn whose(&self) -> Option<&Whose> {
+        match self {
+            Self::DocumentCreated { whose, .. }
+            | Self::DocumentUpdated { whose, .. }
+            | Self::DocumentDeleted { whose, .. } => Some(whose),
+            Self::RoomCreated { .. }
+            | Self::RoomUpdated(_)
+            | Self::RoomArchived
+            | Self::MemberJoined { .. }
+            | Self::MemberInvited { .. }
+            | Self::MemberLeft { .. }
+            | Self::MemberKicked { .. }
+            | Self::RoleChanged { .. }
+            | Self::RightsChanged { .. }
+            | Self::RulesChanged(_)
+            | Self::MemberBanned { .. }
+            | Self::MemberUnbanned { .. }
+            | Self::MemberMuted { .. }
+            | Self::MemberUnmuted { .. }
+            | Self::MemberBlocked { .. }
+            | Self::MemberUnblocked { .. }
+            | Self::MessagePosted { .. }
+            | Self::MessageEdited { .. }
+            | Self::MessageDeleted { .. }
+            | Self::ReactionAdded { .. }
+            | Self::ReactionRemoved { .. }
+            | Self::MessagePinned { .. }
+            | Self::MessageUnpinned { .. }
+            | Self::HistoryTrimmed { .. }
+            | Self::MessageErased
+            | Self::Audited(_)
+            | Self::Administered(_)
+            | Self::Reported(_)
+            | Self::ReportResolved { .. } => None,
+        }
+    }
+}
+
 impl Audience {
     /// Of what happened.
     pub fn of(event: &RoomEvent) -> Self {
-        match event {
-            RoomEvent::DocumentCreated { whose, .. }
-            | RoomEvent::DocumentUpdated { whose, .. }
-            | RoomEvent::DocumentDeleted { whose, .. } => whose.collection.audience(&whose.owner, &whose.account),
-            RoomEvent::RoomCreated { .. }
-            | RoomEvent::RoomUpdated(_)
-            | RoomEvent::RoomArchived
-            | RoomEvent::MemberJoined { .. }
-            | RoomEvent::MemberInvited { .. }
-            | RoomEvent::MemberLeft { .. }
-            | RoomEvent::MemberKicked { .. }
-            | RoomEvent::RoleChanged { .. }
-            | RoomEvent::RightsChanged { .. }
-            | RoomEvent::RulesChanged(_)
-            | RoomEvent::MemberBanned { .. }
-            | RoomEvent::MemberUnbanned { .. }
-            | RoomEvent::MemberMuted { .. }
-            | RoomEvent::MemberUnmuted { .. }
-            | RoomEvent::MemberBlocked { .. }
-            | RoomEvent::MemberUnblocked { .. }
-            | RoomEvent::MessagePosted { .. }
-            | RoomEvent::MessageEdited { .. }
-            | RoomEvent::MessageDeleted { .. }
-            | RoomEvent::ReactionAdded { .. }
-            | RoomEvent::ReactionRemoved { .. }
-            | RoomEvent::MessagePinned { .. }
-            | RoomEvent::MessageUnpinned { .. }
-            | RoomEvent::HistoryTrimmed { .. }
-            | RoomEvent::MessageErased
-            | RoomEvent::Audited(_)
-            | RoomEvent::Administered(_)
-            | RoomEvent::Reported(_)
-            | RoomEvent::ReportResolved { .. } => Self::Everybody,
+        match event.whose() {
+            Some(Whose { collection, owner, account }) => collection.audience(owner, account),
+            None => Self::Everybody,
         }
     }
 

@@ -137,6 +137,13 @@ text_id! {
     MediaType, "the media type", max 100, media_character
 }
 
+impl AccountId {
+    /// The account that a user has alone.
+    pub fn of(user: &UserId) -> Self {
+        Self(Arc::clone(&user.0))
+    }
+}
+
 impl FileName {
     /// Of a file that nobody has given a name.
     pub fn unnamed() -> Self {

@@ -19,7 +19,7 @@ pub mod reply;
 pub mod request;
 mod splice;
 pub mod sse;
-mod staticbackend;
+pub mod staticbackend;
 pub mod world_cursor;
 
 use std::time::Duration;

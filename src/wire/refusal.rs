@@ -202,6 +202,10 @@ impl Refusal {
         Self::of(ROOM_SHUT).after(after)
     }
 
+    pub fn query_too_broad() -> Self {
+        Self::of(QUERY_TOO_BROAD)
+    }
+
     pub fn command_refused() -> Self {
         Self::of(COMMAND_REFUSED)
     }
@@ -396,6 +400,11 @@ const STORAGE_FULL: CodeInfo =
     later("storage_full", 507, "the server has no space left to record anything; reading goes on");
 const SHUTTING_DOWN: CodeInfo = same("shutting_down", 503, "the server restarts; connect again");
 const ROOM_SHUT: CodeInfo = later("room_shut", 503, "the room has failed too often and is shut for a while");
+const QUERY_TOO_BROAD: CodeInfo = no(
+    "query_too_broad",
+    422,
+    "more documents would have to be looked at, or answered, than one request may have; ask for fewer, or by an index",
+);
 const COMMAND_REFUSED: CodeInfo =
     no("command_refused", 409, "this command has made the room fail and is not tried again");
 const INTERNAL: CodeInfo = same("internal", 500, "the server has failed at this; it has been logged");
@@ -519,6 +528,7 @@ pub const CODES: &[CodeInfo] = &[
     STORAGE_FULL,
     SHUTTING_DOWN,
     ROOM_SHUT,
+    QUERY_TOO_BROAD,
     COMMAND_REFUSED,
     INTERNAL,
     ORIGIN_REFUSED,

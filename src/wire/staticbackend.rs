@@ -3,11 +3,14 @@
 //! A channel is a room that is named by its alias. `docs/protocols/staticbackend.md` is the page for those who run its
 //! clients, and says what is added to the original: members that these pass over.
 
+pub mod documents;
+
 use std::borrow::Cow;
 
 use bytes::{BufMut, BytesMut};
 use serde::{Deserialize, Serialize};
 
+use self::documents::Changed;
 use super::cursor::Cursor;
 use super::frame::{self, Opcode};
 use super::refusal::Refusal;
@@ -15,6 +18,9 @@ use super::reply::{ChannelReply, Notice, Removal, Reply};
 use super::request::{Ask, ChannelAsk, DecodeError, Request};
 use super::{Label, sse};
 use crate::domain::{Content, Event, Record, RecordId, RoomEvent, Signal};
+
+/// What the channels begin with that have the changes of a collection, which is called as the rest says.
+const DATABASE: &str = "db-";
 
 /// The members of an object besides what they hold take about this much.
 const OBJECT_BYTES: usize = 160;
@@ -80,6 +86,9 @@ impl Carried {
 
 /// How much a record takes at most, framed, about.
 pub(super) fn record_bytes(record: &Record) -> usize {
+    if let Some(bytes) = documents::changed_bytes(record) {
+        return OBJECT_BYTES + sse::EVENT_BYTES + bytes;
+    }
     match said(record) {
         Some(Said { content, .. }) => OBJECT_BYTES + sse::EVENT_BYTES + content.map_or(0, Content::bytes),
         None => 0,
@@ -88,6 +97,9 @@ pub(super) fn record_bytes(record: &Record) -> usize {
 
 /// Appends what a record is to the members of a channel: nothing, where the dialect has no word for it.
 pub(super) fn record(out: &mut BytesMut, carried: Carried, room: Label<'_>, record: &Record) {
+    if let Some(changed) = documents::changed(record) {
+        return put_changed(out, carried, room, record, &changed);
+    }
     let Some(Said { kind, content, message }) = said(record) else { return };
     let (cursor, id) = (Cursor::encode(room.key, record.position), message.0.to_string());
     let channel = channel(room);
@@ -95,6 +107,15 @@ pub(super) fn record(out: &mut BytesMut, carried: Carried, room: Label<'_>, reco
     let data = text.as_deref().unwrap_or(&id);
     let object =
         Object { kind, data, channel: &channel, cursor: Some(&cursor), id: Some(id.clone()), ..Object::default() };
+    carried.put(out, &object);
+}
+
+/// Appends what became of a document to those who follow its collection.
+fn put_changed(out: &mut BytesMut, carried: Carried, room: Label<'_>, record: &Record, changed: &Changed<'_>) {
+    let (cursor, id) = (Cursor::encode(room.key, record.position), changed.id.to_string());
+    let channel = format!("{DATABASE}{}", changed.collection);
+    let Changed { kind, data, .. } = changed;
+    let object = Object { kind, data, channel: &channel, cursor: Some(&cursor), id: Some(id), ..Object::default() };
     carried.put(out, &object);
 }
 
@@ -121,6 +142,9 @@ fn said(record: &Record) -> Option<Said<'_>> {
         RoomEvent::RoomCreated { .. }
         | RoomEvent::RoomUpdated(_)
         | RoomEvent::RoomArchived
+        | RoomEvent::DocumentCreated { .. }
+        | RoomEvent::DocumentUpdated { .. }
+        | RoomEvent::DocumentDeleted { .. }
         | RoomEvent::MemberJoined { .. }
         | RoomEvent::MemberInvited { .. }
         | RoomEvent::MemberLeft { .. }
@@ -142,9 +166,6 @@ fn said(record: &Record) -> Option<Said<'_>> {
         | RoomEvent::MessageErased
         | RoomEvent::Audited(_)
         | RoomEvent::Administered(_)
-        | RoomEvent::DocumentCreated { .. }
-        | RoomEvent::DocumentUpdated { .. }
-        | RoomEvent::DocumentDeleted { .. }
         | RoomEvent::Reported(_)
         | RoomEvent::ReportResolved { .. } => None,
     }

@@ -1,6 +1,6 @@
 //! The rows of a collection: its documents as they are now, and where each finds its own.
 //!
-//! All lie under the collection's own stream, and it alone writes them. A document is found by where it was created, so
+//! They lie under the collection's own stream, and it alone writes them. A document is found by where it was created, so
 //! their keys are in the order in which they came.
 
 use bytes::Bytes;
@@ -22,6 +22,9 @@ const OF_ACCOUNT: &[u8] = b"k";
 
 /// How many documents there are, a [`DocumentCount`].
 pub const DOCUMENT_COUNT: &[u8] = b"n";
+
+/// Under a user's stream: the [`AccountId`] of the account that the user is of, where that is not one of its own.
+pub const ACCOUNT: &[u8] = b"c";
 
 /// How many documents a collection has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -103,6 +106,16 @@ struct StoredDocument<'a> {
     fields: StoredFields,
 }
 
+impl Row for AccountId {
+    fn encode(&self) -> Bytes {
+        codec::version(&self.as_str()).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        codec::account(codec::versioned(bytes)?)
+    }
+}
+
 impl Row for DocumentCount {
     fn encode(&self) -> Bytes {
         codec::version(&self.0).into()
@@ -134,6 +147,8 @@ mod tests {
         let (owner, account) = (UserId::new("ann").unwrap(), AccountId::new("acme").unwrap());
         let document = Document { id: RecordId(Uuid::from_u128(9)), created: Timestamp(-7), owner, account, fields };
         assert_eq!(Document::decode(&document.encode()), Ok(document));
+        let account = AccountId::new("acme").unwrap();
+        assert_eq!(AccountId::decode(&account.encode()), Ok(account));
         assert_eq!(DocumentCount::decode(&DocumentCount(u64::MAX).encode()), Ok(DocumentCount(u64::MAX)));
     }
 

@@ -1,0 +1,288 @@
+//! What of a collection is read, counted and handed to whom.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use super::*;
+use crate::actors::reading::open;
+use crate::actors::worker::Follower;
+use crate::actors::{Cut, Limits, Link, Worker};
+use crate::clock::SystemClock;
+use crate::domain::Timestamp;
+use crate::domain::document::{Fields, Number, Op, Value};
+use crate::store::memory::MemoryStore;
+use crate::wire::{Dialect, From as Since};
+
+#[test]
+fn of_a_collection_each_is_handed_what_it_may_read_live_and_from_pages_and_stands_behind_the_rest() {
+    let system = actix::System::new();
+    // Of the records 2 to 5, which are ann's, bob's, ann's and eve's.
+    let told: [(&str, [&[u64]; 4]); 3] = [
+        ("a_700_", [&[2, 4], &[3], &[5], &[2, 3, 4, 5]]),
+        ("a_740_", [&[2, 3, 4], &[2, 3, 4], &[5], &[2, 3, 4, 5]]),
+        ("a_704_", [&[2, 3, 4, 5], &[2, 3, 4, 5], &[2, 3, 4, 5], &[2, 3, 4, 5]]),
+    ];
+    for (name, told) in told {
+        system.block_on(async {
+            let worker = worker();
+            let of = |reader: &Reader| collection(worker.registry(), name, reader.clone());
+            let readers = [user("ann", "acme"), user("bob", "acme"), user("eve", "evil"), root()];
+            let mut live = Vec::new();
+            for reader in &readers {
+                // Before there is any such collection.
+                live.push(follow(&worker, &of(reader), Since::Now).await);
+            }
+            for reader in [&readers[0], &readers[1], &readers[0], &readers[2]] {
+                of(reader).write(principal(reader), Change::Create(vec![Fields::default()])).await.unwrap();
+            }
+            for (((follower, link), reader), told) in live.iter().zip(&readers).zip(told) {
+                while follower.follow().borrow().at().unwrap().seq < Seq(5) {
+                    tokio::task::yield_now().await;
+                }
+                // That the collection begins everybody is told.
+                let expected: Vec<u64> = [1].into_iter().chain(told.iter().copied()).collect();
+                assert_eq!(seqs(&taken(link)), expected, "{name} live, {reader:?}");
+                let (late, _) = follow(&worker, &of(reader), Since::Start).await;
+                let page = Rc::clone(worker.pages()).after(late.room().clone(), JSON, Seq(0)).await.unwrap();
+                let (frames, count) = page.frames(Seq(0), Seq(5), late.reader());
+                assert_eq!((seqs(&frames), count), (expected.clone(), expected.len() as u64), "{name}, {reader:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn without_a_token_and_in_another_room_nobody_follows_as_a_reader() {
+    actix::System::new().block_on(async {
+        let worker = worker();
+        let anonymous = collection(worker.registry(), "pub_a", Reader::Anonymous);
+        let registration = worker.register_reader(anonymous.key.clone(), id("x"), &link(), Reader::Anonymous);
+        let refused = open(worker.registry(), registration.follower(), Since::Now).await;
+        assert_eq!(refused.unwrap_err().code(), "unauthenticated");
+        let ann = user("ann", "acme");
+        let tenant = TenantId::default_tenant();
+        let group = RoomKey { room: RoomId::audit(&tenant, RoomId::collection(&tenant, &named("x"))), tenant };
+        let create = crate::domain::Create {
+            kind: crate::domain::RoomKind::Group,
+            num: Num(1),
+            alias: None,
+            name: None,
+            members: Vec::new(),
+        };
+        worker.registry().submit(&group, principal(&ann), Command::Create(create), None).await.unwrap();
+        let registration = worker.register_reader(group, id("ann"), &link(), ann);
+        let refused = open(worker.registry(), registration.follower(), Since::Now).await;
+        assert_eq!(refused.unwrap_err().code(), "room_not_found");
+    });
+}
+
+#[test]
+fn changes_of_one_document_that_come_together_all_count() {
+    actix::System::new().block_on(async {
+        let registry = registry();
+        let ann = user("ann", "acme");
+        let tasks = collection(&registry, "tasks_760_", ann.clone());
+        let done = tasks.write(principal(&ann), Change::Create(vec![numbered(0)])).await.unwrap();
+        assert_eq!(done.records, 2);
+        let document = tasks.written(&done).await.unwrap().unwrap();
+        let increment = |by| {
+            let increment = Change::Increment(Selection::one(document.id), "n".into(), Number::whole(by));
+            tasks.write(principal(&ann), increment)
+        };
+        let (one, two, three) = tokio::join!(increment(1), increment(10), increment(100));
+        assert!([one, two, three].iter().all(|done| done.as_ref().is_ok_and(|done| done.records == 1)));
+        assert_eq!(tasks.get(document.id).await.unwrap().fields.value("n"), Some(&number(111)));
+        let gone = Change::Delete(Selection::one(document.id));
+        let (first, second) =
+            tokio::join!(tasks.write(principal(&ann), gone.clone()), tasks.write(principal(&ann), gone));
+        assert_eq!((first.unwrap().records, second.unwrap().records), (1, 0));
+        assert_eq!(tasks.get(document.id).await.unwrap_err().code(), "document_not_found");
+        assert_eq!(tasks.count(&[]).await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_list_has_what_may_be_read_page_by_page_in_the_order_of_creation() {
+    actix::System::new().block_on(async {
+        let registry = registry();
+        let (ann, bob, eve) = (user("ann", "acme"), user("bob", "acme"), user("eve", "evil"));
+        for name in ["tasks_700_", "tasks_740_", "tasks_744_", "pub_tasks_700_"] {
+            let of = |reader: &Reader| collection(&registry, name, reader.clone());
+            assert_eq!(of(&ann).query(&[], paging(1, 25, true)).await.unwrap(), Found::default());
+            for (n, reader) in (0..).zip([&ann, &bob, &eve, &ann, &bob, &ann]) {
+                of(reader).write(principal(reader), Change::Create(vec![numbered(n)])).await.unwrap();
+            }
+            let readable = |reader: &Reader| -> Vec<i64> {
+                match (name, reader) {
+                    ("pub_tasks_700_", _) | (_, Reader::Root { .. }) => vec![0, 1, 2, 3, 4, 5],
+                    (_, Reader::Anonymous) => vec![],
+                    ("tasks_744_", _) => vec![0, 1, 2, 3, 4, 5],
+                    ("tasks_740_", Reader::User { account, .. }) if account.as_str() == "acme" => vec![0, 1, 3, 4, 5],
+                    (_, Reader::User { user, .. }) if user.as_str() == "ann" => vec![0, 3, 5],
+                    (_, Reader::User { user, .. }) if user.as_str() == "bob" => vec![1, 4],
+                    (_, Reader::User { .. }) => vec![2],
+                }
+            };
+            for reader in [&ann, &bob, &eve, &root(), &Reader::Anonymous] {
+                let tasks = of(reader);
+                let mut all = readable(reader);
+                for descending in [false, true] {
+                    for (page, size) in [(1, 2), (2, 2), (3, 2), (1, 4), (2, 4), (9, 9), (u64::MAX, 500)] {
+                        let start = usize::try_from(page - 1).unwrap().saturating_mul(size);
+                        let expected: Vec<i64> = all.iter().copied().skip(start).take(size).collect();
+                        let filter = Filter::new("n", Op::AtLeast, number(0)).unwrap();
+                        for filters in [&[][..], &[filter]] {
+                            let found = tasks.query(filters, paging(page, size, descending)).await.unwrap();
+                            assert_eq!(
+                                (numbers(&found), found.total),
+                                (expected.clone(), all.len() as u64),
+                                "{name} {reader:?}"
+                            );
+                        }
+                    }
+                    all.reverse();
+                }
+                let few = Filter::new("n", Op::Less, number(4)).unwrap();
+                assert_eq!(tasks.count(&[few]).await.unwrap(), all.iter().filter(|n| **n < 4).count() as u64);
+            }
+        }
+    });
+}
+
+#[test]
+fn what_may_not_be_read_is_neither_got_nor_changed_by_a_condition_on_it() {
+    actix::System::new().block_on(async {
+        let registry = registry();
+        // Ann's account may write, and may not read.
+        let (ann, bob) = (user("ann", "acme"), user("bob", "acme"));
+        let (of_ann, of_bob) =
+            (collection(&registry, "tasks_720_", ann.clone()), collection(&registry, "tasks_720_", bob.clone()));
+        let done = of_ann.write(principal(&ann), Change::Create(vec![numbered(7)])).await.unwrap();
+        let document = of_ann.written(&done).await.unwrap().unwrap();
+        assert_eq!(of_bob.get_all(&[document.id]).await.unwrap(), []);
+        let seven = Filter::new("n", Op::Equal, number(7)).unwrap();
+        assert_eq!(of_bob.select(vec![seven.clone()]).await.unwrap().documents, []);
+        assert_eq!(of_ann.select(vec![seven]).await.unwrap().documents, [document.id]);
+        let update = Change::Update(Selection::one(document.id), numbered(8));
+        assert_eq!(of_bob.write(principal(&bob), update).await.unwrap().records, 1);
+        assert_eq!(of_ann.get(document.id).await.unwrap().fields.value("n"), Some(&number(8)));
+    });
+}
+
+#[test]
+fn a_collection_wakes_as_it_was_and_a_change_of_many_is_all_or_nothing() {
+    actix::System::new().block_on(async {
+        let store = MemoryStore::new();
+        let registry =
+            |store: &MemoryStore| Registry::new(Arc::new(store.clone()), Arc::new(SystemClock), Limits::default());
+        let ann = user("ann", "acme");
+        let before = collection(&registry(&store), "tasks", ann.clone());
+        before.write(principal(&ann), Change::Create((0..30).map(numbered).collect())).await.unwrap();
+        let after = collection(&registry(&store), "tasks", ann.clone());
+        let small = Filter::new("n", Op::Less, number(10)).unwrap();
+        let selection = after.select(vec![small]).await.unwrap();
+        let text = Value::Text("a".repeat(59 * 1024).into());
+        let large = Fields([("text".into(), text.clone()), ("more".into(), text)].into());
+        let refused = after.write(principal(&ann), Change::Update(selection.clone(), large)).await;
+        assert_eq!(refused.unwrap_err().code(), "document_size");
+        store.faults().next(crate::store::memory::Fault::Fail(crate::store::CommitError::Failed));
+        let failed = after.write(principal(&ann), Change::Delete(selection.clone())).await;
+        assert_eq!(failed.unwrap_err().code(), "unavailable");
+        assert_eq!(after.count(&[]).await.unwrap(), 30);
+        assert_eq!(after.write(principal(&ann), Change::Delete(selection)).await.unwrap().records, 10);
+        let left = after.query(&[], paging(1, 25, false)).await.unwrap();
+        assert_eq!((numbers(&left), left.total), ((10..30).collect(), 20));
+    });
+}
+
+async fn follow(worker: &Rc<Worker>, collection: &Collection, since: Since) -> (Rc<Follower>, Rc<Link>) {
+    let (link, reader) = (link(), &collection.reader);
+    let (user, _) = reader.identity().unwrap();
+    let registration = worker.register_reader(collection.key.clone(), user.clone(), &link, reader.clone());
+    open(worker.registry(), registration.follower(), since).await.unwrap();
+    (registration.keep(), link)
+}
+
+/// What waits for a connection.
+fn taken(link: &Link) -> Bytes {
+    let Poll::Ready(Some(taken)) = link.outbox.poll_take(&mut Context::from_waker(Waker::noop()), || {}) else {
+        panic!("nothing waits")
+    };
+    taken
+}
+
+/// Of framed records.
+fn seqs(frames: &Bytes) -> Vec<u64> {
+    let text = String::from_utf8_lossy(frames);
+    let seqs = text.split("\"seq\":").skip(1).map(|rest| rest.split(',').next().unwrap().parse().unwrap());
+    seqs.collect()
+}
+
+const JSON: Dialect = Dialect::NativeJson;
+
+fn worker() -> Rc<Worker> {
+    Worker::start(registry())
+}
+
+fn registry() -> Arc<Registry> {
+    Registry::new(Arc::new(MemoryStore::new()), Arc::new(SystemClock), Limits::default())
+}
+
+fn collection(registry: &Arc<Registry>, name: &str, reader: Reader) -> Collection {
+    Collection::new(registry, &TenantId::default_tenant(), named(name), reader)
+}
+
+fn named(name: &str) -> CollectionName {
+    CollectionName::new(name).unwrap()
+}
+
+fn user(user: &str, account: &str) -> Reader {
+    Reader::User { user: id(user), account: AccountId::new(account).unwrap() }
+}
+
+fn root() -> Reader {
+    Reader::Root { user: id("root"), account: AccountId::new("host").unwrap() }
+}
+
+fn id(user: &str) -> UserId {
+    UserId::new(user).unwrap()
+}
+
+fn principal(reader: &Reader) -> Principal {
+    let (tenant, expires_at) = (TenantId::default_tenant(), Timestamp(i64::MAX));
+    let user = reader.identity().unwrap().0.clone();
+    Principal { tenant, user, token: None, login: None, issued_at: Timestamp(0), expires_at }
+}
+
+fn paging(page: u64, size: usize, descending: bool) -> Paging {
+    Paging { page, size, descending }
+}
+
+fn numbered(n: i64) -> Fields {
+    Fields([("n".into(), number(n))].into())
+}
+
+fn number(n: i64) -> Value {
+    Value::Number(Number::whole(n))
+}
+
+fn numbers(found: &Found) -> Vec<i64> {
+    let numbers = found.documents.iter().map(|document| match document.fields.value("n") {
+        Some(Value::Number(number)) => i64::try_from(number.as_whole().unwrap()).unwrap(),
+        other => panic!("{other:?}"),
+    });
+    numbers.collect()
+}
+
+fn link() -> Rc<Link> {
+    Rc::new(Link::new(JSON, Box::new(Uncuttable)))
+}
+
+struct Uncuttable;
+
+impl Cut for Uncuttable {
+    fn cut(&self) {
+        unreachable!("nothing is cut here");
+    }
+}
