@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Row, codec, joined};
 use crate::domain::account::{Account, Digest, Invite, Login, Rank, Reset};
 use crate::domain::profile::ContactHash;
-use crate::domain::{LoginId, Timestamp, UserId};
+use crate::domain::{LoginId, Name, Timestamp, UserId};
 use crate::store::StoreError;
 use crate::store::codec::damage;
 
@@ -133,7 +133,7 @@ impl Row for Login {
     fn encode(&self) -> Bytes {
         let stored = StoredLogin {
             user: self.user.as_str(),
-            device: self.device.as_ref().map(super::Name::as_str),
+            device: self.device.as_ref().map(Name::as_str),
             since: self.since.0,
             used: self.used.0,
             tokens_until: self.tokens_until.0,
