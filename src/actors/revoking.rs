@@ -105,7 +105,13 @@ impl Registry {
             Subject::Tenant(tenant) => (tenant, None),
         };
         let revoked = Administer { deed: Some(Deed::TokensRevoked { user, since }), reading: None };
-        auditing::administer(self, tenant, UserId::operator(), revoked, self.rows(subjects)).await?.await
+        let (registry, tenant, puts) = (Arc::clone(self), tenant.clone(), self.rows(subjects));
+        // It goes on to its end also when who asked for it has gone.
+        let written = tokio::spawn(async move {
+            let told = auditing::administer(&registry, &tenant, UserId::operator(), revoked, puts).await?;
+            told.await
+        });
+        written.await.unwrap_or_else(|_| Err(Refusal::unavailable()))
     }
 
     /// Denies the tokens of `subjects`, each until the time that stands with it, from when this is called on; has that on
