@@ -58,6 +58,8 @@ pub struct Metrics {
     /// Outboxes whose records were taken back because they were full.
     pub outbox_overflows: Counter,
     pub room_deaths: Counter,
+    /// Rows of which an audit room has not been told, because they could not be read.
+    pub decisions_lost: Counter,
     pub removals_cut: Counter,
     /// New connections that were cut because too many came from one address, or were opening from there.
     pub connections_cut: Counter,
@@ -152,6 +154,11 @@ impl Default for Metrics {
             page_reads: counter(of, "chinwag_page_reads", "Pages that were read for followers that are behind"),
             outbox_overflows: counter(of, "chinwag_outbox_overflows", "Outboxes that were full of records"),
             room_deaths: counter(of, "chinwag_room_deaths", "Rooms that died and were started again"),
+            decisions_lost: counter(
+                of,
+                "chinwag_decisions_lost",
+                "Decisions that could not be read to be written down",
+            ),
             removals_cut: counter(of, "chinwag_removals_cut", "Connections cut for not proving a removal"),
             connections_cut: counter(
                 of,

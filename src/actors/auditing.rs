@@ -284,28 +284,39 @@ pub async fn administer(
     Err(refusal)
 }
 
-/// The oldest of what `room` owes behind one record and up to another, as much of it as is handed over at once.
+/// The oldest of what `room` owes behind one record and up to another, as much of it as is handed over at once; and what
+/// has been taken with that. What cannot be read is passed over: it is in the log of the room, and others are behind it.
 pub async fn owed(
     registry: Arc<Registry>,
     room: RoomKey,
     (after, until): (Seq, Seq),
-) -> Result<Vec<(Bytes, Decision)>, Refusal> {
+) -> Result<(Vec<Decision>, Taken), Refusal> {
     if let Some(refusal) = registry.unready() {
         return Err(refusal);
     }
     // What was taken lies there until the next commit.
     let after = (after > Seq::ZERO).then(|| rows::owed(&room, after));
     let found = registry.store().scan(&StreamId::Owed, &rows::owed_by(&room), after.as_deref(), ENTRIES_MAX).await;
-    let (mut owed, mut bytes) = (Vec::new(), 0);
+    let (mut decisions, mut rows, mut through, mut bytes) = (Vec::new(), Vec::new(), None, 0);
     for (key, row) in found.map_err(|error| read_failed(&error))? {
-        let entry = Decision::decode(&row).map_err(|error| read_failed(&error))?;
+        let seq = rows::owed_at(&key);
         bytes += row.len();
-        if entry.audited.position.seq > until || (bytes > ENTRIES_BYTES_MAX && !owed.is_empty()) {
+        if seq.as_ref().is_ok_and(|seq| *seq > until) || (bytes > ENTRIES_BYTES_MAX && !decisions.is_empty()) {
             break;
         }
-        owed.push((key, entry));
+        match seq.and_then(|seq| {
+            through = Some(seq);
+            Decision::decode(&row)
+        }) {
+            Ok(decision) => decisions.push(decision),
+            Err(error) => {
+                tracing::error!(room = %room.room, %error, "what a room has decided cannot be read, and is not written down");
+                registry.metrics().decisions_lost.inc();
+            }
+        }
+        rows.push(key);
     }
-    Ok(owed)
+    Ok((decisions, Taken { through: through.unwrap_or(until), rows }))
 }
 
 /// Makes the audit room of a tenant where there is none.

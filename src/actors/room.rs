@@ -686,12 +686,11 @@ impl RoomActor {
         let Some((after, until)) = self.owed.begins_handing_on() else { return };
         let owed = auditing::owed(Arc::clone(&self.registry), self.key.clone(), (after, until));
         let handed = owed.into_actor(self).then(|owed, room, _| {
-            let handed = owed.map(|owed| room.hand_over(owed));
+            let handed = owed.map(|(decisions, taken)| room.hand_over(decisions, taken));
             async move { handed?.await }.into_actor(room)
         });
-        ctx.spawn(handed.map(move |handed, room, ctx| match handed {
-            Ok(taken) => {
-                let Taken { through, rows } = taken.unwrap_or(Taken { through: until, rows: Vec::new() });
+        ctx.spawn(handed.map(|handed, room, ctx| match handed {
+            Ok(Taken { through, rows }) => {
                 room.owed.taken(through);
                 room.gathering.puts.extend(rows.into_iter().map(settled));
                 room.flush(ctx);
@@ -702,25 +701,24 @@ impl RoomActor {
     }
 
     /// The audit room has it when this returns, so that who is let in reads now, and is let go of behind it.
-    fn hand_over(&self, owed: Vec<(Bytes, Decision)>) -> impl Future<Output = Result<Option<Taken>, Refusal>> + use<> {
-        let through = owed.last().map(|(_, last)| last.audited.position.seq);
-        let (rows, mut decisions): (Vec<_>, Vec<_>) = owed.into_iter().unzip();
+    fn hand_over(
+        &self,
+        mut decisions: Vec<Decision>,
+        taken: Taken,
+    ) -> impl Future<Output = Result<Taken, Refusal>> + use<> {
         if decisions.iter().any(|decision| decision.reading.is_some()) {
             let mut readers = self.readers_on_disk();
             for decision in &mut decisions {
                 decision.reading.take_if(|reading| !(reading.reads && readers.remove(&reading.user)));
             }
         }
-        let audit = Audit { decisions, ..Audit::default() };
-        let taken = through.map(|through| {
-            let taken = auditing::write_down(&self.registry, &auditing::audit_of(&self.key), audit);
-            async move { taken.await.map(|()| Taken { through, rows }) }
-        });
+        let audit = (!decisions.is_empty()).then(|| Audit { decisions, ..Audit::default() });
+        let told = audit.map(|audit| auditing::write_down(&self.registry, &auditing::audit_of(&self.key), audit));
         async move {
-            match taken {
-                Some(taken) => taken.await.map(Some),
-                None => Ok(None),
+            if let Some(told) = told {
+                told.await?;
             }
+            Ok(taken)
         }
     }
 

@@ -410,6 +410,49 @@ async fn a_row_of_no_room_does_not_keep_others_from_being_woken() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_of_what_is_owed_does_not_keep_back_what_is_behind_it() {
+    // As what was decided: of these, and what then arrives.
+    for (decided, damaged, arrives) in [(&["bob", "cas"][..], &[0][..], &["cas"][..]), (&["bob"], &[0], &[])] {
+        let store = MemoryStore::new();
+        let mut server = TestServer::with(Setup { store: Arc::new(store.clone()), ..Setup::default() });
+        let (mut ann, _bob, _cas) = lobby(&server).await;
+        let audit = audit_of(&mut ann, "lobby").await;
+        refuse(&store, &audit);
+        for user in decided {
+            ann.try_ask(kick(&json!("lobby"), user)).await;
+        }
+        drop(ann);
+        server.stop();
+        store.faults().clear();
+        let store = store.in_epoch(MemoryStore::EPOCH);
+        let owed = store.scan(&StreamId::Owed, &[], None, 10).await.unwrap();
+        assert_eq!(owed.len(), decided.len());
+        let damage = |&at: &usize| Put {
+            under: StreamId::Owed,
+            key: owed[at].0.clone(),
+            value: Some(Bytes::from_static(b"\xc1")),
+        };
+        let (stream, records, puts) = (StreamId::Owed, Vec::new(), damaged.iter().map(damage).collect());
+        store.commit(Commit { stream, expected: None, records, puts, erase: Vec::new(), trim: None }).await.unwrap();
+
+        let server = TestServer::with(Setup { store: Arc::new(store.clone()), ..Setup::default() });
+        patiently(async {
+            while !store.scan(&StreamId::Owed, &[], None, 10).await.unwrap().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        assert_eq!(server.registry.metrics().decisions_lost.get(), damaged.len() as u64);
+        let mut ann = server.client("ann").await;
+        let kicked: Vec<_> = log(&mut ann, &audit).await.iter().map(|entry| entry["decided"]["user"].clone()).collect();
+        assert_eq!(kicked, arrives);
+        // What is decided from then on is written down.
+        ann.ask(json!({ "type": "update", "room": "lobby", "name": "The lobby" })).await;
+        eventually("it is written down", || records_of(&store, &audit) >= 3 + arrives.len() as u64).await;
+    }
+}
+
+#[tokio::test]
 async fn who_fills_an_audit_room_with_commands_keeps_nothing_out_of_it() {
     let limits = Limits { in_flight_per_room: 1, ..Setup::default().limits };
     let store = MemoryStore::new();

@@ -182,6 +182,8 @@ fn a_key_names_its_user_or_room() {
     let key = RoomKey { tenant: TenantId::default_tenant(), room: id };
     assert_eq!(owing_room(&owed(&key, Seq(3))), Ok(key.clone()));
     assert!(owed(&key, Seq(255)) < owed(&key, Seq(256)));
+    assert_eq!(owed_at(&owed(&key, Seq(3))), Ok(Seq(3)));
+    assert!(owed_at(&owed_by(&key)).is_err());
     assert!(owing_room(b"\x07default").is_err());
     assert!(user_of(HEADER).is_err());
 }
@@ -246,6 +248,7 @@ proptest! {
         let _ = Num::decode(&bytes);
         let _ = command::Decision::decode(&bytes);
         let _ = owing_room(&bytes);
+        let _ = owed_at(&bytes);
         let _ = Filed::decode(&bytes);
         let _ = Unfinished::decode(&bytes);
         let _ = referring_room(&bytes);
