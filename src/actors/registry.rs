@@ -540,6 +540,12 @@ impl Registry {
         slots.entry(room.clone()).or_default().awake(|published| self.start_room(room, published));
     }
 
+    /// The host of a room that is awake.
+    #[cfg(test)]
+    pub(super) fn awake(&self, room: &RoomKey) -> Option<Addr<RoomActor>> {
+        self.rooms.lock(&self.hasher, room).get(room).and_then(|slot| slot.addr.clone())
+    }
+
     /// How many users have a session.
     pub fn inboxes_awake(&self) -> usize {
         self.inboxes.sum(|slot| usize::from(slot.addr.connected()))

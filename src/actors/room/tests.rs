@@ -12,7 +12,8 @@ use super::*;
 use crate::actors::relay::{CutAll, RelayActor};
 use crate::actors::{Cut, Limits, Link, Worker};
 use crate::clock::SystemClock;
-use crate::domain::{Alias, Audited, Content, Create, Epoch, RoomId, RoomKind, TenantId};
+use crate::domain::command::Administer;
+use crate::domain::{Alias, Audited, Content, Create, Deed, Epoch, RoomId, RoomKind, TenantId};
 use crate::store::memory::{Faults, MemoryStore};
 use crate::wire::{CloseReason, Dialect};
 
@@ -159,6 +160,33 @@ fn an_audit_room_tells_of_no_removal_that_has_not_reached_everybody_whatever_fol
 }
 
 #[test]
+fn who_asks_again_whether_somebody_is_out_of_a_tenants_audit_room_waits_as_who_asked_first() {
+    actix::System::new().block_on(async {
+        let registry = registry();
+        let worker = Worker::start(Arc::clone(&registry));
+        let cut = Rc::new(Cell::new(false));
+        let noted = Rc::clone(&cut);
+        let _link = connect(&worker, "bob", move || noted.set(true));
+        let room = RoomActor::new(registry, key(5), Arc::default()).start();
+        let begin = Begin { num: Num(1), audits: None, readers: ["ann", "bob"].map(user).to_vec() };
+        answered(ask(&room, Command::Audit(Audit { begin: Some(begin), ..Audit::default() }))).await;
+        let out = |deed| {
+            let reading = Some(Reading { user: user("bob"), reads: false });
+            ask(&room, Command::Administer(Administer { deed, reading }))
+        };
+        let first = out(Some(Deed::ResetMade { user: user("bob") }));
+        room.send(Known).await.unwrap();
+        // He is a member no more; another deed is not held up by that, and whoever asks whether it holds is.
+        let other = Administer { deed: Some(Deed::ResetMade { user: user("cas") }), reading: None };
+        answered(ask(&room, Command::Administer(other))).await;
+        assert!(!cut.get(), "nobody has waited yet");
+        answered(out(None)).await;
+        assert!(cut.get(), "bob may still be shown something");
+        answered(first).await;
+    });
+}
+
+#[test]
 fn a_decision_that_was_on_its_way_to_the_disk_when_its_room_died_is_handed_on() {
     actix::System::new().block_on(async {
         let store = MemoryStore::new();
@@ -179,6 +207,34 @@ fn a_decision_that_was_on_its_way_to_the_disk_when_its_room_died_is_handed_on() 
             }
         });
         begun.await.expect("somebody wakes the room");
+    });
+}
+
+#[test]
+fn who_decides_in_a_tenant_is_not_told_before_it_is_known_what_became_of_it_though_the_room_dies() {
+    actix::System::new().block_on(async {
+        let store = MemoryStore::new();
+        let faults = store.faults();
+        let registry = registry_over(store);
+        let tenant = TenantId::default_tenant();
+        let (stream, key) = (StreamId::Accounts(tenant.clone()), Bytes::from_static(b"bob"));
+        let decide = |value: &'static [u8]| {
+            let (registry, tenant) = (Arc::clone(&registry), tenant.clone());
+            let put = Put { under: stream.clone(), key: key.clone(), value: Some(Bytes::from_static(value)) };
+            let deed = Administer { deed: Some(Deed::ResetMade { user: user("bob") }), reading: None };
+            async move { auditing::administer(&registry, &tenant, user("ann"), deed, vec![put]).await.map(drop) }
+        };
+        decide(b"one").await.unwrap();
+        faults.hold();
+        let mut second = actix::spawn(decide(b"two"));
+        held(&faults).await;
+        let room = registry.awake(&auditing::audit_of_tenant(&tenant)).expect("it has just been asked something");
+        assert!(room.send(Die).await.is_err());
+        let early = tokio::time::timeout(Duration::from_millis(200), &mut second).await;
+        assert!(early.is_err(), "{early:?}");
+        faults.release();
+        assert_eq!(second.await.unwrap().unwrap_err().code(), "unavailable");
+        assert_eq!(registry.store().get(&stream, &key).await.unwrap().as_deref(), Some(&b"two"[..]));
     });
 }
 
