@@ -1,6 +1,7 @@
 //! StaticBackend's addresses: what its clients ask, under a prefix, and in its own words.
 
 pub mod channels;
+mod documents;
 
 use std::collections::BTreeMap;
 
@@ -10,8 +11,9 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::Edge;
 use super::problem::Problem;
-use crate::domain::TenantId;
+use crate::domain::{Rejection, TenantId};
 use crate::wire::Refusal;
+use crate::wire::staticbackend::documents::Malformed;
 
 /// Where it is mounted.
 pub const PREFIX: &str = "/staticbackend";
@@ -35,7 +37,7 @@ impl PublicKeys {
 
 /// Mounts the routes.
 pub fn mount(config: &mut web::ServiceConfig) {
-    config.service(web::scope(PREFIX).configure(channels::mount));
+    config.service(web::scope(PREFIX).configure(channels::mount).configure(documents::mount));
 }
 
 /// The tenant whose public key the request shows; nobody's is refused.
@@ -74,6 +76,18 @@ pub struct Plain {
 }
 
 impl Plain {
+    fn no_token() -> Self {
+        Self { status: StatusCode::UNAUTHORIZED, text: "missing authorization HTTP header".to_owned() }
+    }
+
+    fn no_root() -> Self {
+        Self { status: StatusCode::UNAUTHORIZED, text: "invalid StaticBackend root token".to_owned() }
+    }
+
+    fn bad(text: String) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, text }
+    }
+
     fn no_public_key() -> Self {
         Self { status: StatusCode::UNAUTHORIZED, text: "invalid StaticBackend public key".to_owned() }
     }
@@ -83,6 +97,18 @@ impl From<Problem> for Plain {
     fn from(problem: Problem) -> Self {
         let text = problem.refusal.to_string();
         Self { status: problem.status, text }
+    }
+}
+
+impl From<Malformed> for Plain {
+    fn from(Malformed(why): Malformed) -> Self {
+        Self::bad(why)
+    }
+}
+
+impl From<Rejection> for Plain {
+    fn from(rejection: Rejection) -> Self {
+        Refusal::from(rejection).into()
     }
 }
 

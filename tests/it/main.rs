@@ -10,6 +10,7 @@ mod channels;
 mod compacting;
 mod conversations;
 mod deeds;
+mod documents;
 mod edits;
 mod event_streams;
 mod files;

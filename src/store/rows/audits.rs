@@ -48,7 +48,8 @@ pub fn owing_room(key: &[u8]) -> Result<RoomKey, StoreError> {
 /// At which record what [`owed`] made the key of was decided.
 pub fn owed_at(key: &[u8]) -> Result<Seq, StoreError> {
     let rest = codec::split_text(key).and_then(|(_, rest)| rest.get(16..));
-    let seq = rest.and_then(|seq| seq.try_into().ok()).ok_or_else(|| damage("a key that names no record that is owed"))?;
+    let seq =
+        rest.and_then(|seq| seq.try_into().ok()).ok_or_else(|| damage("a key that names no record that is owed"))?;
     Ok(Seq(u64::from_be_bytes(seq)))
 }
 

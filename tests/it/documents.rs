@@ -1,0 +1,274 @@
+//! Documents as StaticBackend's clients ask for them: every address for everybody, and the shapes of what is answered.
+
+use std::sync::Arc;
+
+use chinwag::domain::{AccountId, StreamId, TenantId, UserId};
+use chinwag::store::memory::MemoryStore;
+use chinwag::store::rows::Row;
+use chinwag::store::rows::documents::ACCOUNT;
+use chinwag::store::{Commit, Put, Store};
+use serde_json::{Value, json};
+
+use crate::accounts::{owner, text};
+use crate::harness::{Setup, TestServer};
+use crate::requests::{Answer, Request};
+
+/// Who asks for ann's document, besides her.
+const ASKERS: [&str; 5] = ["ann", "bob", "eve", "nobody", "root"];
+
+#[tokio::test]
+async fn every_address_answers_everybody_as_the_name_of_the_collection_says() {
+    let clients = Clients::start().await;
+    for name in ["a_700_", "a_740_", "a_760_", "a_720_", "a_704_", "a_706_", "pub_a_700_", "pub_a_722_"] {
+        let [account, everyone] = [3, 2].map(|from_end| name.as_bytes()[name.len() - from_end] - b'0');
+        for asker in ASKERS {
+            let allowed = |bit: u8| match asker {
+                "ann" | "root" => true,
+                "bob" => (account | everyone) & bit != 0,
+                "eve" => everyone & bit != 0,
+                _ => false,
+            };
+            let (reads, writes) = (allowed(4) || name.starts_with("pub_"), allowed(2));
+            let known = asker != "nobody" || name.starts_with("pub_");
+            clients.walk(name, asker, (reads, writes, known)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_document_is_created_listed_changed_and_deleted_in_the_shapes_of_the_original() {
+    let clients = Clients::start().await;
+    let created = clients.ask("ann", "POST", "/db/tasks", Some(json!({ "name": "one", "n": 1, "id": "mine" }))).await;
+    assert_eq!((created.status, created.header("content-type")), (201, "application/json"));
+    let document = created.json();
+    let id = document["id"].as_str().unwrap();
+    assert_ne!(id, "mine");
+    assert!(document["sb_created"].as_str().unwrap().ends_with('Z'));
+    let expected = json!({
+        "id": id, "accountId": "ann", "ownerId": "ann", "sb_created": document["sb_created"], "name": "one", "n": 1,
+    });
+    assert_eq!(document, expected);
+    assert_eq!(clients.ok("ann", "GET", &format!("/db/tasks/{id}"), None).await, document);
+
+    let many: Vec<Value> = (2..=30).map(|n| json!({ "n": n, "who": { "name": format!("w{n}") } })).collect();
+    let bulk = clients.ask("ann", "POST", "/db/tasks?bulk=1", Some(json!(many))).await;
+    assert_eq!((bulk.status, bulk.json()), (201, json!(true)));
+
+    let first = clients.ok("ann", "GET", "/db/tasks", None).await;
+    assert_eq!((&first["page"], &first["size"], &first["total"]), (&json!(1), &json!(25), &json!(30)));
+    assert_eq!(numbers(&first), (1..=25).collect::<Vec<_>>());
+    let last = clients.ok("ann", "GET", "/db/tasks?page=2&size=25&desc=false", None).await;
+    assert_eq!(numbers(&last), (26..=30).collect::<Vec<_>>());
+    let latest = clients.ok("ann", "GET", "/db/tasks?size=3&desc=true", None).await;
+    assert_eq!(numbers(&latest), [30, 29, 28]);
+    let beyond = clients.ok("ann", "GET", "/db/tasks?page=9&size=9999999999999999999999", None).await;
+    assert_eq!((&beyond["results"], &beyond["total"], &beyond["size"]), (&Value::Null, &json!(30), &json!(25)));
+    let most = clients.ok("ann", "GET", "/db/tasks?size=100000", None).await;
+    assert_eq!((numbers(&most).len(), &most["size"]), (30, &json!(500)));
+
+    let clauses = json!([["who.name", "in", ["w7", "w9"]], ["n", ">", 7]]);
+    let found = clients.ok("ann", "POST", "/query/tasks", Some(clauses.clone())).await;
+    assert_eq!((numbers(&found), &found["total"]), (vec![9], &json!(1)));
+    assert_eq!(clients.ok("ann", "POST", "/db/count/tasks", Some(clauses)).await, json!({ "count": 1 }));
+    assert_eq!(clients.ok("ann", "POST", "/db/count/tasks", Some(json!([]))).await, json!({ "count": 30 }));
+    let ids = json!([found["results"][0]["id"], id, "none", "0192f0c1-2345-7abc-8def-000000000004"]);
+    let both = clients.ok("ann", "POST", "/db/tasks?ids=true", Some(ids)).await;
+    assert_eq!(both.as_array().unwrap().iter().map(|found| found["n"].as_u64().unwrap()).collect::<Vec<_>>(), [9, 1]);
+
+    let path = format!("/db/tasks/{id}");
+    let update = json!({ "name": { "first": "o" }, "ownerId": "eve", "accountId": "evil", "sb_created": 0, "id": 0 });
+    let mut changed = document.clone();
+    changed["name"] = json!({ "first": "o" });
+    assert_eq!(clients.ok("ann", "PUT", &path, Some(update)).await, changed);
+    let increment = json!({ "field": "n", "range": -3 });
+    assert_eq!(clients.ok("ann", "PUT", &format!("/inc/tasks/{id}"), Some(increment)).await, json!(true));
+    assert_eq!(clients.ok("ann", "GET", &path, None).await["n"], -2);
+    let all = json!({ "update": { "done": true }, "clauses": [["n", "<", 11]] });
+    assert_eq!(clients.ok("ann", "PUT", "/db/tasks?bulk=1", Some(all)).await, json!(10));
+    let done = clients.ok("ann", "POST", "/query/tasks?desc=1", Some(json!([["done", "==", true]]))).await;
+    assert_eq!(numbers(&done)[..2], [10, 9]);
+
+    assert_eq!(clients.ok("ann", "DELETE", &path, None).await, json!(1));
+    assert_eq!(clients.ok("ann", "DELETE", &path, None).await, json!(0));
+    // [["n",">=",11]]
+    assert_eq!(clients.ok("ann", "DELETE", "/db/tasks?bulk=1&x=W1sibiIsIj49IiwxMV1d", None).await, json!(20));
+    assert_eq!(clients.ok("ann", "GET", "/db/tasks?size=2", None).await["total"], 9);
+
+    assert_eq!(
+        clients.ok("ann", "GET", "/db/nothing", None).await,
+        json!({
+            "page": 1, "size": 25, "total": 0, "results": null,
+        })
+    );
+    assert_eq!(clients.ok("ann", "DELETE", &format!("/db/nothing/{id}"), None).await, json!(0));
+    assert_eq!(clients.ok("ann", "PUT", "/db/nothing?bulk=1", Some(json!({ "update": {} }))).await, json!(0));
+    assert_eq!(clients.ok("root", "GET", "/sudolistall", None).await, json!(["tasks"]));
+    let [one, other] = [clients.ok("ann", "GET", "/newid", None).await, clients.ok("ann", "GET", "/newid", None).await];
+    assert!(uuid::Uuid::try_parse(text(&one)).is_ok() && one != other);
+}
+
+#[tokio::test]
+async fn refusals_are_texts_in_the_words_of_the_original() {
+    let clients = Clients::start().await;
+    let document = clients.ok_as(201, "ann", "POST", "/db/a", Some(json!({ "text": "x" }))).await;
+    let path = format!("/db/a/{}", text(&document["id"]));
+    let large = json!({ "text": "\"".repeat(20_000) });
+    let cases = [
+        ("GET", "/db/a", "", "pk", None, 401, "missing authorization HTTP header"),
+        ("GET", "/sudo/a", "", "pk", None, 401, "missing authorization HTTP header"),
+        ("GET", "/sudo/a", "ann", "pk", None, 401, "invalid StaticBackend root token"),
+        ("GET", "/sudolistall", "ann", "pk", None, 401, "invalid StaticBackend root token"),
+        ("GET", "/db/a", "ann", "kp", None, 401, "invalid StaticBackend public key"),
+        ("GET", "/db/a", "none", "pk", None, 400, "error validating auth key: "),
+        ("GET", "/db/sb_a", "ann", "pk", None, 400, "names that begin with sb_ are the server's own"),
+        ("GET", "/db/a_790_", "ann", "pk", None, 400, "the permissions at the end of the name"),
+        ("POST", "/db/a", "ann", "pk", Some(json!([])), 400, "invalid body"),
+        ("POST", "/db/a?bulk=1", "ann", "pk", Some(json!({})), 400, "invalid body"),
+        ("POST", "/db/a", "ann", "pk", Some(large.clone()), 413, "document_size"),
+        ("PUT", &path, "ann", "pk", Some(large), 413, "document_size"),
+        ("PUT", "/db/a/7", "ann", "pk", Some(json!({})), 404, "document_not_found"),
+        ("GET", "/db/a/0192f0c1-2345-7abc-8def-000000000004", "ann", "pk", None, 404, "document_not_found"),
+        ("POST", "/query/a", "ann", "pk", Some(json!([["a", "like", 1]])), 400, "the 1 query clause's operator: like"),
+        ("DELETE", "/db/a?bulk=1&x=%25", "ann", "pk", None, 400, "the clauses are no base64"),
+        (
+            "PUT",
+            &path.replacen("db", "inc", 1),
+            "ann",
+            "pk",
+            Some(json!({ "field": "text", "range": 1 })),
+            422,
+            "not_a_number",
+        ),
+    ];
+    for (method, path, user, key, body, status, says) in cases {
+        let request = Request::new(method, &format!("/staticbackend{path}")).header("SB-PUBLIC-KEY", key);
+        let request = match user {
+            "" => request,
+            user => request.token(&clients.token(user)),
+        };
+        let request = body.iter().fold(request, Request::json);
+        let answer = request.send(&clients.server).await;
+        let told = String::from_utf8(answer.body.clone()).unwrap();
+        assert_eq!((answer.status, told.contains(says)), (status, true), "{method} {path}: {told}");
+        assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8", "{method} {path}");
+    }
+}
+
+struct Clients {
+    server: TestServer,
+    root: String,
+}
+
+impl Clients {
+    /// Bob is of ann's account.
+    async fn start() -> Self {
+        let store = MemoryStore::new();
+        let tenant = TenantId::default_tenant();
+        let account = Put {
+            under: StreamId::User(tenant.clone(), UserId::new("bob").unwrap()),
+            key: ACCOUNT.into(),
+            value: Some(AccountId::new("ann").unwrap().encode()),
+        };
+        let stream = account.under.clone();
+        let commit = Commit { stream, expected: None, records: vec![], puts: vec![account], erase: vec![], trim: None };
+        store.commit(commit).await.unwrap();
+        let server = TestServer::with(Setup { store: Arc::new(store), ..Setup::default() });
+        let root = text(&owner(&server).await["token"]).to_owned();
+        Self { server, root }
+    }
+
+    fn token(&self, user: &str) -> String {
+        match user {
+            "root" => self.root.clone(),
+            "none" => "none".to_owned(),
+            user => self.server.token(user),
+        }
+    }
+
+    async fn ask(&self, user: &str, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let request = Request::new(method, &format!("/staticbackend{path}")).header("SB-PUBLIC-KEY", "pk");
+        let request = if user == "nobody" { request } else { request.token(&self.token(user)) };
+        body.iter().fold(request, Request::json).send(&self.server).await
+    }
+
+    async fn ok_as(&self, status: u16, user: &str, method: &str, path: &str, body: Option<Value>) -> Value {
+        let answer = self.ask(user, method, path, body).await;
+        let told = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!((answer.status, answer.header("content-type")), (status, "application/json"), "{path}: {told}");
+        answer.json()
+    }
+
+    async fn ok(&self, user: &str, method: &str, path: &str, body: Option<Value>) -> Value {
+        self.ok_as(200, user, method, path, body).await
+    }
+
+    /// Has somebody ask for a document of ann's at every address.
+    async fn walk(&self, name: &str, asker: &str, (reads, writes, known): (bool, bool, bool)) {
+        let document =
+            self.ok_as(201, "ann", "POST", &format!("/db/{name}"), Some(json!({ "n": 1, "of": asker }))).await;
+        let id = text(&document["id"]).to_owned();
+        let (db, query) = if asker == "root" { ("/sudo", "/sudoquery") } else { ("/db", "/query") };
+        let mine = json!([["id", "==", id]]);
+        let bulk = json!({ "update": { "m": 1 }, "clauses": mine });
+        let of_read = |found: u16| {
+            if !known {
+                401
+            } else if reads {
+                200
+            } else {
+                found
+            }
+        };
+        let of_write = |found: u16| {
+            if asker == "nobody" {
+                401
+            } else if writes {
+                200
+            } else {
+                found
+            }
+        };
+        let one = |allowed| if allowed { 1 } else { 0 };
+        let steps: Vec<(&str, String, Option<Value>, u16, Option<(&str, Value)>)> = vec![
+            ("GET", format!("{db}/{name}/{id}"), None, of_read(404), Some(("/id", json!(id)))),
+            ("GET", format!("{db}/{name}?size=500&desc=1"), None, of_read(200), None),
+            ("POST", format!("{query}/{name}"), Some(mine.clone()), of_read(200), Some(("/total", json!(one(reads))))),
+            (
+                "POST",
+                format!("/db/count/{name}"),
+                Some(mine.clone()),
+                of_read(200),
+                Some(("/count", json!(one(reads)))),
+            ),
+            ("POST", format!("{db}/{name}?ids=true"), Some(json!([id])), of_read(200), None),
+            ("PUT", format!("{db}/{name}/{id}"), Some(json!({ "n": 2 })), of_write(404), Some(("/id", json!(id)))),
+            (
+                "PUT",
+                format!("/inc/{name}/{id}"),
+                Some(json!({ "field": "n", "range": 1 })),
+                of_write(404),
+                Some(("", json!(true))),
+            ),
+            ("PUT", format!("{db}/{name}?bulk=1"), Some(bulk), of_write(200), Some(("", json!(one(reads && writes))))),
+            ("DELETE", format!("{db}/{name}/{id}"), None, of_write(200), Some(("", json!(one(writes))))),
+        ];
+        for (method, path, body, status, expected) in steps {
+            let root_by_user = asker == "root" && !(path.starts_with("/sudo"));
+            let status = if root_by_user { None } else { Some(status) };
+            let answer = self.ask(asker, method, &path, body).await;
+            let told = String::from_utf8_lossy(&answer.body).into_owned();
+            if let Some(status) = status {
+                assert_eq!(answer.status, status, "{asker}: {method} {path}: {told}");
+                if let Some((pointer, expected)) = expected.filter(|_| status == 200) {
+                    assert_eq!(answer.json().pointer(pointer), Some(&expected), "{asker}: {method} {path}: {told}");
+                }
+            }
+        }
+        let gone = self.ask("ann", "GET", &format!("/db/{name}/{id}"), None).await.status == 404;
+        assert_eq!(gone, writes, "{asker} in {name}");
+    }
+}
+
+fn numbers(page: &Value) -> Vec<i64> {
+    page["results"].as_array().unwrap().iter().map(|document| document["n"].as_i64().unwrap()).collect()
+}
