@@ -5,15 +5,16 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 
 use actix::Addr;
+use bytes::Bytes;
 use tokio::sync::oneshot::error::TryRecvError;
 use uuid::Uuid;
 
 use super::*;
 use crate::actors::relay::{CutAll, RelayActor};
-use crate::actors::{Cut, Limits, Link, Worker};
+use crate::actors::{Cut, Limits, Link, Worker, auditing};
 use crate::clock::SystemClock;
-use crate::domain::command::Administer;
-use crate::domain::{Alias, Audited, Content, Create, Deed, Epoch, RoomId, RoomKind, TenantId};
+use crate::domain::command::{Administer, Audit, Begin, Readers};
+use crate::domain::{Alias, Audited, Content, Create, Deed, Emoji, Epoch, RoomId, RoomKind, StreamId, TenantId};
 use crate::store::memory::{Faults, MemoryStore};
 use crate::wire::{CloseReason, Dialect};
 
