@@ -17,9 +17,9 @@ use crate::domain::profile::{Avatar, Email, Introduction, Telephone};
 use crate::domain::room::{Ban, Header, Member, Message, Mute, Pin, Settings as RoomSettings};
 use crate::domain::rules::Links;
 use crate::domain::{
-    Alias, Audience, Audited, Capabilities, Content, Emoji, Epoch, File, FileId, FileName, MediaType, Name, Num,
-    Position, Profile, Purpose, RecordId, Rights, RoomEvent, RoomId, RoomKey, Rules, Seq, TenantId, Timestamp, UserId,
-    command,
+    AccountId, Alias, Audience, Audited, Capabilities, Content, Emoji, Epoch, File, FileId, FileName, MediaType, Name,
+    Num, Position, Profile, Purpose, RecordId, Rights, RoomEvent, RoomId, RoomKey, Rules, Seq, TenantId, Timestamp,
+    UserId, command,
 };
 use crate::store::codec::{self, Id, StoredAudience, StoredKind, StoredRole};
 
@@ -221,6 +221,10 @@ fn a_scan_of_one_kind_of_rows_meets_no_other() {
     let files: [&[u8]; 5] = [FILES, &references, UPLOADS, USAGES, &contents];
     let (alias, num) = (alias(&Alias::new("lobby").unwrap()), num(Num(1)));
     let directory: [&[u8]; 5] = [&alias, &num, ROOMS, LEASE, ROOM_COUNT];
+    let (owned, of_account) = (documents::owned_by(&ann), documents::of_account(&AccountId::new("acme").unwrap()));
+    let collection: [&[u8]; 5] =
+        [documents::DOCUMENTS, documents::LISTED, &owned, &of_account, documents::DOCUMENT_COUNT];
+    let (room, user) = ([&room[..], &collection].concat(), [&user[..], &[documents::ACCOUNT]].concat());
     for kinds in [&room[..], &user, &files, &directory, &[REVOCATIONS, EXCLUSIONS]] {
         let first: BTreeSet<u8> = kinds.iter().map(|key| key[0]).collect();
         assert_eq!(first.len(), kinds.len(), "{kinds:?}");
