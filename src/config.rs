@@ -396,6 +396,8 @@ impl Settings<'_> {
             registration: match self.text("accounts.registration") {
                 "off" => Registration::Off,
                 "open" => Registration::Open,
+                // Whoever tries it out on the own machine invites nobody.
+                _ if !self.unless_dev("accounts.registration") => Registration::Open,
                 _ => Registration::Invited,
             },
             token_life: self.duration("accounts.token_life").min(token_life_max),

@@ -326,6 +326,21 @@ fn the_example_of_an_issuer_is_taken() {
 }
 
 #[test]
+fn the_page_of_each_other_dialect_lists_its_addresses() {
+    let page = read("docs/protocols/staticbackend.md");
+    let mut addresses = 0;
+    for file in ["channels", "documents", "people"] {
+        let text = read(&format!("src/http/staticbackend/{file}.rs"));
+        for address in text.split('"').skip(1).step_by(2).filter(|text| text.starts_with('/')) {
+            let named = address.split('{').next().unwrap();
+            assert!(page.contains(named), "{address} is not on the page");
+            addresses += 1;
+        }
+    }
+    assert!(addresses > 15, "{addresses}");
+}
+
+#[test]
 fn every_file_of_the_map_exists_and_every_source_is_on_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let map = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();

@@ -29,6 +29,7 @@ use crate::store::{Commit, Put, StoreError};
 use crate::wire::{CloseReason, Refusal};
 
 mod bans;
+mod people;
 
 /// How many undertakings about accounts wait or are under way at once; with more, `busy`.
 const UNDER_WAY_MAX: usize = 1_024;
@@ -107,6 +108,8 @@ pub struct NewLogin {
     pub id: LoginId,
     pub device: Option<Name>,
     pub tokens: Shown,
+    /// How long its tokens are good, where that is another time than usual.
+    pub tokens_for: Option<Duration>,
 }
 
 /// Which logins of an account end.
@@ -655,14 +658,15 @@ impl Accounts {
     }
 
     fn opened(&self, tenant: &TenantId, user: &UserId, login: NewLogin) -> Vec<Put> {
-        let NewLogin { id, device, tokens } = login;
+        let NewLogin { id, device, tokens, tokens_for } = login;
         let now = self.now();
         let login = Login {
             user: user.clone(),
             device,
             since: now,
             used: now,
-            tokens_until: self.tokens_until(),
+            tokens_until: tokens_for
+                .map_or_else(|| self.tokens_until(), |time| Timestamp(now.0.saturating_add(millis(time)))),
             family: tokens.family,
             latest: tokens.latest,
         };

@@ -12,6 +12,7 @@ use actix::{AsyncContext, Context, Handler, ResponseFuture};
 use uuid::Uuid;
 
 use super::asking;
+use super::documents;
 use super::reading::{Admitted, Insider, open};
 use super::registry::Registry;
 use super::session::SessionActor;
@@ -19,8 +20,11 @@ use super::sockets::Said;
 use super::worker::Registration;
 use crate::clock::random_uuid;
 use crate::domain::command::Create;
-use crate::domain::{Alias, Command, Content, Principal, Rejection, Role, RoomKey, RoomKind, RoomName, Signal, UserId};
-use crate::wire::{Ask, ChannelAsk, ChannelReply, Cursor, From as Since, Refusal, Reply, Request};
+use crate::domain::document::CollectionName;
+use crate::domain::{
+    Alias, Command, Content, Principal, Rejection, Role, RoomId, RoomKey, RoomKind, RoomName, Signal, UserId,
+};
+use crate::wire::{Ask, ChannelAsk, ChannelReply, Cursor, From as Since, Refusal, Reply, Request, collection_of};
 
 /// How long what comes before the token waits for it: requests that are sent together arrive in any order.
 const TOKEN_WAIT: Duration = Duration::from_secs(3);
@@ -78,6 +82,9 @@ impl SessionActor {
     pub(super) fn channel(&mut self, id: String, by: Principal, ask: ChannelAsk, ctx: &mut Context<Self>) {
         match ask {
             ChannelAsk::Echo { .. } | ChannelAsk::Failed { .. } => self.answer_anybody(&id, ask),
+            ChannelAsk::Enter { channel, since } if collection_of(&channel).is_some() => {
+                self.follow_collection(id, by, channel, since, ctx);
+            }
             ChannelAsk::Enter { channel, since } => match alias_of(&channel) {
                 Ok(alias) => self.enter(id, by, alias, since, ctx),
                 Err(refusal) => self.refuse(&id, refusal),
@@ -114,18 +121,56 @@ impl SessionActor {
             Ok((registration, admitted))
         };
         self.exclusively(ctx, opened, move |session, opened| {
-            let opened: Result<(Registration, Admitted), Refusal> = opened.and_then(|opened| opened);
-            session.registry().metrics().command("enter", &opened);
-            let greet = |session: &Self, room: &RoomKey, admitted: &Admitted| {
-                let (room, at) = (room.clone(), admitted.at);
-                let channel = channel.as_str().to_owned();
-                session.reply(&id, &Reply::Channel(ChannelReply::Entered { channel, room, at }));
-            };
-            match opened.and_then(|(registration, admitted)| session.take_follow(registration, admitted, greet)) {
-                Ok(room) => session.entered(room, channel.clone()),
-                Err(refusal) => session.refuse(&id, refusal),
+            if let Some(room) = session.listen(&id, channel.as_str(), opened.and_then(|opened| opened)) {
+                session.entered(room, channel);
             }
         });
+    }
+
+    /// Follows what becomes of the documents of a collection, as far as `by` may read them; there need be none yet.
+    fn follow_collection(
+        &mut self,
+        id: String,
+        by: Principal,
+        channel: String,
+        since: Option<String>,
+        ctx: &mut Context<Self>,
+    ) {
+        let (worker, link) = (Rc::clone(self.worker()), Rc::clone(self.link()));
+        let (resume, name) = (self.channels.resume.clone(), collection_of(&channel).map(CollectionName::new));
+        let opened = async move {
+            let registry = worker.registry();
+            let name = name.ok_or(Rejection::RoomNotFound)?.map_err(Refusal::bad_request)?;
+            let reader = match documents::root(registry, &by).await? {
+                Some(root) => root,
+                None => documents::user(registry, &by).await?,
+            };
+            let key = RoomKey { tenant: by.tenant.clone(), room: RoomId::collection(&by.tenant, &name) };
+            let since = since.or(resume.filter(|cursor| Cursor::parse(cursor, &key).is_ok()));
+            let registration = worker.register_reader(key, by.user.clone(), &link, reader);
+            let since = since.map_or(Since::Now, Since::Cursor);
+            let admitted = open(registry, registration.follower(), since).await?;
+            Ok((registration, admitted))
+        };
+        self.exclusively(ctx, opened, move |session, opened| {
+            session.listen(&id, &channel, opened.and_then(|opened| opened));
+        });
+    }
+
+    /// Follows what has been opened under the name of `channel`.
+    fn listen(
+        &mut self,
+        id: &str,
+        channel: &str,
+        opened: Result<(Registration, Admitted), Refusal>,
+    ) -> Option<RoomKey> {
+        self.registry().metrics().command("enter", &opened);
+        let greet = |session: &Self, room: &RoomKey, admitted: &Admitted| {
+            let (channel, room, at) = (channel.to_owned(), room.clone(), admitted.at);
+            session.reply(id, &Reply::Channel(ChannelReply::Entered { channel, room, at }));
+        };
+        let followed = opened.and_then(|(registration, admitted)| self.take_follow(registration, admitted, greet));
+        followed.map_err(|refusal| self.refuse(id, refusal)).ok()
     }
 
     /// Tells the others of a channel that somebody has come.

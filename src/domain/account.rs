@@ -3,7 +3,11 @@
 //! What is secret is known here by its digest alone, and the digests are made elsewhere. Each function decides one thing
 //! from what is so now, and changes nothing that is kept.
 
+mod person;
+
 use std::fmt;
+
+pub use person::{Mate, Person, Role as PersonRole};
 
 use super::{LoginId, Name, Timestamp, UserId};
 

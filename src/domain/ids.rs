@@ -109,6 +109,42 @@ text_id! {
     /// Users of a tenant who share what is in collections, as StaticBackend's accounts do. Not what somebody logs in with.
     AccountId, "the account id", max 128, id_character
 }
+/// An address for mail, in small letters: by it somebody logs in, and nobody is shown another's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mail(Arc<str>);
+
+impl Mail {
+    /// The longest there may be (RFC 5321, section 4.5.3.1.3, without the brackets).
+    pub const BYTES_MAX: usize = 254;
+
+    /// Checks what can be known without sending anything: something, one `@` that is the last, something.
+    pub fn new(text: &str) -> Result<Self, IdError> {
+        let what = "the address";
+        let text = text.to_lowercase();
+        if text.len() > Self::BYTES_MAX {
+            return Err(IdError::TooLong { what, max: Self::BYTES_MAX });
+        }
+        if let Some(found) = text.chars().find(|&c| !name_character(c) || c.is_whitespace()) {
+            return Err(IdError::Character { what, found });
+        }
+        match text.rsplit_once('@') {
+            Some((local, host)) if !local.is_empty() && !host.is_empty() => Ok(Self(text.into())),
+            Some(_) | None => Err(IdError::Empty { what }),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Whose it is is nobody else's business, in a log neither.
+impl fmt::Debug for Mail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mail")
+    }
+}
+
 text_id! {
     /// A publisher's own id for what it sends, unique per author and room: the key of idempotent publishing.
     ClientId, "the client id", max 128, id_character

@@ -37,7 +37,7 @@ pub use directory::DirectoryEvent;
 pub use event::{Audited, Event, Forwarded, InReplyTo, Mentions, Record, Reported, RoomEvent};
 pub use file::{Attachment, Attachments, File, Purpose};
 pub use ids::{
-    AccountId, Alias, ClientId, Emoji, Epoch, FileId, FileName, LoginId, Mark, MediaType, Name, Num, Position,
+    AccountId, Alias, ClientId, Emoji, Epoch, FileId, FileName, LoginId, Mail, Mark, MediaType, Name, Num, Position,
     RecordId, RoomId, RoomKey, RoomName, Seq, StreamId, TenantId, Timestamp, TokenId, UserId,
 };
 pub use inbox::InboxEvent;

@@ -3,6 +3,8 @@
 //! Requests alone, and no commands of a WebSocket: who asks for a token has no connection yet, and whose password or
 //! logins change should not depend on one that this may end.
 
+mod mail;
+
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
@@ -243,9 +245,9 @@ async fn of_somebody(
 }
 
 /// Where a request comes from, to count what goes wrong.
-struct Counted<'a> {
-    registry: &'a Registry,
-    address: Address,
+pub struct Counted<'a> {
+    pub registry: &'a Registry,
+    pub address: Address,
 }
 
 impl Counted<'_> {
@@ -254,6 +256,13 @@ impl Counted<'_> {
         let meters = self.registry.meters();
         meters.may_try_token(self.address)?;
         meters.may_try_password(tenant, user)?;
+        meters.log_in(&self.registry.limits().rates, self.address)
+    }
+
+    /// Whether something may be asked that could be used for guessing.
+    pub fn may_ask(&self) -> Result<(), Refusal> {
+        let meters = self.registry.meters();
+        meters.may_try_token(self.address)?;
         meters.log_in(&self.registry.limits().rates, self.address)
     }
 
@@ -591,7 +600,7 @@ fn who(tenant: Option<&str>, name: &str) -> Result<(TenantId, UserId), Refusal> 
 fn new_login(tenant: &TenantId, device: Option<&str>) -> Result<(RefreshToken, NewLogin), Refusal> {
     let device = device.map(Name::new).transpose().map_err(Refusal::bad_request)?;
     let token = RefreshToken::first(tenant.clone()).map_err(no_randomness)?;
-    let login = NewLogin { id: token.login, device, tokens: token.shown() };
+    let login = NewLogin { id: token.login, device, tokens: token.shown(), tokens_for: None };
     Ok((token, login))
 }
 

@@ -2,6 +2,7 @@
 
 pub mod channels;
 mod documents;
+mod people;
 
 use std::collections::BTreeMap;
 
@@ -37,7 +38,7 @@ impl PublicKeys {
 
 /// Mounts the routes.
 pub fn mount(config: &mut web::ServiceConfig) {
-    config.service(web::scope(PREFIX).configure(channels::mount).configure(documents::mount));
+    config.service(web::scope(PREFIX).configure(channels::mount).configure(documents::mount).configure(people::mount));
 }
 
 /// The tenant whose public key the request shows; nobody's is refused.

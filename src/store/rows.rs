@@ -12,6 +12,7 @@ mod directory;
 pub mod documents;
 mod files;
 mod messages;
+pub mod people;
 mod rooms;
 mod users;
 

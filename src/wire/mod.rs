@@ -36,7 +36,7 @@ pub use reply::{
     ListedMember, Notice, Pinned, Presences, Present, Reader, Readers, Removal, Reply, Tally, UserProfile, Version,
 };
 pub use request::{Ask, ChannelAsk, DecodeError, From, Request};
-pub use staticbackend::is_database;
+pub use staticbackend::collection_of;
 pub use world_cursor::Sealer;
 
 use crate::domain::{Alias, Record, RoomKey};

@@ -311,7 +311,10 @@ pub(super) fn decode(payload: &[u8]) -> Result<Request, DecodeError> {
         "join" if data.is_empty() => Ask::Channel(ChannelAsk::failed("no channel was specified")),
         "join" => Ask::Channel(ChannelAsk::Enter { channel: data, since }),
         "chan_in" if channel.is_empty() => Ask::Channel(ChannelAsk::failed("no channel was specified")),
-        "chan_in" if is_database(&channel) => Ask::Channel(ChannelAsk::failed("you cannot write to database channel")),
+        "chan_in" if collection_of(&channel).is_some() => {
+            Ask::Channel(ChannelAsk::failed("you cannot write to database channel"))
+        }
+        "chan_in" if data.len() > Content::BYTES_MAX => Ask::Channel(ChannelAsk::failed("the data is too long")),
         "chan_in" => Ask::Channel(ChannelAsk::Say { channel, data }),
         "presence" => Ask::Channel(ChannelAsk::Count { channel: data }),
         _ => Ask::Channel(ChannelAsk::failed(&format!("{kind} command not found"))),
@@ -319,7 +322,8 @@ pub(super) fn decode(payload: &[u8]) -> Result<Request, DecodeError> {
     Ok(Request { id: String::new(), ask })
 }
 
-/// Whether a channel has the changes of a collection, whatever the case its name begins in.
-pub fn is_database(channel: &str) -> bool {
-    channel.get(..3).is_some_and(|prefix| prefix.eq_ignore_ascii_case("db-"))
+/// The collection whose changes a channel has, whatever the case its name begins in.
+pub fn collection_of(channel: &str) -> Option<&str> {
+    let (prefix, collection) = channel.split_at_checked(DATABASE.len())?;
+    prefix.eq_ignore_ascii_case(DATABASE).then_some(collection)
 }

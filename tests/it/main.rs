@@ -28,6 +28,7 @@ mod limits;
 mod listening;
 mod mutes;
 mod paging;
+mod people;
 mod pins;
 mod platform;
 mod presence;
