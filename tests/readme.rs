@@ -91,7 +91,7 @@ fn the_table_of_commands_is_that_of_the_help() {
         "room list",
         "room show ROOM",
         "room archive ROOM",
-        "room audit ROOM",
+        "room audit [ROOM]",
         "user add NAME",
         "user list",
         "user reset NAME",
@@ -115,7 +115,7 @@ fn the_table_of_commands_is_that_of_the_help() {
     ];
     assert_eq!(commands, expected.map(|command| format!("chinwag {command}")));
     for row in &rows {
-        let words = row[0].trim_matches('`').split(' ').skip(1).filter(|word| !word.starts_with(char::is_uppercase));
+        let words = row[0].trim_matches('`').split(' ').skip(1).filter(|word| word.starts_with(char::is_lowercase));
         let help = help(&words.collect::<Vec<_>>());
         let (_, options) = help.split_once("\nOptions:\n").unwrap();
         let options = options.lines().take_while(|line| line.is_empty() || line.starts_with(' ')).map(str::trim_start);
