@@ -14,14 +14,14 @@ use super::registry::Registry;
 use super::room::{Answer, Done};
 use crate::domain::account::{Account, Rank};
 use crate::domain::document::{
-    CHANGED_BYTES_MAX, CHANGED_MAX, Change, CollectionName, Document, Filter, Level, Reader, Selection, Write,
-    all_match,
+    CHANGED_BYTES_MAX, CHANGED_MAX, Change, CollectionName, Document, Filter, INDEXES_MAX, Index, Level, Reader,
+    Selection, Write, all_match,
 };
 use crate::domain::{
     AccountId, Command, Num, Principal, RecordId, Rejection, RoomId, RoomKey, Seq, StreamId, TenantId, UserId,
 };
 use crate::store::StoreError;
-use crate::store::rows::documents::{self as keys, DocumentCount};
+use crate::store::rows::documents::{self as keys, DocumentCount, Indexed};
 use crate::store::rows::{self, Row};
 use crate::wire::Refusal;
 
@@ -145,7 +145,9 @@ impl Collection {
     pub async fn write(&self, by: Principal, change: Change) -> Answer {
         let begin = match &change {
             Change::Create(documents) if !documents.is_empty() => self.num_to_begin(&by).await?,
-            Change::Create(_) | Change::Update(..) | Change::Increment(..) | Change::Delete(_) => None,
+            Change::Create(_) | Change::Update(..) | Change::Increment(..) | Change::Delete(_) | Change::Index(_) => {
+                None
+            }
         };
         let write = Write { collection: self.name.clone(), begin, by: self.reader.clone(), change };
         let answer = self.registry.submit(&self.key, by, Command::Write(Arc::new(write)), None).await;
@@ -241,13 +243,102 @@ impl Collection {
         }
     }
 
-    /// Where all documents lie that may be as `filters` say, in their order.
-    async fn places(&self, _filters: &[Filter]) -> Result<Vec<Seq>, Refusal> {
-        match self.sources() {
-            Places::All => self.all_under(keys::LISTED).await,
-            Places::Under(prefix) => self.all_under(&prefix).await,
-            Places::Nowhere => Ok(Vec::new()),
+    /// Where all documents lie that may be as `filters` say and may be read, in their order; others may lie among them.
+    async fn places(&self, filters: &[Filter]) -> Result<Vec<Seq>, Refusal> {
+        let prefix = match self.sources() {
+            Places::All => Bytes::from_static(keys::LISTED),
+            Places::Under(prefix) => prefix,
+            Places::Nowhere => return Ok(Vec::new()),
+        };
+        match self.found_by_index(filters).await? {
+            Some(found) if found.len() <= DOCUMENTS_PER_READ => Ok(found),
+            // Whichever are fewer.
+            Some(found) => match self.places_under(&prefix, found.len()).await? {
+                (places, false) => Ok(places),
+                (_, true) => Ok(found),
+            },
+            None => self.all_under(&prefix).await,
         }
+    }
+
+    /// Where the fewest documents lie that are found by one of `filters`; `None` where none of them helps.
+    async fn found_by_index(&self, filters: &[Filter]) -> Result<Option<Vec<Seq>>, Refusal> {
+        let failed = |error: StoreError| read_failed(&error);
+        if filters.is_empty() {
+            return Ok(None);
+        }
+        let rows = self.registry.store().scan(&self.stream(), keys::INDEXES, None, INDEXES_MAX).await;
+        let mut best = None::<Vec<Seq>>;
+        for (key, row) in rows.map_err(failed)? {
+            let (path, indexed) = (keys::path_of(&key).map_err(failed)?, Indexed::decode(&row).map_err(failed)?);
+            let about = filters.iter().filter(|filter| indexed.built && filter.path() == path);
+            let Some(ranges) = about.filter_map(Filter::ranges).reduce(overlaps) else { continue };
+            let limit = best.as_ref().map_or(PLACES_MAX, Vec::len);
+            best = self.places_between(path, &ranges, limit).await?.or(best);
+        }
+        if let Some(places) = &mut best {
+            places.sort_unstable();
+            places.dedup();
+        }
+        Ok(best)
+    }
+
+    /// The places of documents whose entries of a path lie within `ranges`; `None` where they are more than `limit`.
+    async fn places_between(
+        &self,
+        path: &str,
+        ranges: &[Range<Vec<u8>>],
+        limit: usize,
+    ) -> Result<Option<Vec<Seq>>, Refusal> {
+        let failed = |error: StoreError| read_failed(&error);
+        let (prefix, mut places) = (keys::entries(path), Vec::new());
+        for range in ranges {
+            let end = [&prefix, &range.end[..]].concat();
+            let mut after = Bytes::from([&prefix, &range.start[..]].concat());
+            // Few are looked at in vain where few are found.
+            let mut step = DOCUMENTS_PER_READ;
+            loop {
+                let scan = (limit + 1 - places.len()).min(step);
+                let found =
+                    self.registry.store().scan(&self.stream(), &prefix, Some(&after), scan).await.map_err(failed)?;
+                let within = found.iter().take_while(|(key, _)| key[..] < end[..]).count();
+                for (key, _) in &found[..within] {
+                    places.push(keys::seq_of(key).map_err(failed)?);
+                }
+                if places.len() > limit {
+                    return Ok(None);
+                }
+                match found.into_iter().last() {
+                    Some((last, _)) if within == scan => {
+                        after = last;
+                        step = (step * 4).min(KEYS_PER_SCAN);
+                    }
+                    Some(_) | None => break,
+                }
+            }
+        }
+        Ok(Some(places))
+    }
+
+    /// Has the documents of the collection found by what they have at `path`, those that are there and those to come.
+    /// It helps from when it returns on. For root alone.
+    pub async fn index(&self, by: &Principal, path: &str) -> Result<(), Refusal> {
+        let index = |documents, built| Change::Index(Index { path: path.into(), documents, built });
+        self.write(by.clone(), index(Vec::new(), false)).await?;
+        // Whatever comes from now on is found by it.
+        let mut after = None::<Bytes>;
+        loop {
+            let (store, stream) = (self.registry.store(), self.stream());
+            let found = store.scan(&stream, keys::LISTED, after.as_deref(), DOCUMENTS_PER_READ).await;
+            let found = found.map_err(|error| read_failed(&error))?;
+            let Some((last, _)) = found.last() else { break };
+            after = Some(last.clone());
+            let places = found.iter().map(|(key, _)| keys::seq_of(key)).collect::<Result<Vec<_>, _>>();
+            let places = places.map_err(|error| read_failed(&error))?;
+            let documents = self.documents_at(&places).await?.into_iter().flatten();
+            self.write(by.clone(), index(documents.map(|document| document.id).collect(), false)).await?;
+        }
+        self.write(by.clone(), index(Vec::new(), true)).await.map(drop)
     }
 
     async fn all_under(&self, prefix: &[u8]) -> Result<Vec<Seq>, Refusal> {
@@ -320,6 +411,15 @@ impl Collection {
     fn stream(&self) -> StreamId {
         self.key.stream()
     }
+}
+
+/// What lies within both.
+fn overlaps(ranges: Vec<Range<Vec<u8>>>, others: Vec<Range<Vec<u8>>>) -> Vec<Range<Vec<u8>>> {
+    let overlap = |one: &Range<Vec<u8>>, other: &Range<Vec<u8>>| {
+        one.start.clone().max(other.start.clone())..one.end.clone().min(other.end.clone())
+    };
+    let both = ranges.iter().flat_map(|one| others.iter().map(move |other| overlap(one, other)));
+    both.filter(|range| range.start < range.end).collect()
 }
 
 /// What an answer has.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::domain::command::Decision;
-use crate::domain::document::{Document, Whose};
+use crate::domain::document::{Document, Entry, Whose};
 use crate::domain::policy::Standing;
 use crate::domain::room::Message;
 use crate::domain::{Event, FileId, Record, RecordId, Role, Room, RoomEvent, RoomKey, RoomKind, Seq, StreamId, UserId};
@@ -66,16 +66,19 @@ pub fn project(key: &RoomKey, room: &Room, record: &Record, puts: &mut Vec<Put>,
             let document = Document::of(record).expect("the record creates one");
             puts.push(rows.own(documents::document(seq), Some(document.encode())));
             puts.extend(Rows::places(whose, seq).map(|key| rows.own(key, Some(Bytes::new()))));
+            rows.entries(room, None, Some(&document), puts);
             puts.push(rows.count(room));
         }
         RoomEvent::DocumentUpdated { document, .. } => {
-            let now = room.document(*document).map(Row::encode);
-            puts.push(rows.own(documents::document(document.seq()), now));
+            let now = room.document(*document);
+            puts.push(rows.own(documents::document(document.seq()), now.map(Row::encode)));
+            rows.entries(room, room.replaced(), now, puts);
         }
         RoomEvent::DocumentDeleted { whose, document } => {
             let seq = document.seq();
             puts.push(rows.own(documents::document(seq), None));
             puts.extend(Rows::places(whose, seq).map(|key| rows.own(key, None)));
+            rows.entries(room, room.replaced(), None, puts);
             puts.push(rows.count(room));
         }
         RoomEvent::MessageEdited { message, .. } => {
@@ -155,6 +158,18 @@ impl Rows<'_> {
     /// Where a document is found, besides where it lies.
     fn places(whose: &Whose, seq: Seq) -> [Bytes; 3] {
         [documents::listed(seq), documents::owned(&whose.owner, seq), documents::in_account(&whose.account, seq)]
+    }
+
+    /// Where a document is found by what it says, which it did not say before.
+    fn entries(&self, room: &Room, before: Option<&Document>, now: Option<&Document>, puts: &mut Vec<Put>) {
+        for path in room.indexes().keys() {
+            let key = |document: &Document| documents::entry(path, &Entry::at(document, path), document.id.seq());
+            let (before, now) = (before.map(key), now.map(key));
+            if before != now {
+                puts.extend(before.map(|key| self.own(key, None)));
+                puts.extend(now.map(|key| self.own(key, Some(Bytes::new()))));
+            }
+        }
     }
 
     /// How many documents there are now.

@@ -33,6 +33,7 @@ use super::room::{Answer, Asker, Beside, RoomActor, Submission, Submit};
 use super::signals::Typists;
 use super::sockets::Sockets;
 use crate::clock::Clock;
+use crate::domain::document::Change;
 use crate::domain::exclusion::Exclusions;
 use crate::domain::{
     ClientId, Command, Principal, Profile, Rejection, Revocations, RoomId, RoomKey, RoomName, Seq, Signal, TenantId,
@@ -425,10 +426,12 @@ impl Registry {
         // These have been counted where they were asked for.
         let reserved = matches!(command, Command::Create(_) | Command::Block { .. } | Command::Unblock { .. });
         // What the server does by itself uses up nothing of anybody's; reports have a rate of their own.
-        let own = matches!(
+        let is_upkeep = matches!(&command, Command::Write(write) if matches!(write.change, Change::Index(_)));
+        let by_itself = matches!(
             command,
             Command::Trim { .. } | Command::Audit(_) | Command::Administer(_) | Command::Watch | Command::Report(_)
         );
+        let own = is_upkeep || by_itself;
         if !(reserved || own) {
             self.meters.user(&limits.rates, &by)?;
         }

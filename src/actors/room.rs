@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message as ActorMessage, WrapFuture};
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use self::gathering::Gathered;
@@ -28,12 +29,13 @@ use super::registry::{Admission, Registry, RelayId, fingerprint};
 use super::retention::Going;
 use crate::clock::random_wide;
 use crate::domain::command::{Decision, Reading};
-use crate::domain::document::CHANGED_MAX;
+use crate::domain::document::{CHANGED_MAX, Change, Entry, Index, Reader};
 use crate::domain::recent::{Receipt, Recent, Seen};
 use crate::domain::{
     Capabilities, ClientId, Command, Event, Num, Position, Principal, Record, RecordId, Rejection, Room, RoomEvent,
     RoomKey, Seq, Timestamp, UserId,
 };
+use crate::store::rows::documents::{self, Indexed};
 use crate::store::rows::{self, Row};
 use crate::store::{Commit, CommitError, Put};
 use crate::wire::Refusal;
@@ -250,6 +252,11 @@ impl RoomActor {
                 return self.answer(submit.asker, answer, tells);
             }
         }
+        if let Command::Write(write) = &submit.command
+            && let Change::Index(index) = &write.change
+        {
+            return self.index(&write.by, index, submit.asker);
+        }
         if submit.command == Command::Watch {
             return self.watch(submit.asker);
         }
@@ -278,6 +285,23 @@ impl RoomActor {
             Err(rejection) => return self.answer(to, Err(rejection.into()), Tells::default()),
         };
         self.gathering.puts.push(Put { under: self.key.stream(), key: rows::HEADER.into(), value: Some(header) });
+        let answer = self.unchanged();
+        self.gathering.replies.push(Reply { to, answer, waits: Waits::Nothing, after: Seq::ZERO });
+    }
+
+    /// Has documents found by what they have at a path, with the next commit.
+    fn index(&mut self, by: &Reader, index: &Index, to: Asker) {
+        let built = match self.room.index(by, index) {
+            Ok(built) => built,
+            Err(rejection) => return self.answer(to, Err(rejection.into()), Tells::default()),
+        };
+        let put = |key, value| Put { under: self.key.stream(), key, value: Some(value) };
+        let mut puts = vec![put(documents::index(&index.path), Indexed { built }.encode())];
+        for document in index.documents.iter().filter_map(|id| self.room.document(*id)) {
+            let entry = Entry::at(document, &index.path);
+            puts.push(put(documents::entry(&index.path, &entry, document.id.seq()), Bytes::new()));
+        }
+        self.gathering.puts.extend(puts);
         let answer = self.unchanged();
         self.gathering.replies.push(Reply { to, answer, waits: Waits::Nothing, after: Seq::ZERO });
     }

@@ -6,6 +6,7 @@
 mod change;
 mod collection;
 mod filter;
+mod index;
 mod value;
 
 #[cfg(test)]
@@ -14,9 +15,10 @@ mod tests;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-pub use change::{CHANGED_BYTES_MAX, CHANGED_MAX, Change, Selection, Write};
+pub use change::{CHANGED_BYTES_MAX, CHANGED_MAX, Change, Index, Selection, Write};
 pub use collection::{CollectionName, CollectionNameError, Level, Permissions};
 pub use filter::{FILTERS_MAX, Filter, FilterError, Op, VALUES_MAX, all_match};
+pub use index::{Entry, INDEXES_MAX, PATH_BYTES_MAX};
 pub use value::{DEPTH_MAX, FIELDS_BYTES_MAX, Fields, Number, Value};
 
 use super::{AccountId, Event, Record, RecordId, RoomEvent, Timestamp, UserId};

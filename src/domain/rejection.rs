@@ -87,6 +87,8 @@ pub enum Rejection {
     DocumentSize,
     #[error("a change is of at most 1,000 documents, which have 2 MiB together")]
     TooManyDocuments,
+    #[error("a collection finds its documents by at most 16 paths, of 1 to 200 bytes")]
+    TooManyIndexes,
     #[error("the field holds no number to which that can be added")]
     NotANumber,
     #[error("an avatar has to be a picture: PNG, JPEG, GIF, WebP, AVIF or BMP")]
@@ -98,7 +100,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 44] = [
         Self::RoomNotFound,
         Self::RoomExists,
         Self::RoomArchived,
@@ -138,6 +140,7 @@ impl Rejection {
         Self::DocumentNotFound,
         Self::DocumentSize,
         Self::TooManyDocuments,
+        Self::TooManyIndexes,
         Self::NotANumber,
         Self::NotAPicture,
         Self::NotThereYet,
@@ -185,6 +188,7 @@ impl Rejection {
             | Self::DocumentNotFound
             | Self::DocumentSize
             | Self::TooManyDocuments
+            | Self::TooManyIndexes
             | Self::NotANumber
             | Self::NotAPicture
             | Self::NotThereYet
@@ -234,6 +238,7 @@ impl Rejection {
             Self::DocumentNotFound => "document_not_found",
             Self::DocumentSize => "document_size",
             Self::TooManyDocuments => "too_many_documents",
+            Self::TooManyIndexes => "too_many_indexes",
             Self::NotANumber => "not_a_number",
             Self::NotAPicture => "not_a_picture",
             Self::NotThereYet => "not_there_yet",

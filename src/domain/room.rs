@@ -293,6 +293,8 @@ pub struct Snapshot {
     pub taken: Option<Position>,
     /// Of a collection: how many documents there are.
     pub documents: u64,
+    /// The paths by which these are found, and whether all of them are.
+    pub indexes: BTreeMap<Box<str>, bool>,
 }
 
 impl Room {
@@ -314,7 +316,7 @@ impl Room {
             taken: snapshot.taken,
             reported: BTreeMap::new(),
             resolved: BTreeSet::new(),
-            documents: collection::Documents::counted(snapshot.documents),
+            documents: collection::Documents::restored(snapshot.documents, snapshot.indexes),
             known: BTreeMap::new(),
             reacted: BTreeMap::new(),
         }
@@ -335,6 +337,7 @@ impl Room {
             pins: self.pins.clone(),
             taken: self.taken,
             documents: self.document_count(),
+            indexes: self.indexes().clone(),
         })
     }
 

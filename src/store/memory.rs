@@ -3,6 +3,7 @@
 //! Nothing here sleeps or has a thread. A commit is carried out within the call, unless it is held; then it is carried
 //! out by who releases it.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::ready;
 use std::ops::Bound;
@@ -45,6 +46,8 @@ struct State {
     closed: bool,
     commits: u64,
     records: u64,
+    /// How many rows have been read.
+    read: Cell<u64>,
 }
 
 enum Request {
@@ -199,6 +202,11 @@ impl Faults {
     /// How many commits were called.
     pub fn commits(&self) -> u64 {
         self.store.state().commits
+    }
+
+    /// How many rows were read, also those that were looked for and are not there.
+    pub fn rows_read(&self) -> u64 {
+        self.store.state().read.get()
     }
 
     /// How many records were written.
@@ -481,6 +489,7 @@ impl Store for MemoryStore {
     fn get_all(&self, stream: &StreamId, keys: &[&[u8]]) -> StoreFuture<Result<Vec<Option<Bytes>>, StoreError>> {
         Box::pin(ready(self.read_state(|state| {
             let rows = state.rows.get(stream);
+            state.read.update(|read| read + keys.len() as u64);
             keys.iter().map(|key| rows?.get(*key).cloned()).collect()
         })))
     }
@@ -500,7 +509,9 @@ impl Store for MemoryStore {
             };
             let rows = rows.range::<[u8], _>((from, Bound::Unbounded));
             let rows = rows.take_while(|(key, _)| key.starts_with(prefix)).take(limit);
-            rows.map(|(key, value)| (key.clone(), value.clone())).collect()
+            let rows: Vec<_> = rows.map(|(key, value)| (key.clone(), value.clone())).collect();
+            state.read.update(|read| read + rows.len() as u64);
+            rows
         })))
     }
 

@@ -479,6 +479,7 @@ pub const CODES: &[CodeInfo] = &[
     no("document_not_found", 404, "there is no such document, or it is not yours to see"),
     no("document_size", 413, "a document has at most 61440 bytes as JSON in a string, and 16 levels"),
     no("too_many_documents", 413, "a change is of at most 1,000 documents, which have 2 MiB together"),
+    no("too_many_indexes", 409, "a collection finds its documents by at most 16 paths, of 1 to 200 bytes"),
     no("not_a_number", 422, "the field holds no number to which that can be added"),
     no("not_a_picture", 422, "an avatar has to be a picture: PNG, JPEG, GIF, WebP, AVIF or BMP"),
     no("client_id_reused", 409, "this client id was used already for something else"),

@@ -103,6 +103,9 @@ async fn a_document_is_created_listed_changed_and_deleted_in_the_shapes_of_the_o
     assert_eq!(clients.ok("ann", "DELETE", &format!("/db/nothing/{id}"), None).await, json!(0));
     assert_eq!(clients.ok("ann", "PUT", "/db/nothing?bulk=1", Some(json!({ "update": {} }))).await, json!(0));
     assert_eq!(clients.ok("root", "GET", "/sudolistall", None).await, json!(["tasks"]));
+    assert_eq!(clients.ok("root", "POST", "/sudo/index?col=tasks&field=who.name", None).await, json!(true));
+    let found = clients.ok("ann", "POST", "/query/tasks", Some(json!([["who.name", ">=", "w8"]]))).await;
+    assert_eq!(numbers(&found), [8, 9]);
     let [one, other] = [clients.ok("ann", "GET", "/newid", None).await, clients.ok("ann", "GET", "/newid", None).await];
     assert!(uuid::Uuid::try_parse(text(&one)).is_ok() && one != other);
 }
@@ -117,6 +120,9 @@ async fn refusals_are_texts_in_the_words_of_the_original() {
         ("GET", "/db/a", "", "pk", None, 401, "missing authorization HTTP header"),
         ("GET", "/sudo/a", "", "pk", None, 401, "missing authorization HTTP header"),
         ("GET", "/sudo/a", "ann", "pk", None, 401, "invalid StaticBackend root token"),
+        ("POST", "/sudo/index?col=a&field=n", "ann", "pk", None, 401, "invalid StaticBackend root token"),
+        ("POST", "/sudo/index?col=b&field=n", "root", "pk", None, 404, "document_not_found"),
+        ("POST", "/sudo/index?col=a", "root", "pk", None, 409, "too_many_indexes"),
         ("GET", "/sudolistall", "ann", "pk", None, 401, "invalid StaticBackend root token"),
         ("GET", "/db/a", "ann", "kp", None, 401, "invalid StaticBackend public key"),
         ("GET", "/db/a", "none", "pk", None, 400, "error validating auth key: "),

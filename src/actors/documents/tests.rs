@@ -196,6 +196,66 @@ fn a_collection_wakes_as_it_was_and_a_change_of_many_is_all_or_nothing() {
     });
 }
 
+#[test]
+fn what_is_found_by_an_index_is_found_without_looking_at_the_rest() {
+    actix::System::new().block_on(async {
+        let store = MemoryStore::new();
+        let open = || Registry::new(Arc::new(store.clone()), Arc::new(SystemClock), Limits::default());
+        let registry = open();
+        let (ann, tenth) = (user("ann", "acme"), |n: i64| Filter::new("n", Op::Equal, number(n)).unwrap());
+        let of = |reader: &Reader| collection(&registry, "tasks_760_", reader.clone());
+        let created = |from: i64| Change::Create((from..from + 500).map(numbered).collect());
+        of(&ann).write(principal(&ann), created(0)).await.unwrap();
+        let read = async |tasks: &Collection, filters: &[Filter]| {
+            let before = store.faults().rows_read();
+            let found = tasks.query(filters, paging(1, 25, false)).await.unwrap();
+            (numbers(&found), found.total, store.faults().rows_read() - before)
+        };
+        let (found, total, rows) = read(&of(&ann), &[tenth(7)]).await;
+        assert_eq!((found, total), (vec![7], 1));
+        assert!(rows >= 1000, "{rows}: a place and a document for each");
+        let root = root();
+        assert_eq!(of(&ann).index(&principal(&ann), "n").await.unwrap_err().code(), "forbidden");
+        of(&root).index(&principal(&root), "n").await.unwrap();
+        // Also by one that has woken since.
+        let registry = open();
+        let of = |reader: &Reader| collection(&registry, "tasks_760_", reader.clone());
+        of(&ann).write(principal(&ann), created(500)).await.unwrap();
+        let change = |n| Change::Update(n, numbered(2000));
+        let selection = of(&ann).select(vec![tenth(8)]).await.unwrap();
+        of(&ann).write(principal(&ann), change(selection)).await.unwrap();
+        let selection = of(&ann).select(vec![tenth(9)]).await.unwrap();
+        of(&ann).write(principal(&ann), Change::Delete(selection)).await.unwrap();
+        let between = |op, n| Filter::new("n", op, number(n)).unwrap();
+        let one_of = Filter::new("n", Op::In, Value::List(vec![number(3), number(600), number(-1)])).unwrap();
+        let text = Filter::new("n", Op::Equal, Value::Text("7".into())).unwrap();
+        let cases: [(Vec<Filter>, Vec<i64>); 8] = [
+            (vec![tenth(7)], vec![7]),
+            (vec![tenth(8)], vec![]),
+            (vec![tenth(9)], vec![]),
+            (vec![tenth(700)], vec![700]),
+            (vec![between(Op::Greater, 997)], vec![2000, 998, 999]),
+            (vec![between(Op::AtLeast, 5), between(Op::Less, 11)], vec![5, 6, 7, 10]),
+            (vec![one_of], vec![3, 600]),
+            (vec![text], vec![]),
+        ];
+        for (filters, expected) in cases {
+            let (mut found, total, rows) = read(&of(&ann), &filters).await;
+            // The one that was changed has its place still.
+            assert_eq!((found.len() as u64, total), (expected.len() as u64, expected.len() as u64));
+            found.sort_unstable();
+            let mut expected = expected;
+            expected.sort_unstable();
+            assert_eq!(found, expected, "{filters:?}");
+            assert!(rows < 200, "{rows} rows for {filters:?}");
+        }
+        // Of another account there are none, and nothing is looked at for that.
+        let (found, total, rows) = read(&of(&user("eve", "evil")), &[between(Op::AtLeast, 0)]).await;
+        assert_eq!((found, total), (vec![], 0));
+        assert!(rows < 1100, "{rows}");
+    });
+}
+
 async fn follow(worker: &Rc<Worker>, collection: &Collection, since: Since) -> (Rc<Follower>, Rc<Link>) {
     let (link, reader) = (link(), &collection.reader);
     let (user, _) = reader.identity().unwrap();

@@ -11,13 +11,13 @@ use crate::actors::blocking::blocks_between;
 use crate::actors::failure::read_failed;
 use crate::actors::reading::{message_at, rules_of};
 use crate::actors::retention::going;
-use crate::domain::document::Document;
+use crate::domain::document::{Document, INDEXES_MAX};
 use crate::domain::recent::{AGE_MAX_MS, Recent};
 use crate::domain::room::{Ban, Header, Member, Message, Mute, PINS_MAX, Pin, Snapshot};
 use crate::domain::{
     Command, Emoji, Position, Record, RecordId, Rights, Role, Room, RoomKey, RoomKind, Seq, StreamId, Timestamp, UserId,
 };
-use crate::store::rows::documents::DocumentCount;
+use crate::store::rows::documents::{self, DocumentCount, Indexed};
 use crate::store::rows::{self, Row};
 use crate::store::{Store, StoreError};
 
@@ -188,16 +188,35 @@ pub(super) async fn wake(
         | RoomKind::Canvas
         | RoomKind::Collection => None,
     };
-    let documents = match header.kind {
-        RoomKind::Collection => store.get(&stream, rows::documents::DOCUMENT_COUNT).await?,
+    let count = match header.kind {
+        RoomKind::Collection => store.get(&stream, documents::DOCUMENT_COUNT).await?,
         RoomKind::Channel | RoomKind::Group | RoomKind::Direct | RoomKind::Box | RoomKind::Canvas | RoomKind::Audit => {
             None
         }
     };
-    let DocumentCount(documents) = documents.map(|row| Row::decode(&row)).transpose()?.unwrap_or_default();
+    let mut indexes = BTreeMap::new();
+    if header.kind == RoomKind::Collection {
+        for (key, row) in store.scan(&stream, documents::INDEXES, None, INDEXES_MAX).await? {
+            indexes.insert(documents::path_of(&key)?.into(), Indexed::decode(&row)?.built);
+        }
+    }
+    let DocumentCount(documents) = count.map(|row| Row::decode(&row)).transpose()?.unwrap_or_default();
     let taken = taken.map(|row| Position::decode(&row)).transpose()?;
-    let snapshot =
-        Snapshot { head, header, members, invited, bans, mutes, rights, blocks, rules, pins, taken, documents };
+    let snapshot = Snapshot {
+        head,
+        header,
+        members,
+        invited,
+        bans,
+        mutes,
+        rights,
+        blocks,
+        rules,
+        pins,
+        taken,
+        documents,
+        indexes,
+    };
     let mut room = Room::restore(snapshot);
 
     let (mut recent, mut last_at, mut unpublished) = (Recent::default(), Timestamp(0), Vec::new());
@@ -288,14 +307,14 @@ async fn documents_at(
     ids: Vec<RecordId>,
 ) -> Result<Vec<(RecordId, Option<Document>)>, StoreError> {
     let stream = key.stream();
-    let mut documents = Vec::with_capacity(ids.len());
+    let mut found = Vec::with_capacity(ids.len());
     for ids in ids.chunks(DOCUMENTS_PER_READ) {
-        let keys: Vec<Bytes> = ids.iter().map(|id| rows::documents::document(id.seq())).collect();
+        let keys: Vec<Bytes> = ids.iter().map(|id| documents::document(id.seq())).collect();
         let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
         for (id, row) in ids.iter().zip(store.get_all(&stream, &keys).await?) {
             let document = row.map(|row| Document::decode(&row)).transpose()?;
-            documents.push((*id, document.filter(|document| document.id == *id)));
+            found.push((*id, document.filter(|document| document.id == *id)));
         }
     }
-    Ok(documents)
+    Ok(found)
 }

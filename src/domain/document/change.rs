@@ -31,6 +31,18 @@ pub enum Change {
     /// Adds to the number at a path; one that is not there counts as 0.
     Increment(Selection, Box<str>, Number),
     Delete(Selection),
+    /// Has documents found by what they have at a path. For root alone.
+    Index(Index),
+}
+
+/// What is to be found by what it has at a path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Index {
+    pub path: Box<str>,
+    /// Those that were there before.
+    pub documents: Vec<RecordId>,
+    /// All of those are in it.
+    pub built: bool,
 }
 
 /// Those documents that are still as `filters` say when it is their turn.
@@ -55,6 +67,7 @@ impl Write {
     pub fn documents(&self) -> &[RecordId] {
         match &self.change {
             Change::Create(_) => &[],
+            Change::Index(index) => &index.documents,
             Change::Update(selection, _) | Change::Increment(selection, ..) | Change::Delete(selection) => {
                 &selection.documents
             }

@@ -83,6 +83,14 @@ impl Filter {
         &self.value
     }
 
+    /// The values among which one is looked for.
+    pub fn listed(&self) -> &[Value] {
+        match &self.value {
+            Value::List(values) => values,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Map(_) => &[],
+        }
+    }
+
     /// Whether the document is as it says. What is not there is as if it were null, and is neither less nor more than
     /// anything.
     pub fn matches(&self, document: &Document) -> bool {
@@ -102,7 +110,7 @@ impl Filter {
     }
 
     fn lists(&self, found: &Value) -> bool {
-        matches!(&self.value, Value::List(values) if values.contains(found))
+        self.listed().contains(found)
     }
 }
 

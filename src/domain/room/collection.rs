@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::{Asked, Room};
 use crate::domain::document::{
-    CHANGED_BYTES_MAX, CHANGED_MAX, Change, CollectionName, Document, Fields, Selection, Whose, Write,
+    CHANGED_BYTES_MAX, CHANGED_MAX, Change, CollectionName, Document, Fields, INDEXES_MAX, Index, PATH_BYTES_MAX,
+    Reader, Selection, Whose, Write,
 };
 use crate::domain::{Event, Name, Record, RecordId, Rejection, RoomEvent, RoomKind};
 
@@ -20,11 +21,13 @@ pub(super) struct Documents {
     known: BTreeMap<RecordId, Option<Document>>,
     /// What the last record has replaced.
     replaced: Option<Document>,
+    /// The paths by which documents are found, and whether all of them are by now.
+    indexes: BTreeMap<Box<str>, bool>,
 }
 
 impl Documents {
-    pub(super) fn counted(count: u64) -> Self {
-        Self { count, ..Self::default() }
+    pub(super) fn restored(count: u64, indexes: BTreeMap<Box<str>, bool>) -> Self {
+        Self { count, indexes, ..Self::default() }
     }
 }
 
@@ -32,6 +35,29 @@ impl Room {
     /// How many documents there are.
     pub fn document_count(&self) -> u64 {
         self.documents.count
+    }
+
+    /// The paths by which documents are found, and whether all of them are by now.
+    pub fn indexes(&self) -> &BTreeMap<Box<str>, bool> {
+        &self.documents.indexes
+    }
+
+    /// From now on documents are found by what they have at a path. Not told by the log: a row says so.
+    pub fn index(&mut self, by: &Reader, index: &Index) -> Result<bool, Rejection> {
+        match (&self.header, by) {
+            (None, _) => return Err(Rejection::RoomNotFound),
+            (Some(header), _) if header.kind != RoomKind::Collection => return Err(Rejection::KindForbids),
+            (Some(_), Reader::Anonymous | Reader::User { .. }) => return Err(Rejection::Forbidden),
+            (Some(_), Reader::Root { .. }) => {}
+        }
+        let indexes = &mut self.documents.indexes;
+        let is_new = !indexes.contains_key(&index.path);
+        if is_new && (indexes.len() >= INDEXES_MAX || !(1..=PATH_BYTES_MAX).contains(&index.path.len())) {
+            return Err(Rejection::TooManyIndexes);
+        }
+        let built = indexes.entry(index.path.clone()).or_insert(false);
+        *built |= index.built;
+        Ok(*built)
     }
 
     /// The documents that `write` is about and that are not known.
@@ -81,6 +107,8 @@ impl Room {
                 let updated = |document: &Document| document.fields.incremented(path, *by)?.checked();
                 self.updated(write, selection, updated)?
             }
+            // Its host does it: nothing is recorded.
+            Change::Index(_) => Vec::new(),
             Change::Delete(selection) => {
                 let gone = self.selected(write, selection)?;
                 let deleted = |document: &Document| RoomEvent::DocumentDeleted {

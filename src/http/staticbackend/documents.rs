@@ -60,6 +60,8 @@ pub fn mount(config: &mut web::ServiceConfig) {
         .service(collection("/db/{collection}", As::Anybody))
         .service(document("/db/{collection}/{id}", As::Anybody))
         .service(one("/sudoquery/{collection}", As::Root, Method::POST, Act::Query))
+        // Before a collection that is called so.
+        .service(web::resource("/sudo/index").guard(guard::Post()).to(index))
         .service(collection("/sudo/{collection}", As::Root))
         .service(document("/sudo/{collection}/{id}", As::Root))
         .route("/sudolistall", web::get().to(list_collections))
@@ -294,6 +296,26 @@ async fn list_collections(request: HttpRequest, edge: web::ThinData<Edge>) -> Re
     let principal = principal.ok_or_else(Plain::no_token)?;
     let names = documents::collections(edge.worker.registry(), &principal.tenant, COLLECTIONS_MAX).await?;
     Ok(ok(serde_json::to_vec(&names).expect("texts can be written to memory")))
+}
+
+/// Has the documents of a collection found by a field. It goes on when whoever asked does not wait for it.
+async fn index(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<HttpResponse, Plain> {
+    let (principal, reader) = who(&request, &edge, As::Root, false).await?;
+    let principal = principal.ok_or_else(Plain::no_token)?;
+    let mut query = query(&request);
+    let name = query.remove("col").unwrap_or_default();
+    let name = CollectionName::new(&name).map_err(|error| Plain::bad(error.to_string()))?;
+    let path = query.remove("field").unwrap_or_default();
+    let registry = edge.worker.registry();
+    let collection = Collection::new(registry, &principal.tenant, name, reader);
+    let indexed = actix::spawn(async move { collection.index(&principal, &path).await });
+    match tokio::time::timeout(registry.limits().answer_timeout, indexed).await {
+        Ok(Ok(indexed)) => indexed?,
+        Ok(Err(_)) => return Err(Refusal::unavailable().into()),
+        // It is on its way.
+        Err(_) => {}
+    }
+    Ok(ok(b"true".to_vec()))
 }
 
 /// An id that nobody else is given.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Row, codec, joined};
-use crate::domain::document::Document;
+use crate::domain::document::{Document, Entry};
 use crate::domain::{AccountId, RecordId, Seq, Timestamp, UserId};
 use crate::store::StoreError;
 use crate::store::codec::{Id, StoredFields, damage};
@@ -20,6 +20,12 @@ pub const LISTED: &[u8] = b"l";
 const OWNED: &[u8] = b"o";
 const OF_ACCOUNT: &[u8] = b"k";
 
+/// Before the key of every path by which documents are found, an [`Indexed`].
+pub const INDEXES: &[u8] = b"y";
+
+/// Before the keys of documents by what they have at a path.
+const ENTRIES: &[u8] = b"x";
+
 /// How many documents there are, a [`DocumentCount`].
 pub const DOCUMENT_COUNT: &[u8] = b"n";
 
@@ -29,6 +35,33 @@ pub const ACCOUNT: &[u8] = b"c";
 /// How many documents a collection has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct DocumentCount(pub u64);
+
+/// Whether all documents are found by what they have at a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Indexed {
+    pub built: bool,
+}
+
+/// The [`Indexed`] of a path.
+pub fn index(path: &str) -> Bytes {
+    joined(INDEXES, path.as_bytes())
+}
+
+/// Of which path [`index`] made the key.
+pub fn path_of(key: &[u8]) -> Result<&str, StoreError> {
+    let path = key.strip_prefix(INDEXES).and_then(|path| std::str::from_utf8(path).ok());
+    path.ok_or_else(|| damage("a key that names no path"))
+}
+
+/// Before the keys of documents by what they have at `path`, in the order of the entries.
+pub fn entries(path: &str) -> Bytes {
+    named(ENTRIES, path)
+}
+
+/// A row without a value, for the document that was created at `seq` and has about this at `path`.
+pub fn entry(path: &str, entry: &Entry, seq: Seq) -> Bytes {
+    [&entries(path), entry.as_bytes(), &seq.0.to_be_bytes()].concat().into()
+}
 
 /// The [`Document`] that was created at `seq`.
 pub fn document(seq: Seq) -> Bytes {
@@ -62,7 +95,7 @@ pub fn in_account(account: &AccountId, seq: Seq) -> Bytes {
 
 /// No such name is the beginning of another.
 fn named(prefix: &[u8], name: &str) -> Bytes {
-    let length = u8::try_from(name.len()).expect("ids of users and accounts have at most 128 bytes");
+    let length = u8::try_from(name.len()).expect("ids of users and accounts have at most 128 bytes, and paths 200");
     [prefix, &[length], name.as_bytes()].concat().into()
 }
 
@@ -113,6 +146,16 @@ impl Row for AccountId {
 
     fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         codec::account(codec::versioned(bytes)?)
+    }
+}
+
+impl Row for Indexed {
+    fn encode(&self) -> Bytes {
+        codec::version(&self.built).into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        codec::versioned(bytes).map(|built| Self { built })
     }
 }
 
