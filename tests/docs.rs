@@ -327,6 +327,8 @@ fn the_example_of_an_issuer_is_taken() {
 
 #[test]
 fn the_page_of_each_other_dialect_lists_its_addresses() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
     let page = read("docs/protocols/staticbackend.md");
     let mut addresses = 0;
     for file in ["channels", "documents", "people"] {
