@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use chinwag::domain::{AccountId, StreamId, TenantId, UserId};
+use chinwag::domain::document::CollectionName;
+use chinwag::domain::{AccountId, RoomId, StreamId, TenantId, UserId};
+use chinwag::store::files::Depth;
 use chinwag::store::memory::MemoryStore;
 use chinwag::store::rows::Row;
 use chinwag::store::rows::documents::ACCOUNT;
+use chinwag::store::sled::{self, SledStore, compact};
 use chinwag::store::{Commit, Put, Store};
 use serde_json::{Value, json};
 
-use crate::accounts::{owner, text};
+use crate::accounts::{PASSWORD, log_in, owner, text};
 use crate::harness::{Setup, TestServer};
 use crate::requests::{Answer, Request};
 
@@ -111,6 +114,67 @@ async fn a_document_is_created_listed_changed_and_deleted_in_the_shapes_of_the_o
 }
 
 #[tokio::test]
+async fn documents_outlast_a_restart_a_check_and_a_compaction() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || sled::Options { ballast_bytes: 0, free_bytes_min: 0, ..sled::Options::default() };
+    let open = || -> Arc<dyn Store> { Arc::new(SledStore::open(&dir.path().join("data"), options()).unwrap()) };
+    let mut clients = Clients::over(open()).await;
+    let many: Vec<Value> = (1..=300).map(|n| json!({ "n": n, "text": "x".repeat(400) })).collect();
+    clients.ok_as(201, "ann", "POST", "/db/tasks?bulk=1", Some(json!(many))).await;
+    clients.ok("root", "POST", "/sudo/index?col=tasks&field=n", None).await;
+    let all = json!({ "update": { "done": true }, "clauses": [["n", "<=", 40]] });
+    assert_eq!(clients.ok("ann", "PUT", "/db/tasks?bulk=1", Some(all)).await, json!(40));
+    // [["n","<",11]]
+    assert_eq!(clients.ok("ann", "DELETE", "/db/tasks?bulk=1&x=W1sibiIsIjwiLDExXV0=", None).await, json!(10));
+    let seen = async |clients: &Clients| {
+        let done = clients.ok("ann", "POST", "/query/tasks", Some(json!([["n", "<", 60], ["done", "==", true]]))).await;
+        (clients.ok("ann", "GET", "/db/tasks?size=500", None).await, done)
+    };
+    let before = seen(&clients).await;
+    assert_eq!((&before.0["total"], &before.1["total"]), (&json!(290), &json!(30)));
+    clients.server.stop();
+    drop(clients);
+    let whole = || sled::verify(&dir.path().join("data"), Depth::Sizes).unwrap().damage;
+    assert_eq!(whole(), Vec::<String>::new());
+    compact(&dir.path().join("data"), options(), |_| ()).unwrap();
+    assert_eq!(whole(), Vec::<String>::new());
+    let clients = Clients::again(open()).await;
+    assert_eq!(seen(&clients).await, before);
+    let increment = json!({ "field": "n", "range": 1000 });
+    let id = text(&before.0["results"][0]["id"]).to_owned();
+    clients.ok("ann", "PUT", &format!("/inc/tasks/{id}"), Some(increment)).await;
+    let found = clients.ok("ann", "POST", "/query/tasks", Some(json!([["n", ">", 1000]]))).await;
+    assert_eq!((numbers(&found), &found["results"][0]["id"]), (vec![1011], &json!(id)));
+}
+
+#[tokio::test]
+async fn nobody_finds_a_collection_among_the_rooms_or_gets_into_it_as_into_one() {
+    let clients = Clients::start().await;
+    clients.ok_as(201, "ann", "POST", "/db/tasks_777_", Some(json!({}))).await;
+    let tenant = TenantId::default_tenant();
+    let room = RoomId::collection(&tenant, &CollectionName::new("tasks_777_").unwrap()).to_string();
+    let mut ann = clients.server.client("ann").await;
+    for name in [room.as_str(), "1"] {
+        for command in [
+            json!({ "type": "join", "room": name }),
+            json!({ "type": "follow", "room": name, "from": "start" }),
+            json!({ "type": "history", "room": name }),
+            json!({ "type": "room", "room": name }),
+            json!({ "type": "members", "room": name }),
+            json!({ "type": "post", "room": name, "content": { "text": "hi" } }),
+            json!({ "type": "invite", "room": name, "user": "bob" }),
+            json!({ "type": "leave", "room": name }),
+            json!({ "type": "archive", "room": name }),
+        ] {
+            assert_eq!(ann.refused(command.clone()).await, "room_not_found", "{command}");
+        }
+    }
+    assert_eq!(ann.ask(json!({ "type": "rooms" })).await["rooms"], json!([]));
+    assert_eq!(ann.ask(json!({ "type": "inbox" })).await["rooms"], json!([]));
+    assert_eq!(ann.refused(json!({ "type": "create", "kind": "collection" })).await, "bad_request");
+}
+
+#[tokio::test]
 async fn refusals_are_texts_in_the_words_of_the_original() {
     let clients = Clients::start().await;
     let document = clients.ok_as(201, "ann", "POST", "/db/a", Some(json!({ "text": "x" }))).await;
@@ -168,7 +232,10 @@ struct Clients {
 impl Clients {
     /// Bob is of ann's account.
     async fn start() -> Self {
-        let store = MemoryStore::new();
+        Self::over(Arc::new(MemoryStore::new())).await
+    }
+
+    async fn over(store: Arc<dyn Store>) -> Self {
         let tenant = TenantId::default_tenant();
         let account = Put {
             under: StreamId::User(tenant.clone(), UserId::new("bob").unwrap()),
@@ -178,8 +245,15 @@ impl Clients {
         let stream = account.under.clone();
         let commit = Commit { stream, expected: None, records: vec![], puts: vec![account], erase: vec![], trim: None };
         store.commit(commit).await.unwrap();
-        let server = TestServer::with(Setup { store: Arc::new(store), ..Setup::default() });
+        let server = TestServer::with(Setup { store, ..Setup::default() });
         let root = text(&owner(&server).await["token"]).to_owned();
+        Self { server, root }
+    }
+
+    /// With those who are known already.
+    async fn again(store: Arc<dyn Store>) -> Self {
+        let server = TestServer::with(Setup { store, ..Setup::default() });
+        let root = text(&log_in(&server, "owner", PASSWORD).await["token"]).to_owned();
         Self { server, root }
     }
 

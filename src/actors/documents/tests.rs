@@ -11,6 +11,7 @@ use crate::actors::{Cut, Limits, Link, Worker};
 use crate::clock::SystemClock;
 use crate::domain::Timestamp;
 use crate::domain::document::{Fields, Number, Op, Value};
+use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::wire::{Dialect, From as Since};
 
@@ -80,17 +81,30 @@ fn without_a_token_and_in_another_room_nobody_follows_as_a_reader() {
 #[test]
 fn changes_of_one_document_that_come_together_all_count() {
     actix::System::new().block_on(async {
-        let registry = registry();
+        let store = MemoryStore::new();
+        let registry = Registry::new(Arc::new(store.clone()), Arc::new(SystemClock), Limits::default());
         let ann = user("ann", "acme");
-        let tasks = collection(&registry, "tasks_760_", ann.clone());
+        let tasks = Rc::new(collection(&registry, "tasks_760_", ann.clone()));
         let done = tasks.write(principal(&ann), Change::Create(vec![numbered(0)])).await.unwrap();
         assert_eq!(done.records, 2);
         let document = tasks.written(&done).await.unwrap().unwrap();
+        let faults = store.faults();
+        faults.hold();
+        let before = faults.commits();
         let increment = |by| {
+            let (tasks, ann) = (Rc::clone(&tasks), principal(&ann));
             let increment = Change::Increment(Selection::one(document.id), "n".into(), Number::whole(by));
-            tasks.write(principal(&ann), increment)
+            actix::spawn(async move { tasks.write(ann, increment).await })
         };
-        let (one, two, three) = tokio::join!(increment(1), increment(10), increment(100));
+        let first = increment(1);
+        faults.until_called(before + 1).await;
+        // What is on the disk is as it was: these are decided by what the first leaves, and wait for it.
+        let others = (increment(10), increment(100));
+        while registry.commands_in_flight() < 3 {
+            tokio::task::yield_now().await;
+        }
+        faults.release();
+        let (one, two, three) = (first.await.unwrap(), others.0.await.unwrap(), others.1.await.unwrap());
         assert!([one, two, three].iter().all(|done| done.as_ref().is_ok_and(|done| done.records == 1)));
         assert_eq!(tasks.get(document.id).await.unwrap().fields.value("n"), Some(&number(111)));
         let gone = Change::Delete(Selection::one(document.id));
@@ -164,6 +178,11 @@ fn what_may_not_be_read_is_neither_got_nor_changed_by_a_condition_on_it() {
         let seven = Filter::new("n", Op::Equal, number(7)).unwrap();
         assert_eq!(of_bob.select(vec![seven.clone()]).await.unwrap().documents, []);
         assert_eq!(of_ann.select(vec![seven]).await.unwrap().documents, [document.id]);
+        // What may only be read is not selected either.
+        let of_both = |reader: &Reader| collection(&registry, "tasks_740_", reader.clone());
+        of_both(&ann).write(principal(&ann), Change::Create(vec![numbered(7)])).await.unwrap();
+        assert_eq!(of_both(&bob).count(&[]).await.unwrap(), 1);
+        assert_eq!(of_both(&bob).select(Vec::new()).await.unwrap().documents, []);
         let update = Change::Update(Selection::one(document.id), numbered(8));
         assert_eq!(of_bob.write(principal(&bob), update).await.unwrap().records, 1);
         assert_eq!(of_ann.get(document.id).await.unwrap().fields.value("n"), Some(&number(8)));
@@ -249,6 +268,10 @@ fn what_is_found_by_an_index_is_found_without_looking_at_the_rest() {
             assert_eq!(found, expected, "{filters:?}");
             assert!(rows < 200, "{rows} rows for {filters:?}");
         }
+        // Of what a document was no entry is left.
+        let prefix = keys::entries("n");
+        let entries = store.scan(&of(&ann).stream(), &prefix, None, 5000).await.unwrap();
+        assert_eq!(entries.len(), 999);
         // Of another account there are none, and nothing is looked at for that.
         let (found, total, rows) = read(&of(&user("eve", "evil")), &[between(Op::AtLeast, 0)]).await;
         assert_eq!((found, total), (vec![], 0));

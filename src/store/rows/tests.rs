@@ -222,8 +222,16 @@ fn a_scan_of_one_kind_of_rows_meets_no_other() {
     let (alias, num) = (alias(&Alias::new("lobby").unwrap()), num(Num(1)));
     let directory: [&[u8]; 5] = [&alias, &num, ROOMS, LEASE, ROOM_COUNT];
     let (owned, of_account) = (documents::owned_by(&ann), documents::of_account(&AccountId::new("acme").unwrap()));
-    let collection: [&[u8]; 5] =
-        [documents::DOCUMENTS, documents::LISTED, &owned, &of_account, documents::DOCUMENT_COUNT];
+    let entries = documents::entries("owner.name");
+    let collection: [&[u8]; 7] = [
+        documents::DOCUMENTS,
+        documents::LISTED,
+        &owned,
+        &of_account,
+        documents::DOCUMENT_COUNT,
+        documents::INDEXES,
+        &entries,
+    ];
     let (room, user) = ([&room[..], &collection].concat(), [&user[..], &[documents::ACCOUNT]].concat());
     for kinds in [&room[..], &user, &files, &directory, &[REVOCATIONS, EXCLUSIONS]] {
         let first: BTreeSet<u8> = kinds.iter().map(|key| key[0]).collect();
