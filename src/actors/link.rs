@@ -129,6 +129,8 @@ pub struct Link {
     /// A command has come by it, or is still coming, and has not been answered.
     under_way: Cell<bool>,
     proofs: RefCell<VecDeque<Proof>>,
+    /// It is closed when it has shown that it has what was sent: there is nothing more for it.
+    ending: Cell<bool>,
     removals: Cell<u64>,
     present: Cell<bool>,
     typing: Cell<usize>,
@@ -142,7 +144,8 @@ pub struct Link {
 /// A ping on its way behind the last bytes of a room, and what waits for its pong.
 struct Proof {
     token: u64,
-    pending: Pending,
+    /// `None` where nobody else waits for it.
+    pending: Option<Pending>,
 }
 
 impl Link {
@@ -187,6 +190,7 @@ impl Link {
             revoked: Cell::new(false),
             under_way: Cell::new(kind == Kind::Command),
             proofs: RefCell::new(VecDeque::new()),
+            ending: Cell::new(false),
             removals: Cell::new(0),
             present: Cell::new(false),
             typing: Cell::new(0),
@@ -310,7 +314,7 @@ impl Link {
         if self.under_way.get() && !self.is_cut() {
             // What has been handed to its room is waited for; what is still coming is not read any further.
             self.closed.set(Some(why));
-            self.proofs.borrow_mut().push_back(Proof { token, pending });
+            self.proofs.borrow_mut().push_back(Proof { token, pending: Some(pending) });
             self.discard();
             self.outbox.abandon();
             return token;
@@ -320,7 +324,7 @@ impl Link {
             self.cut();
             return token;
         }
-        self.proofs.borrow_mut().push_back(Proof { token, pending });
+        self.proofs.borrow_mut().push_back(Proof { token, pending: Some(pending) });
         self.closed.set(Some(why));
         let close = self.dialect.frame_close(why, RETURN_AFTER);
         let ping = if self.kind.answers_pings() { frame::ping(token) } else { Bytes::new() };
@@ -364,14 +368,34 @@ impl Link {
     pub fn prove(&self, pending: Pending) -> u64 {
         let token = crate::clock::random();
         self.removals.set(self.removals.get() + 1);
+        if self.has_ended() {
+            return token;
+        }
         if !self.outbox.is_open() || !self.kind.answers_pings() {
             // Whatever it still holds is thrown away with it.
             self.cut();
             return token;
         }
-        self.proofs.borrow_mut().push_back(Proof { token, pending });
+        self.proofs.borrow_mut().push_back(Proof { token, pending: Some(pending) });
         self.outbox.push_behind_log(frame::ping(token), None);
         token
+    }
+
+    /// What it followed has ended, and there is nothing more for it: closed with [`CloseReason::Normal`] as soon as it
+    /// shows that all before has arrived. The close frame itself is no proof, since it may be the last that its client
+    /// reads.
+    pub fn end(&self) {
+        if self.outbox.is_open() {
+            let token = crate::clock::random();
+            self.ending.set(true);
+            self.proofs.borrow_mut().push_back(Proof { token, pending: None });
+            self.outbox.push_behind_log(frame::ping(token), None);
+        }
+    }
+
+    /// Whether all that was sent on it has arrived, and it has been closed behind that.
+    fn has_ended(&self) -> bool {
+        self.ending.get() && !self.outbox.is_open() && self.proofs.borrow().is_empty()
     }
 
     /// Whether it has said of its user that he is there.
@@ -400,8 +424,14 @@ impl Link {
         if let Some(index) = proofs.iter().position(|proof| proof.token == token) {
             proofs.drain(..=index);
         }
-        if self.revoked.get() && proofs.is_empty() {
+        if !proofs.is_empty() {
+            return;
+        }
+        drop(proofs);
+        if self.revoked.get() {
             self.outbox.let_go();
+        } else if self.ending.get() {
+            self.close(CloseReason::Normal);
         }
     }
 
@@ -431,7 +461,7 @@ impl Link {
             self.closed.set(Some(reason));
         }
         if reason == CloseReason::Restarting && !self.dialect.closes_with_a_time() {
-            self.outbox.push_control(self.dialect.frame_notice(&Notice::Restarting { retry_after: pause }));
+            self.push_control(self.dialect.frame_notice(&Notice::Restarting { retry_after: pause }));
         }
         self.outbox.finish(self.dialect.frame_close(reason, pause));
     }

@@ -10,6 +10,7 @@ pub mod auditing;
 mod batch;
 mod beside;
 mod blocking;
+pub mod boxes;
 mod channels;
 pub mod connections;
 mod digests;

@@ -152,7 +152,7 @@ impl SessionActor {
         self
     }
 
-    /// A session over an event stream: no command comes by it, and it brings what `followers`, which have been
+    /// A session over a connection whose client only listens: no command comes by it, and it brings what `followers`, which have been
     /// admitted, hear.
     pub fn streaming(
         worker: Rc<Worker>,
@@ -789,9 +789,9 @@ impl SessionActor {
         self.follows.remove(&follower.room().room);
         self.notify(&Notice::FollowFailed { room: follower.room().room, refusal });
         match self.link.kind() {
-            Kind::Socket => {}
+            Kind::Socket if self.link.dialect().takes_commands() => {}
             // It cannot follow again but by coming back.
-            Kind::Events | Kind::Request | Kind::Command => self.link.close(CloseReason::Internal),
+            Kind::Socket | Kind::Events | Kind::Request | Kind::Command => self.link.close(CloseReason::Internal),
         }
     }
 }
@@ -807,10 +807,10 @@ impl Actor for SessionActor {
         }
         self.link.attach(ctx.address().recipient());
         match self.link.kind() {
-            Kind::Socket => self.greet(ctx),
+            Kind::Socket if self.follows.is_empty() => self.greet(ctx),
             Kind::Events if self.link.socket().is_some() => self.greet(ctx),
             // It has been opened, and told where it stands; it only did not read yet.
-            Kind::Events | Kind::Request | Kind::Command => {
+            Kind::Socket | Kind::Events | Kind::Request | Kind::Command => {
                 if self.world.is_some()
                     && let Some(principal) = self.principal.clone()
                 {
@@ -875,6 +875,7 @@ impl StreamHandler<Result<Arrived, CloseReason>> for SessionActor {
             return;
         }
         match incoming {
+            Ok(Incoming::Text(_) | Incoming::Binary(_)) if !self.link.dialect().takes_commands() => self.pace(ctx),
             Ok(Incoming::Text(payload)) if self.link.dialect().is_text() => self.frame(&payload, ctx),
             Ok(Incoming::Binary(payload)) if !self.link.dialect().is_text() => self.frame(&payload, ctx),
             Ok(Incoming::Text(_) | Incoming::Binary(_)) => self.link.close(CloseReason::UnsupportedData),

@@ -1,17 +1,19 @@
-//! Opening an event stream: a connection whose client only listens, to what was settled before it began.
+//! Opening a connection whose client only listens, to what was settled before it began: an event stream, or the socket of
+//! a box.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix::Actor;
+use actix::{Actor, AsyncContext};
+use futures_util::Stream;
 
 use super::link::Link;
 use super::reading::{Admitted, open};
-use super::session::{Gate, SessionActor};
-use super::worker::Worker;
+use super::session::{Arrived, Gate, SessionActor};
+use super::worker::{Follower, Worker};
 use super::world::{Opened, follow_all};
 use crate::domain::{Principal, RoomName};
-use crate::wire::{From as Since, Notice, Refusal};
+use crate::wire::{CloseReason, From as Since, Notice, Refusal};
 
 /// Streams what happens in `room`, from `since` on, to `by`, whose connection is `link`. When this returns `Ok`, a
 /// session looks after the link and its outbox begins with the place where the stream stands; with a refusal nothing
@@ -24,6 +26,38 @@ pub async fn stream_room(
     room: &RoomName,
     since: Since,
 ) -> Result<(), Refusal> {
+    let (follower, by) = open_room(worker, link, by, room, since).await?;
+    let (worker, link) = (Rc::clone(worker), Rc::clone(link));
+    SessionActor::create(move |_| SessionActor::streaming(worker, link, gate, by, [follower]));
+    Ok(())
+}
+
+/// As [`stream_room`], over a socket. What comes by it is `inbound`, of which only signs of life are heeded.
+pub async fn stream_room_on_socket(
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    gate: Arc<dyn Gate>,
+    by: Principal,
+    room: &RoomName,
+    since: Since,
+    inbound: impl Stream<Item = Result<Arrived, CloseReason>> + 'static,
+) -> Result<(), Refusal> {
+    let (follower, by) = open_room(worker, link, by, room, since).await?;
+    let (worker, link) = (Rc::clone(worker), Rc::clone(link));
+    SessionActor::create(move |ctx| {
+        ctx.add_stream(inbound);
+        SessionActor::streaming(worker, link, gate, by, [follower])
+    });
+    Ok(())
+}
+
+async fn open_room(
+    worker: &Rc<Worker>,
+    link: &Rc<Link>,
+    by: Principal,
+    room: &RoomName,
+    since: Since,
+) -> Result<(Rc<Follower>, Principal), Refusal> {
     let opening = Opening::new(worker, link, by);
     let registry = worker.registry();
     if registry.draining() {
@@ -50,9 +84,7 @@ pub async fn stream_room(
     }
     let (follower, by) = (registration.keep(), opening.done());
     worker.greet(&follower);
-    let (worker, link) = (Rc::clone(worker), Rc::clone(link));
-    SessionActor::create(move |_| SessionActor::streaming(worker, link, gate, by, [follower]));
-    Ok(())
+    Ok((follower, by))
 }
 
 /// As [`stream_room`], of all rooms of `by`.

@@ -526,6 +526,9 @@ impl Worker {
             follower.link.outbox.want_pull();
         }
         let dialect = follower.link.dialect();
+        if dialect.ends_with_its_room() {
+            return follower.link.end();
+        }
         let notice = Notice::Removed { room: follower.room.room, reason };
         follower.link.outbox.push_behind_log(dialect.frame_notice(&notice), Some(follower.clone()));
     }

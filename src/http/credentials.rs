@@ -1,7 +1,8 @@
 //! Who asks: the one place where requests say who they come from.
 //!
 //! By a token in a header, in a sub-protocol of a WebSocket handshake, or by a ticket in the address. A token in the
-//! address is never looked at: addresses are written into logs and histories.
+//! address is not looked at, because addresses are written into logs and histories; but for the sockets of Misakey's boxes,
+//! whose clients know no other way. No log of ours has addresses.
 
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName};
@@ -17,6 +18,9 @@ const AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
 /// What a ticket is called in a query.
 const TICKET: &str = "ticket";
+
+/// What a token is called in the query of a socket of Misakey's boxes.
+const ACCESS_TOKEN: &str = "access_token";
 
 /// Who asks; nobody is refused.
 pub async fn principal(request: &HttpRequest, edge: &Edge) -> Result<Principal, Problem> {
@@ -57,6 +61,11 @@ async fn shown(request: &HttpRequest, edge: &Edge, offered: Option<&str>) -> Res
     }
 }
 
+/// The token in the address of a socket of Misakey's boxes, where there is one.
+pub fn in_query(request: &HttpRequest) -> Result<Option<String>, Problem> {
+    of_query(request, ACCESS_TOKEN)
+}
+
 /// The token that comes with a request, if one does.
 fn token<'a>(request: &'a HttpRequest, offered: Option<&'a str>) -> Result<Option<&'a str>, Problem> {
     let named = match single(request, &header::AUTHORIZATION)? {
@@ -79,14 +88,20 @@ fn several() -> Problem {
 /// The ticket in the address, where one is taken: for what a browser opens without being able to set headers.
 fn ticket(request: &HttpRequest) -> Result<Option<String>, Problem> {
     let path = request.path();
-    if request.method() != Method::GET || !(path == "/v1/ws" || path.ends_with("/events")) {
+    let opens = path == "/v1/ws" || path.ends_with("/events") || path.ends_with("/events/ws");
+    if request.method() != Method::GET || !opens {
         return Ok(None);
     }
+    of_query(request, TICKET)
+}
+
+/// What stands in the address under `name`, once at most.
+pub fn of_query(request: &HttpRequest, name: &str) -> Result<Option<String>, Problem> {
     let query = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
     let query = query.map_err(|_| Problem::of(Refusal::bad_request("the query cannot be read")))?;
-    let mut tickets = query.into_inner().into_iter().filter(|(name, _)| name == TICKET).map(|(_, ticket)| ticket);
-    let ticket = tickets.next();
-    if tickets.next().is_some() { Err(several()) } else { Ok(ticket) }
+    let mut found = query.into_inner().into_iter().filter(|(known, _)| known == name).map(|(_, value)| value);
+    let value = found.next();
+    if found.next().is_some() { Err(several()) } else { Ok(value) }
 }
 
 /// The token of `Authorization: Bearer`.

@@ -17,6 +17,7 @@ mod join;
 mod kill;
 pub mod listener;
 pub mod metrics;
+mod misakey;
 mod openapi;
 pub mod origin;
 mod payload;
@@ -78,6 +79,7 @@ pub fn mount(config: &mut web::ServiceConfig) {
         .app_data(web::ThinData(openapi::Description::default()))
         .configure(routes::mount)
         .configure(staticbackend::mount)
+        .configure(misakey::mount)
         .default_service(web::to(unknown));
 }
 

@@ -22,10 +22,10 @@ use super::handshake::{self, Handshake};
 use super::listener::Connection;
 use super::problem::Problem;
 use super::socket::Socket;
-use crate::actors::{Arrived, Link, SessionActor};
-use crate::domain::{Principal, TenantId};
+use crate::actors::{Arrived, Link, SessionActor, streaming};
+use crate::domain::{Principal, RoomName, TenantId};
 use crate::wire::guard::Limits;
-use crate::wire::{Assembler, CloseReason, Dialect, InboundError, Incoming, Refusal, frame};
+use crate::wire::{Assembler, CloseReason, Dialect, From as Since, InboundError, Incoming, Refusal, frame};
 
 /// Opens a WebSocket.
 pub async fn open(request: HttpRequest, payload: web::Payload, edge: web::ThinData<Edge>) -> HttpResponse {
@@ -55,6 +55,24 @@ pub fn open_channels(
     start(request, payload, edge, &handshake, None, |session| session.of_tenant(tenant))
 }
 
+/// Opens a WebSocket on which `by` only listens to what happens in `room` after `since`.
+pub async fn open_box(
+    request: &HttpRequest,
+    payload: web::Payload,
+    edge: &Edge,
+    by: Principal,
+    room: &RoomName,
+    since: Since,
+) -> Result<HttpResponse, Problem> {
+    let handshake = Handshake { dialect: Dialect::Misakey, subprotocol: None, ..handshake::check(request)? };
+    let connected = connect(request, payload, edge, &handshake, Some(&by))?;
+    let Connected { response, connection, link, inbound } = connected;
+    let gate = edge.gate.clone();
+    let opened = streaming::stream_room_on_socket(&edge.worker, &link, gate, by, room, since, inbound).await;
+    opened.map_err(Problem::of)?;
+    Ok(Carrier::take_over(response, connection, link, Arc::clone(edge.worker.registry())))
+}
+
 /// Starts the session of a connection; `settled` adds what has been settled before.
 fn start(
     request: &HttpRequest,
@@ -64,8 +82,32 @@ fn start(
     principal: Option<Principal>,
     settled: impl FnOnce(SessionActor) -> SessionActor + 'static,
 ) -> Result<HttpResponse, Problem> {
-    let registry = edge.worker.registry();
-    let guard = edge.door.admit(request, principal.as_ref())?;
+    let connected = connect(request, payload, edge, handshake, principal.as_ref())?;
+    let Connected { response, connection, link, inbound } = connected;
+    let (worker, gate, its_link) = (Rc::clone(&edge.worker), edge.gate.clone(), Rc::clone(&link));
+    SessionActor::create(move |ctx| {
+        ctx.add_stream(inbound);
+        settled(SessionActor::new(worker, its_link, gate, principal))
+    });
+    Ok(Carrier::take_over(response, connection, link, Arc::clone(edge.worker.registry())))
+}
+
+/// A connection whose handshake is right, before anything has been started for it.
+struct Connected<'a> {
+    response: HttpResponse,
+    connection: &'a Connection,
+    link: Rc<Link>,
+    inbound: Inbound,
+}
+
+fn connect<'a>(
+    request: &'a HttpRequest,
+    payload: web::Payload,
+    edge: &Edge,
+    handshake: &Handshake,
+    principal: Option<&Principal>,
+) -> Result<Connected<'a>, Problem> {
+    let guard = edge.door.admit(request, principal)?;
     let connection = request.conn_data::<Connection>();
     let connection = connection.ok_or_else(|| Problem::unavailable(&Refusal::unavailable()))?;
     let mut response = actix_ws::handshake(request)
@@ -77,13 +119,14 @@ fn start(
     let link = Rc::new(Link::new(handshake.dialect, Box::new(connection.kill.clone())));
     link.counts_as(guard);
     let socket = Rc::clone(connection.kill.socket());
-    let inbound = Inbound::new(payload, socket, Rc::clone(&link), registry.limits().frame_bytes_max);
-    let (worker, gate, its_link) = (Rc::clone(&edge.worker), edge.gate.clone(), Rc::clone(&link));
-    SessionActor::create(move |ctx| {
-        ctx.add_stream(inbound);
-        settled(SessionActor::new(worker, its_link, gate, principal))
-    });
-    Ok(Carrier::take_over(response.finish(), connection, link, Arc::clone(edge.worker.registry())))
+    let frame_bytes_max = edge.worker.registry().limits().frame_bytes_max;
+    let limits = if handshake.dialect.takes_commands() {
+        Limits { frame_bytes_max, ..Limits::AUTHENTICATED }
+    } else {
+        Limits::LISTENER
+    };
+    let inbound = Inbound::new(payload, socket, Rc::clone(&link), limits);
+    Ok(Connected { response: response.finish(), connection, link, inbound })
 }
 
 /// What comes in: whole messages, until the first thing that is none.
@@ -94,7 +137,8 @@ struct Inbound {
     socket: Rc<Socket>,
     link: Rc<Link>,
     assembler: Assembler,
-    frame_bytes_max: u64,
+    /// Once it is known whose it is.
+    limits: Limits,
     /// What has come and has not been put together yet.
     chunk: Bytes,
     /// What has been put together and not been handed on.
@@ -119,14 +163,14 @@ thread_local! {
 }
 
 impl Inbound {
-    fn new(payload: web::Payload, socket: Rc<Socket>, link: Rc<Link>, frame_bytes_max: u64) -> Self {
+    fn new(payload: web::Payload, socket: Rc<Socket>, link: Rc<Link>, limits: Limits) -> Self {
         Self {
             early: Some(payload),
             early_bytes: 0,
             socket,
             link,
             assembler: Assembler::new(Limits::BEFORE_AUTH),
-            frame_bytes_max,
+            limits,
             chunk: Bytes::new(),
             next: None,
             ended: false,
@@ -159,7 +203,7 @@ impl Inbound {
             return Ok(None);
         }
         if self.link.is_authenticated() {
-            self.assembler.set_limits(Limits { frame_bytes_max: self.frame_bytes_max, ..Limits::AUTHENTICATED });
+            self.assembler.set_limits(self.limits);
         }
         let mut rest = &self.chunk[..];
         let next = self.assembler.next(&mut rest);

@@ -30,6 +30,9 @@ impl Limits {
     /// What anybody may send: a token, and little more.
     pub const BEFORE_AUTH: Self =
         Self { frame_bytes_max: 4 * 1024, message_bytes_max: 4 * 1024, ..Self::AUTHENTICATED };
+
+    /// What a client may send that nobody listens to: as much as the sockets of Misakey's boxes took.
+    pub const LISTENER: Self = Self { frame_bytes_max: 8 * 1024, message_bytes_max: 8 * 1024, ..Self::AUTHENTICATED };
 }
 
 /// Why a client's frame is not read on.

@@ -13,6 +13,7 @@ mod file_link;
 pub mod frame;
 pub mod guard;
 pub mod inbound;
+pub mod misakey;
 mod native;
 pub mod refusal;
 pub mod reply;
@@ -88,6 +89,8 @@ pub enum Dialect {
     StaticBackend,
     /// The same as an event stream, whose client speaks by requests beside it.
     StaticBackendSse,
+    /// The events of one of Misakey's boxes over a WebSocket that only the server speaks on.
+    Misakey,
 }
 
 /// What carries a connection: for who watches the server.
@@ -118,8 +121,14 @@ impl Transport {
 }
 
 impl Dialect {
-    pub const ALL: [Self; 5] =
-        [Self::NativeJson, Self::NativeMsgpack, Self::NativeSse, Self::StaticBackend, Self::StaticBackendSse];
+    pub const ALL: [Self; 6] = [
+        Self::NativeJson,
+        Self::NativeMsgpack,
+        Self::NativeSse,
+        Self::StaticBackend,
+        Self::StaticBackendSse,
+        Self::Misakey,
+    ];
     pub const COUNT: usize = Self::ALL.len();
 
     /// The dialect's place in [`Dialect::ALL`], for tables with one entry per dialect.
@@ -130,6 +139,7 @@ impl Dialect {
             Self::NativeSse => 2,
             Self::StaticBackend => 3,
             Self::StaticBackendSse => 4,
+            Self::Misakey => 5,
         }
     }
 
@@ -138,14 +148,14 @@ impl Dialect {
         match self {
             Self::NativeJson => Some("chinwag.v1.json"),
             Self::NativeMsgpack => Some("chinwag.v1.msgpack"),
-            Self::NativeSse | Self::StaticBackend | Self::StaticBackendSse => None,
+            Self::NativeSse | Self::StaticBackend | Self::StaticBackendSse | Self::Misakey => None,
         }
     }
 
     /// What carries it.
     pub fn transport(self) -> Transport {
         match self {
-            Self::NativeJson | Self::NativeMsgpack | Self::StaticBackend => Transport::WebSocket,
+            Self::NativeJson | Self::NativeMsgpack | Self::StaticBackend | Self::Misakey => Transport::WebSocket,
             Self::NativeSse | Self::StaticBackendSse => Transport::EventStream,
         }
     }
@@ -158,7 +168,7 @@ impl Dialect {
     /// Whether its connections have names, by which requests reach them.
     pub fn names_sockets(self) -> bool {
         match self {
-            Self::NativeJson | Self::NativeMsgpack | Self::NativeSse => false,
+            Self::NativeJson | Self::NativeMsgpack | Self::NativeSse | Self::Misakey => false,
             Self::StaticBackend | Self::StaticBackendSse => true,
         }
     }
@@ -168,10 +178,28 @@ impl Dialect {
         self.names_sockets()
     }
 
+    /// Whether its clients ask anything by the connection. What comes of those that do not is passed over.
+    pub fn takes_commands(self) -> bool {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack | Self::StaticBackend | Self::StaticBackendSse => true,
+            Self::NativeSse | Self::Misakey => false,
+        }
+    }
+
+    /// Whether its connections end with what they follow, which is one room from the beginning.
+    pub fn ends_with_its_room(self) -> bool {
+        match self {
+            Self::NativeJson | Self::NativeMsgpack | Self::NativeSse | Self::StaticBackend | Self::StaticBackendSse => {
+                false
+            }
+            Self::Misakey => true,
+        }
+    }
+
     /// How what the channels of StaticBackend say is carried, where the dialect is one of these.
     fn carried(self) -> Option<Carried> {
         match self {
-            Self::NativeJson | Self::NativeMsgpack | Self::NativeSse => None,
+            Self::NativeJson | Self::NativeMsgpack | Self::NativeSse | Self::Misakey => None,
             Self::StaticBackend => Some(Carried::Frames),
             Self::StaticBackendSse => Some(Carried::Events),
         }
@@ -180,7 +208,7 @@ impl Dialect {
     /// Whether messages are text frames; otherwise they are binary ones, in both directions.
     pub fn is_text(self) -> bool {
         match self {
-            Self::NativeJson | Self::NativeSse | Self::StaticBackend | Self::StaticBackendSse => true,
+            Self::NativeJson | Self::NativeSse | Self::StaticBackend | Self::StaticBackendSse | Self::Misakey => true,
             Self::NativeMsgpack => false,
         }
     }
@@ -188,7 +216,9 @@ impl Dialect {
     /// Frames a message of this dialect.
     pub fn frame(self, payload: &[u8]) -> Bytes {
         match self {
-            Self::NativeJson | Self::NativeMsgpack | Self::StaticBackend => frame::frame(self.opcode(), payload),
+            Self::NativeJson | Self::NativeMsgpack | Self::StaticBackend | Self::Misakey => {
+                frame::frame(self.opcode(), payload)
+            }
             Self::NativeSse | Self::StaticBackendSse => sse::event("message", None, payload),
         }
     }
@@ -201,6 +231,7 @@ impl Dialect {
             Self::StaticBackend | Self::StaticBackendSse => {
                 self.in_channels(|out, carried| staticbackend::reply(out, carried, id.unwrap_or_default(), reply))
             }
+            Self::Misakey => Bytes::new(),
         }
     }
 
@@ -212,6 +243,8 @@ impl Dialect {
             Self::StaticBackend | Self::StaticBackendSse => {
                 self.in_channels(|out, carried| staticbackend::notice(out, carried, notice))
             }
+            // Its clients know events of boxes and nothing else.
+            Self::Misakey => Bytes::new(),
         }
     }
 
@@ -239,13 +272,16 @@ impl Dialect {
             Self::NativeSse => sse::close(reason, pause),
             // Its clients come back by themselves, and are told then what there is to tell.
             Self::StaticBackendSse => Bytes::new(),
+            Self::Misakey => misakey::last_words(reason),
         }
     }
 
     /// Whether its last words say when to come back. A close frame of a WebSocket has no place for that.
     pub fn closes_with_a_time(self) -> bool {
         match self {
-            Self::NativeJson | Self::NativeMsgpack | Self::StaticBackend | Self::StaticBackendSse => false,
+            Self::NativeJson | Self::NativeMsgpack | Self::StaticBackend | Self::StaticBackendSse | Self::Misakey => {
+                false
+            }
             Self::NativeSse => true,
         }
     }
@@ -253,7 +289,9 @@ impl Dialect {
     /// A sign of life that the client need not do anything about.
     pub fn frame_heartbeat(self) -> Bytes {
         match self {
-            Self::NativeJson | Self::NativeMsgpack | Self::StaticBackend => frame::frame(Opcode::Ping, &[]),
+            Self::NativeJson | Self::NativeMsgpack | Self::StaticBackend | Self::Misakey => {
+                frame::frame(Opcode::Ping, &[])
+            }
             Self::NativeSse | Self::StaticBackendSse => Bytes::from_static(sse::COMMENT),
         }
     }
@@ -269,6 +307,7 @@ impl Dialect {
             Self::NativeJson | Self::NativeMsgpack => frame::HEADER_BYTES_MAX + native::record_bytes(record),
             Self::NativeSse => sse::EVENT_BYTES + native::record_bytes(record),
             Self::StaticBackend | Self::StaticBackendSse => staticbackend::record_bytes(record),
+            Self::Misakey => misakey::record_bytes(record),
         }
     }
 
@@ -285,6 +324,7 @@ impl Dialect {
             Self::NativeSse => sse::put_record(out, key, record),
             Self::StaticBackend => staticbackend::record(out, Carried::Frames, room, record),
             Self::StaticBackendSse => staticbackend::record(out, Carried::Events, room, record),
+            Self::Misakey => misakey::record(out, record),
         }
     }
 
@@ -295,7 +335,7 @@ impl Dialect {
             Self::NativeMsgpack => splice::msgpack(out, framed, cursor),
             Self::NativeSse => splice::event(out, framed, cursor),
             // They follow no worlds.
-            Self::StaticBackend | Self::StaticBackendSse => out.extend_from_slice(framed),
+            Self::StaticBackend | Self::StaticBackendSse | Self::Misakey => out.extend_from_slice(framed),
         }
     }
 
@@ -316,6 +356,7 @@ impl Dialect {
             Self::StaticBackend | Self::StaticBackendSse => {
                 staticbackend::record(&mut out, Carried::Lines, Label::plain(room), record);
             }
+            Self::Misakey => misakey::plain_record(&mut out, record),
         }
         out.freeze()
     }
@@ -334,6 +375,7 @@ impl Dialect {
             Self::StaticBackend | Self::StaticBackendSse => {
                 staticbackend::reply(out, Carried::Lines, id.unwrap_or_default(), reply);
             }
+            Self::Misakey => {}
         }
     }
 
@@ -341,7 +383,7 @@ impl Dialect {
     pub fn encode_body(self, reply: &Reply) -> Bytes {
         let mut out = BytesMut::new();
         match self {
-            Self::NativeJson | Self::NativeSse | Self::StaticBackend | Self::StaticBackendSse => {
+            Self::NativeJson | Self::NativeSse | Self::StaticBackend | Self::StaticBackendSse | Self::Misakey => {
                 native::body(&mut Json::to(&mut out), reply);
             }
             Self::NativeMsgpack => native::body(&mut Msgpack::to(&mut out), reply),
@@ -360,6 +402,7 @@ impl Dialect {
             Self::NativeJson | Self::NativeSse => native::notice(&mut Json::to(out), notice),
             Self::NativeMsgpack => native::notice(&mut Msgpack::to(out), notice),
             Self::StaticBackend | Self::StaticBackendSse => staticbackend::notice(out, Carried::Lines, notice),
+            Self::Misakey => {}
         }
     }
 
@@ -369,6 +412,7 @@ impl Dialect {
             Self::NativeJson | Self::NativeSse => native::decode_json(payload),
             Self::NativeMsgpack => native::decode_msgpack(payload),
             Self::StaticBackend | Self::StaticBackendSse => staticbackend::decode(payload),
+            Self::Misakey => Err(unasked()),
         }
     }
 
@@ -380,6 +424,12 @@ impl Dialect {
             Self::NativeMsgpack => native::decode_msgpack_before_auth(payload),
             // What is before it waits for the token, and the frames of a stranger are short.
             Self::StaticBackend | Self::StaticBackendSse => staticbackend::decode(payload),
+            Self::Misakey => Err(unasked()),
         }
     }
+}
+
+/// What is said where nothing is asked.
+fn unasked() -> DecodeError {
+    DecodeError { id: None, refusal: Refusal::bad_request("nothing is asked by this connection") }
 }

@@ -26,6 +26,7 @@ mod kicks;
 mod lifecycle;
 mod limits;
 mod listening;
+mod misakey;
 mod mutes;
 mod paging;
 mod people;

@@ -112,6 +112,9 @@ async fn no_log_holds_a_token_a_ticket_or_a_secret() {
             send(&server, &handshake("").replace("/v1/ws", &format!("{path}{token}"))).await;
             send(&server, &format!("GET {path}{token} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
         }
+        // Where a token is taken in the address.
+        let path = "/misakey/boxes/7eea6625-54c1-41eb-8296-d6c19976ae8a/events/ws?access_token=";
+        send(&server, &handshake("").replace("/v1/ws", &format!("{path}{token}"))).await;
         let mut client = server.open(None, None).await;
         client.next().await;
         client.try_ask(json!({ "type": "auth", "token": token })).await;
