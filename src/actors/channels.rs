@@ -226,10 +226,19 @@ impl Handler<Said> for SessionActor {
     }
 }
 
+/// Says `data` in a channel, and joins it for that; it is made where there is none.
+pub async fn publish(registry: &Arc<Registry>, by: &Principal, channel: &str, data: &str) -> Result<(), Refusal> {
+    let room = let_in(registry, by, &alias_of(channel)?).await?;
+    registry.submit(&room, by.clone(), post(data), None).await.map(drop)
+}
+
 fn posted(room: RoomName, data: &str) -> Ask {
+    Ask::Command { room, command: post(data), client_id: None }
+}
+
+fn post(data: &str) -> Command {
     let (reply_to, mentions, attachments) = (None, Vec::new(), Vec::new());
-    let command = Command::Post { content: Content::text(data), reply_to, mentions, attachments };
-    Ask::Command { room, command, client_id: None }
+    Command::Post { content: Content::text(data), reply_to, mentions, attachments }
 }
 
 fn alias_of(channel: &str) -> Result<Alias, Refusal> {

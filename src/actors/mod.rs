@@ -11,7 +11,7 @@ mod batch;
 mod beside;
 mod blocking;
 pub mod boxes;
-mod channels;
+pub mod channels;
 pub mod connections;
 mod digests;
 pub mod directory;

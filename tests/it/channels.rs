@@ -12,6 +12,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
+use crate::accounts::owner;
 use crate::harness::{TestServer, follow, join, kick, patiently, post};
 use crate::support::listeners::{Answer, Events, Http};
 
@@ -343,4 +344,30 @@ async fn channels_of_two_tenants_do_not_meet_whatever_they_are_called() {
     let mut stream = Channels::stream(&server, "ann").await;
     stream.send("auth", &server.token_in("elsewhere", "ann", Duration::from_secs(60)), "").await;
     assert_eq!(stream.next().await["data"], "invalid token");
+}
+
+#[tokio::test]
+async fn who_answers_for_the_tenant_publishes_by_a_request_and_nobody_else() {
+    let server = TestServer::start();
+    let root = owner(&server).await["token"].as_str().unwrap().to_owned();
+    let mut ann = Channels::stream(&server, "ann").await.known().await;
+    ann.join("news").await;
+    let publish = async |token: &str, path: &str, body: Value| {
+        let mut http = Http::connect(server.address, token).await.unwrap();
+        let path = format!("/staticbackend/{path}?sbpk=pk");
+        let answer = patiently(http.request("POST", &path, Some(&body))).await.unwrap();
+        (answer.status, answer.body)
+    };
+    let said = |data: &str| json!({"channel": "news", "type": "chan_out", "data": data});
+    for path in ["publish", "publish-message"] {
+        assert_eq!(publish(&root, path, said(path)).await, (200, "true".to_owned()));
+        assert_eq!(ann.next_of("chan_out").await["data"], path);
+    }
+    let refused = (401, "invalid StaticBackend root token".to_owned());
+    assert_eq!(publish(&server.token("ann"), "publish", said("hello")).await, refused);
+    let database = json!({"channel": "db-tasks", "data": "hello"});
+    let refused = (400, "you cannot write to database channel".to_owned());
+    assert_eq!(publish(&root, "publish", database).await, refused);
+    let other = json!({"channel": "news", "type": "db_created", "data": "hello"});
+    assert_eq!(publish(&root, "publish", other).await.0, 400);
 }

@@ -12,13 +12,15 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{Plain, shown, tenant};
+use super::{Plain, people, shown, tenant};
 use crate::actors::sockets::Said;
-use crate::actors::{Link, SessionActor};
+use crate::actors::{Link, SessionActor, channels, documents};
+use crate::domain::Content;
 use crate::http::listener::Connection;
 use crate::http::payload::{self, Expects};
+use crate::http::visit::Visit;
 use crate::http::{Edge, credentials, events, sse, ws};
-use crate::wire::{Dialect, Refusal};
+use crate::wire::{Dialect, Refusal, collection_of};
 
 /// The connection that a command is for.
 #[derive(Deserialize)]
@@ -27,11 +29,22 @@ struct Named {
     sid: String,
 }
 
+/// What is to be said.
+#[derive(Deserialize)]
+struct Published {
+    channel: String,
+    #[serde(default, rename = "type")]
+    kind: String,
+    data: String,
+}
+
 pub fn mount(config: &mut web::ServiceConfig) {
     config
         .route("/sse/connect", web::get().to(connect))
         .route("/sse/msg", web::post().to(say))
-        .route("/ws", web::get().to(open));
+        .route("/ws", web::get().to(open))
+        .route("/publish", web::post().to(publish))
+        .route("/publish-message", web::post().to(publish));
 }
 
 /// Streams what happens in the channels that are joined on it.
@@ -80,6 +93,37 @@ async fn say(request: HttpRequest, payload: web::Payload, edge: web::ThinData<Ed
         }
     }
     Ok(HttpResponse::Ok().content_type("application/json").body("true"))
+}
+
+/// Says something in a channel for who answers for the tenant. Its shipped clients call it by either name.
+async fn publish(
+    request: HttpRequest,
+    payload: web::Payload,
+    edge: web::ThinData<Edge>,
+) -> Result<HttpResponse, Plain> {
+    let (registry, limits) = (edge.worker.registry(), edge.worker.registry().limits());
+    let visit = Visit::command(&request, &edge, people::somebody(&request, &edge).await?)?;
+    if documents::root(registry, visit.by()).await?.is_none() {
+        return Err(Plain::no_root());
+    }
+    let bytes_max = usize::try_from(limits.frame_bytes_max).unwrap_or(usize::MAX);
+    let body = payload::read(&request, payload, Expects::Json, bytes_max, limits.request, || Ok(())).await?;
+    let Published { channel, kind, data } =
+        serde_json::from_slice(&body).map_err(|_| Plain::bad("invalid body".to_owned()))?;
+    if !matches!(&*kind, "" | "chan_out") {
+        return Err(Plain::bad(format!("{kind} is nothing that is said in a channel: chan_out is")));
+    }
+    if collection_of(&channel).is_some() {
+        return Err(Plain::bad("you cannot write to database channel".to_owned()));
+    }
+    if data.len() > Content::BYTES_MAX {
+        return Err(Plain::bad("the data is too long".to_owned()));
+    }
+    visit.is_good()?;
+    let published = channels::publish(registry, visit.by(), &channel, &data);
+    let published = tokio::time::timeout(limits.answer_timeout, published).await;
+    published.map_err(|_| Refusal::unavailable())??;
+    Ok(visit.end(HttpResponse::Ok().content_type("application/json").body("true")))
 }
 
 /// Opens a WebSocket. The shipped clients send no public key here: the token says the tenant.
