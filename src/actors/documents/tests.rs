@@ -1,5 +1,6 @@
 //! What of a collection is read, counted and handed to whom.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -9,10 +10,10 @@ use crate::actors::reading::open;
 use crate::actors::worker::Follower;
 use crate::actors::{Cut, Limits, Link, Worker};
 use crate::clock::SystemClock;
-use crate::domain::Timestamp;
-use crate::domain::document::{Fields, Number, Op, Value};
-use crate::store::Store;
-use crate::store::memory::MemoryStore;
+use crate::domain::document::{Entry, Fields, Number, Op, Value};
+use crate::domain::{Event, RoomEvent, Timestamp};
+use crate::store::memory::{Fault, MemoryStore};
+use crate::store::{CommitError, Store};
 use crate::wire::{Dialect, From as Since};
 
 #[test]
@@ -205,7 +206,7 @@ fn a_collection_wakes_as_it_was_and_a_change_of_many_is_all_or_nothing() {
         let large = Fields([("text".into(), text.clone()), ("more".into(), text)].into());
         let refused = after.write(principal(&ann), Change::Update(selection.clone(), large)).await;
         assert_eq!(refused.unwrap_err().code(), "document_size");
-        store.faults().next(crate::store::memory::Fault::Fail(crate::store::CommitError::Failed));
+        store.faults().next(Fault::Fail(CommitError::Failed));
         let failed = after.write(principal(&ann), Change::Delete(selection.clone())).await;
         assert_eq!(failed.unwrap_err().code(), "unavailable");
         assert_eq!(after.count(&[]).await.unwrap(), 30);
@@ -276,6 +277,90 @@ fn what_is_found_by_an_index_is_found_without_looking_at_the_rest() {
         let (found, total, rows) = read(&of(&user("eve", "evil")), &[between(Op::AtLeast, 0)]).await;
         assert_eq!((found, total), (vec![], 0));
         assert!(rows < 1100, "{rows}");
+    });
+}
+
+#[test]
+fn rows_are_what_the_log_makes_of_documents_whatever_fails() {
+    actix::System::new().block_on(async {
+        for seed in 0..8_u64 {
+            let store = MemoryStore::new();
+            let registry = Registry::new(Arc::new(store.clone()), Arc::new(SystemClock), Limits::default());
+            let (ann, root) = (user("ann", "acme"), root());
+            let tasks = Rc::new(collection(&registry, "tasks_766_", ann.clone()));
+            tasks.write(principal(&ann), Change::Create(vec![numbered(0)])).await.unwrap();
+            let mut state = seed;
+            let mut draw = |below: u64| {
+                // Knuth's linear congruential generator, of whose lower bits nothing is used.
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 33) % below
+            };
+            for round in 0..40 {
+                let fault = [Fault::Fail(CommitError::Failed), Fault::Tear, Fault::Forget];
+                if let Some(fault) = fault.get(usize::try_from(draw(12)).unwrap()) {
+                    store.faults().at(1 + draw(3), *fault);
+                }
+                if round == 20 {
+                    let of_root = collection(&registry, "tasks_766_", root.clone());
+                    // Where it fails it is declared again.
+                    while of_root.index(&principal(&root), "n").await.is_err() {}
+                }
+                let all = tasks.query(&[], paging(1, 500, false)).await.unwrap().documents;
+                let under_way: Vec<_> = (0..6)
+                    .map(|_| {
+                        let some = |documents: &[Document], draw: &mut dyn FnMut(u64) -> u64| {
+                            let ids = documents.iter().filter(|_| draw(4) == 0).map(|document| document.id).collect();
+                            Selection { documents: ids, filters: Vec::new() }
+                        };
+                        let n = i64::try_from(draw(5)).unwrap();
+                        let change = match draw(6) {
+                            0 => Change::Delete(some(&all, &mut draw)),
+                            1 | 2 => Change::Increment(some(&all, &mut draw), "n".into(), Number::whole(n)),
+                            3 => Change::Update(some(&all, &mut draw), numbered(n)),
+                            _ => Change::Create((0..n).map(numbered).collect()),
+                        };
+                        let (tasks, by) =
+                            (Rc::clone(&tasks), principal([&ann, &root][usize::try_from(draw(2)).unwrap()]));
+                        actix::spawn(async move { tasks.write(by, change).await })
+                    })
+                    .collect();
+                for answer in under_way {
+                    // What fails is none of this test's business.
+                    let _ = answer.await.unwrap();
+                }
+            }
+            let stream = tasks.stream();
+            let (mut documents, mut after) = (BTreeMap::new(), Seq::ZERO);
+            loop {
+                let page = store.read(&stream, after, 1000).await.unwrap();
+                let Some(last) = page.records.last() else { break };
+                after = last.position.seq;
+                for record in &page.records {
+                    if let Event::Room(RoomEvent::DocumentDeleted { document, .. }) = &record.event {
+                        assert!(documents.remove(&document.seq()).is_some(), "{record:?}");
+                    }
+                    if let Some(document) = Document::of(record) {
+                        documents.insert(document.id.seq(), document);
+                    }
+                }
+            }
+            let rows = async |prefix: &[u8]| store.scan(&stream, prefix, None, 10_000).await.unwrap();
+            let kept = rows(keys::DOCUMENTS).await;
+            let kept: Vec<_> = kept.iter().map(|(_, row)| Document::decode(row).unwrap()).collect();
+            assert_eq!(kept, documents.values().cloned().collect::<Vec<_>>(), "seed {seed}");
+            assert!(kept.len() > 3, "seed {seed} leaves hardly anything");
+            let seqs: BTreeSet<Seq> = documents.keys().copied().collect();
+            let account = AccountId::new("acme").unwrap();
+            for prefix in [keys::LISTED, &keys::owned_by(&id("ann")), &keys::of_account(&account)] {
+                let found = rows(prefix).await;
+                let found: Vec<Seq> = found.iter().map(|(key, _)| keys::seq_of(key).unwrap()).collect();
+                assert_eq!(found, seqs.iter().copied().collect::<Vec<_>>(), "seed {seed}");
+            }
+            let entries: BTreeSet<Bytes> = rows(&keys::entries("n")).await.into_iter().map(|(key, _)| key).collect();
+            let entry = |document: &Document| keys::entry("n", &Entry::at(document, "n"), document.id.seq());
+            assert_eq!(entries, kept.iter().map(entry).collect(), "seed {seed}");
+            assert_eq!(tasks.document_count().await.unwrap(), kept.len() as u64, "seed {seed}");
+        }
     });
 }
 
