@@ -23,10 +23,11 @@ use tracing::Level;
 
 use crate::actors::Limits;
 use crate::actors::accounts;
-use crate::actors::limits::{Connections, Files, Keeping, Rate, Rates, TenantLimits, TenantRules};
+use crate::actors::limits::{Channels, Connections, Files, Keeping, Rate, Rates, TenantLimits, TenantRules};
 use crate::auth::Secret;
 use crate::auth::options::IdentityOptions;
 use crate::domain::account::Registration;
+use crate::domain::channel::Admissions;
 use crate::domain::rules::Links;
 use crate::domain::{Rules, TenantId};
 use crate::http::staticbackend::PublicKeys;
@@ -281,6 +282,13 @@ impl Settings<'_> {
                 others: self.rules("default").unwrap_or_default(),
                 named: self.named(".rules.links").filter_map(|(id, name)| Some((id, self.rules(name)?))).collect(),
             },
+            channels: Channels {
+                others: self.admissions("default").unwrap_or_default(),
+                named: self
+                    .named(".channels.closed")
+                    .filter_map(|(id, name)| Some((id, self.admissions(name)?)))
+                    .collect(),
+            },
             keep: Keeping {
                 others: self.keep_ms("default").unwrap_or_default(),
                 named: self
@@ -328,6 +336,14 @@ impl Settings<'_> {
         let texts = |key| self.texts(&setting(key));
         let rules = Rules::new(texts("words"), links, texts("hosts"));
         Some(Arc::new(rules.expect("words and hosts are checked when they are read")))
+    }
+
+    fn admissions(&self, name: &str) -> Option<Arc<Admissions>> {
+        let section = source::joined(&["tenants".to_owned(), name.to_owned(), "channels".to_owned()]);
+        let setting = |key| format!("{section}.{key}");
+        self.stated.get(&setting("closed"))?;
+        let texts = |key| self.texts(&setting(key));
+        Some(Arc::new(Admissions { closed: texts("closed"), read_only: texts("read_only") }))
     }
 
     /// How long the rooms of a tenant keep what was said; an outer `None` where nothing is said of that.
@@ -721,7 +737,7 @@ mod tests {
     #[case("[limits.rates]\nmessages_per_user = \"many\"\n", "\"many\" is not what it takes: COUNT/s")]
     #[case("[tls]\ncert = \"c.pem\"\n", "tls.cert: without tls.key it is of no use")]
     #[case("[tenants.\"no tenant\".limits]\nrooms = 1\n", "this cannot be a tenant")]
-    #[case("[tenants.acme]\nkeep = 1\n", "unknown key `keep`; there are `limits`, `rooms`, `rules`")]
+    #[case("[tenants.acme]\nkeep = 1\n", "unknown key `keep`; there are `limits`, `rooms`, `channels`, `rules`")]
     #[case("[log]\nlevel = \"loud\"\n", "\"loud\" is none of `error`")]
     #[case("[sever]\n", "unknown key `sever`; did you mean `server`?; there are `server`, `tls`, `store`")]
     #[case("[store]\ncache_mb = 1\ncache_mb = 2\n", "duplicate key")]

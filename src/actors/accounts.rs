@@ -223,7 +223,7 @@ impl Accounts {
             account::register(Registration::Open, &user, taken, None, now)?;
             let account = Account::new(rank, None, now).to_reset(code, now);
             let puts = vec![put(&tenant, keys::account(&user), &account)];
-            let reading = Some(reading(&user, &account));
+            let reading = account.administers().then(|| reading(&user, &account));
             let added = Administer { deed: Some(Deed::AccountAdded { user, rank }), reading };
             accounts.administer(&tenant, &By::Operator, added, puts).await?.await?;
             Ok(Timestamp(now.0 + account::RESET_LIFE_MS))
@@ -425,7 +425,7 @@ impl Accounts {
         user: UserId,
         (rank, disabled): (Option<Rank>, Option<bool>),
     ) -> Result<Account, Refusal> {
-        self.undertake(async move |accounts| {
+        self.undertake_anyway(async move |accounts| {
             let lock = accounts.lock(&tenant).await?;
             let their = accounts.rank(&tenant, &by).await?;
             account::may(their, Rank::Member)?;
@@ -551,6 +551,14 @@ impl Accounts {
         if let Some(refusal) = self.registry.unready() {
             return Err(refusal);
         }
+        self.undertake_anyway(what).await
+    }
+
+    /// The same also where nothing can be written: for what keeps somebody out in memory before it is on disk.
+    async fn undertake_anyway<T: 'static>(
+        self: &Arc<Self>,
+        what: impl AsyncFnOnce(&Self) -> Result<T, Refusal> + 'static,
+    ) -> Result<T, Refusal> {
         let accounts = Arc::clone(self);
         let undertaking = actix::spawn(async move {
             let Ok(_place) = accounts.under_way.try_acquire() else { return Err(Refusal::busy(BUSY)) };

@@ -150,6 +150,7 @@ pub async fn answer(worker: &Rc<Worker>, link: &Rc<Link>, by: Principal, ask: As
         Ask::Report { room, message, reason } => {
             let report = async |_: &dyn Store, reader: &Rc<Follower>| {
                 registry.meters().report(&registry.limits().rates, &by)?;
+                registry.meters().tenant(&registry.limits(), &by.tenant)?;
                 auditing::report(registry, reader, &by, message, reason).await
             };
             read("report", worker, link, &by, &room, report).await

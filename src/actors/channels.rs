@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{AsyncContext, Context, Handler, ResponseFuture};
-use uuid::Uuid;
 
 use super::asking;
 use super::documents;
@@ -18,11 +17,10 @@ use super::registry::Registry;
 use super::session::SessionActor;
 use super::sockets::Said;
 use super::worker::Registration;
-use crate::clock::random_uuid;
 use crate::domain::command::Create;
 use crate::domain::document::CollectionName;
 use crate::domain::{
-    Alias, Command, Content, Principal, Rejection, Role, RoomId, RoomKey, RoomKind, RoomName, Signal, UserId,
+    Alias, Command, Content, Principal, Rejection, RoomId, RoomKey, RoomKind, RoomName, Signal, UserId,
 };
 use crate::wire::{Ask, ChannelAsk, ChannelReply, Cursor, From as Since, Refusal, Reply, Request, collection_of};
 
@@ -37,8 +35,6 @@ const EARLY_MAX: usize = 16;
 pub(super) struct Channels {
     /// What came before the token.
     early: VecDeque<Request>,
-    /// By what the others know the connection.
-    handle: Option<Uuid>,
     /// Where it had come to when it broke the last time: a cursor of one of its channels.
     pub resume: Option<String>,
 }
@@ -114,14 +110,12 @@ impl SessionActor {
         let opened = async move {
             let registry = worker.registry();
             let key = let_in(registry, &by, &alias).await?;
-            let since = since.or(resume.filter(|cursor| Cursor::parse(cursor, &key).is_ok()));
-            let registration = worker.register(key, by.user.clone(), &link);
-            let since = since.map_or(Since::Now, Since::Cursor);
-            let admitted = open(registry, registration.follower(), since).await?;
-            Ok((registration, admitted))
+            let register = || worker.register(key.clone(), by.user.clone(), &link);
+            go_on(registry, register, &key, since, resume).await
         };
         self.exclusively(ctx, opened, move |session, opened| {
-            if let Some(room) = session.listen(&id, channel.as_str(), opened.and_then(|opened| opened)) {
+            let opened = session.resumed(opened);
+            if let Some(room) = session.listen(&id, channel.as_str(), opened) {
                 session.entered(room, channel);
             }
         });
@@ -146,15 +140,25 @@ impl SessionActor {
                 None => documents::user(registry, &by).await?,
             };
             let key = RoomKey { tenant: by.tenant.clone(), room: RoomId::collection(&by.tenant, &name) };
-            let since = since.or(resume.filter(|cursor| Cursor::parse(cursor, &key).is_ok()));
-            let registration = worker.register_reader(key, by.user.clone(), &link, reader);
-            let since = since.map_or(Since::Now, Since::Cursor);
-            let admitted = open(registry, registration.follower(), since).await?;
-            Ok((registration, admitted))
+            let register = || worker.register_reader(key.clone(), by.user.clone(), &link, reader.clone());
+            go_on(registry, register, &key, since, resume).await
         };
         self.exclusively(ctx, opened, move |session, opened| {
-            session.listen(&id, &channel, opened.and_then(|opened| opened));
+            let opened = session.resumed(opened);
+            session.listen(&id, &channel, opened);
         });
+    }
+
+    /// What has been opened. A place that a client has come back with is good once.
+    fn resumed(
+        &mut self,
+        opened: Result<Result<Resumed, Refusal>, Refusal>,
+    ) -> Result<(Registration, Admitted), Refusal> {
+        let (registration, admitted, resumed) = opened.and_then(|opened| opened)?;
+        if resumed {
+            self.channels.resume = None;
+        }
+        Ok((registration, admitted))
     }
 
     /// Follows what has been opened under the name of `channel`.
@@ -176,8 +180,7 @@ impl SessionActor {
     /// Tells the others of a channel that somebody has come.
     fn entered(&mut self, room: RoomKey, channel: Alias) {
         self.remember(RoomName::Alias(channel.clone()), room.clone());
-        let handle = *self.channels.handle.get_or_insert_with(random_uuid);
-        if let Some(user) = self.user() {
+        if let (Some(user), Some(handle)) = (self.user(), self.link().handle()) {
             self.registry().signal(&room, &Signal::Entered { user, channel, handle });
         }
     }
@@ -226,6 +229,38 @@ impl Handler<Said> for SessionActor {
     }
 }
 
+/// A follow that has been opened, and whether at the place that a client has come back with.
+type Resumed = (Registration, Admitted, bool);
+
+/// Opens a follow where the client says, else where it had come to if that is a place of this room, else now. A place that
+/// is none any more is no reason to stay away.
+async fn go_on(
+    registry: &Registry,
+    register: impl Fn() -> Registration,
+    room: &RoomKey,
+    since: Option<String>,
+    resume: Option<String>,
+) -> Result<Resumed, Refusal> {
+    if let Some(since) = since {
+        let registration = register();
+        let admitted = open(registry, registration.follower(), Since::Cursor(since)).await?;
+        return Ok((registration, admitted, false));
+    }
+    let resume = resume.filter(|cursor| Cursor::parse(cursor, room).is_ok());
+    let resumed = resume.is_some();
+    if let Some(cursor) = resume {
+        let registration = register();
+        match open(registry, registration.follower(), Since::Cursor(cursor)).await {
+            Ok(admitted) => return Ok((registration, admitted, true)),
+            Err(refusal) if ["cursor_invalid", "epoch_changed"].contains(&refusal.code()) => {}
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    let registration = register();
+    let admitted = open(registry, registration.follower(), Since::Now).await?;
+    Ok((registration, admitted, resumed))
+}
+
 /// Says `data` in a channel, and joins it for that; it is made where there is none.
 pub async fn publish(registry: &Arc<Registry>, by: &Principal, channel: &str, data: &str) -> Result<(), Refusal> {
     let room = let_in(registry, by, &alias_of(channel)?).await?;
@@ -269,10 +304,12 @@ async fn let_in(registry: &Arc<Registry>, by: &Principal, alias: &Alias) -> Resu
 
 /// Makes the room of a channel, and `by` a member of it.
 async fn make(registry: &Arc<Registry>, by: &Principal, alias: &Alias) -> Result<RoomKey, Refusal> {
+    let admission = registry.limits().channels.of(&by.tenant).of(alias);
+    let role = admission.role(None).ok_or(Rejection::Forbidden)?;
     let reserved = registry.reserve(by, Some(alias.clone()), None).await?;
     let room = RoomKey { tenant: by.tenant.clone(), room: reserved.room };
     let owner = Principal { user: UserId::server(), token: None, login: None, ..by.clone() };
-    let members = vec![(by.user.clone(), Role::Member)];
+    let members = vec![(by.user.clone(), role)];
     let create = Create { kind: RoomKind::Channel, num: reserved.num, alias: Some(alias.clone()), name: None, members };
     registry.submit(&room, owner, Command::Create(create), None).await?;
     Ok(room)

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::channel::Admissions;
 use crate::domain::{RoomKind, Rules, TenantId};
 
 /// Times, sizes and rates that actors and edges keep to.
@@ -51,6 +52,8 @@ pub struct Limits {
     pub tenant: TenantLimits,
     pub tenants: HashMap<TenantId, TenantLimits>,
     pub rules: TenantRules,
+    /// Who may come into channels.
+    pub channels: Channels,
     pub keep: Keeping,
 }
 
@@ -98,6 +101,20 @@ pub struct TenantRules {
 
 impl TenantRules {
     pub fn of(&self, tenant: &TenantId) -> &Arc<Rules> {
+        self.named.get(tenant).unwrap_or(&self.others)
+    }
+}
+
+/// Who may come into the channels of each tenant, by their names.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Channels {
+    /// In a tenant that is not named.
+    pub others: Arc<Admissions>,
+    pub named: HashMap<TenantId, Arc<Admissions>>,
+}
+
+impl Channels {
+    pub fn of(&self, tenant: &TenantId) -> &Arc<Admissions> {
         self.named.get(tenant).unwrap_or(&self.others)
     }
 }
@@ -298,6 +315,7 @@ impl Default for Limits {
             tenant: TenantLimits::default(),
             tenants: HashMap::new(),
             rules: TenantRules::default(),
+            channels: Channels::default(),
             keep: Keeping::default(),
         }
     }

@@ -108,6 +108,8 @@ pub struct Link {
     kind: Kind,
     dialect: Dialect,
     socket: Option<Uuid>,
+    /// What others know it by, where it has a name: by this nothing is said to it.
+    handle: Option<Uuid>,
     cut: Box<dyn Cut>,
     is_cut: Cell<bool>,
     /// The room that its user is leaving by a request on this connection.
@@ -176,6 +178,7 @@ impl Link {
             kind,
             dialect,
             socket: dialect.names_sockets().then(random_uuid),
+            handle: dialect.names_sockets().then(random_uuid),
             cut,
             is_cut: Cell::new(false),
             leaving: Cell::new(None),
@@ -555,6 +558,11 @@ impl Link {
     /// What its dialect calls it, where it calls connections anything.
     pub fn socket(&self) -> Option<Uuid> {
         self.socket
+    }
+
+    /// What others know it by.
+    pub fn handle(&self) -> Option<Uuid> {
+        self.handle
     }
 }
 

@@ -95,23 +95,25 @@ impl Registry {
         Ok(Revoked { revocation, connections: ended? })
     }
 
-    /// Brings the row of a subject that the operator has revoked to what the list says of it; the audit room of the tenant
-    /// has that in the same commit, where one is named.
+    /// Brings the row of a subject that the operator has revoked to what the list says of it, and has the audit room of the
+    /// tenant told, where one is named. The row is first, and by itself: it follows from the list, whatever becomes of the
+    /// room.
     async fn write_down(self: &Arc<Self>, subject: &Subject, since: Timestamp) -> Result<(), Refusal> {
-        let subjects = std::slice::from_ref(subject);
+        let written = self.write(std::slice::from_ref(subject));
         let (tenant, user) = match subject {
-            Subject::Token(_) | Subject::Login(_) => return self.write(subjects).await,
+            Subject::Token(_) | Subject::Login(_) => return written.await,
             Subject::User(tenant, user) => (tenant, Some(user.clone())),
             Subject::Tenant(tenant) => (tenant, None),
         };
         let revoked = Administer { deed: Some(Deed::TokensRevoked { user, since }), reading: None };
-        let (registry, tenant, puts) = (Arc::clone(self), tenant.clone(), self.rows(subjects));
+        let (registry, tenant) = (Arc::clone(self), tenant.clone());
         // It goes on to its end also when who asked for it has gone.
-        let written = tokio::spawn(async move {
-            let told = auditing::administer(&registry, &tenant, UserId::operator(), revoked, puts).await?;
+        let told = tokio::spawn(async move {
+            written.await?;
+            let told = auditing::administer(&registry, &tenant, UserId::operator(), revoked, Vec::new()).await?;
             told.await
         });
-        written.await.unwrap_or_else(|_| Err(Refusal::unavailable()))
+        told.await.unwrap_or_else(|_| Err(Refusal::unavailable()))
     }
 
     /// Denies the tokens of `subjects`, each until the time that stands with it, from when this is called on; has that on

@@ -260,7 +260,8 @@ impl RoomActor {
         if submit.command == Command::Watch {
             return self.watch(submit.asker);
         }
-        self.room.abide(Arc::clone(self.registry.limits().rules.of(&self.key.tenant)));
+        let (limits, tenant) = (self.registry.limits(), &self.key.tenant);
+        self.room.abide(Arc::clone(limits.rules.of(tenant)), Arc::clone(limits.channels.of(tenant)));
         match self.room.decide(&submit.by, submit.command, now) {
             Err(rejection) => self.answer(submit.asker, Err(rejection.into()), tells.of_refusal(rejection)),
             Ok(events) if events.is_empty() => {

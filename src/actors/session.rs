@@ -40,6 +40,7 @@ use crate::domain::session::Generation;
 use crate::domain::{Position, Principal, Profile, RoomId, RoomKey, RoomName, TenantId, Timestamp, UserId};
 use crate::store::StoreError;
 use crate::wire::frame::{self, Opcode};
+use crate::wire::guard::Limits;
 use crate::wire::{
     Ask, ChannelAsk, CloseReason, From as Since, Incoming, Notice, Refusal, Reply, Request, UserProfile,
 };
@@ -218,7 +219,14 @@ impl SessionActor {
         if self.link.is_congested() {
             return Err(Refusal::busy(BUSY));
         }
-        self.frame(payload, ctx);
+        if self.principal.is_none() && payload.len() as u64 > Limits::BEFORE_AUTH.message_bytes_max {
+            return Err(Refusal::body_too_large());
+        }
+        let registry = self.worker.registry();
+        let rate = registry.limits().rates.messages_per_session.map(frames_rate);
+        let checked = self.frames.check(rate, registry.meters().time());
+        checked.map_err(|after| Refusal::rate_limited(names::MESSAGES_PER_SESSION, after))?;
+        self.message(payload, ctx);
         self.pump(ctx);
         Ok(())
     }
@@ -243,6 +251,10 @@ impl SessionActor {
     /// A data frame came in; what it asks is looked at together with what came behind it.
     fn frame(&mut self, payload: &Bytes, ctx: &mut Context<Self>) {
         self.pace(ctx);
+        self.message(payload, ctx);
+    }
+
+    fn message(&mut self, payload: &Bytes, ctx: &mut Context<Self>) {
         let dialect = self.link.dialect();
         let decoded = match self.principal {
             Some(_) => dialect.decode(payload),

@@ -513,7 +513,26 @@ impl Worker {
     /// those that do not follow may have been shown its history.
     pub(super) fn prove(&self, room: &RoomKey, batches: &[Arc<Batch>]) -> Vec<Cutting> {
         let removals = batches.iter().flat_map(|batch| batch.removals());
+        if room.room == RoomId::audit_of_tenant(&room.tenant) {
+            removals.clone().for_each(|removal| self.end_roots(&room.tenant, &removal.user));
+        }
         removals.flat_map(|removal| self.prove_removal(room, removal)).collect()
+    }
+
+    /// Somebody does not answer for the tenant any more: what followed collections as who may read all of them ends.
+    fn end_roots(&self, tenant: &TenantId, user: &UserId) {
+        let is_root = |follower: &&Rc<Follower>| {
+            follower.user == *user && matches!(follower.reader.as_deref(), Some(Reader::Root { .. }))
+        };
+        let rooms = self.rooms.borrow();
+        let followers =
+            rooms.iter().filter(|(room, _)| room.tenant == *tenant).flat_map(|(_, followers)| &followers.list);
+        let roots: Vec<_> = followers.filter(is_root).cloned().collect();
+        drop(rooms);
+        for follower in roots {
+            self.unregister(&follower);
+            self.removed(&follower, true);
+        }
     }
 
     /// Says, behind what the follower was still entitled to, that its follow has ended.
@@ -607,7 +626,11 @@ impl Worker {
             |dialect: Dialect| (followers.by_dialect[dialect.index()] > 0).then(|| dialect.frame_notice(&notice));
         let frames = Dialect::ALL.map(framed);
         let key = self.state_key(room, signal);
-        for follower in followers.list.iter().filter(|follower| follower.user != *signal.user()) {
+        let own = |follower: &Follower| match signal.handle() {
+            Some(handle) => follower.link.handle() == Some(handle),
+            None => follower.user == *signal.user(),
+        };
+        for follower in followers.list.iter().filter(|follower| !own(follower)) {
             let Some(frame) = &frames[follower.dialect.index()] else { continue };
             // A page that is waited for would gather them all.
             if follower.link.kind().lasts() && follower.follow.borrow().at().is_some() {
@@ -654,7 +677,7 @@ impl Worker {
     }
 
     fn state_key(&self, room: &RoomKey, signal: &Signal) -> StateKey {
-        StateKey { room: room.room, of: self.hasher.hash_one((signal.kind(), signal.user())) }
+        StateKey { room: room.room, of: self.hasher.hash_one((signal.kind(), signal.user(), signal.handle())) }
     }
 
     pub(super) fn announce(&self, announced: &Announce) {

@@ -363,6 +363,16 @@ pub const SECTIONS: &[Section] = &[
         )],
     },
     Section {
+        name: "tenants.NAME.channels",
+        shape: Shape::PerTenant,
+        doc: "Who joins the channels of a tenant, by their names, in which `*` stands for anything; `default` stands for every \
+              tenant that is not named",
+        settings: &[
+            setting("closed", Texts, "[]", "Channels that only who is invited joins", Live),
+            setting("read_only", Texts, "[]", "Channels that whoever is not invited joins as a viewer", Live),
+        ],
+    },
+    Section {
         name: "moderation",
         shape: Shape::Once,
         doc: "What is written down of what moderators do, and of what is reported to them",

@@ -107,7 +107,7 @@ text_id! {
 }
 text_id! {
     /// Users of a tenant who share what is in collections, as StaticBackend's accounts do. Not what somebody logs in with.
-    AccountId, "the account id", max 128, id_character
+    AccountId, "the account id", max 136, id_character
 }
 /// An address for mail, in small letters: by it somebody logs in, and nobody is shown another's.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -174,9 +174,9 @@ text_id! {
 }
 
 impl AccountId {
-    /// The account that a user has alone.
+    /// The account that a user has alone. No other is called so: those that are made have uuids.
     pub fn of(user: &UserId) -> Self {
-        Self(Arc::clone(&user.0))
+        Self(format!("user:{user}").into())
     }
 }
 

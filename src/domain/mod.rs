@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod capability;
+pub mod channel;
 pub mod command;
 pub mod content;
 pub mod deed;

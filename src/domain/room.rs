@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::channel::{Admission, Admissions};
 use super::event::MENTIONS_MAX;
 use super::file::ATTACHMENTS_MAX;
 use super::policy::{Entry, History, Leave, Policy};
@@ -252,6 +253,8 @@ pub struct Room {
     rules: Arc<Rules>,
     /// Not part of a snapshot: see [`Room::abide`].
     tenant_rules: Arc<Rules>,
+    /// The same.
+    admissions: Arc<Admissions>,
     /// By where the messages were posted.
     pins: BTreeMap<Seq, Pin>,
     /// When members have posted last, while there is slow mode. Not part of a snapshot: see [`Room::recall`].
@@ -311,6 +314,7 @@ impl Room {
             blocks: snapshot.blocks,
             rules: snapshot.rules,
             tenant_rules: Arc::default(),
+            admissions: Arc::default(),
             pins: snapshot.pins,
             spoken: BTreeMap::new(),
             taken: snapshot.taken,
@@ -380,7 +384,8 @@ impl Room {
     }
 
     /// From now on `rules` hold, too: those of the room's tenant, which its operator decides and no log tells.
-    pub fn abide(&mut self, rules: Arc<Rules>) {
+    pub fn abide(&mut self, rules: Arc<Rules>, admissions: Arc<Admissions>) {
+        self.admissions = admissions;
         self.tenant_rules = rules;
     }
 
@@ -877,7 +882,10 @@ impl Room {
         }
         let invitation = self.invitation(user);
         let role = match policy.entry {
-            Entry::Open => invitation.unwrap_or(Role::Member),
+            Entry::Open => {
+                let admission = header.alias.as_ref().map_or(Admission::Members, |alias| self.admissions.of(alias));
+                admission.role(invitation).ok_or(Rejection::Forbidden)?
+            }
             Entry::Invited => invitation.ok_or(Rejection::RoomNotFound)?,
             Entry::Added | Entry::Closed => return Err(Rejection::RoomNotFound),
         };

@@ -28,6 +28,14 @@ impl Signal {
         }
     }
 
+    /// Of which connection it tells, where it does not tell of all that its user has.
+    pub fn handle(&self) -> Option<Uuid> {
+        match self {
+            Self::Entered { handle, .. } => Some(*handle),
+            Self::Typing { .. } | Self::Progress { .. } | Self::Presence { .. } => None,
+        }
+    }
+
     /// Whether it takes back what may have been told before: then nobody must be left believing that.
     pub fn ends_another(&self) -> bool {
         match self {

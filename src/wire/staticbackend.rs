@@ -14,7 +14,7 @@ use self::documents::Changed;
 use super::cursor::Cursor;
 use super::frame::{self, Opcode};
 use super::refusal::Refusal;
-use super::reply::{ChannelReply, Notice, Removal, Reply};
+use super::reply::{ChannelReply, Gap, Notice, Removal, Reply};
 use super::request::{Ask, ChannelAsk, DecodeError, Request};
 use super::{Label, sse};
 use crate::domain::{Content, Event, Record, RecordId, RoomEvent, Signal};
@@ -281,6 +281,11 @@ pub(super) fn notice(out: &mut BytesMut, carried: Carried, notice: &Notice) {
             };
             carried.put(out, &Object { kind: "error", data: why, ..Object::default() });
         }
+        Notice::Gap { gap, .. } => {
+            let Gap { from, to, reason } = gap;
+            let data = format!(r#"{{"from":{},"to":{},"reason":"{}"}}"#, from.0, to.0, reason.as_str());
+            carried.put(out, &Object { kind: "gap", data: &data, ..Object::default() });
+        }
         Notice::FollowFailed { refusal, .. } => {
             let why = error(refusal);
             carried.put(out, &Object { kind: "error", data: &why, ..Object::default() });
@@ -294,8 +299,7 @@ pub(super) fn notice(out: &mut BytesMut, carried: Carried, notice: &Notice) {
         | Notice::Signal { .. }
         | Notice::Restarting { .. }
         | Notice::UserUpdated(_)
-        | Notice::UserBlocked { .. }
-        | Notice::Gap { .. } => {}
+        | Notice::UserBlocked { .. } => {}
     }
 }
 

@@ -3,8 +3,15 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use chinwag::actors::Limits;
+use chinwag::actors::accounts::By;
+use chinwag::actors::limits::{self, Rate, Rates};
+use chinwag::domain::account::Rank;
+use chinwag::domain::channel::Admissions;
+use chinwag::domain::{TenantId, UserId};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -13,7 +20,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::accounts::owner;
-use crate::harness::{TestServer, follow, join, kick, patiently, post};
+use crate::harness::{Setup, TestServer, create_channel, follow, join, kick, patiently, post};
 use crate::support::listeners::{Answer, Events, Http};
 
 /// A client of channels.
@@ -300,8 +307,74 @@ async fn who_comes_back_goes_on_where_it_was() {
             assert_eq!(client.next_of("chan_out").await["data"], text);
         }
     }
-    // Another channel is not where that was, and begins now.
+    // Another channel is not where that was, and begins now; and so does the same one the next time.
     resumed.join("attic").await;
+    resumed.join("lobby").await;
+    eve.ask(post("lobby", "four")).await;
+    assert_eq!(resumed.next_of("chan_out").await["data"], "four");
+}
+
+#[tokio::test]
+async fn who_comes_by_another_device_is_told_to_the_first_one_too() {
+    let server = TestServer::start();
+    let mut phone = Channels::stream(&server, "ann").await.known().await;
+    phone.join("lobby").await;
+    let mut desk = Channels::socket(&server, "ann").await.known().await;
+    desk.join("lobby").await;
+    let joined = phone.next_of("joined").await;
+    assert!(joined["data"] != phone.sid && joined["data"] != desk.sid && joined["channel"] == "lobby", "{joined}");
+}
+
+#[tokio::test]
+async fn what_a_stranger_posts_is_short_and_what_anybody_posts_is_counted() {
+    let rates = Rates {
+        messages_per_session: Some(Rate { count: 1, per: Duration::from_secs(1), burst: 5 }),
+        ..Setup::default().limits.rates
+    };
+    let limits = Limits { rates, ..Setup::default().limits };
+    let server = TestServer::with(Setup { limits, ..Setup::default() });
+    let mut ann = Channels::stream(&server, "ann").await;
+    let long = ann.command("join", &"x".repeat(5_000), "");
+    assert_eq!(said(server.address, &server.token("ann"), "pk", &long).await.status, 413);
+    let ann = &mut ann.known().await;
+    let echo = ann.command("echo", "hello", "");
+    let mut answers = Vec::new();
+    for _ in 0..40 {
+        answers.push(said(server.address, &server.token("ann"), "pk", &echo).await.status);
+    }
+    assert!(answers.contains(&200) && answers.last() == Some(&429), "{answers:?}");
+}
+
+#[tokio::test]
+async fn who_does_not_answer_for_the_tenant_any_more_follows_no_collection_as_root() {
+    let server = TestServer::start();
+    let boss = owner(&server).await;
+    let root = boss["token"].as_str().unwrap().to_owned();
+    let mut first = Channels::socket(&server, "nobody").await;
+    first.token = root.clone();
+    let mut first = first.known().await;
+    first.join("db-secrets_700_").await;
+    let create = async |text: &str| {
+        let mut http = Http::connect(server.address, &server.token("eve")).await.unwrap();
+        let document = json!({ "text": text });
+        let path = "/staticbackend/db/secrets_700_?sbpk=pk";
+        assert_eq!(patiently(http.request("POST", path, Some(&document))).await.unwrap().status, 201);
+    };
+    create("seen").await;
+    assert!(first.next_of("db_created").await["data"].as_str().unwrap().contains("seen"));
+    let tenant = TenantId::default_tenant();
+    let user = UserId::new(boss["user"].as_str().unwrap()).unwrap();
+    let code = [7; 32];
+    let local = tokio::task::LocalSet::new();
+    let added = server.accounts.add(tenant.clone(), UserId::new("other").unwrap(), Rank::Owner, code);
+    local.run_until(added).await.unwrap();
+    let change = server.accounts.change(By::Operator, tenant, user, (Some(Rank::Member), None));
+    local.run_until(first.listen_during(change)).await.unwrap();
+    create("unseen").await;
+    first.send("echo", "still here", "").await;
+    first.next_of("echo").await;
+    assert!(first.aside.iter().all(|it| it["type"] != "db_created"), "{:?}", first.aside);
+    assert_eq!(first.next_of("error").await["data"], "you have been removed from a channel");
 }
 
 #[tokio::test]
@@ -370,4 +443,32 @@ async fn who_answers_for_the_tenant_publishes_by_a_request_and_nobody_else() {
     assert_eq!(publish(&root, "publish", database).await, refused);
     let other = json!({"channel": "news", "type": "db_created", "data": "hello"});
     assert_eq!(publish(&root, "publish", other).await.0, 400);
+}
+
+#[tokio::test]
+async fn names_of_channels_say_who_may_come_in_whatever_protocol_is_spoken() {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let admissions = Admissions { closed: names(&["staff-*"]), read_only: names(&["news"]) };
+    let channels = limits::Channels { others: Arc::new(admissions), ..limits::Channels::default() };
+    let limits = Limits { channels, ..Setup::default().limits };
+    let server = TestServer::with(Setup { limits, ..Setup::default() });
+    let mut ann = Channels::stream(&server, "ann").await.known().await;
+    let mut olga = server.client("olga").await;
+    olga.ask(create_channel("staff-1")).await;
+    for channel in ["staff-1", "staff-2"] {
+        for (kind, data, channel) in [("join", channel, ""), ("chan_in", "hello", channel)] {
+            ann.send(kind, data, channel).await;
+            let error = ann.next_of("error").await["data"].as_str().unwrap().to_owned();
+            assert!(error.starts_with("forbidden"), "{error}");
+        }
+    }
+    let mut eve = server.client("eve").await;
+    assert_eq!(eve.refused(join("staff-1")).await, "forbidden");
+    olga.ask(json!({"type": "invite", "room": "staff-1", "user": "ann", "role": "member"})).await;
+    ann.join("staff-1").await;
+    ann.join("news").await;
+    ann.send("chan_in", "fake news", "news").await;
+    assert!(ann.next_of("error").await["data"].as_str().unwrap().starts_with("forbidden"));
+    eve.ask(join("news")).await;
+    assert_eq!(eve.refused(post("news", "fake news")).await, "forbidden");
 }

@@ -48,7 +48,7 @@ async fn a_document_is_created_listed_changed_and_deleted_in_the_shapes_of_the_o
     assert_ne!(id, "mine");
     assert!(document["sb_created"].as_str().unwrap().ends_with('Z'));
     let expected = json!({
-        "id": id, "accountId": "ann", "ownerId": "ann", "sb_created": document["sb_created"], "name": "one", "n": 1,
+        "id": id, "accountId": "user:ann", "ownerId": "ann", "sb_created": document["sb_created"], "name": "one", "n": 1,
     });
     assert_eq!(document, expected);
     assert_eq!(clients.ok("ann", "GET", &format!("/db/tasks/{id}"), None).await, document);
@@ -240,7 +240,7 @@ impl Clients {
         let account = Put {
             under: StreamId::User(tenant.clone(), UserId::new("bob").unwrap()),
             key: ACCOUNT.into(),
-            value: Some(AccountId::new("ann").unwrap().encode()),
+            value: Some(AccountId::of(&UserId::new("ann").unwrap()).encode()),
         };
         let stream = account.under.clone();
         let commit = Commit { stream, expected: None, records: vec![], puts: vec![account], erase: vec![], trim: None };

@@ -75,3 +75,15 @@ async fn ask(server: &TestServer, method: &str, path: &str, token: &str, body: O
     let key = if path.contains('?') { "&sbpk=pk" } else { "?sbpk=pk" };
     patiently(http.request(method, &format!("/staticbackend{path}{key}"), body)).await.unwrap()
 }
+
+#[tokio::test]
+async fn who_is_called_as_an_account_is_not_of_it() {
+    let server = open_to(Registration::Open);
+    let ann = registered(&server, "ann@example.org").await;
+    let account = ask(&server, "GET", "/me", &ann, None).await.ok()["accountId"].as_str().unwrap().to_owned();
+    let created = ask(&server, "POST", "/db/tasks_770_", &ann, Some(&json!({"name": "ours"}))).await;
+    assert_eq!((created.status, &created.json()["accountId"]), (201, &json!(account)));
+    let namesake = server.token(&account);
+    let found = ask(&server, "GET", "/db/tasks_770_", &namesake, None).await.ok();
+    assert_eq!((&found["total"], &found["results"]), (&json!(0), &json!(null)));
+}

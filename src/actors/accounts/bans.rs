@@ -21,7 +21,7 @@ impl Accounts {
         until: Option<Timestamp>,
         reason: Option<Name>,
     ) -> Result<(TenantBan, usize), Refusal> {
-        self.undertake(async move |accounts| {
+        self.undertake_anyway(async move |accounts| {
             let lock = accounts.lock(&tenant).await?;
             if user.is_reserved() {
                 return Err(AccountRejection::NameReserved.into());

@@ -237,11 +237,12 @@ fn what_the_rules_do_not_allow_is_neither_posted_nor_edited_nor_forwarded() {
 fn the_rules_of_a_tenant_hold_in_its_rooms_beside_their_own() {
     let rules = RulesChange::new(Some(vec!["spam".into()]), None, None).unwrap();
     let mut lobby = given(channel("ann")).and("bob", Command::Join).and("ann", Command::ChangeRules(rules));
-    lobby.room.abide(Arc::new(Rules::new(vec!["ham".into()], Links::Any, Vec::new()).unwrap()));
+    let rules = Arc::new(Rules::new(vec!["ham".into()], Links::Any, Vec::new()).unwrap());
+    lobby.room.abide(rules, Arc::default());
     lobby.clone().when("bob", post("spam")).refused(Rejection::WordNotAllowed);
     lobby.clone().when("bob", post("ham")).refused(Rejection::WordNotAllowed);
     lobby.clone().when("ann", post("ham")).then([posted("ham")]);
-    lobby.room.abide(Arc::default());
+    lobby.room.abide(Arc::default(), Arc::default());
     lobby.when("bob", post("ham")).then([posted("ham")]);
 }
 
