@@ -340,6 +340,16 @@ fn the_page_of_each_other_dialect_lists_its_addresses() {
         }
     }
     assert!(addresses > 15, "{addresses}");
+    let page = read("docs/protocols/misakey.md");
+    let mut addresses = BTreeSet::new();
+    for file in ["misakey", "misakey/boxes"] {
+        let text = read(&format!("src/http/{file}.rs"));
+        addresses.extend(text.split('"').skip(1).step_by(2).filter(|text| text.starts_with('/')).map(str::to_owned));
+    }
+    for address in &addresses {
+        assert!(page.contains(address), "{address} is not on the page");
+    }
+    assert!(addresses.len() > 10, "{addresses:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! convert their own shapes into these, `actors` host them.
 
 pub mod account;
+pub mod boxes;
 pub mod capability;
 pub mod channel;
 pub mod command;

@@ -1,5 +1,6 @@
 //! Misakey's addresses: what its clients ask, under a prefix, and refused in its own words.
 
+mod boxes;
 mod failure;
 
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -7,7 +8,7 @@ use uuid::Uuid;
 
 use self::failure::Failure;
 use super::{Edge, credentials, ws};
-use crate::actors::boxes;
+use crate::actors::boxes as rooms;
 use crate::domain::{RecordId, RoomId, RoomKey, RoomName};
 use crate::wire::{From as Since, Refusal};
 
@@ -19,7 +20,7 @@ const SINCE: &str = "since";
 
 /// Mounts the routes.
 pub fn mount(config: &mut web::ServiceConfig) {
-    config.service(web::scope(PREFIX).route("/boxes/{id}/events/ws", web::get().to(open)));
+    config.service(web::scope(PREFIX).route("/boxes/{id}/events/ws", web::get().to(open)).configure(boxes::mount));
 }
 
 /// Opens a WebSocket on which the events of a box are sent.
@@ -37,7 +38,7 @@ async fn listen(request: &HttpRequest, payload: web::Payload, edge: &Edge) -> Re
         return Err(Refusal::shutting_down().into());
     }
     let key = RoomKey { tenant: by.tenant.clone(), room };
-    boxes::may_read(registry, &key, &by).await.map_err(Failure::of_reading)?;
+    rooms::may_read(registry, &key, &by).await?;
     let since = since(request, edge, &key).await?;
     Ok(ws::open_box(request, payload, edge, by, &RoomName::Id(room), since).await?)
 }
@@ -52,7 +53,7 @@ fn box_id(request: &HttpRequest) -> Result<RoomId, Failure> {
 async fn since(request: &HttpRequest, edge: &Edge, key: &RoomKey) -> Result<Since, Failure> {
     let Some(since) = credentials::of_query(request, SINCE)? else { return Ok(Since::Now) };
     match Uuid::try_parse(&since) {
-        Ok(event) => Ok(boxes::behind(edge.worker.registry(), key, RecordId(event)).await?),
+        Ok(event) => Ok(rooms::behind(edge.worker.registry(), key, RecordId(event)).await?),
         Err(_) => Ok(Since::Cursor(since)),
     }
 }

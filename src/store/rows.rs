@@ -7,6 +7,7 @@
 
 pub mod accounts;
 mod audits;
+pub mod boxes;
 mod denials;
 mod directory;
 pub mod documents;

@@ -4,8 +4,11 @@
 //! beside the key that goes with it. Who opens a socket only listens, and asks by requests.
 //! `docs/protocols/misakey.md` is the page for those who run its clients.
 
+pub mod requests;
+
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -14,6 +17,8 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::close::CloseReason;
 use super::frame::{self, Opcode};
+use crate::domain::boxes::Restriction;
+use crate::domain::policy::Role;
 use crate::domain::{Content, Event, Record, RecordId, RoomEvent, Timestamp, UserId};
 
 /// The members of an object besides what they hold take about this much.
@@ -36,6 +41,7 @@ enum Holds {
     File(File),
     Edit { new_encrypted: String, new_public_key: String },
     Kicked { kicker: Sender },
+    Access { restriction_type: &'static str, value: Arc<str> },
     Deleted { deleted: Deletion },
 }
 
@@ -170,6 +176,8 @@ impl EventView {
                 is("msg.edit", Some(edit), Some(*message))
             }
             RoomEvent::MessageDeleted { message, .. } => is("msg.delete", None, Some(*message)),
+            // Who has made a box is in it from the beginning.
+            RoomEvent::MemberJoined { role: Role::Owner, .. } => None,
             RoomEvent::MemberJoined { user, .. } => is("member.join", None, None).map(|view| view.by(user)),
             RoomEvent::MemberLeft { user, joined } => is("member.leave", None, Some(*joined)).map(|view| view.by(user)),
             RoomEvent::MemberKicked { user, joined, .. }
@@ -210,6 +218,19 @@ impl EventView {
     pub fn created(record: &Record, public_key: &str, title: &str) -> Self {
         let (public_key, title) = (public_key.to_owned(), title.to_owned());
         Self::of(record, "create", Some(Holds::Created { public_key, title }), None)
+    }
+
+    /// The event by which some were let in: it is in no log.
+    pub fn access_added(id: RecordId, restriction: Restriction, value: Arc<str>, by: &UserId, at: Timestamp) -> Self {
+        let content = Some(Holds::Access { restriction_type: restriction.as_str(), value });
+        let (server_event_created_at, sender) = (Time(at), Sender(by.clone()));
+        Self { id, kind: "access.add", content, server_event_created_at, referrer_id: None, sender }
+    }
+
+    /// The event by which those who were let in by `added` are so no longer.
+    pub fn access_removed(id: RecordId, added: RecordId, by: &UserId, at: Timestamp) -> Self {
+        let (server_event_created_at, sender) = (Time(at), Sender(by.clone()));
+        Self { id, kind: "access.rm", content: None, server_event_created_at, referrer_id: Some(added), sender }
     }
 
     fn of(record: &Record, kind: &'static str, content: Option<Holds>, referrer_id: Option<RecordId>) -> Self {

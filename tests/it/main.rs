@@ -6,6 +6,7 @@ mod audits;
 mod bad_input;
 mod bans;
 mod blocks;
+mod boxes;
 mod channels;
 mod compacting;
 mod conversations;

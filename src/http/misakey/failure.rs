@@ -6,10 +6,12 @@ use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
+use crate::actors::boxes::{Barred, Unchanged};
 use crate::http::kill::Unread;
 use crate::http::payload;
 use crate::http::problem::Problem;
 use crate::wire::Refusal;
+use crate::wire::misakey::requests::Malformed;
 
 /// A refusal as these clients read it.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -48,16 +50,31 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, "path", "the address names no such thing").with(part, "malformed")
     }
 
-    /// Of somebody who may not read: which of the reasons it is takes the place of an error of its own.
-    pub fn of_reading(refusal: Refusal) -> Self {
-        let because =
-            |reason| Self::new(StatusCode::FORBIDDEN, "not_defined", refusal.to_string()).with("reason", reason);
-        match refusal.code() {
-            "room_archived" => because("closed"),
-            "not_member" => because("not_member"),
-            "room_not_found" => because("no_access"),
-            _ => refusal.into(),
-        }
+    /// A part of the query that is none.
+    pub fn malformed_query(part: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "query", format!("{part} cannot be read")).with(part, "malformed")
+    }
+
+    /// What only who has made the box may do.
+    pub fn not_admin() -> Self {
+        Self::forbidden("only the admin of the box may do that")
+    }
+
+    pub fn admin_leaves() -> Self {
+        Self::forbidden("admin can't leave their own box")
+    }
+
+    pub fn not_a_text() -> Self {
+        Self::forbidden("only texts can be edited")
+    }
+
+    /// The count of somebody else.
+    pub fn not_yours() -> Self {
+        Self::forbidden("it is not yours").with("identity_id", "forbidden")
+    }
+
+    fn forbidden(desc: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "not_defined", desc)
     }
 
     /// The answer to a request whose body may not have been read: then the connection ends behind it.
@@ -105,13 +122,53 @@ impl From<Refusal> for Failure {
             "already_member" => Self::new(StatusCode::CONFLICT, "not_defined", "already box member"),
             "message_deleted" => Self::new(StatusCode::GONE, "not_defined", refusal.to_string()),
             "not_author" => Self::new(StatusCode::FORBIDDEN, "not_defined", "can only edit own messages"),
-            "room_not_found" | "not_member" => Self::of_reading(refusal.clone()),
+            "room_not_found" => Barred::NoAccess.into(),
+            "not_member" => Barred::NotMember.into(),
+            "content_size" => said("body").with("content", "invalid"),
             "bad_request" => said("body"),
             "cursor_invalid" | "cursor_foreign" | "epoch_changed" => said("query").with("since", "invalid"),
             _ => said("not_defined"),
         };
         failure.retry_after = refusal.retry_after_ms().map(|ms| ms.div_ceil(1000));
         failure
+    }
+}
+
+impl From<Barred> for Failure {
+    fn from(barred: Barred) -> Self {
+        match barred {
+            Barred::NoAccess => Self::forbidden("you may not come into this box").with("reason", "no_access"),
+            Barred::NotMember => Self::forbidden("you are not in this box").with("reason", "not_member"),
+            Barred::Closed => Self::forbidden("box is closed.").with("reason", "closed"),
+            Barred::Refused(refusal) => refusal.into(),
+        }
+    }
+}
+
+impl From<Unchanged> for Failure {
+    fn from(unchanged: Unchanged) -> Self {
+        match unchanged {
+            Unchanged::NoSuchAccess => {
+                let desc = "there is no such access";
+                Self::new(StatusCode::NOT_FOUND, "body", desc).with("referrer_id", "not_found")
+            }
+            Unchanged::ThereAlready => {
+                let desc = "there is such an access already";
+                Self::new(StatusCode::CONFLICT, "body", desc).with("content", "conflict")
+            }
+            Unchanged::TooMany => {
+                let desc = "the box has as many accesses as it may";
+                Self::new(StatusCode::CONFLICT, "not_defined", desc).with("events", "conflict")
+            }
+            Unchanged::Refused(refusal) => refusal.into(),
+        }
+    }
+}
+
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        let Malformed { member, how } = malformed;
+        Self::new(StatusCode::BAD_REQUEST, "body", malformed.to_string()).with(member, how)
     }
 }
 

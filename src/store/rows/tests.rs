@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::domain::account::Rank;
+use crate::domain::boxes::{Access, BoxNature, Restriction};
 use crate::domain::command::Reading;
 use crate::domain::exclusion::{Exclusion, TenantBan};
 use crate::domain::file::Hash;
@@ -54,6 +55,10 @@ fn every_row_comes_back_as_it_was() {
     let (at, rank) = (Timestamp(-1), Role::Admin);
     round(Ban { by: ann(), at, rank, until: Some(Timestamp(i64::MAX)), reason });
     round(Ban { by: ann(), at: Timestamp(7), rank: Role::Owner, until: None, reason: None });
+    round(BoxNature { public_key: "a-_b".into(), creator: ann() });
+    for restriction in Restriction::ALL {
+        round(Access { restriction, value: "example.org".into(), by: ann(), at });
+    }
     round(Introduction::default());
     round(Introduction {
         name: Some(Name::new("Ann").unwrap()),
@@ -197,7 +202,7 @@ fn messages_are_in_the_order_of_their_seqs() {
 fn a_scan_of_one_kind_of_rows_meets_no_other() {
     let (seq, ann) = (Seq(1), ann());
     let (report, resolved, thread) = (report(RecordId(Uuid::from_u128(3)), &ann), resolved(seq), thread(seq));
-    let room: [&[u8]; 15] = [
+    let room: [&[u8]; 17] = [
         HEADER,
         MEMBERS,
         INVITATIONS,
@@ -213,6 +218,8 @@ fn a_scan_of_one_kind_of_rows_meets_no_other() {
         TAKEN,
         &report,
         &resolved,
+        boxes::NATURE,
+        boxes::ACCESSES,
     ];
     // And INTRODUCTION, which is the beginning of ENTRIES.
     let user: [&[u8]; 7] = [PLACES, ENTRIES, HIDDEN, BLOCKS, SETTINGS, LAST_SEEN, PROFILE];
