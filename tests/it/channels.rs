@@ -333,7 +333,7 @@ async fn what_a_stranger_posts_is_short_and_what_anybody_posts_is_counted() {
     };
     let limits = Limits { rates, ..Setup::default().limits };
     let server = TestServer::with(Setup { limits, ..Setup::default() });
-    let mut ann = Channels::stream(&server, "ann").await;
+    let ann = Channels::stream(&server, "ann").await;
     let long = ann.command("join", &"x".repeat(5_000), "");
     assert_eq!(said(server.address, &server.token("ann"), "pk", &long).await.status, 413);
     let ann = &mut ann.known().await;
