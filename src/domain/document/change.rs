@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    CollectionName, DEPTH_MAX, Document, FIELDS_BYTES_MAX, Fields, Filter, Number, Reader, SET_BY_SERVER, Value,
-    all_match,
+    CollectionName, DEPTH_MAX, Document, FIELDS_BYTES_MAX, Fields, Filter, Number, PATH_BYTES_MAX, Reader,
+    SET_BY_SERVER, Value, all_match,
 };
 use crate::domain::{Num, RecordId, Rejection};
 
@@ -94,8 +94,11 @@ impl Fields {
         updated
     }
 
-    /// With so much more at `path`.
+    /// With so much more at `path`, which is looked at before anything is made by it: each name in it nests deeper.
     pub fn incremented(&self, path: &str, by: Number) -> Result<Self, Rejection> {
+        if path.len() > PATH_BYTES_MAX || path.matches('.').count() >= DEPTH_MAX {
+            return Err(Rejection::DocumentSize);
+        }
         let mut incremented = self.clone();
         let place = incremented.place(path).ok_or(Rejection::NotANumber)?;
         let before = match place {

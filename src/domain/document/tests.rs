@@ -215,6 +215,18 @@ fn what_is_added_to_is_a_number_or_nothing() {
 }
 
 #[test]
+fn what_is_added_to_lies_no_deeper_than_a_document_goes_and_nothing_is_made_on_the_way_there() {
+    let levels = |count| vec!["a"; count].join(".");
+    let added = |path: &str| fields([]).incremented(path, Number::whole(1));
+    assert!(added(&levels(DEPTH_MAX)).unwrap().checked().is_ok());
+    // So many maps within each other are more than a stack holds.
+    for path in [levels(DEPTH_MAX + 1), levels(130_000), ".".repeat(130_000), "a".repeat(PATH_BYTES_MAX + 1)] {
+        assert_eq!(added(&path), Err(Rejection::DocumentSize), "{} bytes", path.len());
+    }
+    assert!(added(&"a".repeat(PATH_BYTES_MAX)).is_ok());
+}
+
+#[test]
 fn what_is_too_large_or_too_deep_is_refused() {
     let sized = |bytes: usize| fields([("x", text(&"a".repeat(bytes)))]);
     let over = sized(0).bytes();
