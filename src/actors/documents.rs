@@ -15,7 +15,7 @@ use super::room::{Answer, Done};
 use crate::domain::account::{Account, Rank};
 use crate::domain::document::{
     CHANGED_BYTES_MAX, CHANGED_MAX, Change, CollectionName, Document, Filter, INDEXES_MAX, Index, Level, Reader,
-    Selection, Write, all_match,
+    Selection, Write, all_match, overlaps,
 };
 use crate::domain::{
     AccountId, Command, Num, Principal, RecordId, Rejection, RoomId, RoomKey, Seq, StreamId, TenantId, UserId,
@@ -411,15 +411,6 @@ impl Collection {
     fn stream(&self) -> StreamId {
         self.key.stream()
     }
-}
-
-/// What lies within both.
-fn overlaps(ranges: Vec<Range<Vec<u8>>>, others: Vec<Range<Vec<u8>>>) -> Vec<Range<Vec<u8>>> {
-    let overlap = |one: &Range<Vec<u8>>, other: &Range<Vec<u8>>| {
-        one.start.clone().max(other.start.clone())..one.end.clone().min(other.end.clone())
-    };
-    let both = ranges.iter().flat_map(|one| others.iter().map(move |other| overlap(one, other)));
-    both.filter(|range| range.start < range.end).collect()
 }
 
 /// What an answer has.

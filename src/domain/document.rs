@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub use change::{CHANGED_BYTES_MAX, CHANGED_MAX, Change, Index, Selection, Write};
 pub use collection::{CollectionName, CollectionNameError, Level, Permissions};
 pub use filter::{FILTERS_MAX, Filter, FilterError, Op, VALUES_MAX, all_match};
-pub use index::{Entry, INDEXES_MAX, PATH_BYTES_MAX};
+pub use index::{Entry, INDEXES_MAX, PATH_BYTES_MAX, overlaps};
 pub use value::{DEPTH_MAX, FIELDS_BYTES_MAX, Fields, Number, Value};
 
 use super::{AccountId, Event, Record, RecordId, RoomEvent, Timestamp, UserId};

@@ -77,7 +77,8 @@ fn ordered(number: f64) -> [u8; 8] {
 }
 
 impl Filter {
-    /// Between which bytes the entries of all documents lie that it may mean; `None` where that is everywhere.
+    /// Between which bytes the entries of all documents lie that it may mean, in their order and apart from each other;
+    /// `None` where that is everywhere.
     pub fn ranges(&self) -> Option<Vec<Range<Vec<u8>>>> {
         let equal = |value: &Value| {
             let entry = Entry::of(value);
@@ -90,7 +91,7 @@ impl Filter {
             Value::Null | Value::List(_) | Value::Map(_) => {
                 return match self.op() {
                     Op::Equal => Some(vec![equal(self.value())]),
-                    Op::In => Some(self.listed().iter().map(equal).collect()),
+                    Op::In => Some(merged(self.listed().iter().map(equal).collect())),
                     Op::Less | Op::AtMost | Op::Greater | Op::AtLeast => Some(Vec::new()),
                     Op::NotEqual | Op::NotIn => None,
                 };
@@ -105,10 +106,41 @@ impl Filter {
     }
 }
 
+/// The same in their order, with one in the place of those that touch.
+fn merged(mut ranges: Vec<Range<Vec<u8>>>) -> Vec<Range<Vec<u8>>> {
+    ranges.sort_unstable_by(|one, other| one.start.cmp(&other.start));
+    let mut apart: Vec<Range<Vec<u8>>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match apart.last_mut().filter(|last| range.start <= last.end) {
+            Some(last) if range.end <= last.end => {}
+            Some(last) => last.end = range.end,
+            None => apart.push(range),
+        }
+    }
+    apart
+}
+
+/// What lies within both, each as [`Filter::ranges`] has them: no more than they are together.
+pub fn overlaps(ranges: Vec<Range<Vec<u8>>>, others: Vec<Range<Vec<u8>>>) -> Vec<Range<Vec<u8>>> {
+    let (mut ranges, mut others) = (ranges.into_iter().peekable(), others.into_iter().peekable());
+    let mut both = Vec::new();
+    while let (Some(one), Some(other)) = (ranges.peek(), others.peek()) {
+        let overlap = one.start.clone().max(other.start.clone())..one.end.clone().min(other.end.clone());
+        // What ends first overlaps nothing that comes.
+        let ended = if one.end <= other.end { &mut ranges } else { &mut others };
+        ended.next();
+        if !overlap.is_empty() {
+            both.push(overlap);
+        }
+    }
+    both
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use proptest::collection::vec;
     use proptest::prelude::*;
     use uuid::Uuid;
 
@@ -138,8 +170,40 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_said_often_is_looked_for_once() {
+        let values =
+            |values: &[i64]| Value::List(values.iter().copied().map(Number::whole).map(Value::Number).collect());
+        let ranges = |listed: &[i64]| Filter::new("x", Op::In, values(listed)).unwrap().ranges().unwrap();
+        let (often, many) = (ranges(&[7; 1000]), (0..1000).collect::<Vec<_>>());
+        assert_eq!(often, ranges(&[7]));
+        assert_eq!(overlaps(overlaps(often.clone(), often.clone()), often.clone()), often);
+        assert_eq!(ranges(&[5, 3, 4, 3]), ranges(&[3, 4, 5]));
+        let (even, odd): (Vec<i64>, Vec<i64>) = many.iter().partition(|n| *n % 2 == 0);
+        assert_eq!(overlaps(ranges(&many), ranges(&even)), ranges(&even));
+        assert_eq!(overlaps(ranges(&odd), ranges(&even)), []);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn what_lies_within_both_lies_within_each(
+            one in vec(any_value(), 0..6), other in vec(any_value(), 0..6), bound in any_value(), found in any_value()
+        ) {
+            let one = Filter::new("x", Op::In, Value::List(one)).unwrap();
+            let other = Filter::new("x", Op::In, Value::List(other)).unwrap();
+            let bound = Filter::new("x", Op::AtLeast, bound).unwrap();
+            let key = Entry::of(&found).as_bytes().to_vec();
+            let within = |ranges: &[Range<Vec<u8>>]| ranges.iter().any(|range| range.contains(&key));
+            for (one, other) in [(&one, &other), (&one, &bound), (&bound, &other)] {
+                let (one, other) = (one.ranges().unwrap(), other.ranges().unwrap());
+                let both = overlaps(one.clone(), other.clone());
+                prop_assert_eq!(within(&both), within(&one) && within(&other));
+                prop_assert!(both.len() <= one.len() + other.len());
+                prop_assert!(both.windows(2).all(|pair| pair[0].end <= pair[1].start));
+            }
+        }
+
         #[test]
         fn no_document_that_is_meant_lies_elsewhere(
             found in any_value(), value in any_value(), op in any_op(), seq in 0_u64..1 << 40
