@@ -205,6 +205,7 @@ pub struct Meters {
     lookups: Keyed,
     reports: Keyed,
     connects: Keyed,
+    asked: Keyed,
     tokens: Keyed,
     passwords: Keyed,
     resets: Keyed,
@@ -221,6 +222,7 @@ impl Meters {
             lookups: Keyed::default(),
             reports: Keyed::default(),
             connects: Keyed::default(),
+            asked: Keyed::default(),
             tokens: Keyed::default(),
             passwords: Keyed::default(),
             resets: Keyed::default(),
@@ -271,6 +273,12 @@ impl Meters {
     /// Counts a new connection of an address.
     pub fn connect(&self, rates: &Rates, address: Address) -> Result<(), Refusal> {
         let checked = self.connects.check(address, rates.connects_per_address, &self.time);
+        checked.map_err(|after| Refusal::rate_limited(names::CONNECTS_PER_ADDRESS, after))
+    }
+
+    /// Counts what somebody asks for without saying who it is: an address has as many of these as of connections.
+    pub fn ask(&self, rates: &Rates, address: Address) -> Result<(), Refusal> {
+        let checked = self.asked.check(address, rates.connects_per_address, &self.time);
         checked.map_err(|after| Refusal::rate_limited(names::CONNECTS_PER_ADDRESS, after))
     }
 

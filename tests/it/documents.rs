@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use chinwag::actors::Limits;
+use chinwag::actors::limits::Rate;
 use chinwag::domain::document::CollectionName;
 use chinwag::domain::{AccountId, RoomId, StreamId, TenantId, UserId};
 use chinwag::store::files::Depth;
@@ -11,9 +13,10 @@ use chinwag::store::rows::documents::ACCOUNT;
 use chinwag::store::sled::{self, SledStore, compact};
 use chinwag::store::{Commit, Put, Store};
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 
 use crate::accounts::{PASSWORD, log_in, owner, text};
-use crate::harness::{Setup, TestServer};
+use crate::harness::{Setup, TestServer, patiently};
 use crate::requests::{Answer, Request};
 
 /// Who asks for ann's document, besides her.
@@ -172,6 +175,58 @@ async fn nobody_finds_a_collection_among_the_rooms_or_gets_into_it_as_into_one()
     assert_eq!(ann.ask(json!({ "type": "rooms" })).await["rooms"], json!([]));
     assert_eq!(ann.ask(json!({ "type": "inbox" })).await["rooms"], json!([]));
     assert_eq!(ann.refused(json!({ "type": "create", "kind": "collection" })).await, "bad_request");
+}
+
+#[tokio::test]
+async fn whoever_looks_is_counted_by_name_or_by_address() {
+    let clients = Clients::start().await;
+    clients.ok_as(201, "ann", "POST", "/db/pub_a", Some(json!({}))).await;
+    let rate = Some(Rate::per_minute(1, 3));
+    let mut limits = Limits::lifted();
+    let looks = [
+        ("GET", "/db/pub_a", None),
+        ("GET", "/db/pub_a/0192f0c1-2345-7abc-8def-000000000004", None),
+        ("POST", "/db/pub_a?ids=true", Some(json!([]))),
+        ("POST", "/query/pub_a", Some(json!([["n", "==", 1]]))),
+        ("POST", "/db/count/pub_a", Some(json!([]))),
+        ("PUT", "/db/pub_a?bulk=1", Some(json!({ "update": {}, "clauses": [["n", "==", 1]] }))),
+        ("DELETE", "/db/pub_a?bulk=1&x=W1sibiIsIj0iLDFdXQ", None),
+    ];
+    for (method, path, body) in &looks {
+        // Each look begins anew with another rate, so that the ones before do not count.
+        limits.rates.messages_per_user = rate;
+        clients.server.registry.set_limits(limits.clone());
+        let mut refused = 0;
+        for _ in 0..6 {
+            refused += usize::from(clients.ask("ann", method, path, body.clone()).await.status == 429);
+        }
+        assert!(refused >= 3, "{method} {path}: {refused}");
+        limits.rates.messages_per_user = Some(Rate::per_minute(2, 90));
+        clients.server.registry.set_limits(limits.clone());
+        assert_ne!(clients.ask("ann", method, path, body.clone()).await.status, 429);
+    }
+    limits.rates.messages_per_user = None;
+    limits.tenant.messages = rate;
+    limits.rates.connects_per_address = None;
+    clients.server.registry.set_limits(limits.clone());
+    let told = async |user: &'static str| {
+        let mut told = Vec::new();
+        for _ in 0..4 {
+            told.push(clients.ask(user, "GET", "/db/pub_a", None).await.status);
+        }
+        told
+    };
+    assert_eq!(told("ann").await, [200, 200, 200, 429]);
+    assert_eq!(told("nobody").await, [200; 4], "a stranger uses nothing up of the tenant's");
+    limits.rates.connects_per_address = Some(Rate::per_minute(1, 5));
+    clients.server.registry.set_limits(limits);
+    let request = |more: &str| format!("GET /staticbackend/db/pub_a?sbpk=pk HTTP/1.1\r\nHost: localhost\r\n{more}\r\n");
+    // On one connection.
+    let mut stream = clients.server.raw(&(request("").repeat(5) + &request("Connection: close\r\n"))).await;
+    let mut answers = String::new();
+    patiently(stream.read_to_string(&mut answers)).await.unwrap();
+    let told: Vec<&str> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(told, ["200", "200", "200", "200", "200", "429"]);
 }
 
 #[tokio::test]

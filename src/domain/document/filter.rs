@@ -2,12 +2,12 @@
 
 use std::cmp::Ordering;
 
-use super::{Document, Value};
+use super::{Document, PATH_BYTES_MAX, Value};
 
 /// The most conditions of one query.
 pub const FILTERS_MAX: usize = 32;
 
-/// The most values among which one is looked for.
+/// The most values among which one is looked for, by all conditions of one query together.
 pub const VALUES_MAX: usize = 1000;
 
 /// A condition: what the value at a path has to be, compared with another.
@@ -38,6 +38,8 @@ pub enum FilterError {
     NoList,
     #[error("a list of values has at most 1,000")]
     TooManyValues,
+    #[error("a field has at most 200 bytes")]
+    LongPath,
 }
 
 impl Op {
@@ -59,6 +61,9 @@ impl Op {
 
 impl Filter {
     pub fn new(path: &str, op: Op, value: Value) -> Result<Self, FilterError> {
+        if path.len() > PATH_BYTES_MAX {
+            return Err(FilterError::LongPath);
+        }
         if matches!(op, Op::In | Op::NotIn) {
             match &value {
                 Value::List(values) if values.len() > VALUES_MAX => return Err(FilterError::TooManyValues),
@@ -85,9 +90,12 @@ impl Filter {
 
     /// The values among which one is looked for.
     pub fn listed(&self) -> &[Value] {
-        match &self.value {
-            Value::List(values) => values,
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Map(_) => &[],
+        match (self.op, &self.value) {
+            (Op::In | Op::NotIn, Value::List(values)) => values,
+            (
+                Op::In | Op::NotIn | Op::Equal | Op::NotEqual | Op::Less | Op::AtMost | Op::Greater | Op::AtLeast,
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Map(_),
+            ) => &[],
         }
     }
 

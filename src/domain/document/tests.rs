@@ -179,6 +179,8 @@ fn a_condition_holds_for_what_it_says() {
     }
     assert_eq!(Op::parse("like"), None);
     assert_eq!(Filter::new("a", Op::In, text("a")), Err(FilterError::NoList));
+    assert_eq!(Filter::new(&"a".repeat(201), Op::Equal, Value::Null), Err(FilterError::LongPath));
+    assert!(Filter::new(&"a".repeat(200), Op::Equal, Value::Null).is_ok());
     let many = Value::List(vec![Value::Null; VALUES_MAX + 1]);
     assert_eq!(Filter::new("a", Op::NotIn, many), Err(FilterError::TooManyValues));
 }

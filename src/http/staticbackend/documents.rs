@@ -124,6 +124,11 @@ impl Act {
             | Self::DeleteAll => false,
         }
     }
+
+    /// Whether it looks at documents before the collection counts it as a change, or changes nothing.
+    fn looks(self) -> bool {
+        self.reads() || matches!(self, Self::UpdateAll | Self::DeleteAll)
+    }
 }
 
 async fn serve(
@@ -167,6 +172,9 @@ async fn carry_out(
     }
     let (principal, reader) = who(request, edge, by, act.reads() && name.is_public()).await?;
     let tenant = tenant(request, edge)?;
+    if act.looks() {
+        count(request, edge, principal.as_ref())?;
+    }
     // A revocation finds it while it is carried out.
     let visit = principal.map(|by| Visit::command(request, edge, by)).transpose()?;
     let by = visit.as_ref().map(Visit::by);
@@ -180,6 +188,18 @@ async fn carry_out(
         Some(visit) => visit.end(response),
         None => response,
     })
+}
+
+/// Counts a look at documents as a message of whoever asks, or of its address where nobody says who it is.
+fn count(request: &HttpRequest, edge: &Edge, by: Option<&Principal>) -> Result<(), Refusal> {
+    let (meters, limits) = (edge.worker.registry().meters(), edge.worker.registry().limits());
+    match by {
+        Some(by) => {
+            meters.user(&limits.rates, by)?;
+            meters.tenant(&limits, &by.tenant)
+        }
+        None => meters.ask(&limits.rates, edge.door.address(request)),
+    }
 }
 
 /// Who asks, and as whom documents are read and written: the one place where that is decided. Nobody need say who it is

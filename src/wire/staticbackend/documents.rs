@@ -13,7 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::domain::document::{
-    ACCOUNT, CREATED, Document, FILTERS_MAX, Fields, Filter, ID, Number, OWNER, Op, SET_BY_SERVER, Value, date_time,
+    ACCOUNT, CREATED, Document, FILTERS_MAX, Fields, Filter, ID, Number, OWNER, Op, SET_BY_SERVER, VALUES_MAX, Value,
+    date_time,
 };
 use crate::domain::{Event, Record, RecordId, RoomEvent};
 
@@ -143,7 +144,12 @@ fn filters(clauses: Vec<Vec<Read>>) -> Result<Vec<Filter>, Malformed> {
     if clauses.len() > FILTERS_MAX {
         return Err(Malformed(format!("a query has at most {FILTERS_MAX} clauses")));
     }
-    clauses.into_iter().zip(1..).map(|(clause, number)| filter(clause, number)).collect()
+    let filters = clauses.into_iter().zip(1..).map(|(clause, number)| filter(clause, number));
+    let filters = filters.collect::<Result<Vec<_>, _>>()?;
+    if filters.iter().map(|filter| filter.listed().len()).sum::<usize>() > VALUES_MAX {
+        return Err(Malformed(format!("the clauses have at most {VALUES_MAX} values together")));
+    }
+    Ok(filters)
 }
 
 /// In the words of the original, where it has some.
@@ -377,6 +383,12 @@ mod tests {
         assert!(read_filters_of_address("%%").is_err());
         let many = format!("[{}]", vec![r#"["a","==",1]"#; FILTERS_MAX + 1].join(","));
         assert!(read_filters(many.as_bytes()).is_err());
+        let lists = |values: [usize; 2]| {
+            let list = |count| format!(r#"["a","in",[{}]]"#, vec!["1"; count].join(","));
+            read_filters(format!("[{}]", values.map(list).join(",")).as_bytes())
+        };
+        assert!(lists([VALUES_MAX / 2; 2]).is_ok());
+        assert_eq!(lists([VALUES_MAX, 1]), Err(Malformed("the clauses have at most 1000 values together".to_owned())));
     }
 
     #[test]
