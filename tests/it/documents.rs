@@ -107,7 +107,12 @@ async fn a_document_is_created_listed_changed_and_deleted_in_the_shapes_of_the_o
         })
     );
     assert_eq!(clients.ok("ann", "DELETE", &format!("/db/nothing/{id}"), None).await, json!(0));
-    assert_eq!(clients.ok("ann", "PUT", "/db/nothing?bulk=1", Some(json!({ "update": {} }))).await, json!(0));
+    assert_eq!(
+        clients
+            .ok("ann", "PUT", "/db/nothing?bulk=1", Some(json!({ "update": {}, "clauses": [["n", "==", 1]] })))
+            .await,
+        json!(0)
+    );
     assert_eq!(clients.ok("root", "GET", "/sudolistall", None).await, json!(["tasks"]));
     assert_eq!(clients.ok("root", "POST", "/sudo/index?col=tasks&field=who.name", None).await, json!(true));
     let found = clients.ok("ann", "POST", "/query/tasks", Some(json!([["who.name", ">=", "w8"]]))).await;
@@ -235,6 +240,7 @@ async fn refusals_are_texts_in_the_words_of_the_original() {
     let document = clients.ok_as(201, "ann", "POST", "/db/a", Some(json!({ "text": "x" }))).await;
     let path = format!("/db/a/{}", text(&document["id"]));
     let large = json!({ "text": "\"".repeat(20_000) });
+    let all = Some(json!({ "update": { "text": "y" }, "clauses": [["text", "==", "x"]] }));
     let cases = [
         ("GET", "/db/a", "", "pk", None, 401, "missing authorization HTTP header"),
         ("GET", "/sudo/a", "", "pk", None, 401, "missing authorization HTTP header"),
@@ -254,6 +260,13 @@ async fn refusals_are_texts_in_the_words_of_the_original() {
         ("PUT", "/db/a/7", "ann", "pk", Some(json!({})), 404, "document_not_found"),
         ("GET", "/db/a/0192f0c1-2345-7abc-8def-000000000004", "ann", "pk", None, 404, "document_not_found"),
         ("POST", "/query/a", "ann", "pk", Some(json!([["a", "like", 1]])), 400, "the 1 query clause's operator: like"),
+        ("PUT", "/db/a", "ann", "pk", all.clone(), 400, "a change of several documents says bulk=1"),
+        ("PUT", "/sudo/a?bulk=0", "root", "pk", all.clone(), 400, "a change of several documents says bulk=1"),
+        ("PUT", "/db/a?bulk=1", "ann", "pk", Some(json!({ "update": {} })), 400, "the clauses are missing"),
+        ("DELETE", "/db/a?x=W1sidGV4dCIsIj0iLCJ4Il1d", "ann", "pk", None, 400, "says bulk=1"),
+        ("DELETE", "/db/a?bulk=false&x=W1sidGV4dCIsIj0iLCJ4Il1d", "ann", "pk", None, 400, "says bulk=1"),
+        ("DELETE", "/db/a?bulk=1&x=W10", "ann", "pk", None, 400, "the clauses are missing"),
+        ("POST", "/db/a?bulk=0", "ann", "pk", Some(json!([{}])), 400, "invalid body"),
         ("DELETE", "/db/a?bulk=1&x=%25", "ann", "pk", None, 400, "the clauses are no base64"),
         (
             "PUT",
@@ -286,6 +299,7 @@ async fn refusals_are_texts_in_the_words_of_the_original() {
         assert_eq!((answer.status, told.contains(says)), (status, true), "{method} {path}: {told}");
         assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8", "{method} {path}");
     }
+    assert_eq!(clients.ok("ann", "GET", &path, None).await, document);
 }
 
 struct Clients {

@@ -75,7 +75,8 @@ fn one(path: &'static str, by: As, method: Method, act: Act) -> impl HttpService
 
 fn collection(path: &'static str, by: As) -> impl HttpServiceFactory + 'static {
     let create = move |request: HttpRequest, payload, edge| {
-        let act = match (has(&request, "bulk"), has(&request, "ids")) {
+        let query = query(&request);
+        let act = match (says(&query, "bulk"), says(&query, "ids")) {
             (true, _) => Act::CreateAll,
             (false, true) => Act::GetAll,
             (false, false) => Act::Create,
@@ -160,6 +161,9 @@ async fn carry_out(
     by: As,
     act: Act,
 ) -> Result<HttpResponse, Plain> {
+    if matches!(act, Act::UpdateAll | Act::DeleteAll) && !says(&query(request), "bulk") {
+        return Err(Plain::bad("a change of several documents says bulk=1".to_owned()));
+    }
     let name = request.match_info().get("collection").unwrap_or_default();
     let name = CollectionName::new(name).map_err(|error| Plain::bad(error.to_string()))?;
     let registry = edge.worker.registry();
@@ -293,7 +297,7 @@ async fn answer(
         }
         Act::DeleteAll => {
             let filters = query(request).remove("x").unwrap_or_default();
-            let selection = collection.select(written::read_filters_of_address(&filters)?).await?;
+            let selection = collection.select(written::read_some_of_address(&filters)?).await?;
             changed(collection, by()?, Change::Delete(selection)).await
         }
     }
@@ -359,12 +363,13 @@ fn paging(request: &HttpRequest) -> Paging {
     let query = query(request);
     let number = |name| query.get(name).and_then(|text| text.parse::<u64>().ok()).filter(|number| *number > 0);
     let size = number("size").map_or(PAGE_SIZE, |size| usize::try_from(size).unwrap_or(ANSWERED_MAX));
-    let descending = query.get("desc").is_some_and(|desc| !["", "0", "false"].contains(&desc.as_str()));
+    let descending = says(&query, "desc");
     Paging { page: number("page").unwrap_or(1), size: size.min(ANSWERED_MAX), descending }
 }
 
-fn has(request: &HttpRequest, name: &str) -> bool {
-    query(request).get(name).is_some_and(|value| !value.is_empty())
+/// Whether an address says that something is so.
+fn says(query: &HashMap<String, String>, name: &str) -> bool {
+    query.get(name).is_some_and(|value| !["", "0", "false"].contains(&value.as_str()))
 }
 
 fn query(request: &HttpRequest) -> HashMap<String, String> {

@@ -94,8 +94,8 @@ pub fn read_filters(body: &[u8]) -> Result<Vec<Filter>, Malformed> {
     filters(clauses.unwrap_or_default())
 }
 
-/// The same as an address has them, in base64.
-pub fn read_filters_of_address(text: &str) -> Result<Vec<Filter>, Malformed> {
+/// The same as an address has them, in base64, and at least one: nothing is meant where nothing is said.
+pub fn read_some_of_address(text: &str) -> Result<Vec<Filter>, Malformed> {
     const STANDARD: GeneralPurpose = GeneralPurpose::new(
         &alphabet::STANDARD,
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -103,7 +103,7 @@ pub fn read_filters_of_address(text: &str) -> Result<Vec<Filter>, Malformed> {
     // Of those who do not escape it in an address a space is what was a plus.
     let text = text.replace('-', "+").replace('_', "/").replace(' ', "+");
     let json = STANDARD.decode(text).map_err(|_| Malformed("the clauses are no base64".to_owned()))?;
-    read_filters(&json)
+    some(read_filters(&json)?)
 }
 
 pub fn read_update_all(body: &[u8]) -> Result<UpdateAll, Malformed> {
@@ -114,7 +114,11 @@ pub fn read_update_all(body: &[u8]) -> Result<UpdateAll, Malformed> {
         clauses: Option<Vec<Vec<Read>>>,
     }
     let Body { update, clauses } = read(body)?;
-    Ok(UpdateAll { update: fields(update.0)?, filters: filters(clauses.unwrap_or_default())? })
+    Ok(UpdateAll { update: fields(update.0)?, filters: some(filters(clauses.unwrap_or_default())?)? })
+}
+
+fn some(filters: Vec<Filter>) -> Result<Vec<Filter>, Malformed> {
+    if filters.is_empty() { Err(Malformed("the clauses are missing".to_owned())) } else { Ok(filters) }
 }
 
 pub fn read_increment(body: &[u8]) -> Result<Increment, Malformed> {
@@ -360,13 +364,21 @@ mod tests {
         assert_eq!(read_filters(clauses), Ok(expected.clone()));
         let standard = base64::engine::general_purpose::STANDARD.encode(clauses);
         for text in [standard.clone(), standard.replace('+', " "), standard.trim_end_matches('=').to_owned()] {
-            assert_eq!(read_filters_of_address(&text), Ok(expected.clone()), "{text}");
+            assert_eq!(read_some_of_address(&text), Ok(expected.clone()), "{text}");
         }
         let question = br#"[["a","==","???>>>"]]"#;
         let safe = base64::engine::general_purpose::URL_SAFE.encode(question);
         assert!(safe.contains('_') || safe.contains('-'));
-        assert_eq!(read_filters_of_address(&safe), read_filters(question));
+        assert_eq!(read_some_of_address(&safe), read_filters(question));
         assert_eq!(read_filters(b"null"), Ok(Vec::new()));
+        let missing = Malformed("the clauses are missing".to_owned());
+        // [], null
+        for none in ["W10", "bnVsbA"] {
+            assert_eq!(read_some_of_address(none), Err(missing.clone()), "{none}");
+        }
+        for none in [r#"{"update":{}}"#, r#"{"update":{},"clauses":null}"#, r#"{"update":{},"clauses":[]}"#] {
+            assert_eq!(read_update_all(none.as_bytes()).err(), Some(missing.clone()), "{none}");
+        }
         for (clauses, why) in [
             (
                 r#"[["a","=="]]"#,
@@ -380,7 +392,7 @@ mod tests {
         ] {
             assert_eq!(read_filters(clauses.as_bytes()), Err(Malformed(why.to_owned())));
         }
-        assert!(read_filters_of_address("%%").is_err());
+        assert!(read_some_of_address("%%").is_err());
         let many = format!("[{}]", vec![r#"["a","==",1]"#; FILTERS_MAX + 1].join(","));
         assert!(read_filters(many.as_bytes()).is_err());
         let lists = |values: [usize; 2]| {
