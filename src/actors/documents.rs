@@ -190,8 +190,15 @@ impl Collection {
         let places = match self.sources() {
             Places::All if !paging.descending => {
                 let total = self.document_count().await?;
+                let end = wanted.end.min(usize::try_from(total).unwrap_or(usize::MAX));
+                if wanted.start >= end {
+                    return Ok(Found { total, documents: Vec::new() });
+                }
+                if end > PLACES_MAX {
+                    return Err(Refusal::query_too_broad());
+                }
                 // Behind what is asked for nothing is looked at.
-                let places = self.places_under(keys::LISTED, wanted.end.min(PLACES_MAX)).await?.0;
+                let places = self.places_under(keys::LISTED, end).await?.0;
                 return Ok(Found { total, documents: self.page(places, wanted).await? });
             }
             Places::All => self.all_under(keys::LISTED).await?,

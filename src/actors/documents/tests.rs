@@ -13,7 +13,7 @@ use crate::clock::SystemClock;
 use crate::domain::document::{Entry, Fields, Number, Op, Value};
 use crate::domain::{Event, RoomEvent, Timestamp};
 use crate::store::memory::{Fault, MemoryStore};
-use crate::store::{CommitError, Store};
+use crate::store::{Commit, CommitError, Put, Store};
 use crate::wire::{Dialect, From as Since};
 
 #[test]
@@ -162,6 +162,25 @@ fn a_list_has_what_may_be_read_page_by_page_in_the_order_of_creation() {
                 assert_eq!(tasks.count(&[few]).await.unwrap(), all.iter().filter(|n| **n < 4).count() as u64);
             }
         }
+    });
+}
+
+#[test]
+fn a_list_says_where_it_goes_on_beyond_what_is_looked_at() {
+    actix::System::new().block_on(async {
+        let registry = registry();
+        let tasks = collection(&registry, "tasks_744_", user("ann", "acme"));
+        let many = u64::try_from(PLACES_MAX).unwrap() + 10;
+        let value = Some(DocumentCount(many).encode());
+        let put = Put { under: tasks.stream(), key: Bytes::from_static(keys::DOCUMENT_COUNT), value };
+        let (stream, puts) = (tasks.stream(), vec![put]);
+        let commit = Commit { stream, expected: None, records: vec![], puts, erase: vec![], trim: None };
+        registry.store().commit(commit).await.unwrap();
+        let page = async |page: u64| tasks.query(&[], paging(page, 25, false)).await;
+        let (last, beyond) = (many.div_ceil(25), many.div_ceil(25) + 1);
+        assert_eq!(page(last - 1).await.unwrap().total, many);
+        assert_eq!(page(last).await.unwrap_err().code(), "query_too_broad");
+        assert_eq!(page(beyond).await, Ok(Found { total: many, documents: vec![] }));
     });
 }
 
