@@ -158,6 +158,15 @@ fn every_module_says_what_it_is_for() {
 }
 
 #[test]
+fn no_merge_is_left_half_done() {
+    let marks = ["<", "|", ">"].map(|mark| format!("{} ", mark.repeat(7)));
+    for file in ["rs", "md", "toml", "sh", "mjs", "py"].iter().flat_map(|extension| files(&root(), extension)) {
+        let marked = read(&file).lines().any(|line| marks.iter().any(|mark| line.starts_with(mark)));
+        assert!(!marked, "{}", shown(&file));
+    }
+}
+
+#[test]
 fn no_path_of_anybodys_machine_is_in_the_repository() {
     // In halves, so that this file is not its own finding.
     let places = [["/wo", "rk/"], ["/ro", "ot/"], ["/ho", "me/"], ["/Us", "ers/"]].map(|halves| halves.concat());
