@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 
 use super::blocking;
 use super::failure::read_failed;
@@ -25,6 +27,9 @@ use crate::wire::{Cursor, From as Since, Refusal};
 
 /// How many members are looked at together when some may have to go.
 const MEMBERS_PER_READ: usize = 500;
+
+/// How often a kick is asked for that is refused for a while.
+const KICK_TRIES: u32 = 100;
 
 /// What a box is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -169,9 +174,20 @@ pub async fn enter(registry: &Arc<Registry>, key: &RoomKey, by: Principal) -> An
     registry.submit(key, by, Command::Join, None).await
 }
 
-/// Changes who is let in: all of it, or nothing. Then everybody goes who is not let in any more, one after the other: where
-/// that is broken off, whoever is left stays until the next change.
+/// Changes who is let in: all of it, or nothing. Then everybody goes who is not let in any more, also when whoever asked
+/// has gone; where the server ends meanwhile, whoever is left stays until the next change.
 pub async fn change_accesses(
+    registry: &Arc<Registry>,
+    key: &RoomKey,
+    by: &Principal,
+    changes: Vec<AccessChange>,
+) -> Result<Changed, Unchanged> {
+    let (registry, key, by) = (Arc::clone(registry), key.clone(), by.clone());
+    let change = async move { change_and_kick(&registry, &key, &by, changes).await };
+    actix::spawn(change).await.unwrap_or_else(|_| Err(Refusal::unavailable().into()))
+}
+
+async fn change_and_kick(
     registry: &Arc<Registry>,
     key: &RoomKey,
     by: &Principal,
@@ -227,21 +243,40 @@ async fn kick_the_rest(
     loop {
         let found = registry.store().scan(&key.stream(), rows::MEMBERS, after.as_deref(), MEMBERS_PER_READ);
         let found = found.await.map_err(failed)?;
+        let mut going = Vec::new();
         for (row, member) in &found {
             let (user, member) = (rows::user_of(row).map_err(failed)?, Member::decode(member).map_err(failed)?);
-            if member.role == Role::Owner || lets_in(accesses.values(), &user) {
-                continue;
+            if member.role != Role::Owner && !lets_in(accesses.values(), &user) {
+                going.push(kick(registry, key, by, user));
             }
-            match registry.submit(key, by.clone(), Command::Kick { user, reason: None }, None).await {
-                Ok(done) => kicks.extend(record(registry, key, done.receipt.position.seq).await?),
-                // He has gone by himself.
-                Err(refusal) if refusal.code() == Rejection::NoSuchMember.code() => {}
-                Err(refusal) => return Err(refusal),
+        }
+        // Each waits for the proof that it has arrived: all of them at the same time.
+        for seq in join_all(going).await {
+            if let Some(seq) = seq? {
+                kicks.extend(record(registry, key, seq).await?);
             }
         }
         match found.last() {
             Some((last, _)) if found.len() == MEMBERS_PER_READ => after = Some(last.clone()),
             Some(_) | None => return Ok(kicks),
+        }
+    }
+}
+
+/// Kicks a member, and says by which record; `None` where he has gone by himself. What is too much at once waits.
+async fn kick(registry: &Arc<Registry>, key: &RoomKey, by: &Principal, user: UserId) -> Result<Option<Seq>, Refusal> {
+    let mut tries = 0;
+    loop {
+        let kick = Command::Kick { user: user.clone(), reason: None };
+        let refusal = match registry.submit(key, by.clone(), kick, None).await {
+            Ok(done) => return Ok(Some(done.receipt.position.seq)),
+            Err(refusal) if refusal.code() == Rejection::NoSuchMember.code() => return Ok(None),
+            Err(refusal) => refusal,
+        };
+        tries += 1;
+        match refusal.retry_after_ms() {
+            Some(ms) if tries < KICK_TRIES => tokio::time::sleep(Duration::from_millis(ms)).await,
+            Some(_) | None => return Err(refusal),
         }
     }
 }

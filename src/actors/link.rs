@@ -570,3 +570,39 @@ impl Link {
 fn send(session: &Recipient<News>, news: News) {
     session.do_send(news);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    struct Noted(Rc<Cell<bool>>);
+
+    impl Cut for Noted {
+        fn cut(&self) {
+            self.0.set(true);
+        }
+    }
+
+    #[test]
+    fn what_has_shown_that_it_has_everything_is_closed_and_a_later_proof_does_not_cut_it() {
+        let cut = Rc::new(Cell::new(false));
+        let link = Link::new(Dialect::Misakey, Box::new(Noted(Rc::clone(&cut))));
+        let (pending, mut proved) = mpsc::channel(1);
+        link.end();
+        assert!(link.outbox.is_open(), "nothing behind a close frame would be read");
+        let first = link.proofs.borrow()[0].token;
+        let second = link.prove(pending.clone());
+        let (mine, others) = (frame::ping(first), frame::ping(second));
+        link.pong(&mine[2..]);
+        assert!(link.outbox.is_open(), "the proof behind it is awaited, too");
+        link.pong(&others[2..]);
+        assert_eq!((link.outbox.is_open(), link.closed()), (false, Some(CloseReason::Normal)));
+        let late = link.prove(pending);
+        assert!(!link.unproven(late) && !cut.get());
+        assert_eq!(proved.try_recv(), Err(mpsc::error::TryRecvError::Disconnected), "nothing is awaited any more");
+    }
+}

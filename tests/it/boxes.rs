@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chinwag::actors::Limits;
+use chinwag::actors::limits::{Rate, Rates};
 use chinwag::store::memory::MemoryStore;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -295,6 +296,9 @@ async fn what_the_rules_forbid_is_refused_in_the_words_of_the_original() {
     }
     let nobody = get(&server, "", &format!("/boxes/{room}")).await;
     assert_eq!((nobody.status, &nobody.body["details"]), (401, &json!({"Authorization": "required"})));
+    // A token in the address is taken by sockets alone.
+    let token = server.token(OLGA);
+    assert_eq!(get(&server, "", &format!("/boxes/{room}?access_token={token}")).await.status, 401);
     let untitled = call(&server, OLGA, "POST", "/boxes", Some(json!({"public_key": "a-_b"}))).await;
     let expected =
         json!({"code": "bad_request", "desc": "title is required", "origin": "body", "details": {"title": "required"}});
@@ -312,6 +316,24 @@ async fn what_the_rules_forbid_is_refused_in_the_words_of_the_original() {
     assert_eq!((refused.status, &refused.body["details"]["reason"]), (403, &json!("closed")));
     assert_eq!(get(&server, OLGA, &format!("/boxes/{room}/events")).await.kinds()[0], "state.lifecycle");
     assert_eq!(get(&server, OLGA, &format!("/boxes/{room}")).await.body["lifecycle"], "closed");
+}
+
+#[tokio::test]
+async fn all_who_are_let_in_no_longer_go_whatever_the_rate_of_their_owner() {
+    let rates = Rates { messages_per_user: Some(Rate::per_second(5, 20)), ..Rates::default() };
+    let limits = Limits { rates, ..Limits::lifted() };
+    let server = TestServer::with(Setup { limits, ..Setup::default() });
+    let room = a_box(&server).await;
+    let added = batch(&server, OLGA, &room, json!([add("email_domain", "friends.example")])).await.ids().remove(0);
+    for number in 0..8 {
+        let user = format!("f{number}@friends.example");
+        assert_eq!(event(&server, &user, &room, json!({"type": "member.join"})).await.status, 201);
+    }
+    let members = get(&server, OLGA, &format!("/boxes/{room}/members")).await.body.as_array().unwrap().len();
+    assert_eq!(members, 9);
+    let removed = batch(&server, OLGA, &room, json!([{"type": "access.rm", "referrer_id": added}])).await;
+    assert_eq!((removed.status, removed.body.as_array().map(Vec::len)), (201, Some(members)), "{removed:?}");
+    assert_eq!(get(&server, OLGA, &format!("/boxes/{room}/members")).await.body, json!([sender(OLGA)]));
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use crate::http::visit::Visit;
 use crate::http::{Edge, credentials};
 use crate::wire::misakey::requests::{self as asked, AccessEvent, BoxView, NewBox, Posting, PublicView, Said};
 use crate::wire::misakey::{EventView, Listing, Sender, Time};
-use crate::wire::{Ask, Refusal, Reply};
+use crate::wire::{Ask, Cursor, From as Since, Refusal, Reply};
 
 /// How many boxes an answer has where nothing is said, and at most.
 const BOXES: usize = 10;
@@ -33,6 +33,9 @@ const BOXES_MAX: usize = 50;
 /// How many records are read at once, and the most that one answer has read.
 const RECORDS_PER_READ: usize = 100;
 const RECORDS_MAX: usize = 20_000;
+
+/// The most that an answer's messages say together, and the edits that are on the way to theirs.
+const BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// How many records are looked at for the last event of a box.
 const LAST_RECORDS: usize = 20;
@@ -180,15 +183,15 @@ async fn answer(
         }
         Act::Events => {
             boxes::may_read(registry, &key, by).await?;
-            let (offset, limit) = (number(request, "offset")?.unwrap_or(0), number(request, "limit")?);
-            let wanted = limit.map_or(usize::MAX, |limit| offset.saturating_add(limit));
-            let events = events(visit, &key, wanted).await?;
-            let page: Vec<_> = events.into_iter().skip(offset).take(limit.unwrap_or(usize::MAX)).collect();
-            Ok(written(StatusCode::OK, &page))
+            let (offset, limit) = (number(request, "offset")?, number(request, "limit")?);
+            let (offset, limit) = (offset.unwrap_or(0), limit.unwrap_or(usize::MAX));
+            let (events, _) = events(visit, &key, Wanted { offset, limit, counted: false }).await?;
+            Ok(written(StatusCode::OK, &events))
         }
         Act::CountEvents => {
             boxes::may_read(registry, &key, by).await?;
-            Ok(total(events(visit, &key, usize::MAX).await?.len()))
+            let (_, count) = events(visit, &key, Wanted { offset: 0, limit: 0, counted: true }).await?;
+            Ok(total(count))
         }
         Act::Make | Act::List | Act::CountBoxes => Err(Failure::malformed_path("id")),
     }
@@ -209,9 +212,21 @@ async fn ask(visit: &Visit, ask: Ask) -> Result<Reply, Refusal> {
     }
 }
 
-/// The newest events of a box first, as many as are wanted.
-async fn events(visit: &Visit, key: &RoomKey, wanted: usize) -> Result<Vec<EventView>, Failure> {
-    let (mut listing, mut events, mut before, mut read) = (Listing::default(), Vec::new(), None, 0);
+/// Which events of a box an answer has: the newest are the first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Wanted {
+    offset: usize,
+    limit: usize,
+    /// All are counted, whether the answer has them or not.
+    counted: bool,
+}
+
+/// The events that are wanted, and how many have been looked at.
+async fn events(visit: &Visit, key: &RoomKey, wanted: Wanted) -> Result<(Vec<EventView>, usize), Failure> {
+    let Wanted { offset, limit, counted } = wanted;
+    let range = offset..offset.saturating_add(limit);
+    let (mut listing, mut events, mut before) = (Listing::default(), Vec::new(), None);
+    let (mut count, mut read, mut bytes) = (0, 0, 0);
     loop {
         let history = Ask::History { room: RoomName::Id(key.room), before, limit: RECORDS_PER_READ };
         let Reply::History { records, before: earlier, .. } = ask(visit, history).await? else {
@@ -219,16 +234,29 @@ async fn events(visit: &Visit, key: &RoomKey, wanted: usize) -> Result<Vec<Event
         };
         read += records.len();
         for record in records.iter().rev() {
-            events.extend(event(visit, key, &mut listing, record).await?);
+            let view = event(visit, key, &mut listing, record).await?;
+            // What an edit says is kept until its message comes.
+            if view.is_none() || range.contains(&count) {
+                bytes += said_bytes(record);
+            }
+            if let Some(view) = view {
+                events.extend(range.contains(&count).then_some(view));
+                count += 1;
+            }
         }
-        before = earlier.map(|position| crate::wire::Cursor::encode(key, position).to_string());
-        if events.len() >= wanted || before.is_none() {
-            return Ok(events);
+        before = earlier.map(|position| Cursor::encode(key, position).to_string());
+        if before.is_none() || (!counted && count >= range.end) {
+            return Ok((events, count));
         }
-        if read >= RECORDS_MAX {
+        if read >= RECORDS_MAX || bytes > BYTES_MAX {
             return Err(Refusal::query_too_broad().into());
         }
     }
+}
+
+fn said_bytes(record: &Record) -> usize {
+    let Event::Room(event) = &record.event else { return 0 };
+    event.said().map_or(0, |(content, _)| content.bytes())
 }
 
 async fn event(
@@ -270,7 +298,7 @@ async fn poll(
         if !events.is_empty() || wait == Duration::ZERO {
             return Ok(written(StatusCode::OK, &events));
         }
-        since = crate::wire::From::Cursor(crate::wire::Cursor::encode(key, cursor).to_string());
+        since = Since::Cursor(Cursor::encode(key, cursor).to_string());
     }
 }
 
