@@ -490,12 +490,15 @@ async fn show_public(request: HttpRequest, edge: web::ThinData<Edge>) -> HttpRes
 async fn public(request: &HttpRequest, edge: &Edge) -> Result<HttpResponse, Failure> {
     let (registry, room) = (edge.worker.registry(), box_id(request)?);
     let by = credentials::presented(request, edge, None).await?;
+    if by.is_none() {
+        registry.meters().ask(&registry.limits().rates, edge.door.address(request)).map_err(Failure::from)?;
+    }
     let tenant = by.map_or_else(TenantId::default_tenant, |by| by.tenant);
     let key = RoomKey { tenant, room };
     let boxed = boxes::about(registry, &key).await?.filter(|boxed| !boxed.closed);
     let shared = !boxes::accesses(registry, &key).await?.is_empty();
-    let Boxed { title, creator, .. } = boxed.filter(|_| shared).ok_or(Barred::NoAccess)?;
-    Ok(written(StatusCode::OK, &PublicView { title, creator: Sender(creator) }))
+    let Boxed { title, .. } = boxed.filter(|_| shared).ok_or(Barred::NoAccess)?;
+    Ok(written(StatusCode::OK, &PublicView { title }))
 }
 
 fn written(status: StatusCode, body: &impl Serialize) -> HttpResponse {

@@ -228,7 +228,6 @@ pub struct BoxView {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct PublicView {
     pub title: String,
-    pub creator: Sender,
 }
 
 #[cfg(test)]

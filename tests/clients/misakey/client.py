@@ -122,7 +122,7 @@ def accesses(box):
     get("ann", f"/boxes/{box}/accesses", 403)
     batch("ann", box, [remove(added[0]["id"])], 403)
     expect(get("ann", f"/boxes/{box}/members"), [sender("ann"), sender("olga")])
-    expect(get(None, f"/boxes/{box}/public", other_share_hash="x")["title"], "Papers")
+    expect(get(None, f"/boxes/{box}/public", other_share_hash="x"), {"title": "Papers"})
     return added[0]["id"], joined["id"]
 
 
