@@ -4,8 +4,9 @@
 //! asked for, some at a time, up to a bound. What somebody may not read is passed over and not counted. A change is a
 //! command of the collection, which begins with its first document.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -64,6 +65,31 @@ pub struct Paging {
 pub struct Found {
     pub total: u64,
     pub documents: Vec<Document>,
+}
+
+/// The indexes that are being built: each at most once at a time.
+#[derive(Default)]
+pub struct Builds(Mutex<BTreeSet<(RoomKey, Box<str>)>>);
+
+/// An index that is being built, until this is dropped.
+struct Build<'a> {
+    builds: &'a Builds,
+    what: (RoomKey, Box<str>),
+}
+
+impl Builds {
+    /// `None` where it is being built already.
+    fn begin(&self, room: &RoomKey, path: &str) -> Option<Build<'_>> {
+        let what = (room.clone(), path.into());
+        let is_new = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(what.clone());
+        is_new.then_some(Build { builds: self, what })
+    }
+}
+
+impl Drop for Build<'_> {
+    fn drop(&mut self) {
+        self.builds.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.what);
+    }
 }
 
 /// Where documents are looked for.
@@ -328,10 +354,16 @@ impl Collection {
     }
 
     /// Has the documents of the collection found by what they have at `path`, those that are there and those to come.
-    /// It helps from when it returns on. For root alone.
+    /// It helps from when all are put in, which is when it returns, unless somebody else has that done already. It ends
+    /// where whoever has it done is let in no more. For root alone.
     pub async fn index(&self, by: &Principal, path: &str) -> Result<(), Refusal> {
+        let Some(_build) = self.registry.builds().begin(&self.key, path) else { return Ok(()) };
         let index = |documents, built| Change::Index(Index { path: path.into(), documents, built });
-        self.write(by.clone(), index(Vec::new(), false)).await?;
+        let step = async |change| match self.registry.denied(by) {
+            Some(refusal) => Err(refusal),
+            None => self.write(by.clone(), change).await,
+        };
+        step(index(Vec::new(), false)).await?;
         // Whatever comes from now on is found by it.
         let mut after = None::<Bytes>;
         loop {
@@ -343,9 +375,9 @@ impl Collection {
             let places = found.iter().map(|(key, _)| keys::seq_of(key)).collect::<Result<Vec<_>, _>>();
             let places = places.map_err(|error| read_failed(&error))?;
             let documents = self.documents_at(&places).await?.into_iter().flatten();
-            self.write(by.clone(), index(documents.map(|document| document.id).collect(), false)).await?;
+            step(index(documents.map(|document| document.id).collect(), false)).await?;
         }
-        self.write(by.clone(), index(Vec::new(), true)).await.map(drop)
+        step(index(Vec::new(), true)).await.map(drop)
     }
 
     async fn all_under(&self, prefix: &[u8]) -> Result<Vec<Seq>, Refusal> {

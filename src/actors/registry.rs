@@ -19,6 +19,7 @@ use super::batch::DialectSet;
 use super::connections::Connections;
 use super::digests::Digests;
 use super::directory::{DirectoryActor, Nums, Reserve};
+use super::documents::Builds;
 use super::failure::read_failed;
 use super::files::{Files, Hold};
 use super::inbox::{Attach, Granted, InboxActor, Noted, ProfileChanged, RoomsChanged, Seen, What, Wish};
@@ -53,6 +54,7 @@ pub struct Registry {
     meters: Meters,
     metrics: Metrics,
     sockets: Sockets,
+    builds: Builds,
     /// The thread that started all this; hosts what is started before any has connections.
     home: ArbiterHandle,
     hosts: RwLock<Vec<ArbiterHandle>>,
@@ -181,6 +183,7 @@ impl Registry {
             meters: Meters::new(Arc::clone(&clock)),
             metrics: Metrics::default(),
             sockets: Sockets::default(),
+            builds: Builds::default(),
             clock,
             home: Arbiter::current(),
             hosts: RwLock::default(),
@@ -238,12 +241,17 @@ impl Registry {
         &self.connections
     }
 
-    /// What is counted for the operator.
     /// The connections that are called something.
     pub fn sockets(&self) -> &Sockets {
         &self.sockets
     }
 
+    /// The indexes of documents that are being built.
+    pub fn builds(&self) -> &Builds {
+        &self.builds
+    }
+
+    /// What is counted for the operator.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }

@@ -1,11 +1,14 @@
 //! Documents as StaticBackend's clients ask for them: every address for everybody, and the shapes of what is answered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chinwag::actors::Limits;
 use chinwag::actors::limits::Rate;
+use chinwag::clock::{Clock, SystemClock};
 use chinwag::domain::document::CollectionName;
-use chinwag::domain::{AccountId, RoomId, StreamId, TenantId, UserId};
+use chinwag::domain::revocation::Subject;
+use chinwag::domain::{AccountId, Revocation, RoomId, StreamId, TenantId, Timestamp, UserId};
 use chinwag::store::files::Depth;
 use chinwag::store::memory::MemoryStore;
 use chinwag::store::rows::Row;
@@ -232,6 +235,37 @@ async fn whoever_looks_is_counted_by_name_or_by_address() {
     patiently(stream.read_to_string(&mut answers)).await.unwrap();
     let told: Vec<&str> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
     assert_eq!(told, ["200", "200", "200", "200", "200", "429"]);
+}
+
+#[tokio::test]
+async fn whoever_is_revoked_is_cut_off_from_whatever_has_been_answered() {
+    let clients = Clients::start().await;
+    clients.ok_as(201, "root", "POST", "/db/a", Some(json!({}))).await;
+    let mut streams = Vec::new();
+    for (method, path) in
+        [("GET", "/sudolistall"), ("POST", "/sudo/index?col=a&field=n"), ("GET", "/newid"), ("GET", "/db/a")]
+    {
+        let head = format!(
+            "{method} /staticbackend{path} HTTP/1.1\r\nHost: localhost\r\nSB-PUBLIC-KEY: pk\r\n\
+             Content-Length: 0\r\nAuthorization: Bearer {}\r\n\r\n",
+            clients.token("root")
+        );
+        let mut stream = clients.server.raw(&head).await;
+        let mut answer = [0; 12];
+        patiently(stream.read_exact(&mut answer)).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200", "{path}");
+        streams.push(stream);
+    }
+    let subject = Subject::Tenant(TenantId::default_tenant());
+    let now = SystemClock.now();
+    let revocation = Revocation { since: now, until: Timestamp(now.0 + 3_600_000) };
+    clients.server.registry.revoke(subject, revocation).await.unwrap();
+    for mut stream in streams {
+        let ended = tokio::time::timeout(Duration::from_secs(2), stream.read_to_end(&mut Vec::new())).await;
+        assert!(ended.is_ok(), "it goes on");
+    }
+    let after = clients.ask("root", "GET", "/sudolistall", None).await;
+    assert!(after.status == 400 && after.body.starts_with(b"error validating auth key: "), "{after:?}");
 }
 
 #[tokio::test]

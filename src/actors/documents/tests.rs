@@ -11,7 +11,8 @@ use crate::actors::worker::Follower;
 use crate::actors::{Cut, Limits, Link, Worker};
 use crate::clock::SystemClock;
 use crate::domain::document::{Entry, Fields, Number, Op, Value};
-use crate::domain::{Event, RoomEvent, Timestamp};
+use crate::domain::revocation::Subject;
+use crate::domain::{Event, Revocation, RoomEvent, Timestamp};
 use crate::store::memory::{Fault, MemoryStore};
 use crate::store::{Commit, CommitError, Put, Store};
 use crate::wire::{Dialect, From as Since};
@@ -296,6 +297,45 @@ fn what_is_found_by_an_index_is_found_without_looking_at_the_rest() {
         let (found, total, rows) = read(&of(&user("eve", "evil")), &[between(Op::AtLeast, 0)]).await;
         assert_eq!((found, total), (vec![], 0));
         assert!(rows < 1100, "{rows}");
+    });
+}
+
+#[test]
+fn an_index_is_built_once_at_a_time_and_for_whoever_is_let_in() {
+    actix::System::new().block_on(async {
+        let store = MemoryStore::new();
+        let registry = Registry::new(Arc::new(store.clone()), Arc::new(SystemClock), Limits::default());
+        let (ann, root) = (user("ann", "acme"), root());
+        let of_ann = collection(&registry, "tasks", ann.clone());
+        of_ann.write(principal(&ann), Change::Create((0..1000).map(numbered).collect())).await.unwrap();
+        let tasks = Rc::new(collection(&registry, "tasks", root.clone()));
+        let entries = async || store.scan(&tasks.stream(), &keys::entries("n"), None, 5000).await.unwrap().len();
+        let faults = store.faults();
+        let before = faults.commits();
+        faults.hold();
+        let building = {
+            let (tasks, by) = (Rc::clone(&tasks), principal(&root));
+            actix::spawn(async move { tasks.index(&by, "n").await })
+        };
+        faults.until_called(before + 1).await;
+        // Would wait for what is held.
+        assert_eq!(tasks.index(&principal(&root), "n").await, Ok(()));
+        let revocation = Revocation { since: Timestamp(1), until: Timestamp(i64::MAX) };
+        let subject = Subject::User(TenantId::default_tenant(), id("root"));
+        let revoking = {
+            let registry = Arc::clone(&registry);
+            actix::spawn(async move { registry.revoke(subject, revocation).await })
+        };
+        while registry.denied(&principal(&root)).is_none() {
+            tokio::task::yield_now().await;
+        }
+        faults.release();
+        assert_eq!(building.await.unwrap().unwrap_err().code(), "token_revoked");
+        revoking.await.unwrap().unwrap();
+        assert_eq!(entries().await, 0, "of 1,000");
+        let another = Reader::Root { user: id("zoe"), account: AccountId::new("host").unwrap() };
+        collection(&registry, "tasks", another.clone()).index(&principal(&another), "n").await.unwrap();
+        assert_eq!(entries().await, 1000, "what has ended is no longer being built");
     });
 }
 

@@ -316,37 +316,50 @@ async fn changed(collection: &Collection, by: Principal, change: Change) -> Resu
 
 /// The names of the tenant's collections.
 async fn list_collections(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<HttpResponse, Plain> {
-    let (principal, _) = who(&request, &edge, As::Root, false).await?;
-    let principal = principal.ok_or_else(Plain::no_token)?;
-    let names = documents::collections(edge.worker.registry(), &principal.tenant, COLLECTIONS_MAX).await?;
-    Ok(ok(serde_json::to_vec(&names).expect("texts can be written to memory")))
+    let (visit, _) = visit(&request, &edge, As::Root).await?;
+    let registry = edge.worker.registry();
+    let names = documents::collections(registry, &visit.by().tenant, COLLECTIONS_MAX);
+    let names = tokio::time::timeout(registry.limits().answer_timeout, names).await;
+    let names = names.map_err(|_| Refusal::unavailable())??;
+    visit.is_good()?;
+    Ok(visit.end(ok(serde_json::to_vec(&names).expect("texts can be written to memory"))))
 }
 
 /// Has the documents of a collection found by a field. It goes on when whoever asked does not wait for it.
 async fn index(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<HttpResponse, Plain> {
-    let (principal, reader) = who(&request, &edge, As::Root, false).await?;
-    let principal = principal.ok_or_else(Plain::no_token)?;
+    let (visit, reader) = visit(&request, &edge, As::Root).await?;
     let mut query = query(&request);
     let name = query.remove("col").unwrap_or_default();
     let name = CollectionName::new(&name).map_err(|error| Plain::bad(error.to_string()))?;
     let path = query.remove("field").unwrap_or_default();
     let registry = edge.worker.registry();
-    let collection = Collection::new(registry, &principal.tenant, name, reader);
-    let indexed = actix::spawn(async move { collection.index(&principal, &path).await });
+    let collection = Collection::new(registry, &visit.by().tenant, name, reader);
+    let by = visit.by().clone();
+    let indexed = actix::spawn(async move { collection.index(&by, &path).await });
     match tokio::time::timeout(registry.limits().answer_timeout, indexed).await {
         Ok(Ok(indexed)) => indexed?,
         Ok(Err(_)) => return Err(Refusal::unavailable().into()),
         // It is on its way.
         Err(_) => {}
     }
-    Ok(ok(b"true".to_vec()))
+    visit.is_good()?;
+    Ok(visit.end(ok(b"true".to_vec())))
 }
 
 /// An id that nobody else is given.
 async fn new_id(request: HttpRequest, edge: web::ThinData<Edge>) -> Result<HttpResponse, Plain> {
-    who(&request, &edge, As::Anybody, false).await?;
+    let (visit, _) = visit(&request, &edge, As::Anybody).await?;
     let id = RecordId::new(edge.worker.registry().now(), Seq::ZERO, random_wide());
-    Ok(ok(format!("\"{id}\"").into_bytes()))
+    Ok(visit.end(ok(format!("\"{id}\"").into_bytes())))
+}
+
+/// A request without a body, of somebody, which is counted, and which a revocation finds.
+async fn visit(request: &HttpRequest, edge: &Edge, by: As) -> Result<(Visit, Reader), Plain> {
+    let (principal, reader) = who(request, edge, by, false).await?;
+    let visit = Visit::begin(request, edge, principal.ok_or_else(Plain::no_token)?)?;
+    count(request, edge, Some(visit.by()))?;
+    visit.is_good()?;
+    Ok((visit, reader))
 }
 
 fn ok(body: Vec<u8>) -> HttpResponse {
