@@ -6,12 +6,16 @@ mod people;
 
 use std::collections::BTreeMap;
 
-use actix_web::http::StatusCode;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::http::{ConnectionType, StatusCode};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{Error, HttpRequest, HttpResponse, web};
 
-use super::Edge;
+use super::kill::Unread;
 use super::problem::Problem;
+use super::{Edge, payload};
 use crate::domain::{Rejection, TenantId};
 use crate::wire::Refusal;
 use crate::wire::staticbackend::documents::Malformed;
@@ -38,7 +42,20 @@ impl PublicKeys {
 
 /// Mounts the routes.
 pub fn mount(config: &mut web::ServiceConfig) {
-    config.service(web::scope(PREFIX).configure(channels::mount).configure(documents::mount).configure(people::mount));
+    let addresses = web::scope(PREFIX).configure(channels::mount).configure(documents::mount).configure(people::mount);
+    config.service(addresses.wrap(from_fn(ended)));
+}
+
+/// Behind a refusal of a request whose body may not have been read the connection ends.
+async fn ended<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, Error> {
+    let mut answered = next.call(request).await?;
+    let is_refused = answered.response().error().is_some_and(|error| error.as_error::<Plain>().is_some());
+    if is_refused && payload::is_announced(answered.request()) {
+        let response = answered.response_mut();
+        response.head_mut().set_connection_type(ConnectionType::Close);
+        response.extensions_mut().insert(Unread);
+    }
+    Ok(answered)
 }
 
 /// The tenant whose public key the request shows; nobody's is refused.

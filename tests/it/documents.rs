@@ -336,6 +336,33 @@ async fn refusals_are_texts_in_the_words_of_the_original() {
     assert_eq!(clients.ok("ann", "GET", &path, None).await, document);
 }
 
+#[tokio::test]
+async fn behind_a_refusal_before_the_body_the_connection_ends_at_every_address() {
+    let clients = Clients::start().await;
+    let addresses = [
+        ("POST", "/register"),
+        ("POST", "/login"),
+        ("POST", "/account/users"),
+        ("POST", "/sse/msg"),
+        ("POST", "/publish"),
+        ("POST", "/publish-message"),
+        ("POST", "/db/a"),
+        ("PUT", "/db/a?bulk=1"),
+        ("POST", "/sudo/index?col=a&field=n"),
+    ];
+    for (method, path) in addresses {
+        let head = format!(
+            "{method} /staticbackend{path} HTTP/1.1\r\nHost: localhost\r\nSB-PUBLIC-KEY: kp\r\n\
+             Content-Type: application/json\r\nContent-Length: 9000\r\n\r\n"
+        );
+        let mut stream = clients.server.raw(&head).await;
+        let mut answer = String::new();
+        let _ = patiently(stream.read_to_string(&mut answer)).await;
+        assert!(answer.starts_with("HTTP/1.1 401"), "{path}: {answer}");
+        assert!(answer.to_ascii_lowercase().contains("\r\nconnection: close\r\n"), "{path}: {answer}");
+    }
+}
+
 struct Clients {
     server: TestServer,
     root: String,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use actix_web::dev::HttpServiceFactory;
-use actix_web::http::{ConnectionType, Method, StatusCode, header};
+use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, guard, web};
 use bytes::Bytes;
 use uuid::Uuid;
@@ -13,7 +13,6 @@ use crate::actors::documents::{self, ANSWERED_MAX, Collection, PAGE_SIZE, Paging
 use crate::clock::random_wide;
 use crate::domain::document::{Change, CollectionName, Reader, Selection};
 use crate::domain::{Principal, RecordId, Rejection, Seq};
-use crate::http::kill::Unread;
 use crate::http::listener::Connection;
 use crate::http::payload::{self, Expects};
 use crate::http::rest::json;
@@ -138,20 +137,8 @@ async fn serve(
     edge: web::ThinData<Edge>,
     by: As,
     act: Act,
-) -> HttpResponse {
-    let answer = carry_out(&request, payload, &edge, by, act).await;
-    answer.unwrap_or_else(|plain| refused(&request, &plain))
-}
-
-/// A refusal of a request whose body may not have been read: the connection ends behind it.
-fn refused(request: &HttpRequest, plain: &Plain) -> HttpResponse {
-    use actix_web::ResponseError;
-    let mut response = plain.error_response();
-    if payload::is_announced(request) {
-        response.head_mut().set_connection_type(ConnectionType::Close);
-        response.extensions_mut().insert(Unread);
-    }
-    response
+) -> Result<HttpResponse, Plain> {
+    carry_out(&request, payload, &edge, by, act).await
 }
 
 async fn carry_out(
