@@ -278,20 +278,42 @@ impl Collection {
 
     /// Where all documents lie that may be as `filters` say and may be read, in their order; others may lie among them.
     async fn places(&self, filters: &[Filter]) -> Result<Vec<Seq>, Refusal> {
-        let prefix = match self.sources() {
-            Places::All => Bytes::from_static(keys::LISTED),
-            Places::Under(prefix) => prefix,
-            Places::Nowhere => return Ok(Vec::new()),
-        };
-        match self.found_by_index(filters).await? {
+        match self.sources() {
+            Places::All => self.fewest(keys::LISTED, self.found_by_index(filters).await?).await,
+            Places::Under(prefix) => {
+                // Where these are few, nothing tells how many others there are: those are not looked for at all.
+                if let (own, false) = self.places_under(&prefix, DOCUMENTS_PER_READ).await? {
+                    return Ok(own);
+                }
+                let found = match self.found_by_index(filters).await? {
+                    Some(found) if found.len() <= KEYS_PER_SCAN => Some(self.own(&prefix, found).await?),
+                    found => found,
+                };
+                self.fewest(&prefix, found).await
+            }
+            Places::Nowhere => Ok(Vec::new()),
+        }
+    }
+
+    /// Those that are found, or all under a prefix, whichever are fewer.
+    async fn fewest(&self, prefix: &[u8], found: Option<Vec<Seq>>) -> Result<Vec<Seq>, Refusal> {
+        match found {
             Some(found) if found.len() <= DOCUMENTS_PER_READ => Ok(found),
-            // Whichever are fewer.
-            Some(found) => match self.places_under(&prefix, found.len()).await? {
+            Some(found) => match self.places_under(prefix, found.len()).await? {
                 (places, false) => Ok(places),
                 (_, true) => Ok(found),
             },
-            None => self.all_under(&prefix).await,
+            None => self.all_under(prefix).await,
         }
+    }
+
+    /// Those of `found` that lie under a prefix. Of the others no document is read.
+    async fn own(&self, prefix: &[u8], found: Vec<Seq>) -> Result<Vec<Seq>, Refusal> {
+        let keys: Vec<Bytes> = found.iter().map(|seq| keys::under(prefix, *seq)).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+        let rows = self.registry.store().get_all(&self.stream(), &keys).await;
+        let rows = rows.map_err(|error| read_failed(&error))?;
+        Ok(found.into_iter().zip(rows).filter(|(_, row)| row.is_some()).map(|(seq, _)| seq).collect())
     }
 
     /// Where the fewest documents lie that are found by one of `filters`; `None` where none of them helps.

@@ -80,7 +80,7 @@ pub fn owned_by(owner: &UserId) -> Bytes {
 
 /// A row without a value, for the document that `owner` has created at `seq`.
 pub fn owned(owner: &UserId, seq: Seq) -> Bytes {
-    joined(&owned_by(owner), &seq.0.to_be_bytes())
+    under(&owned_by(owner), seq)
 }
 
 /// Before the keys of the documents of `account`.
@@ -90,7 +90,12 @@ pub fn of_account(account: &AccountId) -> Bytes {
 
 /// A row without a value, for the document of `account` that was created at `seq`.
 pub fn in_account(account: &AccountId, seq: Seq) -> Bytes {
-    joined(&of_account(account), &seq.0.to_be_bytes())
+    under(&of_account(account), seq)
+}
+
+/// A row without a value, for the document that was created at `seq`, among those of an owner or an account.
+pub fn under(prefix: &[u8], seq: Seq) -> Bytes {
+    joined(prefix, &seq.0.to_be_bytes())
 }
 
 /// No such name is the beginning of another.
