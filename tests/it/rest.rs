@@ -628,8 +628,8 @@ fn nothing_is_mounted_but_what_is_described() {
     let http = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
     // The operator's socket and that of the metrics have no clients to describe anything to, and those of other systems
     // know what they find; their pages list it.
-    let undescribed =
-        [http.join("admin"), http.join("metrics.rs"), http.join("staticbackend"), http.join("staticbackend.rs")];
+    let undescribed = ["admin", "metrics.rs", "misakey", "misakey.rs", "staticbackend", "staticbackend.rs"]
+        .map(|name| http.join(name));
     let mut looked_at = 0;
     let mut folders = vec![http];
     while let Some(folder) = folders.pop() {
