@@ -28,8 +28,9 @@ use crate::wire::{Cursor, From as Since, Refusal};
 /// How many members are looked at together when some may have to go.
 const MEMBERS_PER_READ: usize = 500;
 
-/// How often a kick is asked for that is refused for a while.
-const KICK_TRIES: u32 = 100;
+/// How often is asked for what is refused for a while, and for how long a while that is worth it.
+const TRIES: u32 = 100;
+const PAUSE_MAX_MS: u64 = 2_000;
 
 /// What a box is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -164,14 +165,30 @@ pub async fn enter(registry: &Arc<Registry>, key: &RoomKey, by: Principal) -> An
     if Insider::of(&**registry.store(), key, &by.user).await.is_ok() {
         return Err(Rejection::AlreadyMember.into());
     }
+    // Whoever asks pays before the owner does, in whose name he is invited.
+    registry.meters().user(&registry.limits().rates, &by)?;
+    let (registry, key) = (Arc::clone(registry), key.clone());
+    // It goes on also when whoever asked has gone: an invitation that nobody has followed would outlast the access.
+    let entered = actix::spawn(async move { let_in(&registry, &key, by).await });
+    entered.await.unwrap_or_else(|_| Err(Refusal::unavailable()))
+}
+
+async fn let_in(registry: &Arc<Registry>, key: &RoomKey, by: Principal) -> Answer {
     let boxed = about(registry, key).await?.ok_or(Rejection::RoomNotFound)?;
-    if lets_in(accesses(registry, key).await?.values(), &by.user) {
-        let owner = Principal { user: boxed.creator, token: None, login: None, ..by.clone() };
+    let owner = Principal { user: boxed.creator, token: None, login: None, ..by.clone() };
+    let has_access = lets_in(accesses(registry, key).await?.values(), &by.user);
+    if has_access {
         blocking::check(registry, &owner, &[&by.user]).await?;
         let invite = Command::Invite { user: by.user.clone(), role: Role::Member };
-        registry.submit(key, owner, invite, None).await?;
+        registry.submit(key, owner.clone(), invite, None).await?;
     }
-    registry.submit(key, by, Command::Join, None).await
+    let joined = submit_patiently(registry, key, &by, || Command::Join).await?;
+    // The access may have been taken away meanwhile, and who goes with it looked up before he came.
+    if has_access && !lets_in(accesses(registry, key).await?.values(), &by.user) {
+        kick(registry, key, &owner, by.user).await?;
+        return Err(Rejection::RoomNotFound.into());
+    }
+    Ok(joined)
 }
 
 /// Changes who is let in: all of it, or nothing. Then everybody goes who is not let in any more, also when whoever asked
@@ -263,20 +280,30 @@ async fn kick_the_rest(
     }
 }
 
-/// Kicks a member, and says by which record; `None` where he has gone by himself. What is too much at once waits.
+/// Kicks a member, and says by which record; `None` where he has gone by himself.
 async fn kick(registry: &Arc<Registry>, key: &RoomKey, by: &Principal, user: UserId) -> Result<Option<Seq>, Refusal> {
+    let kick = || Command::Kick { user: user.clone(), reason: None };
+    match submit_patiently(registry, key, by, kick).await {
+        Ok(done) => Ok(Some(done.receipt.position.seq)),
+        Err(refusal) if refusal.code() == Rejection::NoSuchMember.code() => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// What is too much at once waits.
+async fn submit_patiently(
+    registry: &Arc<Registry>,
+    key: &RoomKey,
+    by: &Principal,
+    command: impl Fn() -> Command,
+) -> Answer {
     let mut tries = 0;
     loop {
-        let kick = Command::Kick { user: user.clone(), reason: None };
-        let refusal = match registry.submit(key, by.clone(), kick, None).await {
-            Ok(done) => return Ok(Some(done.receipt.position.seq)),
-            Err(refusal) if refusal.code() == Rejection::NoSuchMember.code() => return Ok(None),
-            Err(refusal) => refusal,
-        };
+        let answer = registry.submit(key, by.clone(), command(), None).await;
         tries += 1;
-        match refusal.retry_after_ms() {
-            Some(ms) if tries < KICK_TRIES => tokio::time::sleep(Duration::from_millis(ms)).await,
-            Some(_) | None => return Err(refusal),
+        match answer.as_ref().err().and_then(Refusal::retry_after_ms) {
+            Some(ms) if tries < TRIES && ms <= PAUSE_MAX_MS => tokio::time::sleep(Duration::from_millis(ms)).await,
+            Some(_) | None => return answer,
         }
     }
 }

@@ -391,3 +391,23 @@ async fn anybody_may_know_the_title_of_a_box_that_lets_others_in() {
     // Where there are only links, whoever knows of it comes in.
     assert_eq!(event(&server, "eve@example.org", &room, json!({"type": "member.join"})).await.status, 201);
 }
+
+#[tokio::test]
+async fn who_cannot_come_in_for_now_does_not_keep_an_invitation_instead() {
+    let slow = Rates {
+        messages_per_user: Some(Rate { count: 1, per: Duration::from_secs(3600), burst: 10 }),
+        ..Rates::default()
+    };
+    let limits = |rates| Limits { rates, ..Setup::default().limits };
+    let server = TestServer::with(Setup { limits: limits(slow), ..Setup::default() });
+    let room = a_box(&server).await;
+    let added = batch(&server, OLGA, &room, json!([add("identifier", ANN)])).await.body[0]["id"].clone();
+    let mut ann = server.client(ANN).await;
+    while ann.try_ask(json!({"type": "create", "kind": "group"})).await["ok"] == true {}
+    assert_eq!(event(&server, ANN, &room, json!({"type": "member.join"})).await.status, 429);
+    let removed = batch(&server, OLGA, &room, json!([{"type": "access.rm", "referrer_id": added}])).await;
+    assert_eq!(removed.status, 201, "{removed:?}");
+    server.registry.set_limits(limits(Rates::default()));
+    assert_eq!(event(&server, ANN, &room, json!({"type": "member.join"})).await.status, 403);
+    assert_ne!(ann.try_ask(json!({"type": "join", "room": room})).await["ok"], true);
+}
