@@ -18,7 +18,7 @@ use super::session::SessionActor;
 use super::sockets::Said;
 use super::worker::Registration;
 use crate::domain::command::Create;
-use crate::domain::document::CollectionName;
+use crate::domain::document::{CollectionName, Reader};
 use crate::domain::{
     Alias, Command, Content, Principal, Rejection, RoomId, RoomKey, RoomKind, RoomName, Signal, UserId,
 };
@@ -141,7 +141,12 @@ impl SessionActor {
             };
             let key = RoomKey { tenant: by.tenant.clone(), room: RoomId::collection(&by.tenant, &name) };
             let register = || worker.register_reader(key.clone(), by.user.clone(), &link, reader.clone());
-            go_on(registry, register, &key, since, resume).await
+            let opened = go_on(registry, register, &key, since, resume).await?;
+            // From here on it is told when that ends; before, it may have passed by.
+            if matches!(reader, Reader::Root { .. }) && documents::root(registry, &by).await?.is_none() {
+                return Err(Rejection::Forbidden.into());
+            }
+            Ok(opened)
         };
         self.exclusively(ctx, opened, move |session, opened| {
             let opened = session.resumed(opened);

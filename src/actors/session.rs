@@ -283,11 +283,7 @@ impl SessionActor {
 
     /// Whether something waits for the token that comes beside it.
     fn waits(&self, ask: &Ask) -> bool {
-        self.link.dialect().waits_for_a_token()
-            && match ask {
-                Ask::Channel(ask) => !ask.needs_nobody(),
-                _ => false,
-            }
+        self.link.dialect().waits_for_a_token() && matches!(ask, Ask::Channel(ask) if !ask.needs_nobody())
     }
 
     /// Whoever sends more than any client needs to, refused or not, is not answered as fast as it sends: what it sends
@@ -444,10 +440,11 @@ impl SessionActor {
     }
 
     fn authenticate(&mut self, request: Request, ctx: &mut Context<Self>) {
-        let token = match request.ask {
-            Ask::Auth { token } => token,
-            Ask::Channel(ask) => return self.answer_anybody(&request.id, ask),
-            _ => return self.refuse(&request.id, Refusal::unauthenticated()),
+        if let Ask::Channel(ask) = request.ask {
+            return self.answer_anybody(&request.id, ask);
+        }
+        let Ask::Auth { token } = request.ask else {
+            return self.refuse(&request.id, Refusal::unauthenticated());
         };
         let (registry, link, this) = (Arc::clone(self.registry()), Rc::clone(&self.link), ctx.address());
         let whose = self.whose(token.clone());
